@@ -1,0 +1,1 @@
+//! The contract of the registry: one trait per kind of component.

@@ -1,0 +1,1 @@
+//! Samples, batches, image operations, and the loader.

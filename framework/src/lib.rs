@@ -1,0 +1,16 @@
+//! The framework of convmae: an experiment is a graph of components, written as YAML.
+//!
+//! A recipe is loaded and checked ([`recipe`]), its components are found in the registry ([`component`]), the graph is
+//! checked and built ([`graph`]) on dfdx ([`nn`]), run ([`engine`]), and leaves a run directory ([`report`]).
+
+pub mod cli;
+pub mod component;
+pub mod data;
+pub mod engine;
+pub mod graph;
+pub mod metrics;
+pub mod nn;
+pub mod random;
+pub mod recipe;
+pub mod report;
+pub mod weights;

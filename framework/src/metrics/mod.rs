@@ -1,0 +1,1 @@
+//! Meters that turn losses and predictions into figures.

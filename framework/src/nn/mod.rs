@@ -1,0 +1,1 @@
+//! The layer on dfdx: tensors, tape, parameters, operations, modules.

@@ -1,0 +1,1 @@
+//! Recipes: layers, references, provenance, diagnostics. Knows no tensors.

@@ -1,0 +1,1 @@
+//! Run directories: metrics, summaries, and the HTML report.

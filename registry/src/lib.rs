@@ -1,0 +1,1 @@
+//! The components of convmae, one per file.

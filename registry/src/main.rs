@@ -1,0 +1,3 @@
+//! The `convmae` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Goldens and end-to-end tests of convmae.
