@@ -14,3 +14,9 @@ pub mod random;
 pub mod recipe;
 pub mod report;
 pub mod weights;
+
+/// What [`register!`] expands to.
+#[doc(hidden)]
+pub mod __private {
+    pub use {inventory, schemars};
+}

@@ -1,1 +1,29 @@
 //! The contract of the registry: one trait per kind of component.
+//!
+//! A component is plain data: a struct that derives `Serialize`, `Deserialize` and `JsonSchema`, implements the trait of its
+//! kind under `#[typetag::serde]`, and is announced with [`register!`](crate::register) so that recipes are checked and documented by
+//! its schema. It answers for its shapes before anything is allocated, and then builds a module that does the work.
+
+mod backbone;
+mod dataset;
+mod evaluator;
+mod head;
+mod image;
+mod masker;
+mod neck;
+mod optimizer;
+mod registry;
+mod schedule;
+mod transform;
+
+pub use backbone::{Backbone, BackboneModule, Features, Level, LevelShape};
+pub use dataset::{DataError, Dataset, Samples};
+pub use evaluator::{Evaluator, Meter, Needs};
+pub use head::{Head, HeadInputs, HeadModule, Loss, Picture, Predictions};
+pub use image::ImageShape;
+pub use masker::{Mask, MaskGrid, MaskPlan, Masker};
+pub use neck::{Neck, NeckModule};
+pub use optimizer::{Optimizer, OptimizerModule};
+pub use registry::{Entry, Kind, Problem, entries, entry};
+pub use schedule::{Progress, Schedule};
+pub use transform::{SampleShape, Transform};

@@ -1,1 +1,7 @@
 //! Samples, batches, image operations, and the loader.
+
+mod batch;
+mod sample;
+
+pub use batch::Batch;
+pub use sample::{Instance, Normalization, Pixels, Sample, Target};

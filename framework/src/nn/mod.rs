@@ -1,1 +1,22 @@
 //! The layer on dfdx: tensors, tape, parameters, operations, modules.
+//!
+//! Tokens are `[B, N, C]`, channels last; a convolutional stage is the same with its positions grouped by patch
+//! ([`layout::PatchLayout`]), so that 1x1 convolutions are matmuls and masked patches are simply absent. An operation
+//! ([`ops`]) puts a kernel ([`kernels`]: pure functions on slices) on the tape; on CUDA it is composed of dfdx's operations.
+
+pub mod context;
+pub mod init;
+pub mod kernels;
+pub mod layout;
+pub mod modules;
+pub mod ops;
+pub mod param;
+pub mod tape;
+pub mod tensor;
+
+pub use context::Context;
+pub use init::Init;
+pub use layout::PatchLayout;
+pub use param::{Param, ParamKind, Scope};
+pub use tape::Tape;
+pub use tensor::{Device, Error, Result, T0, T1, T2, T3, T4, Tensor, device};

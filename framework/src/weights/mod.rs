@@ -1,1 +1,5 @@
 //! Weights files: safetensors and PyTorch checkpoints.
+
+/// Placeholder until the weights branch lands.
+#[derive(Debug, Clone, Default)]
+pub struct TensorMap;

@@ -1,0 +1,82 @@
+//! Backbones: images to features.
+
+use std::rc::Rc;
+
+use super::registry::{Problem, slot_schema};
+use super::{ImageShape, Mask, MaskGrid, MaskPlan};
+use crate::nn::{Context, Result, Scope, T3, T4};
+
+/// A backbone, as the recipe states it.
+#[typetag::serde(tag = "type")]
+pub trait Backbone: std::fmt::Debug + Send + Sync {
+    /// The token grid on which a masker draws.
+    fn mask_grid(&self, image: ImageShape) -> Result<MaskGrid, Problem>;
+
+    /// Creates the parameters (none are allocated in a describing scope) and answers for the shapes.
+    fn build(
+        &self,
+        scope: &Scope,
+        image: ImageShape,
+        mask: Option<&MaskPlan>,
+    ) -> Result<Box<dyn BackboneModule>, Problem>;
+}
+
+slot_schema!(Backbone);
+
+/// A built backbone.
+pub trait BackboneModule {
+    /// The maps that [`forward`](Self::forward) yields, in order.
+    fn levels(&self) -> Vec<LevelShape>;
+
+    /// Multiply-adds of one image's forward, as they are computed (masked positions left out).
+    fn macs(&self) -> u64;
+
+    /// Images `[B, C, H, W]` (normalised) to features.
+    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features>;
+}
+
+/// The shape of one map of features.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LevelShape {
+    /// Its name, for `from: backbone.s2`.
+    pub name: String,
+    /// Rows of patches (tokens of the last stage).
+    pub rows: usize,
+    /// Columns of patches.
+    pub cols: usize,
+    /// Patches present, `rows * cols` unless masked.
+    pub kept: usize,
+    /// Positions along each side of a patch: 4, 2, 1 for the stages of `ConvViT`.
+    pub cell: usize,
+    /// Tokens before the patches (1 with a cls token).
+    pub prefix_tokens: usize,
+    /// Channels, `C`.
+    pub channels: usize,
+    /// Pixels of the image per position.
+    pub stride: usize,
+}
+
+impl LevelShape {
+    /// Tokens per image, `N = prefix + kept * cell * cell`.
+    pub fn tokens(&self) -> usize {
+        self.prefix_tokens + self.kept * self.cell * self.cell
+    }
+}
+
+/// One map of features.
+#[derive(Debug, Clone)]
+pub struct Level {
+    /// Its shape.
+    pub shape: LevelShape,
+    /// `[B, N, C]`: prefix tokens, then for every kept patch its `cell * cell` positions.
+    pub tokens: T3,
+}
+
+/// What a backbone or neck yields.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// The maps, finest first.
+    pub levels: Vec<Level>,
+    /// The mask under which they were computed.
+    pub mask: Option<Rc<Mask>>,
+}

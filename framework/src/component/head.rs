@@ -1,0 +1,72 @@
+//! Heads: features to losses and predictions.
+
+use std::collections::BTreeMap;
+
+use super::registry::{Problem, slot_schema};
+use super::{Features, ImageShape, LevelShape, MaskGrid};
+use crate::data::Batch;
+use crate::nn::{Context, Result, Scope, T0};
+
+/// A head, as the recipe states it.
+#[typetag::serde(tag = "type")]
+pub trait Head: std::fmt::Debug + Send + Sync {
+    /// Creates the parameters (none are allocated in a describing scope) and answers for the shapes.
+    fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem>;
+}
+
+slot_schema!(Head);
+
+/// What a head is connected to.
+#[derive(Debug, Clone)]
+pub struct HeadInputs {
+    /// The images of the model.
+    pub image: ImageShape,
+    /// The maps it gets.
+    pub levels: Vec<LevelShape>,
+    /// The grid of the mask, if the features are masked.
+    pub mask: Option<MaskGrid>,
+}
+
+/// A built head.
+pub trait HeadModule {
+    /// Multiply-adds of one image's forward.
+    fn macs(&self) -> u64;
+
+    /// The losses of a batch.
+    fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> Result<Vec<Loss>>;
+
+    /// The predictions for a batch.
+    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> Result<Predictions>;
+
+    /// Pictures for the report, a row per image, if the head has something to show.
+    fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> Result<Vec<Vec<Picture>>> {
+        let _ = (features, batch, ctx);
+        Ok(Vec::new())
+    }
+}
+
+/// A named, weighted loss.
+pub struct Loss {
+    /// Its name in the metrics.
+    pub name: String,
+    /// Its share of the total.
+    pub weight: f32,
+    /// Its value, on the tape.
+    pub value: T0,
+}
+
+/// Named arrays, by what they are: `logits` `[B, K]`, `reconstruction` `[B, C, H, W]`.
+#[derive(Debug, Clone, Default)]
+pub struct Predictions {
+    /// Shape and values (row-major) by name.
+    pub arrays: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+/// A picture for the report.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// Its caption: `masked`, `reconstruction`, `original`.
+    pub caption: String,
+    /// Its pixels.
+    pub image: image::RgbImage,
+}

@@ -1,0 +1,32 @@
+//! Optimizers: gradients to new parameters.
+
+use super::registry::slot_schema;
+use crate::nn::{Param, Result};
+use crate::weights::TensorMap;
+
+/// An optimizer, as the recipe states it.
+#[typetag::serde(tag = "type")]
+pub trait Optimizer: std::fmt::Debug + Send + Sync {
+    /// The learning rate before the schedule, for `images` per optimizer step (batch x accumulation x processes).
+    fn base_lr(&self, images: usize) -> f64;
+
+    /// Sorts the trainable parameters into groups and makes the state.
+    fn build(&self, params: &[Param]) -> Box<dyn OptimizerModule>;
+}
+
+slot_schema!(Optimizer);
+
+/// An optimizer with its state.
+pub trait OptimizerModule {
+    /// One step from the parameters' gradients, at learning rate `lr`. A parameter without gradient stays as it is.
+    fn step(&mut self, lr: f64) -> Result<()>;
+
+    /// The state, by name (`exp_avg.<parameter>`), for checkpoints.
+    fn state(&self) -> TensorMap;
+
+    /// Restores the state.
+    fn load_state(&mut self, state: &TensorMap) -> Result<()>;
+
+    /// The groups, for the report: a line for each.
+    fn groups(&self) -> Vec<String>;
+}

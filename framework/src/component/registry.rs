@@ -1,0 +1,148 @@
+//! What is registered: names, kinds and schemas.
+
+use std::fmt;
+
+use schemars::Schema;
+
+/// A kind of component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Where samples come from.
+    Dataset,
+    /// What happens to a sample before it is batched.
+    Transform,
+    /// Which patches a backbone sees.
+    Masker,
+    /// Images to features.
+    Backbone,
+    /// Features to features.
+    Neck,
+    /// Features to losses and predictions.
+    Head,
+    /// Gradients to new parameters.
+    Optimizer,
+    /// The learning rate over time.
+    Schedule,
+    /// Losses and predictions to metrics.
+    Evaluator,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Dataset,
+        Self::Transform,
+        Self::Masker,
+        Self::Backbone,
+        Self::Neck,
+        Self::Head,
+        Self::Optimizer,
+        Self::Schedule,
+        Self::Evaluator,
+    ];
+
+    /// The name in lower case, as in recipes' schemas and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dataset => "dataset",
+            Self::Transform => "transform",
+            Self::Masker => "masker",
+            Self::Backbone => "backbone",
+            Self::Neck => "neck",
+            Self::Head => "head",
+            Self::Optimizer => "optimizer",
+            Self::Schedule => "schedule",
+            Self::Evaluator => "evaluator",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A registered component.
+pub struct Entry {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name: the value of `type:` in a recipe.
+    pub name: &'static str,
+    /// The schema of its fields, with their docs and defaults.
+    pub schema: fn() -> Schema,
+}
+
+inventory::collect!(Entry);
+
+/// All registered components, by kind and name.
+pub fn entries() -> Vec<&'static Entry> {
+    let mut entries: Vec<_> = inventory::iter::<Entry>().collect();
+    entries.sort_by_key(|entry| (entry.kind, entry.name));
+    entries
+}
+
+/// The component registered under a name.
+pub fn entry(name: &str) -> Option<&'static Entry> {
+    inventory::iter::<Entry>().find(|entry| entry.name == name)
+}
+
+/// Announces a component: `register!(Backbone: ConvViT);` beside its `#[typetag::serde] impl Backbone for ConvViT`.
+#[macro_export]
+macro_rules! register {
+    ($kind:ident: $component:ident) => {
+        $crate::__private::inventory::submit! {
+            $crate::component::Entry {
+                kind: $crate::component::Kind::$kind,
+                name: stringify!($component),
+                schema: || $crate::__private::schemars::schema_for!($component),
+            }
+        }
+        const _: fn(&$component) -> &dyn $crate::component::$kind = |component| component;
+    };
+}
+
+/// The schema of a slot that takes any component of a kind.
+macro_rules! slot_schema {
+    ($kind:ident) => {
+        impl schemars::JsonSchema for dyn $kind {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($kind).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "x-component": $crate::component::Kind::$kind.name() })
+            }
+        }
+    };
+}
+pub(super) use slot_schema;
+
+/// A mistake in a recipe that only a component can see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key within the component, dotted; empty for the component as a whole.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// A problem with one key of the component.
+    pub fn new(key: &str, message: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), message: message.into(), help: None }
+    }
+
+    /// Adds what would be right.
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}

@@ -1,0 +1,27 @@
+//! Transforms: what happens to a sample before it is batched.
+
+use super::DataError;
+use super::registry::{Problem, slot_schema};
+use crate::data::Sample;
+use crate::random::Rng;
+
+/// A step from sample to sample.
+#[typetag::serde(tag = "type")]
+pub trait Transform: std::fmt::Debug + Send + Sync {
+    /// Transforms a sample. All randomness comes from `rng`, which depends on (seed, epoch, index) only.
+    fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, DataError>;
+
+    /// What is known of the result before any sample is read.
+    fn output(&self, input: SampleShape) -> Result<SampleShape, Problem>;
+}
+
+slot_schema!(Transform);
+
+/// What is known of a sample's image before it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SampleShape {
+    /// Height and width, if every image has the same.
+    pub size: Option<(usize, usize)>,
+    /// Whether pixels are normalised floats by now.
+    pub normalized: bool,
+}

@@ -1,0 +1,63 @@
+//! One image with what is known of it.
+
+use image::{GrayImage, RgbImage};
+
+/// One image with what is known of it.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// What the image is called in messages: its path.
+    pub id: String,
+    /// The image.
+    pub pixels: Pixels,
+    /// What is to be predicted.
+    pub target: Target,
+}
+
+/// An image on its way to a batch.
+#[derive(Debug, Clone)]
+pub enum Pixels {
+    /// As decoded, 8 bit RGB.
+    Rgb(RgbImage),
+    /// Normalised, `[3, height, width]`.
+    Normalized {
+        /// Row-major values, channel by channel.
+        values: Vec<f32>,
+        /// Height in pixels.
+        height: usize,
+        /// Width in pixels.
+        width: usize,
+        /// How they were normalised.
+        normalization: Normalization,
+    },
+}
+
+/// Per-channel mean and standard deviation of pixels in `[0, 1]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Normalization {
+    /// Mean of red, green and blue.
+    pub mean: [f32; 3],
+    /// Standard deviation of red, green and blue.
+    pub std: [f32; 3],
+}
+
+/// What is known of an image; every pipeline uses its part.
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    /// Index of the class of the image.
+    pub class: Option<usize>,
+    /// The objects in it.
+    pub instances: Vec<Instance>,
+    /// The class of every pixel (255 is ignored).
+    pub semantic: Option<GrayImage>,
+}
+
+/// An object in an image.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// Index of its class.
+    pub class: usize,
+    /// `[x0, y0, x1, y1]` in pixels, the end exclusive.
+    pub bbox: [f32; 4],
+    /// 255 where the object is, 0 elsewhere; as large as the image.
+    pub mask: GrayImage,
+}

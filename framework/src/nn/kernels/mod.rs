@@ -1,0 +1,1 @@
+//! Kernels: pure functions on slices, with their backward written by hand. Channels last, row-major.

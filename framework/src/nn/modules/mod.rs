@@ -1,0 +1,1 @@
+//! Modules: parameters and operations under the names of the official checkpoints.

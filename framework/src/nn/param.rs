@@ -1,0 +1,215 @@
+//! Parameters and the scope that names, shapes and initialises them.
+
+use std::cell::{Ref, RefCell};
+use std::fmt;
+use std::rc::Rc;
+
+use dfdx::tensor::{PutTape, TensorFromVec};
+
+use super::tensor::{Error, Result, T1, device};
+use super::{Init, Tape};
+use crate::random::{self, Purpose};
+
+/// Whether a parameter is trained, kept, or a running statistic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParamKind {
+    /// Changed by the optimizer.
+    Trainable,
+    /// Part of the state, never changed (a sin-cos position embedding).
+    Frozen,
+    /// Changed by the module itself in training (running mean and variance).
+    Buffer,
+}
+
+struct Inner {
+    name: String,
+    shape: Vec<usize>,
+    kind: ParamKind,
+    /// Empty in a scope that only describes.
+    values: RefCell<Vec<f32>>,
+    grad: RefCell<Option<Vec<f32>>>,
+}
+
+/// A named parameter: values, gradient, and logical shape, shared by the modules that use it and the optimizer.
+#[derive(Clone)]
+pub struct Param(Rc<Inner>);
+
+impl Param {
+    /// The dotted name, as in the official checkpoints: `blocks1.0.conv1.weight`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The logical shape, as in the official checkpoints.
+    pub fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    /// The number of values.
+    pub fn numel(&self) -> usize {
+        self.0.shape.iter().product()
+    }
+
+    /// Trained, frozen, or a running statistic.
+    pub fn kind(&self) -> ParamKind {
+        self.0.kind
+    }
+
+    /// Whether a backward has to compute this parameter's gradient.
+    pub fn requires_grad(&self) -> bool {
+        self.0.kind == ParamKind::Trainable
+    }
+
+    /// The values, row-major. Empty in a scope that only describes.
+    pub fn values(&self) -> Ref<'_, [f32]> {
+        Ref::map(self.0.values.borrow(), Vec::as_slice)
+    }
+
+    /// Changes the values in place.
+    pub fn update<R>(&self, change: impl FnOnce(&mut [f32]) -> R) -> R {
+        change(&mut self.0.values.borrow_mut())
+    }
+
+    /// Replaces the values.
+    pub fn set(&self, values: &[f32]) -> Result<()> {
+        if values.len() != self.numel() {
+            return Err(Error::Shape(format!(
+                "{}: {} values for the shape {:?}",
+                self.name(),
+                values.len(),
+                self.shape()
+            )));
+        }
+        self.update(|own| own.copy_from_slice(values));
+        Ok(())
+    }
+
+    /// The gradient accumulated since [`Param::clear_grad`], if any operation used this parameter.
+    pub fn grad(&self) -> Option<Ref<'_, [f32]>> {
+        Ref::filter_map(self.0.grad.borrow(), |grad| grad.as_deref()).ok()
+    }
+
+    /// Lets `change` read or modify the gradient, if there is one.
+    pub fn with_grad_mut<R>(&self, change: impl FnOnce(&mut [f32]) -> R) -> Option<R> {
+        self.0.grad.borrow_mut().as_deref_mut().map(change)
+    }
+
+    /// Adds to the gradient: `add` gets the gradient so far (zeros at first) and adds to it.
+    /// Does nothing for a parameter that needs no gradient.
+    pub fn accumulate_grad(&self, add: impl FnOnce(&mut [f32])) {
+        if self.requires_grad() {
+            add(self.0.grad.borrow_mut().get_or_insert_with(|| vec![0.0; self.numel()]));
+        }
+    }
+
+    /// Forgets the gradient.
+    pub fn clear_grad(&self) {
+        self.0.grad.borrow_mut().take();
+    }
+
+    /// The values as a flat tensor on `tape`, for operations composed of dfdx's.
+    ///
+    /// When the backward reaches this use, the gradient found for the tensor is added to the parameter's.
+    pub fn tensor(&self, tape: &Tape) -> Result<T1> {
+        use dfdx::tensor::Tape as _;
+        // A fresh id for every use: each use collects its own gradient, exactly once.
+        let own = device().try_tensor_from_vec(self.values().to_vec(), (self.numel(),))?;
+        if self.requires_grad() {
+            let (param, ghost) = (self.clone(), own.ghost());
+            tape.clone().add_backward_op(move |grads| {
+                grads.try_alloc_for(&ghost)?;
+                let grad = grads.get(&ghost).as_vec();
+                param.accumulate_grad(|sum| sum.iter_mut().zip(&grad).for_each(|(sum, grad)| *sum += grad));
+                Ok(())
+            });
+        }
+        Ok(own.put_tape(tape.clone()))
+    }
+}
+
+impl fmt::Debug for Param {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Param({} {:?} {:?})", self.0.name, self.0.shape, self.0.kind)
+    }
+}
+
+/// A cursor into the tree of parameter names; creates and initialises parameters.
+///
+/// A scope made by [`Scope::describe`] allocates no values: building a model in it yields names and shapes only.
+#[derive(Clone)]
+pub struct Scope {
+    params: Rc<RefCell<Vec<Param>>>,
+    prefix: String,
+    seed: u64,
+    allocate: bool,
+}
+
+impl Scope {
+    /// A root scope. The initial values depend on `seed` and the parameter's name only.
+    pub fn new(seed: u64) -> Self {
+        Self { params: Rc::default(), prefix: String::new(), seed, allocate: true }
+    }
+
+    /// A root scope that allocates nothing.
+    pub fn describe() -> Self {
+        Self { allocate: false, ..Self::new(0) }
+    }
+
+    /// The scope of a part: `scope.child("blocks1").child(0)` names `blocks1.0.*`. An empty name is the scope itself.
+    #[must_use]
+    pub fn child(&self, name: impl fmt::Display) -> Self {
+        Self { prefix: self.name(&name.to_string()), ..self.clone() }
+    }
+
+    /// A trainable parameter.
+    pub fn param(&self, name: &str, shape: &[usize], init: &Init) -> Param {
+        self.add(name, shape, ParamKind::Trainable, init)
+    }
+
+    /// A parameter that is saved but not trained.
+    pub fn frozen(&self, name: &str, shape: &[usize], init: &Init) -> Param {
+        self.add(name, shape, ParamKind::Frozen, init)
+    }
+
+    /// A running statistic.
+    pub fn buffer(&self, name: &str, shape: &[usize], init: &Init) -> Param {
+        self.add(name, shape, ParamKind::Buffer, init)
+    }
+
+    /// Whether values are allocated.
+    pub fn allocates(&self) -> bool {
+        self.allocate
+    }
+
+    /// All parameters created from this root so far, in order of creation.
+    pub fn params(&self) -> Vec<Param> {
+        self.params.borrow().clone()
+    }
+
+    fn name(&self, name: &str) -> String {
+        match (self.prefix.as_str(), name) {
+            (prefix, "") => prefix.to_owned(),
+            ("", name) => name.to_owned(),
+            (prefix, name) => format!("{prefix}.{name}"),
+        }
+    }
+
+    fn add(&self, name: &str, shape: &[usize], kind: ParamKind, init: &Init) -> Param {
+        let name = self.name(name);
+        let values = if self.allocate {
+            let mut rng = random::stream(Purpose::Init, &[self.seed, random::name_counter(&name)]);
+            init.values(shape, &mut rng)
+        } else {
+            Vec::new()
+        };
+        let param = Param(Rc::new(Inner {
+            name,
+            shape: shape.to_vec(),
+            kind,
+            values: RefCell::new(values),
+            grad: RefCell::default(),
+        }));
+        self.params.borrow_mut().push(param.clone());
+        param
+    }
+}

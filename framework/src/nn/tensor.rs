@@ -1,0 +1,83 @@
+//! Aliases of dfdx tensors with run-time shapes, the device, and the errors of tensor code.
+
+use dfdx::shapes::HasShape;
+use dfdx::tensor::{AutoDevice, NoneTape, TensorFromVec};
+use dfdx::tensor_ops::ReshapeTo as _;
+
+use super::Tape;
+
+/// The device chosen when compiling: the CPU, or CUDA with the feature `cuda`.
+pub type Device = AutoDevice;
+
+/// A tensor of `f32` on the [`Device`], holding a handle of the tape it is recorded on.
+pub type Tensor<S> = dfdx::tensor::Tensor<S, f32, Device, Tape>;
+
+/// A scalar.
+pub type T0 = Tensor<()>;
+/// A vector, `[N]`.
+pub type T1 = Tensor<(usize,)>;
+/// A matrix, `[N, C]`.
+pub type T2 = Tensor<(usize, usize)>;
+/// Tokens, `[B, N, C]`.
+pub type T3 = Tensor<(usize, usize, usize)>;
+/// Images `[B, C, H, W]`, or maps `[B, H, W, C]`.
+pub type T4 = Tensor<(usize, usize, usize, usize)>;
+
+/// What can go wrong in tensor code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device ran out of memory or failed.
+    #[error("device: {0}")]
+    Device(String),
+    /// Shapes that do not fit each other.
+    #[error("{0}")]
+    Shape(String),
+    /// A value that the operation cannot take.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// The result of tensor code.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The error type of dfdx on the [`Device`].
+#[cfg(not(feature = "cuda"))]
+pub type DeviceError = dfdx::tensor::CpuError;
+/// The error type of dfdx on the [`Device`].
+#[cfg(feature = "cuda")]
+pub type DeviceError = dfdx::tensor::CudaError;
+
+impl From<DeviceError> for Error {
+    fn from(error: DeviceError) -> Self {
+        Self::Device(error.to_string())
+    }
+}
+
+thread_local! {
+    static DEVICE: Device = Device::default();
+}
+
+/// The device of this thread.
+pub fn device() -> Device {
+    DEVICE.with(Clone::clone)
+}
+
+/// A tensor from values in row-major order, recorded on `tape`.
+pub fn from_vec<S: dfdx::shapes::Shape>(values: Vec<f32>, shape: S, tape: &Tape) -> Result<Tensor<S>> {
+    use dfdx::tensor::PutTape as _;
+    if values.len() != shape.num_elements() {
+        return Err(Error::Shape(format!("{} values do not fill the shape {shape:?}", values.len())));
+    }
+    Ok(device().try_tensor_from_vec(values, shape)?.put_tape(tape.clone()))
+}
+
+/// The values of a tensor in row-major order.
+pub fn to_vec<S: dfdx::shapes::Shape, T: dfdx::tensor::Tape<f32, Device>>(
+    tensor: &dfdx::tensor::Tensor<S, f32, Device, T>,
+) -> Result<Vec<f32>> {
+    // Broadcast or permuted tensors have overlaps or another order in storage; a dense one is not copied here.
+    let dense = tensor.retaped::<NoneTape>().try_contiguous()?;
+    let mut values = vec![0.0; dense.shape().num_elements()];
+    dense.copy_into(&mut values);
+    Ok(values)
+}
