@@ -1,1 +1,21 @@
 //! Training and evaluation loops, checkpoints, resume.
+
+pub mod checkpoint;
+mod ema;
+mod error;
+mod evaluate;
+mod gradient;
+mod plan;
+mod prepare;
+mod run;
+mod signal;
+mod state;
+mod trace;
+mod trainer;
+
+pub use error::EngineError;
+pub use evaluate::Evaluation;
+pub use plan::TrainingPlan;
+pub use prepare::{Prepared, prepare};
+pub use run::{Outcome, RunOptions, run};
+pub use trace::{TraceOptions, trace};
