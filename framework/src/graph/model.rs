@@ -21,7 +21,7 @@ pub struct Model {
 }
 
 pub(super) struct Built {
-    pub planned: Planned,
+    pub planned: Rc<Planned>,
     pub module: Module,
     /// Parameters created by this node, as a range of [`Model::params`].
     pub params: std::ops::Range<usize>,
@@ -43,23 +43,27 @@ pub struct Outputs {
 impl Model {
     /// Builds the modules in order. In a scope that only describes nothing is allocated. Problems carry keys relative to the
     /// `model` section; a node whose source failed is passed over.
-    pub fn build(plan: Plan, image: ImageShape, scope: &Scope) -> std::result::Result<Self, Vec<Problem>> {
+    pub fn build(plan: &Plan, image: ImageShape, scope: &Scope) -> std::result::Result<Self, Vec<Problem>> {
         let mut model = Self { image, nodes: Vec::new(), scope: scope.clone() };
         let mut problems = Vec::new();
-        for planned in plan.nodes {
+        for planned in &plan.nodes {
             let complete = planned.sources.iter().all(|source| model.position(&source.node).is_some());
             if !complete {
                 continue;
             }
             let start = scope.params().len();
-            match model.module(&planned, scope) {
+            match model.module(planned, scope) {
                 Ok(module) => {
+                    let planned = Rc::clone(planned);
                     model.nodes.push(Built { planned, module, params: start..scope.params().len() });
                 }
                 Err(problem) => problems.push(problem),
             }
         }
-        problems.extend(model.duplicate_parameters());
+        if problems.is_empty() {
+            problems.extend(model.idle_maskers());
+            problems.extend(model.duplicate_parameters());
+        }
         if problems.is_empty() { Ok(model) } else { Err(problems) }
     }
 
@@ -260,6 +264,13 @@ impl Model {
                 Module::Masker { grid, .. } => grid.clone(),
                 _ => self.mask_of(&built.planned),
             }
+        })
+    }
+
+    fn idle_maskers(&self) -> impl Iterator<Item = Problem> {
+        self.nodes.iter().filter(|built| matches!(built.module, Module::Masker { grid: None, .. })).map(|built| {
+            Problem::new(&built.planned.node.name, "no backbone takes this masker")
+                .help(format!("say `from: {}` in the backbone", built.planned.node.name))
         })
     }
 

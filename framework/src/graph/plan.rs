@@ -1,5 +1,7 @@
 //! Connecting the nodes: who feeds whom, and in which order.
 
+use std::rc::Rc;
+
 use super::node::{Node, Nodes, Source};
 use crate::component::{Kind, Problem};
 
@@ -7,7 +9,7 @@ use crate::component::{Kind, Problem};
 #[derive(Debug)]
 pub struct Plan {
     /// The nodes, sources first.
-    pub nodes: Vec<Planned>,
+    pub nodes: Vec<Rc<Planned>>,
 }
 
 /// A node with its sources resolved.
@@ -33,7 +35,7 @@ impl Plan {
                 Err(mut found) => problems.append(&mut found),
             }
         }
-        if problems.is_empty() { Ok(Self { nodes: sort(planned)? }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self { nodes: sort(planned)?.into_iter().map(Rc::new).collect() }) } else { Err(problems) }
     }
 }
 
