@@ -1,5 +1,8 @@
 //! `convmae convert`: weights from PyTorch's format to safetensors and back, or a listing.
 
+// PyTorch and ConvMAE are names, not code.
+#![allow(clippy::doc_markdown)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};

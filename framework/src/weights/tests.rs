@@ -61,7 +61,7 @@ fn the_optimizer_state_is_read_when_asked_for() {
         assert_eq!(state.tensors.len(), expected.len());
         for (key, tensor) in expected.iter() {
             let found = state.tensors.get(key).unwrap();
-            if key.ends_with(".step") {
+            if key.rsplit_once('.').is_some_and(|(_, field)| field == "step") {
                 assert_eq!(found.to_f32(), tensor.to_f32(), "{key}");
             } else {
                 assert_eq!(found, tensor, "{key}");
@@ -114,7 +114,7 @@ fn truncated_checkpoints_are_refused() {
 fn other_files_are_told_apart() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.pth");
-    let mut reason = |content: &[u8]| {
+    let reason = |content: &[u8]| {
         fs::write(&path, content).unwrap();
         read(&path).unwrap_err().to_string()
     };

@@ -82,7 +82,7 @@ pub enum CheckpointError {
 }
 
 fn list(refused: &[Refusal]) -> String {
-    refused.iter().map(|refusal| format!("\n  {refusal}")).collect()
+    refused.iter().flat_map(|refusal| ["\n  ".to_owned(), refusal.to_string()]).collect()
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ impl CheckpointStore {
     /// Steps and paths of the checkpoint files, whatever their content, newest first.
     fn newest_first(&self) -> Result<Vec<(u64, PathBuf)>, WeightsError> {
         let mut checkpoints = fs::read_dir(&self.directory)
-            .and_then(|entries| entries.collect::<io::Result<Vec<_>>>())
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
             .map_err(WeightsError::io("list", &self.directory))?
             .into_iter()
             .filter_map(|entry| Some((step_of(entry.file_name().to_str()?)?, entry.path())))

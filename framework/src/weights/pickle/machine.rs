@@ -53,7 +53,7 @@ impl<'a> Machine<'a> {
             opcode::MARK => self.mark()?,
             opcode::POP => drop(self.pop()?),
             opcode::POP_MARK => drop(self.pop_mark()?),
-            opcode::DUP => self.stack.push(self.top()?),
+            opcode::DUP => self.push_id(self.top()?)?,
             opcode::BIN_GET => {
                 let key = self.input.byte()?.into();
                 self.recall(key)?;
@@ -179,8 +179,7 @@ impl<'a> Machine<'a> {
             opcode::REDUCE => {
                 let (arguments, callee) = (self.pop()?, self.pop()?);
                 let result = self.reduce(callee, arguments)?;
-                self.stack.push(result);
-                Ok(())
+                self.push_id(result)
             }
             opcode::NEW_OBJ => {
                 let (arguments, class) = (self.pop()?, self.pop()?);
@@ -202,6 +201,13 @@ impl<'a> Machine<'a> {
 
     fn push(&mut self, node: Node<'a>) -> Result<(), Fault> {
         let id = self.arena.add(node)?;
+        self.push_id(id)
+    }
+
+    fn push_id(&mut self, id: Id) -> Result<(), Fault> {
+        if self.stack.len() >= MAX_VALUES {
+            return Err(Fault::Limit { limit: MAX_VALUES, what: "values on the stack" });
+        }
         self.stack.push(id);
         Ok(())
     }
@@ -258,8 +264,7 @@ impl<'a> Machine<'a> {
 
     fn recall(&mut self, key: u32) -> Result<(), Fault> {
         let id = *self.memo.get(&key).ok_or(Fault::Memo(key))?;
-        self.stack.push(id);
-        Ok(())
+        self.push_id(id)
     }
 
     fn remember(&mut self, key: u32) -> Result<(), Fault> {

@@ -83,8 +83,11 @@ fn a_small_pickle_that_stands_for_an_enormous_tree_is_refused() {
 }
 
 #[test]
-fn endless_marks_are_refused() {
-    assert!(matches!(fault(&[b'('; 100_000]), Fault::Limit { what: "nested containers", .. }));
+fn endless_marks_and_copies_are_refused() {
+    assert!(matches!(fault(&vec![b'('; 100_000]), Fault::Limit { what: "nested containers", .. }));
+    let mut copies = vec![opcode::DUP; 2 * MAX_VALUES];
+    copies[0] = opcode::NONE;
+    assert!(matches!(fault(&copies), Fault::Limit { what: "values on the stack", .. }));
 }
 
 #[test]
