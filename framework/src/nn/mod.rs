@@ -13,6 +13,8 @@ pub mod ops;
 pub mod param;
 pub mod tape;
 pub mod tensor;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use context::Context;
 pub use init::Init;
