@@ -12,10 +12,14 @@ mod signal;
 mod state;
 mod trace;
 mod trainer;
+mod window;
+mod write;
 
 pub use error::EngineError;
 pub use evaluate::Evaluation;
 pub use plan::TrainingPlan;
-pub use prepare::{Prepared, prepare};
+pub use prepare::{Prepared, Settings, prepare};
+use write::write_report;
+
 pub use run::{Outcome, RunOptions, run};
 pub use trace::{TraceOptions, trace};

@@ -14,6 +14,8 @@ pub struct RunState {
     pub seconds: f64,
     /// The best value so far of the metric that decides.
     pub best: Option<f64>,
+    /// The last evaluation.
+    pub evaluation: Vec<(String, f64)>,
     /// Unreadable samples met, over all sessions.
     pub corrupt: u64,
     /// Digest of the resolved recipe.
