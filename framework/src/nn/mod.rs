@@ -11,8 +11,11 @@ pub mod layout;
 pub mod modules;
 pub mod ops;
 pub mod param;
+pub mod position;
 pub mod tape;
 pub mod tensor;
+#[cfg(test)]
+mod testing;
 
 pub use context::Context;
 pub use init::Init;

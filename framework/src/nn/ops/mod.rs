@@ -1,5 +1,13 @@
 //! Operations: kernels (on CPU) or compositions of dfdx operations (on CUDA), on the tape.
 
+pub mod batch_norm;
+pub mod conv2d;
+pub mod depthwise;
+pub mod loss;
+pub mod patches;
+mod rows;
+pub mod tokens;
+
 use dfdx::shapes::{HasShape as _, Shape};
 use dfdx::tensor::{PutTape as _, SplitTape as _, Tape as _, TensorFromVec as _};
 use dfdx::tensor_ops::ReshapeTo as _;

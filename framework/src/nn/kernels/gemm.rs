@@ -1,0 +1,184 @@
+//! Matrix products, by the crate `gemm`.
+
+use gemm::Parallelism;
+
+/// A matrix in a slice. Transposing it copies nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Row-major, without gaps.
+    pub fn new(values: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::with_row_stride(values, rows, cols, cols)
+    }
+
+    /// Row-major, with `row_stride` elements from the start of a row to that of the next.
+    ///
+    /// # Panics
+    /// If the slice is too short.
+    pub fn with_row_stride(values: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        if rows > 0 && cols > 0 {
+            assert!(values.len() >= (rows - 1) * row_stride + cols, "the slice holds no {rows} x {cols}");
+        }
+        Self { values, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transposed matrix.
+    #[must_use]
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// Who computes a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// The calling thread: within a parallel loop.
+    One,
+    /// All threads of the current rayon pool.
+    All,
+}
+
+/// What becomes of the former values of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// They are replaced.
+    Replace,
+    /// The product is added to them.
+    Add,
+}
+
+/// `out = factor * a b`, or `out += factor * a b`, with `out` row-major `[a.rows, b.cols]`.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn gemm(out: &mut [f32], mode: Output, factor: f32, a: Matrix<'_>, b: Matrix<'_>, threads: Threads) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    assert_eq!(k, b.rows, "the inner dimensions of a product differ");
+    assert_eq!(out.len(), m * n, "the output of a product is not {m} x {n}");
+    if m * n * k == 0 {
+        if mode == Output::Replace {
+            out.fill(0.0);
+        }
+        return;
+    }
+    let parallelism = match threads {
+        Threads::One => Parallelism::None,
+        Threads::All => Parallelism::Rayon(0),
+    };
+    // SAFETY: `out` holds m * n elements, row-major without gaps, and is borrowed exclusively, so it overlaps neither input.
+    // A `Matrix` holds, as checked when it was made, all elements up to `(rows - 1, cols - 1)`, transposed or not.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            mode == Output::Add,
+            a.values.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            factor,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::testing::{assert_close, noise, on_threads};
+
+    fn reference(m: usize, n: usize, k: usize, at: impl Fn(usize, usize) -> (f32, f32)) -> Vec<f64> {
+        let mut out = vec![0.0; m * n];
+        for (i, out) in out.iter_mut().enumerate() {
+            for l in 0..k {
+                let (a, b) = (at(i / n, l).0, at(l, i % n).1);
+                *out += f64::from(a) * f64::from(b);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_transposition_gives_the_product() {
+        let (m, n, k) = (5, 7, 19);
+        let (a, b) = (noise(1, m * k), noise(2, k * n));
+        let transpose = |x: &[f32], rows: usize, cols: usize| -> Vec<f32> {
+            (0..rows * cols).map(|i| x[(i % rows) * cols + i / rows]).collect()
+        };
+        let (at, bt) = (transpose(&a, m, k), transpose(&b, k, n));
+        let expected = reference(m, n, k, |i, j| {
+            (a.get(i * k + j).copied().unwrap_or(0.0), b.get(i * n + j).copied().unwrap_or(0.0))
+        });
+        for a in [Matrix::new(&a, m, k), Matrix::new(&at, k, m).t()] {
+            for b in [Matrix::new(&b, k, n), Matrix::new(&bt, n, k).t()] {
+                let mut out = vec![f32::NAN; m * n];
+                gemm(&mut out, Output::Replace, 1.0, a, b, Threads::All);
+                assert_close(&out, &expected, 1e-5);
+                gemm(&mut out, Output::Add, -1.0, a, b, Threads::One);
+                assert_close(&out, &vec![0.0; m * n], 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_may_have_gaps() {
+        let values = [1.0, 2.0, 9.0, 3.0, 4.0];
+        let matrix = Matrix::with_row_stride(&values, 2, 2, 3);
+        let mut out = [0.0; 4];
+        gemm(&mut out, Output::Replace, 1.0, matrix, Matrix::new(&[1.0, 0.0, 0.0, 1.0], 2, 2), Threads::One);
+        assert_eq!(out, [1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn an_empty_sum_is_zero() {
+        let mut out = [1.0; 4];
+        gemm(&mut out, Output::Add, 1.0, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 2), Threads::One);
+        assert_eq!(out, [1.0; 4]);
+        gemm(&mut out, Output::Replace, 1.0, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 2), Threads::One);
+        assert_eq!(out, [0.0; 4]);
+    }
+
+    #[test]
+    fn the_product_does_not_depend_on_the_number_of_threads() {
+        let (m, n, k) = (197, 130, 600);
+        let (a, b) = (noise(3, m * k), noise(4, k * n));
+        let product = |threads| {
+            on_threads(threads, || {
+                let mut out = vec![0.0; m * n];
+                gemm(
+                    &mut out,
+                    Output::Replace,
+                    1.0,
+                    Matrix::new(&a, m, k),
+                    Matrix::new(&b, n, k).t(),
+                    Threads::All,
+                );
+                out
+            })
+        };
+        assert_eq!(product(1), product(3));
+    }
+}

@@ -1,0 +1,138 @@
+//! Sums in a fixed order.
+
+use rayon::prelude::*;
+
+use super::simd::vectorized;
+
+/// Independent accumulators of a reduction, enough for one wide or four narrow vectors.
+const LANES: usize = 16;
+/// Rows whose sum one thread computes at a time.
+const ROWS: usize = 256;
+
+/// Combines `map(a[i], b[i])` with `combine`, lane by lane.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn reduce(
+    a: &[f32],
+    b: &[f32],
+    start: f32,
+    map: impl Fn(f32, f32) -> f32,
+    combine: impl Fn(f32, f32) -> f32,
+) -> f32 {
+    let mut lanes = [start; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane = combine(*lane, map(a, b));
+        }
+    }
+    for (lane, (&a, &b)) in lanes.iter_mut().zip(rest) {
+        *lane = combine(*lane, map(a, b));
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] = combine(lanes[lane], lanes[lane + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The sum of `values`.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub fn sum(values: &[f32]) -> f32 {
+    reduce(values, values, 0.0, |a, _| a, |a, b| a + b)
+}
+
+/// The sum of `(value - center)^2`.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub fn sum_of_squares(values: &[f32], center: f32) -> f32 {
+    reduce(values, values, 0.0, |a, _| (a - center) * (a - center), |a, b| a + b)
+}
+
+/// The inner product of `a` and `b`.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    reduce(a, b, 0.0, |a, b| a * b, |a, b| a + b)
+}
+
+/// The inner product of `a` and `b - center`.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub fn dot_centered(a: &[f32], b: &[f32], center: f32) -> f32 {
+    reduce(a, b, 0.0, |a, b| a * (b - center), |a, b| a + b)
+}
+
+/// The largest of `values`; minus infinity if there is none.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub fn max(values: &[f32]) -> f32 {
+    reduce(values, values, f32::NEG_INFINITY, |a, _| a, |a, b| if b > a { b } else { a })
+}
+
+/// Adds the sum of the rows of `[rows, sums.len()]` to `sums`.
+pub fn sum_rows(values: &[f32], sums: &mut [f32]) {
+    let columns = sums.len();
+    assert!(columns > 0 && values.len().is_multiple_of(columns));
+    let partial: Vec<_> = values
+        .par_chunks(ROWS * columns)
+        .map(|rows| {
+            let mut sums = vec![0.0; columns];
+            vectorized(|| {
+                for row in rows.chunks_exact(columns) {
+                    add(&mut sums, row);
+                }
+            });
+            sums
+        })
+        .collect();
+    for partial in &partial {
+        add(sums, partial);
+    }
+}
+
+/// `sums += values`, on this thread.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub fn add(sums: &mut [f32], values: &[f32]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::testing::{noise, on_threads};
+
+    #[test]
+    fn reductions_take_every_value() {
+        for len in [0, 1, 7, 16, 33, 100] {
+            let values: Vec<f32> = (1..=len).map(|i| i as f32).collect();
+            let exact: f32 = (len * (len + 1) / 2) as f32;
+            assert_eq!(sum(&values), exact);
+            assert_eq!(sum_of_squares(&values, 0.0), dot(&values, &values));
+            assert_eq!(max(&values), values.last().copied().unwrap_or(f32::NEG_INFINITY));
+        }
+    }
+
+    #[test]
+    fn the_sum_of_rows_does_not_depend_on_the_number_of_threads() {
+        let values = noise(1, 1000 * 37);
+        let sums = |threads| {
+            on_threads(threads, || {
+                let mut sums = vec![1.0; 37];
+                sum_rows(&values, &mut sums);
+                sums
+            })
+        };
+        assert_eq!(sums(1), sums(3));
+        let exact: f64 = 1.0 + values.iter().step_by(37).map(|&value| f64::from(value)).sum::<f64>();
+        assert!((f64::from(sums(1)[0]) - exact).abs() < 1e-4);
+    }
+}

@@ -1,0 +1,105 @@
+//! Helpers of the tests of kernels and operations.
+#![allow(clippy::unwrap_used)]
+
+use dfdx::shapes::{HasShape as _, Shape};
+use dfdx::tensor::AsArray as _;
+use dfdx::tensor_ops::{SumTo as _, TryMul as _};
+use rand::Rng as _;
+
+use super::tensor::{from_vec, to_vec};
+use super::{Init, Param, Result, Scope, Tape, Tensor};
+use crate::random::{self, Purpose};
+
+/// `len` values, uniform in `[-1, 1)`.
+pub fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let mut rng = random::stream(Purpose::Synthesis, &[seed]);
+    (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+/// A trainable parameter filled with [`noise`].
+pub fn noise_param(seed: u64, shape: &[usize]) -> Param {
+    let values = noise(seed, shape.iter().product());
+    Scope::new(0).param("p", shape, &Init::Values(values))
+}
+
+/// Runs `work` in a rayon pool of `threads` threads.
+pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+/// In `f64`, for comparisons.
+pub fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+/// Asserts that no value is off by more than `tolerance` times the largest expected magnitude (at least 1).
+#[track_caller]
+pub fn assert_close(actual: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(actual.len(), expected.len());
+    let scale = expected.iter().fold(1.0, |max: f64, value| max.max(value.abs()));
+    for (i, (&actual, &expected)) in actual.iter().zip(expected).enumerate() {
+        let error = (f64::from(actual) - expected).abs();
+        assert!(error <= tolerance * scale, "value {i} is {actual}, expected {expected} (off by {error:e})");
+    }
+}
+
+/// Asserts that `gradient` is that of `loss` at `x`, by central differences in `f64`.
+#[track_caller]
+pub fn check_gradient(x: &[f32], gradient: &[f32], loss: impl Fn(&[f64]) -> f64) {
+    const STEP: f64 = 1e-5;
+    let mut x = wide(x);
+    let expected: Vec<f64> = (0..x.len())
+        .map(|i| {
+            let value = x[i];
+            x[i] = value + STEP;
+            let above = loss(&x);
+            x[i] = value - STEP;
+            let below = loss(&x);
+            x[i] = value;
+            (above - below) / (2.0 * STEP)
+        })
+        .collect();
+    assert_close(gradient, &expected, 1e-5);
+}
+
+/// Values of `operation` at `x`, and the gradient of `x` if the outputs' gradient is [`noise`] of seed 99.
+pub fn run<S: Shape, R: Shape>(
+    x: &[f32],
+    shape: S,
+    operation: impl FnOnce(Tensor<S>) -> Result<Tensor<R>>,
+) -> (Vec<f32>, Vec<f32>) {
+    let tape = Tape::new();
+    let x = from_vec(x.to_vec(), shape, &tape).unwrap();
+    let y = operation(x.clone()).unwrap();
+    let values = to_vec(&y).unwrap();
+    let gradients = backward_noise(y);
+    let gradient = gradients.get(&x.retaped::<dfdx::tensor::NoneTape>());
+    (values, to_vec(&gradient).unwrap())
+}
+
+/// Runs the backward of `y` with [`noise`] of seed 99 as its gradient.
+pub fn backward_noise<S: Shape>(y: Tensor<S>) -> dfdx::tensor::Gradients<f32, super::Device> {
+    let shape = *y.shape();
+    let weights = from_vec(noise(99, shape.num_elements()), shape, &Tape::none()).unwrap();
+    let flat = super::ops::flat(y.try_mul(weights).unwrap()).unwrap();
+    super::tape::backward(flat.sum()).unwrap()
+}
+
+/// The gradient of a parameter, which is cleared.
+pub fn take_grad(param: &Param) -> Vec<f32> {
+    let grad = param.grad().unwrap().to_vec();
+    param.clear_grad();
+    grad
+}
+
+/// `P(X <= x)` of a standard normal `X`, by the series of the error function whose terms are all positive.
+pub fn normal_cdf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    let mut n = 1.0;
+    while term.abs() > 1e-18 * sum.abs() {
+        term *= x * x / (2.0 * n + 1.0);
+        sum += term;
+        n += 1.0;
+    }
+    0.5 + (-0.5 * x * x).exp() * sum / std::f64::consts::TAU.sqrt()
+}
