@@ -11,10 +11,12 @@ pub mod layout;
 pub mod modules;
 pub mod ops;
 pub mod param;
+pub mod position;
 pub mod tape;
 pub mod tensor;
 #[cfg(test)]
 pub(crate) mod testing;
+mod testing;
 
 pub use context::Context;
 pub use init::Init;

@@ -81,3 +81,9 @@ pub fn to_vec<S: dfdx::shapes::Shape, T: dfdx::tensor::Tape<f32, Device>>(
     dense.copy_into(&mut values);
     Ok(values)
 }
+
+/// The tape on which a tensor is recorded.
+pub fn tape_of<S: dfdx::shapes::Shape>(tensor: &Tensor<S>) -> Tape {
+    use dfdx::tensor::SplitTape as _;
+    tensor.clone().split_tape().1
+}

@@ -13,3 +13,14 @@ pub mod linear;
 pub mod reduce;
 pub mod simd;
 pub mod softmax;
+
+pub mod batch_norm;
+pub mod chunks;
+pub mod conv2d;
+pub mod depthwise;
+pub mod gemm;
+pub mod loss;
+pub mod patches;
+pub mod reduce;
+pub mod simd;
+pub mod tokens;

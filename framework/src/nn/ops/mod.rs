@@ -11,6 +11,14 @@ mod linear;
 mod operation;
 mod residual;
 
+pub mod batch_norm;
+pub mod conv2d;
+pub mod depthwise;
+pub mod loss;
+pub mod patches;
+mod rows;
+pub mod tokens;
+
 use dfdx::shapes::{HasShape as _, Shape};
 use dfdx::tensor_ops::ReshapeTo as _;
 
