@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::registry::{Problem, slot_schema};
+use super::Problem;
+use super::registry::slot_schema;
 use super::{ImageShape, Macs, Mask, MaskGrid, MaskPlan};
 use crate::nn::{Context, Result, Scope, T3, T4};
 

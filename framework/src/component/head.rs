@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::registry::{Problem, slot_schema};
+use super::Problem;
+use super::registry::slot_schema;
 use super::{Features, ImageShape, LevelShape, Macs, MaskGrid};
 use crate::data::Batch;
 use crate::nn::{Context, Result, Scope, T0};

@@ -26,8 +26,10 @@ pub use image::ImageShape;
 pub use macs::Macs;
 pub use masker::{Mask, MaskGrid, MaskPlan, Masker};
 pub use neck::{Neck, NeckModule};
-pub use optimizer::{Optimizer, OptimizerModule};
-pub use registry::{Entry, Kind, Problem, entries, entry};
+pub use optimizer::{Optimizer, OptimizerModule, ParameterGroup};
+pub use registry::{Entry, Kind, entries, entry};
 pub use schedule::{Progress, Schedule};
 pub use span::{Span, SpanError};
 pub use transform::{SampleShape, Transform};
+
+pub use crate::recipe::Problem;

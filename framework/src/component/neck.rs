@@ -1,6 +1,7 @@
 //! Necks: features to features.
 
-use super::registry::{Problem, slot_schema};
+use super::Problem;
+use super::registry::slot_schema;
 use super::{Features, ImageShape, LevelShape, Macs};
 use crate::nn::{Context, Result, Scope};
 

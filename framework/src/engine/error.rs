@@ -25,7 +25,6 @@ pub enum EngineError {
     Tensor(#[from] nn::Error),
     /// The run directory could not be used.
     #[error(transparent)]
-    #[diagnostic(transparent)]
     Report(#[from] ReportError),
     /// A checkpoint could not be written or read.
     #[error(transparent)]

@@ -5,6 +5,7 @@ mod ema;
 mod error;
 mod evaluate;
 mod gradient;
+mod initialize;
 mod plan;
 mod prepare;
 mod run;
@@ -17,9 +18,8 @@ mod write;
 
 pub use error::EngineError;
 pub use evaluate::Evaluation;
+pub use initialize::load_weights;
 pub use plan::TrainingPlan;
 pub use prepare::{Prepared, Settings, prepare};
-use write::write_report;
-
 pub use run::{Outcome, RunOptions, run};
 pub use trace::{TraceOptions, trace};

@@ -49,15 +49,15 @@ pub struct Settings {
 }
 
 impl Prepared {
-    /// The first validation images, as far as the report shows them.
+    /// The first validation images, as many as the report shows; unreadable ones are left out.
     pub fn pictured_batch(&self) -> Result<Option<Batch>, EngineError> {
         let Some(val) = &self.val else { return Ok(None) };
         let count = self.settings.pictures.min(val.pipeline().samples.len());
         if count == 0 {
             return Ok(None);
         }
-        let samples = (0..count).map(|index| val.pipeline().sample(0, index)).collect::<Result<_, _>>()?;
-        Ok(Some(Batch::stack(samples)?))
+        let samples: Vec<_> = (0..count).filter_map(|index| val.pipeline().sample(0, index).ok()).collect();
+        Ok(if samples.is_empty() { None } else { Some(Batch::stack(samples)?) })
     }
 
     /// Pictures of a batch, under the same masks every time.

@@ -6,7 +6,11 @@ use std::time::Instant;
 use crate::data::Batch;
 use crate::graph::check;
 use crate::recipe::{Recipe, Sources, load};
-use crate::report::{LogFile, MetricLog, Progress, RunDir, Split, StepReport};
+use crate::component::Span;
+use crate::report::logging::LogFile;
+use crate::report::{
+    Environment, MetricLog, PictureSet, PictureStore, Progress, RunDir, Split, Status, StepReport,
+};
 
 use super::checkpoint::{Checkpoint, CheckpointStore, Kind};
 use super::evaluate::Evaluation;
@@ -15,7 +19,13 @@ use super::signal::StopSignal;
 use super::state::RunState;
 use super::trainer::StepResult;
 use super::window::Window;
-use super::{EngineError, write_report};
+use super::EngineError;
+use super::write::write_report;
+
+#[cfg(not(feature = "cuda"))]
+const DEVICE: &str = "cpu";
+#[cfg(feature = "cuda")]
+const DEVICE: &str = "cuda";
 
 /// What `run` is asked for.
 pub struct RunOptions {
@@ -77,7 +87,7 @@ fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError
     let changes: Vec<String> = recipe
         .diff(before.value())
         .into_iter()
-        .filter(|change| !is_free(&change.path))
+        .filter(|change| !is_free(&change.key))
         .map(|change| format!("  {change}"))
         .collect();
     if changes.is_empty() {
@@ -94,10 +104,11 @@ pub(super) struct Session {
     pub metrics: MetricLog,
     pub evaluation: Evaluation,
     pub corrupt_before: u64,
-    digest: String,
+    pub digest: String,
+    pub environment: Environment,
     store: CheckpointStore,
     stop: StopSignal,
-    best: Option<f64>,
+    pub best: Option<f64>,
     /// Seconds of earlier sessions.
     seconds_before: f64,
     started: Instant,
@@ -115,6 +126,7 @@ impl Session {
             evaluation: Evaluation::default(),
             corrupt_before: 0,
             digest: recipe.digest(),
+            environment: Environment::collect(DEVICE, rayon::current_num_threads()),
             recipe_yaml: recipe.lock_yaml(),
             best: None,
             seconds_before: 0.0,
@@ -166,7 +178,7 @@ impl Session {
         let step = self.prepared.trainer.steps_done();
         if interrupted {
             self.save(Kind::Last)?;
-            self.write(false)?;
+            self.write(&Status::Interrupted)?;
             progress.finish();
         } else {
             self.finish(progress)?;
@@ -221,7 +233,7 @@ impl Session {
     /// Evaluation and checkpoints that are due after a step.
     fn periodic(&mut self, step: u64, progress: &mut Progress) -> Result<(), EngineError> {
         let plan = *self.prepared.trainer.plan();
-        let due = |every: crate::component::Span| step.is_multiple_of(every.steps(plan.steps_per_epoch).max(1));
+        let due = |every: Span| step.is_multiple_of(every.steps(plan.steps_per_epoch).max(1));
         if step == plan.steps {
             return Ok(()); // `finish` does all of it.
         }
@@ -239,7 +251,7 @@ impl Session {
             self.save(kind)?;
         }
         if due(self.prepared.settings.evaluate_every) {
-            self.write(false)?;
+            self.write(&Status::Running)?;
         }
         Ok(())
     }
@@ -282,7 +294,7 @@ impl Session {
             &self.prepared.trainer.weights(),
             &std::collections::BTreeMap::new(),
         )?;
-        self.write(true)?;
+        self.write(&Status::Finished)?;
         progress.finish();
         Ok(())
     }
@@ -307,9 +319,9 @@ impl Session {
         Ok(())
     }
 
-    fn write(&mut self, finished: bool) -> Result<(), EngineError> {
+    fn write(&self, status: &Status) -> Result<(), EngineError> {
         self.metrics.write(&self.dir.metrics())?;
-        write_report(self, finished)
+        write_report(self, status)
     }
 
     fn log_window(&mut self, window: &mut Window, step: u64) {
@@ -328,13 +340,13 @@ impl Session {
         let Some(batch) = &self.pictured else { return Ok(()) };
         let rows = self.prepared.pictures(batch)?;
         if !rows.is_empty() {
-            self.pictures_store().save(&crate::report::PictureSet { step, rows })?;
+            self.pictures_store().save(&PictureSet { step, rows })?;
         }
         Ok(())
     }
 
-    pub(super) fn pictures_store(&self) -> crate::report::PictureStore {
-        crate::report::PictureStore::new(self.dir.pictures())
+    pub(super) fn pictures_store(&self) -> PictureStore {
+        PictureStore::new(self.dir.pictures())
     }
 
     pub(super) fn seconds(&self) -> f64 {
@@ -343,10 +355,6 @@ impl Session {
 
     pub(super) fn corrupt(&self) -> u64 {
         self.corrupt_before + self.prepared.corrupt().len() as u64
-    }
-
-    pub(super) fn best(&self) -> Option<f64> {
-        self.best
     }
 
     fn announce(&self, progress: &mut Progress) {

@@ -1,6 +1,6 @@
 //! One optimizer step after another.
 
-use crate::component::{Loss, OptimizerModule, Schedule};
+use crate::component::{Loss, OptimizerModule, ParameterGroup, Schedule};
 use crate::data::Batch;
 use crate::experiment::Ema;
 use crate::graph::Model;
@@ -96,8 +96,8 @@ impl Trainer {
         &self.params
     }
 
-    /// The optimizer's groups, a line for each.
-    pub fn groups(&self) -> Vec<String> {
+    /// The optimizer's groups.
+    pub fn groups(&self) -> Vec<ParameterGroup> {
         self.optimizer.groups()
     }
 

@@ -36,14 +36,14 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
         Ok((summary, plan)) if problems.is_empty() => Ok(Checked { experiment, plan, image, summary }),
         Ok(_) => Err(recipe.diagnose(problems)),
         Err(found) => {
-            problems.extend(found.into_iter().map(|problem| within("model", problem)));
+            problems.extend(found.into_iter().map(|problem| problem.within("model")));
             Err(recipe.diagnose(problems))
         }
     }
 }
 
 /// What is wrong with the transforms: steps that do not fit each other, or a size that is not the recipe's `image_size`.
-pub fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
+fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
     let mut problems = Vec::new();
     if experiment.data.val.is_none() && !experiment.evaluate.evaluators.is_empty() {
         let problem = Problem::new("evaluate.evaluators", "there is no validation set to evaluate on");
@@ -59,7 +59,7 @@ pub fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
 fn problem_of_split(key: &str, split: &Split, image: ImageSize) -> Option<Problem> {
     let key = format!("{key}.transforms");
     match output_shape(&split.transforms, SampleShape::default()) {
-        Err((position, problem)) => Some(within(&format!("{key}.{position}"), problem)),
+        Err((position, problem)) => Some(problem.within(&format!("{key}.{position}"))),
         Ok(SampleShape { size: Some((height, width)), .. }) if (height, width) != (image.height, image.width) => {
             let message = format!(
                 "these transforms yield images of {height} x {width}, `image_size` is {} x {}",
@@ -73,9 +73,4 @@ fn problem_of_split(key: &str, split: &Split, image: ImageSize) -> Option<Proble
         ),
         Ok(_) => None,
     }
-}
-
-fn within(prefix: &str, problem: Problem) -> Problem {
-    let key = if problem.key.is_empty() { prefix.to_owned() } else { format!("{prefix}.{}", problem.key) };
-    Problem { key, ..problem }
 }

@@ -3,6 +3,7 @@
 //! The `model` section of a recipe is a graph of named nodes. [`Plan`] connects them and puts them in order; [`Model::build`] creates
 //! their modules, in a describing scope (shapes, parameters and multiply-adds only) or with values.
 
+mod catalog;
 mod check;
 mod draw;
 mod model;
@@ -10,7 +11,8 @@ mod node;
 mod plan;
 mod summary;
 
-pub use check::{Checked, check, problems_of_data};
+pub use catalog::catalog;
+pub use check::{Checked, check};
 pub use draw::{dot, mermaid};
 pub use model::{Model, Outputs};
 pub use node::{Node, NodeKind, Nodes, Source};

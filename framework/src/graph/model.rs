@@ -193,10 +193,7 @@ impl Model {
     fn module(&mut self, planned: &Planned, scope: &Scope) -> std::result::Result<Module, Problem> {
         let node = &planned.node;
         let scope = scope.child(&node.prefix);
-        let relative = |problem: Problem| {
-            let key = if problem.key.is_empty() { node.name.clone() } else { format!("{}.{}", node.name, problem.key) };
-            Problem { key, ..problem }
-        };
+        let relative = |problem: Problem| problem.within(&node.name);
         match &node.kind {
             NodeKind::Masker(_) => Ok(Module::Masker { grid: None, plan: None }),
             NodeKind::Backbone(backbone) => {
@@ -296,7 +293,7 @@ impl Model {
 }
 
 fn masker_plan(spec: &dyn Masker, name: &str, grid: &MaskGrid) -> std::result::Result<MaskPlan, Problem> {
-    spec.plan(grid).map_err(|problem| Problem { key: format!("{name}.{}", problem.key), ..problem })
+    spec.plan(grid).map_err(|problem| problem.within(name))
 }
 
 impl Module {

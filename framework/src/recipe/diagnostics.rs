@@ -24,6 +24,26 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
+impl Problem {
+    /// A problem with one key. A component's own problems have keys relative to the component; empty for the whole of it.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into(), help: None }
+    }
+
+    /// Adds what would be right.
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    /// The same problem seen from outside: its key within `block`.
+    #[must_use]
+    pub fn within(self, block: &str) -> Self {
+        let key = if self.key.is_empty() { block.to_owned() } else { format!("{block}.{}", self.key) };
+        Self { key, ..self }
+    }
+}
+
 /// What of a key to point at.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Place {

@@ -19,7 +19,7 @@ mod utc;
 pub use console::suspend_progress;
 pub use environment::{Environment, git_commit};
 pub use error::ReportError;
-pub use html::{CorruptSample, GraphNode, Link, ParameterGroup, Report, Status};
+pub use html::{CorruptSample, GraphNode, Link, Report, Status};
 pub use metrics::{MetricLog, Point, Split};
 pub use pictures::{PictureSet, PictureStore};
 pub use progress::{Progress, StepReport};

@@ -101,6 +101,11 @@ impl RunDir {
         self.root.join(CHECKPOINTS)
     }
 
+    /// The final weights under the official names: `model.safetensors`.
+    pub fn weights(&self) -> PathBuf {
+        self.root.join("model.safetensors")
+    }
+
     /// `pictures/`: see [`PictureStore`](super::PictureStore).
     pub fn pictures(&self) -> PathBuf {
         self.root.join(PICTURES)

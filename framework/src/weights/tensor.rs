@@ -154,6 +154,12 @@ impl HostTensor {
         Self { dtype: DType::F64, shape: Vec::new(), data: value.to_le_bytes().to_vec() }
     }
 
+    /// The value of an `I64` scalar.
+    pub fn as_i64(&self) -> Option<i64> {
+        let bytes = self.data.as_slice().try_into().ok()?;
+        (self.dtype == DType::I64 && self.shape.is_empty()).then(|| i64::from_le_bytes(bytes))
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.data.len() / self.dtype.size()

@@ -1,6 +1,6 @@
 //! AdamW: Adam with decoupled weight decay.
 
-use convmae_framework::component::{Optimizer, OptimizerModule};
+use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup};
 use convmae_framework::nn::kernels::adamw::{AdamwStep, adamw};
 use convmae_framework::nn::{Error, Param, Result};
 use convmae_framework::weights::{HostTensor, TensorMap};
@@ -146,15 +146,19 @@ impl OptimizerModule for AdamWModule {
         Ok(())
     }
 
-    fn groups(&self) -> Vec<String> {
-        let group = |decayed: bool| {
-            let of = |moments: &&Moments| is_decayed(&moments.param) == decayed;
-            let tensors = self.moments.iter().filter(of).count();
-            let values: usize = self.moments.iter().filter(of).map(|moments| moments.param.numel()).sum();
-            let decay = if decayed { self.spec.weight_decay } else { 0.0 };
-            format!("{tensors} tensors, {values} values: weight decay {decay}")
-        };
-        vec![group(false), group(true)]
+    fn groups(&self) -> Vec<ParameterGroup> {
+        [("no_decay", false), ("decay", true)]
+            .map(|(name, decayed)| {
+                let members = self.moments.iter().filter(|moments| is_decayed(&moments.param) == decayed);
+                ParameterGroup {
+                    name: name.to_owned(),
+                    tensors: members.clone().count(),
+                    parameters: members.map(|moments| moments.param.numel() as u64).sum(),
+                    lr_scale: 1.0,
+                    weight_decay: if decayed { self.spec.weight_decay } else { 0.0 },
+                }
+            })
+            .to_vec()
     }
 }
 
@@ -179,7 +183,8 @@ mod tests {
     #[test]
     fn only_tensors_with_several_axes_are_decayed_and_frozen_ones_are_left_out() {
         let groups = adamw().build(&params()).groups();
-        assert_eq!(groups, ["1 tensors, 2 values: weight decay 0", "2 tensors, 6 values: weight decay 0.5"]);
+        let groups: Vec<_> = groups.iter().map(|g| (g.tensors, g.parameters, g.weight_decay)).collect();
+        assert_eq!(groups, [(1, 2, 0.0), (2, 6, 0.5)]);
     }
 
     #[test]

@@ -5,22 +5,18 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod batch_norm;
+pub mod chunks;
+pub mod conv2d;
+pub mod depthwise;
 pub mod elementwise;
 pub mod gelu;
 pub mod gemm;
 pub mod layer_norm;
 pub mod linear;
-pub mod reduce;
-pub mod simd;
-pub mod softmax;
-
-pub mod batch_norm;
-pub mod chunks;
-pub mod conv2d;
-pub mod depthwise;
-pub mod gemm;
 pub mod loss;
 pub mod patches;
 pub mod reduce;
 pub mod simd;
+pub mod softmax;
 pub mod tokens;

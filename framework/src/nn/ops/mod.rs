@@ -3,19 +3,18 @@
 //! Each has one public function. The composed version (`composed`) is the one on CUDA, and what tests compare the kernel with.
 
 mod attention;
+pub mod batch_norm;
+pub mod conv2d;
+pub mod depthwise;
 mod dropout;
 mod gelu;
 mod layer_norm;
 mod linear;
+pub mod loss;
 #[cfg(not(feature = "cuda"))]
 mod operation;
-mod residual;
-
-pub mod batch_norm;
-pub mod conv2d;
-pub mod depthwise;
-pub mod loss;
 pub mod patches;
+mod residual;
 mod rows;
 pub mod tokens;
 

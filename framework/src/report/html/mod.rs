@@ -16,6 +16,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::file::write_atomically;
 use super::utc::rfc3339;
+use crate::component::ParameterGroup;
 use super::{Environment, MetricLog, PictureSet, ReportError, Summary};
 
 /// How a run stands.
@@ -46,21 +47,6 @@ pub struct GraphNode {
     pub parameters: u64,
     /// Multiply-accumulates of a forward pass over one image, in units of 10^9.
     pub gmacs: f64,
-}
-
-/// Parameters that the optimizer treats alike.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ParameterGroup {
-    /// What it is called: `layer_3_no_decay`.
-    pub name: String,
-    /// Number of parameter tensors.
-    pub tensors: usize,
-    /// Number of parameters.
-    pub parameters: u64,
-    /// Factor on the learning rate; 0 where the parameters are frozen.
-    pub lr_scale: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
 }
 
 /// A sample that could not be read and was left out.
