@@ -50,7 +50,7 @@ impl Layers {
 
     fn assign(&mut self, assignment: &Assignment) {
         match assignment.read(self) {
-            Ok(layer) => self.layers.push(layer),
+            Ok(layer) => self.stack.push(layer),
             Err(fault) => {
                 self.refuse(layer::finding(&assignment.kind, &assignment.source, fault));
             }

@@ -120,7 +120,7 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// `model.backbone.depth: expected an integer, found the string `abc``.
+/// `model.backbone.depth: expected an integer, found null`.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.key.is_empty() {

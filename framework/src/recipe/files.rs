@@ -20,7 +20,7 @@ use super::yaml::{self, TextFault};
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     /// Lowest first.
-    pub layers: Vec<Layer>,
+    pub stack: Vec<Layer>,
     pub findings: Vec<Finding>,
     /// Paths whose value could not be read.
     pub broken: Vec<String>,
@@ -66,12 +66,12 @@ impl Files<'_> {
         }
         self.seen.push(identity.clone());
         self.chain.push((identity, name.clone()));
-        self.add(path, name, bytes);
+        self.add(path, &name, bytes);
         self.chain.pop();
     }
 
-    fn add(&mut self, path: &Path, name: PathBuf, bytes: Vec<u8>) {
-        let kind = LayerKind::File(name.clone());
+    fn add(&mut self, path: &Path, name: &Path, bytes: Vec<u8>) {
+        let kind = LayerKind::File(name.to_owned());
         let (text, encoding_fault) = decode(bytes);
         let source: Source = Arc::new(NamedSource::new(name.to_string_lossy(), text).with_language("YAML"));
         if let Some(fault) = encoding_fault {
@@ -90,7 +90,7 @@ impl Files<'_> {
                     entries.into_iter().partition(|entry| entry.key == "extends");
                 let root = Node { span, content: Content::Map(entries) };
                 self.extend(path, &kind, &source, &extends);
-                self.out.layers.push(Layer { kind, source, root, spine: 0 });
+                self.out.stack.push(Layer { kind, source, root, spine: 0 });
             }
             root => self.out.refuse(layer::finding(&kind, &source, not_a_mapping(root.as_ref()))),
         }

@@ -17,13 +17,15 @@ use super::node::{Content, Node};
 use super::path;
 
 /// The merged value, references not yet resolved.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Merged {
     pub value: Value,
     /// The layer that set each key, by path: an index into the layers.
     pub winners: HashMap<String, usize>,
     /// Blocks of lower layers that a changed `type` replaced.
     pub replaced: Vec<Replaced>,
+    /// `--set` keys that fit nothing, each with its layer. Such a layer adds nothing.
+    pub misfits: Vec<(usize, Fault)>,
 }
 
 /// A block whose `type` a layer changed.
@@ -35,18 +37,18 @@ pub(super) struct Replaced {
     pub after: Value,
 }
 
-/// Merges the layers, lowest first. An index that fits no list item is a fault of its layer, which then adds nothing.
-pub(super) fn merge(layers: &mut [Layer]) -> Result<(Merged, Vec<(usize, Fault)>), figment::Error> {
+/// Merges the layers, lowest first.
+pub(super) fn merge(layers: &mut [Layer]) -> Result<Merged, Box<figment::Error>> {
     let mut figment = Figment::new();
     let mut views: Vec<Value> = Vec::with_capacity(layers.len());
     let mut replaced = Vec::new();
-    let mut faults = Vec::new();
+    let mut misfits = Vec::new();
     for index in 0..layers.len() {
         let (below, _) = ordered(&figment, &views)?;
         let view = match fit_spine(&mut layers[index], &below) {
             Ok(()) => overlay(Some(&below), &layers[index].root, layers[index].spine),
             Err(fault) => {
-                faults.push((index, fault));
+                misfits.push((index, fault));
                 Value::Object(Map::new())
             }
         };
@@ -54,7 +56,9 @@ pub(super) fn merge(layers: &mut [Layer]) -> Result<(Merged, Vec<(usize, Fault)>
         changed_types(&below, &view, "", index, &mut changes);
         if !changes.is_empty() {
             for change in &changes {
-                views.iter_mut().for_each(|view| remove(view, &change.key));
+                for view in &mut views {
+                    remove(view, &change.key);
+                }
             }
             let lower = layers.iter().zip(&views);
             figment =
@@ -65,12 +69,18 @@ pub(super) fn merge(layers: &mut [Layer]) -> Result<(Merged, Vec<(usize, Fault)>
         replaced.extend(changes);
     }
     let (value, winners) = ordered(&figment, &views)?;
-    Ok((Merged { value, winners, replaced }, faults))
+    Ok(Merged { value, winners, replaced, misfits })
 }
 
 /// What figment holds, keys in the order of the layers, and the layer of each key.
-fn ordered(figment: &Figment, views: &[Value]) -> Result<(Value, HashMap<String, usize>), figment::Error> {
-    let root = Tagged::Dict(Tag::Default, figment.data()?.remove(&Profile::Default).unwrap_or_default());
+fn ordered(
+    figment: &Figment,
+    views: &[Value],
+) -> Result<(Value, HashMap<String, usize>), Box<figment::Error>> {
+    let root = Tagged::Dict(
+        Tag::Default,
+        figment.data().map_err(Box::new)?.remove(&Profile::Default).unwrap_or_default(),
+    );
     let mut ordering = Ordering { figment, winners: HashMap::new() };
     let value = ordering.restore(&root, &views.iter().collect::<Vec<_>>(), "");
     Ok((value, ordering.winners))

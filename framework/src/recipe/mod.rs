@@ -82,17 +82,18 @@ pub fn load(sources: &Sources, catalog: &Catalog) -> Result<Recipe, Diagnostics>
     read.read(&sources.recipe);
     read.environment(&sources.environment);
     read.set(&sources.sets);
-    let Layers { mut layers, mut findings, broken, incomplete } = read;
+    let Layers { stack: mut layers, mut findings, broken, incomplete } = read;
     let refuse = |findings| Diagnostics { recipe: sources.recipe.display().to_string(), findings };
     if incomplete {
         return Err(refuse(findings));
     }
-    let (merged, spine_faults) = match merge::merge(&mut layers) {
+    let mut merged = match merge::merge(&mut layers) {
         Ok(merged) => merged,
         Err(error) => return Err(refuse(vec![unmergeable(&error)])),
     };
+    let misfits = std::mem::take(&mut merged.misfits);
     let (provenance, merged) = Provenance::new(layers, merged);
-    findings.extend(spine_faults.into_iter().map(|(layer, fault)| provenance.locate_in(layer, fault)));
+    findings.extend(misfits.into_iter().map(|(layer, fault)| provenance.locate_in(layer, fault)));
     let resolved = reference::resolve(&merged);
     let broken: HashSet<_> = resolved.broken.into_iter().chain(broken).collect();
     let faults = resolved.faults.into_iter().chain(schema::check(&resolved.value, catalog, &broken));

@@ -24,11 +24,8 @@ fn fold(word: &str) -> String {
 pub(super) fn list(names: impl IntoIterator<Item = impl Display>) -> String {
     const SHOWN: usize = 12;
     let names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
-    let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text += &format!(" and {} more", names.len() - SHOWN);
-    }
-    text
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use serde_json::Value;
 
 use super::{list, resolve};
-use crate::recipe::suggest;
 
-/// `the string `abc``, `the number 1.5`, `a list` ...
+/// The kind of a value and, if it is short, the value: a list, the number 1.5.
 pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
@@ -50,6 +49,10 @@ fn names(types: &Value) -> Vec<&str> {
 
 /// The words for a `type` keyword.
 pub(super) fn describe_type(types: &Value) -> String {
+    any_of(type_words(types))
+}
+
+fn type_words(types: &Value) -> Vec<String> {
     let words = names(types).into_iter().map(|name| match name {
         "integer" => "an integer",
         "number" => "a number",
@@ -59,27 +62,29 @@ pub(super) fn describe_type(types: &Value) -> String {
         "object" => "a mapping",
         other => other,
     });
-    any_of(words.map(str::to_owned))
+    words.map(str::to_owned).collect()
 }
 
-/// The words for what a whole schema expects.
-pub(super) fn describe_schema(schema: &Value, document: &Value) -> String {
+/// The words for what any of these schemas expects.
+pub(super) fn describe_schemas<'a>(schemas: impl IntoIterator<Item = &'a Value>, document: &Value) -> String {
+    let mut words: Vec<_> = schemas.into_iter().flat_map(|schema| schema_words(schema, document)).collect();
+    words.dedup();
+    if words.is_empty() { "a value".to_owned() } else { any_of(words) }
+}
+
+fn schema_words(schema: &Value, document: &Value) -> Vec<String> {
     let schema = resolve(schema, document);
     if let Some(kinds) = schema.get("x-component") {
-        return any_of(names(kinds).into_iter().map(article));
+        return names(kinds).into_iter().map(article).collect();
     }
     let choices: Vec<_> = schema.get("const").into_iter().chain(list(schema, "enum")).collect();
     match (choices.as_slice(), schema.get("type")) {
-        ([], Some(types)) => describe_type(types),
+        ([], Some(types)) => type_words(types),
         ([], None) => {
-            let mut branches: Vec<_> = list(schema, "anyOf")
-                .chain(list(schema, "oneOf"))
-                .map(|branch| describe_schema(branch, document))
-                .collect();
-            branches.dedup();
-            if branches.is_empty() { "a value".to_owned() } else { any_of(branches) }
+            let branches = list(schema, "anyOf").chain(list(schema, "oneOf"));
+            branches.flat_map(|branch| schema_words(branch, document)).collect()
         }
-        (choices, _) => suggest::list(choices.iter().map(|choice| plain(choice))),
+        (choices, _) => choices.iter().map(|choice| format!("`{}`", plain(choice))).collect(),
     }
 }
 

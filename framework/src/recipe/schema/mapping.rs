@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::expected::{describe_schema, plain};
+use super::expected::{describe_schemas, plain};
 use super::{Check, Fault, Scope, elsewhere, list};
 use crate::recipe::diagnostics::Place;
 use crate::recipe::{path, suggest};
@@ -80,8 +80,7 @@ pub(super) fn missing_key(
     let schema = properties.and_then(|properties| properties.get(name));
     let about = schema.and_then(|schema| schema.get("description")).map(plain);
     let about = about.as_deref().and_then(|text| text.lines().next()).map(|line| line.trim_end_matches('.'));
-    let expected =
-        schema.map_or_else(|| "a value".to_owned(), |schema| describe_schema(schema, scope.document));
+    let expected = describe_schemas(schema, scope.document);
     let help = match about {
         Some(about) => format!("`{name}` is {expected}: {about}"),
         None => format!("`{name}` is {expected}"),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::expected::{any_of, describe, describe_schema, matches_type, type_help};
+use super::expected::{describe, describe_schemas, matches_type, type_help};
 use super::{Check, Fault, Scope, list, not_a_choice, resolve};
 use crate::recipe::path;
 
@@ -73,11 +73,8 @@ fn constants(branch: &Value, document: &Value) -> Vec<Value> {
 }
 
 fn no_branch(value: &Value, branches: &[&Value], key: &str, document: &Value) -> Fault {
-    let mut expected: Vec<_> = branches.iter().map(|branch| describe_schema(branch, document)).collect();
-    expected.dedup();
-    let expected = any_of(expected);
-    let help =
-        branches.iter().filter_map(|branch| type_help(value, resolve(branch, document).get("type")?)).next();
+    let expected = describe_schemas(branches.iter().copied(), document);
+    let help = branches.iter().find_map(|branch| type_help(value, resolve(branch, document).get("type")?));
     Fault::new(key, format!("expected {expected}, found {}", describe(value)))
         .label(format!("expected {expected}"))
         .help(help)

@@ -141,6 +141,20 @@ fn a_key_lost_to_a_changed_type() {
 }
 
 #[test]
+fn a_missing_key_is_missed_in_the_file_and_not_where_its_block_was_last_touched() {
+    let files = Files::new(&[("recipe.yaml", &BASE.replace("    num_heads: 12\n", ""))]);
+    let lines = files.load("recipe.yaml", &[], &["model.backbone.drop_path=0.1"]).unwrap_err().lines();
+    assert!(lines[0].contains("recipe.yaml:5:3: model.backbone.num_heads: the required key"), "{lines:?}");
+    let lines = files.load("recipe.yaml", &[], &["model.backbone.type=Resize"]).unwrap_err().lines();
+    assert!(lines[0].starts_with("command line:1:27: model.backbone.type: `Resize` is not"), "{lines:?}");
+    let lines = files.load("recipe.yaml", &[], &["model.mask.type=UperHead"]).unwrap_err().lines();
+    assert!(
+        lines.iter().any(|line| line.starts_with("command line:1:13: model.mask.channels: the required")),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn a_mistake_in_a_base_names_the_base() {
     let files = Files::new(&[
         ("base.yaml", &BASE.replace("seed: 0", "sede: 0")),
