@@ -15,7 +15,7 @@ pub mod position;
 pub mod tape;
 pub mod tensor;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use context::Context;
 pub use init::Init;

@@ -1,0 +1,215 @@
+//! Multi-head self-attention: softmax(q k^T / sqrt(d) + bias) v.
+//!
+//! Scores exist for one head and [`QUERIES`] queries at a time only; the backward computes them again from the logarithm of
+//! each row's normaliser, as FlashAttention does (Dao et al. 2022).
+
+use rayon::prelude::*;
+
+use super::gemm::{Matrix, Output, Threads, gemm};
+use super::simd::vectorized;
+use super::{reduce, softmax};
+
+/// Queries whose scores are held at a time.
+const QUERIES: usize = 256;
+
+/// The sizes of an attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dims {
+    /// `B`.
+    pub batch: usize,
+    /// `N`.
+    pub tokens: usize,
+    /// `H`.
+    pub heads: usize,
+    /// `D / H`.
+    pub head_dim: usize,
+}
+
+impl Dims {
+    /// `D`.
+    pub fn dim(self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    fn scale(self) -> f32 {
+        (self.head_dim as f32).powf(-0.5)
+    }
+
+    /// Rows `from..from + count` of the queries (`part` 0), keys (1) or values (2) of one head.
+    fn rows(self, qkv: &[f32], head: Head, part: usize, from: usize, count: usize) -> Matrix<'_> {
+        let stride = 3 * self.dim();
+        let start =
+            (head.image * self.tokens + from) * stride + part * self.dim() + head.head * self.head_dim;
+        Matrix::with_row_stride(&qkv[start..], count, self.head_dim, stride)
+    }
+
+    /// Rows of one head in the output or its gradient, `[B, N, D]`.
+    fn output_rows(self, output: &[f32], head: Head, from: usize, count: usize) -> Matrix<'_> {
+        let start = (head.image * self.tokens + from) * self.dim() + head.head * self.head_dim;
+        Matrix::with_row_stride(&output[start..], count, self.head_dim, self.dim())
+    }
+
+    /// Blocks of queries: first query and count.
+    fn blocks(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.tokens).step_by(QUERIES).map(move |from| (from, QUERIES.min(self.tokens - from)))
+    }
+
+    /// `scale * q k^T + bias` for a block of queries.
+    fn scores(
+        self,
+        qkv: &[f32],
+        bias: Option<&[f32]>,
+        head: Head,
+        (from, count): (usize, usize),
+        scores: &mut [f32],
+    ) {
+        let mode = match bias {
+            Some(bias) => {
+                let start = (head.head * self.tokens + from) * self.tokens;
+                scores.copy_from_slice(&bias[start..][..scores.len()]);
+                Output::Add
+            }
+            None => Output::Replace,
+        };
+        let queries = self.rows(qkv, head, 0, from, count);
+        let keys = self.rows(qkv, head, 1, 0, self.tokens);
+        gemm(scores, mode, self.scale(), queries, keys.t(), Threads::One);
+    }
+}
+
+/// One head of one image.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    image: usize,
+    head: usize,
+}
+
+/// `qkv` is `[B, N, 3, H, D / H]`, `bias` `[H, N, N]`. Returns the output `[B, N, D]` and the logarithms of the normalisers
+/// `[B, H, N]`.
+pub fn forward(qkv: &[f32], bias: Option<&[f32]>, dims: Dims) -> (Vec<f32>, Vec<f32>) {
+    let Dims { batch, tokens, heads, head_dim } = dims;
+    let mut by_head = vec![0.0; batch * tokens * dims.dim()];
+    let mut normalisers = vec![0.0; batch * heads * tokens];
+    by_head.par_chunks_mut(tokens * head_dim).zip(normalisers.par_chunks_mut(tokens)).enumerate().for_each(
+        |(i, (output, normalisers))| {
+            let head = Head { image: i / heads, head: i % heads };
+            let values = dims.rows(qkv, head, 2, 0, tokens);
+            let mut buffer = vec![0.0; QUERIES.min(tokens) * tokens];
+            for (from, count) in dims.blocks() {
+                let scores = &mut buffer[..count * tokens];
+                dims.scores(qkv, bias, head, (from, count), scores);
+                vectorized(|| {
+                    for (row, normaliser) in scores.chunks_exact_mut(tokens).zip(&mut normalisers[from..]) {
+                        *normaliser = softmax::softmax(row);
+                    }
+                });
+                let output = &mut output[from * head_dim..][..count * head_dim];
+                let probabilities = Matrix::new(scores, count, tokens);
+                gemm(output, Output::Replace, 1.0, probabilities, values, Threads::One);
+            }
+        },
+    );
+    // [B, H, N, d] -> [B, N, H, d]
+    let mut output = vec![0.0; by_head.len()];
+    output.par_chunks_mut(dims.dim()).enumerate().with_min_len(64).for_each(|(i, token)| {
+        let (image, n) = (i / tokens, i % tokens);
+        for (head, output) in token.chunks_exact_mut(head_dim).enumerate() {
+            output.copy_from_slice(&by_head[((image * heads + head) * tokens + n) * head_dim..][..head_dim]);
+        }
+    });
+    (output, normalisers)
+}
+
+/// The gradients of `qkv` and of the bias (if there is one), from that of the output.
+pub fn backward(
+    grad: &[f32],
+    qkv: &[f32],
+    bias: Option<&[f32]>,
+    normalisers: &[f32],
+    dims: Dims,
+) -> (Vec<f32>, Option<Vec<f32>>) {
+    let Dims { batch, tokens, heads, head_dim } = dims;
+    let part = tokens * head_dim;
+    // [H, B, 3, N, d]: a head's images are neighbours, so that one thread can add up the bias over them, in order.
+    let mut by_head = vec![0.0; qkv.len()];
+    let inputs = Inputs { grad, qkv, bias, normalisers };
+    let grad_bias = if bias.is_some() {
+        let mut grad_bias = vec![0.0; heads * tokens * tokens];
+        by_head
+            .par_chunks_mut(batch * 3 * part)
+            .zip(grad_bias.par_chunks_mut(tokens * tokens))
+            .enumerate()
+            .for_each(|(head, (grads, grad_bias))| {
+                for (image, grads) in grads.chunks_exact_mut(3 * part).enumerate() {
+                    backward_head(&inputs, dims, Head { image, head }, grads, Some(grad_bias));
+                }
+            });
+        Some(grad_bias)
+    } else {
+        by_head.par_chunks_mut(3 * part).enumerate().for_each(|(i, grads)| {
+            backward_head(&inputs, dims, Head { image: i % batch, head: i / batch }, grads, None);
+        });
+        None
+    };
+    // [H, B, 3, N, d] -> [B, N, 3, H, d]
+    let mut grad_qkv = vec![0.0; qkv.len()];
+    grad_qkv.par_chunks_mut(3 * dims.dim()).enumerate().with_min_len(64).for_each(|(i, token)| {
+        let (image, n) = (i / tokens, i % tokens);
+        for (j, output) in token.chunks_exact_mut(head_dim).enumerate() {
+            let (which, head) = (j / heads, j % heads);
+            let start = ((head * batch + image) * 3 + which) * part + n * head_dim;
+            output.copy_from_slice(&by_head[start..][..head_dim]);
+        }
+    });
+    (grad_qkv, grad_bias)
+}
+
+/// What the backward reads.
+struct Inputs<'a> {
+    grad: &'a [f32],
+    qkv: &'a [f32],
+    bias: Option<&'a [f32]>,
+    normalisers: &'a [f32],
+}
+
+/// Fills `grads`, `[3, N, d]`, which comes as zeros, and adds to the head's `grad_bias`, `[N, N]`.
+fn backward_head(
+    inputs: &Inputs<'_>,
+    dims: Dims,
+    head: Head,
+    grads: &mut [f32],
+    mut grad_bias: Option<&mut [f32]>,
+) {
+    let Dims { tokens, heads, head_dim, .. } = dims;
+    let (grad_queries, rest) = grads.split_at_mut(tokens * head_dim);
+    let (grad_keys, grad_values) = rest.split_at_mut(tokens * head_dim);
+    let keys = dims.rows(inputs.qkv, head, 1, 0, tokens);
+    let values = dims.rows(inputs.qkv, head, 2, 0, tokens);
+    let normalisers = &inputs.normalisers[(head.image * heads + head.head) * tokens..][..tokens];
+    let mut buffers = vec![0.0; 2 * QUERIES.min(tokens) * tokens];
+    for (from, count) in dims.blocks() {
+        let (probabilities, rest) = buffers.split_at_mut(count * tokens);
+        let grad_scores = &mut rest[..count * tokens];
+        let grad = dims.output_rows(inputs.grad, head, from, count);
+        let queries = dims.rows(inputs.qkv, head, 0, from, count);
+
+        dims.scores(inputs.qkv, inputs.bias, head, (from, count), probabilities);
+        gemm(grad_scores, Output::Replace, 1.0, grad, values.t(), Threads::One);
+        vectorized(|| {
+            let rows = probabilities.chunks_exact_mut(tokens).zip(grad_scores.chunks_exact_mut(tokens));
+            for ((probabilities, grad_scores), &normaliser) in rows.zip(&normalisers[from..]) {
+                softmax::recompute(probabilities, normaliser);
+                softmax::backward(grad_scores, probabilities);
+            }
+        });
+        if let Some(grad_bias) = grad_bias.as_deref_mut() {
+            reduce::add(&mut grad_bias[from * tokens..][..count * tokens], grad_scores);
+        }
+        let probabilities = Matrix::new(probabilities, count, tokens);
+        let grad_scores = Matrix::new(grad_scores, count, tokens);
+        let grad_queries = &mut grad_queries[from * head_dim..][..count * head_dim];
+        gemm(grad_values, Output::Add, 1.0, probabilities.t(), grad, Threads::One);
+        gemm(grad_queries, Output::Replace, dims.scale(), grad_scores, keys, Threads::One);
+        gemm(grad_keys, Output::Add, dims.scale(), grad_scores.t(), queries, Threads::One);
+    }
+}

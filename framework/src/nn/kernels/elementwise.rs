@@ -1,0 +1,90 @@
+//! Elementwise arithmetic in place.
+
+use rayon::prelude::*;
+
+use super::reduce;
+use super::simd::vectorized;
+
+/// Elements that one thread takes at a time.
+const CHUNK: usize = 1 << 14;
+
+/// `y += x`.
+pub fn add_assign(y: &mut [f32], x: &[f32]) {
+    assert_eq!(y.len(), x.len());
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| vectorized(|| reduce::add(y, x)));
+}
+
+/// `y *= x`.
+pub fn mul_assign(y: &mut [f32], x: &[f32]) {
+    assert_eq!(y.len(), x.len());
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+        vectorized(|| {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y *= x;
+            }
+        });
+    });
+}
+
+/// Multiplies the `i`-th of `factors.len()` equal parts of `y` by `factors[i]`.
+pub fn scale_parts(y: &mut [f32], factors: &[f32]) {
+    assert!(!factors.is_empty() && y.len().is_multiple_of(factors.len()));
+    let part = (y.len() / factors.len()).max(1);
+    y.par_chunks_mut(part).zip(factors).for_each(|(y, &factor)| {
+        vectorized(|| {
+            for y in y {
+                *y *= factor;
+            }
+        });
+    });
+}
+
+/// `map(x[i])` for all `i`.
+pub fn map(x: &[f32], map: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+        vectorized(|| {
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = map(x);
+            }
+        });
+    });
+    y
+}
+
+/// `map(a[i], b[i])` for all `i`.
+pub fn zip_map(a: &[f32], b: &[f32], map: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
+    assert_eq!(a.len(), b.len());
+    let mut y = vec![0.0; a.len()];
+    y.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK))).for_each(|(y, (a, b))| {
+        vectorized(|| {
+            for (y, (&a, &b)) in y.iter_mut().zip(a.iter().zip(b)) {
+                *y = map(a, b);
+            }
+        });
+    });
+    y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_is_changed() {
+        let x: Vec<f32> = (0..CHUNK + 3).map(|i| i as f32).collect();
+        let mut y = x.clone();
+        add_assign(&mut y, &x);
+        assert!(y.iter().zip(&x).all(|(&y, &x)| y == 2.0 * x));
+        mul_assign(&mut y, &x);
+        assert_eq!(y, zip_map(&x, &x, |a, b| 2.0 * a * b));
+        assert_eq!(map(&x, |x| -x)[CHUNK + 2], -((CHUNK + 2) as f32));
+    }
+
+    #[test]
+    fn each_part_has_its_factor() {
+        let mut y = vec![1.0; 6];
+        scale_parts(&mut y, &[2.0, 0.0, -1.0]);
+        assert_eq!(y, [2.0, 2.0, 0.0, 0.0, -1.0, -1.0]);
+    }
+}

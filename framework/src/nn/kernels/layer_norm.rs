@@ -1,0 +1,109 @@
+//! `LayerNorm` over the channels of each row, with the biased variance (Ba et al. 2016).
+
+use rayon::prelude::*;
+
+use super::reduce;
+use super::simd::vectorized;
+
+/// Rows that one thread takes at a time.
+const ROWS: usize = 64;
+
+/// What the backward needs of a row.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Statistics {
+    mean: f32,
+    /// `1 / sqrt(variance + eps)`.
+    scale: f32,
+}
+
+/// Rows `[R, C]` normalised, times `weight`, plus `bias`.
+pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> (Vec<f32>, Vec<Statistics>) {
+    let channels = weight.len();
+    let mut y = vec![0.0; x.len()];
+    let mut statistics = vec![Statistics::default(); x.len() / channels];
+    y.par_chunks_mut(ROWS * channels)
+        .zip(x.par_chunks(ROWS * channels))
+        .zip(statistics.par_chunks_mut(ROWS))
+        .for_each(|((y, x), statistics)| {
+            vectorized(|| {
+                let rows = y.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
+                for ((y, x), statistics) in rows.zip(statistics) {
+                    *statistics = normalize(y, x, weight, bias, eps);
+                }
+            });
+        });
+    (y, statistics)
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn normalize(y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Statistics {
+    let count = x.len() as f32;
+    let mean = reduce::sum(x) / count;
+    let scale = (reduce::sum_of_squares(x, mean) / count + eps).sqrt().recip();
+    for ((y, x), (weight, bias)) in y.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
+        *y = (x - mean) * scale * weight + bias;
+    }
+    Statistics { mean, scale }
+}
+
+/// The gradients of the rows, the weight and the bias.
+pub fn backward(
+    grad: &[f32],
+    x: &[f32],
+    statistics: &[Statistics],
+    weight: &[f32],
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let channels = weight.len();
+    let mut grad_x = vec![0.0; x.len()];
+    // `[chunks, 2, C]`: each chunk's gradient of the weight, then of the bias.
+    let mut partial = vec![0.0; statistics.len().div_ceil(ROWS) * 2 * channels];
+    grad_x
+        .par_chunks_mut(ROWS * channels)
+        .zip(grad.par_chunks(ROWS * channels))
+        .zip(x.par_chunks(ROWS * channels))
+        .zip(statistics.par_chunks(ROWS))
+        .zip(partial.par_chunks_mut(2 * channels))
+        .for_each(|((((grad_x, grad), x), statistics), partial)| {
+            vectorized(|| {
+                let (grad_weight, grad_bias) = partial.split_at_mut(channels);
+                let rows = grad_x.chunks_exact_mut(channels).zip(grad.chunks_exact(channels));
+                for (((grad_x, grad), x), &statistics) in rows.zip(x.chunks_exact(channels)).zip(statistics) {
+                    backward_row(grad_x, grad, x, statistics, weight, grad_weight);
+                    reduce::add(grad_bias, grad);
+                }
+            });
+        });
+    let mut grad_weight = vec![0.0; channels];
+    let mut grad_bias = vec![0.0; channels];
+    for partial in partial.chunks_exact(2 * channels) {
+        reduce::add(&mut grad_weight, &partial[..channels]);
+        reduce::add(&mut grad_bias, &partial[channels..]);
+    }
+    (grad_x, grad_weight, grad_bias)
+}
+
+/// With `n` the normalised row and `h = grad * weight`: `grad_x = scale * (h - mean(h) - n * mean(h * n))`.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn backward_row(
+    grad_x: &mut [f32],
+    grad: &[f32],
+    x: &[f32],
+    Statistics { mean, scale }: Statistics,
+    weight: &[f32],
+    grad_weight: &mut [f32],
+) {
+    let count = x.len() as f32;
+    // `grad_x` holds `h` until its means are known.
+    for ((h, grad), weight) in grad_x.iter_mut().zip(grad).zip(weight) {
+        *h = grad * weight;
+    }
+    let mean_h = reduce::sum(grad_x) / count;
+    let mean_hn = reduce::dot_centered(grad_x, x, mean) / count * scale;
+    for (((h, x), grad), grad_weight) in grad_x.iter_mut().zip(x).zip(grad).zip(grad_weight) {
+        let n = (x - mean) * scale;
+        *grad_weight += grad * n;
+        *h = scale * (*h - mean_h - n * mean_hn);
+    }
+}

@@ -1,0 +1,68 @@
+//! A learned affine map of the channels.
+
+use crate::nn::tensor::{Result, T2, T3};
+use crate::nn::{Context, Init, Param, Scope, ops};
+
+/// `y = x W^T + b`: a linear layer, or a 1x1 convolution of a map with its channels last.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `[O, I]`, or `[O, I, 1, 1]` ([`Linear::pointwise`]).
+    pub weight: Param,
+    /// `[O]`.
+    pub bias: Option<Param>,
+}
+
+impl Linear {
+    /// A linear layer initialised as in MAE: weight Xavier-uniform, bias zero.
+    pub fn new(scope: &Scope, inputs: usize, outputs: usize) -> Self {
+        Self::with_init(scope, inputs, outputs, &Init::xavier_uniform(inputs, outputs), Some(&Init::ZEROS))
+    }
+
+    /// [`Linear::new`] without a bias.
+    pub fn without_bias(scope: &Scope, inputs: usize, outputs: usize) -> Self {
+        Self::with_init(scope, inputs, outputs, &Init::xavier_uniform(inputs, outputs), None)
+    }
+
+    /// A linear layer with given initialisers; no bias if it has none.
+    pub fn with_init(
+        scope: &Scope,
+        inputs: usize,
+        outputs: usize,
+        weight: &Init,
+        bias: Option<&Init>,
+    ) -> Self {
+        Self {
+            weight: scope.param("weight", &[outputs, inputs], weight),
+            bias: bias.map(|init| scope.param("bias", &[outputs], init)),
+        }
+    }
+
+    /// A 1x1 convolution, weight `[O, I, 1, 1]`, with PyTorch's default initialisation of convolutions.
+    pub fn pointwise(scope: &Scope, inputs: usize, outputs: usize) -> Self {
+        let init = Init::kaiming_uniform(inputs);
+        Self {
+            weight: scope.param("weight", &[outputs, inputs, 1, 1], &init),
+            bias: Some(scope.param("bias", &[outputs], &init)),
+        }
+    }
+
+    /// `[B, N, I]` to `[B, N, O]`.
+    pub fn forward(&self, x: T3, _: &Context) -> Result<T3> {
+        ops::linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// `[B, I]` to `[B, O]`.
+    pub fn forward_2d(&self, x: T2, _: &Context) -> Result<T2> {
+        ops::linear_2d(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// `[B, N, I]`, given as plain values that need no gradient, to `[B, N, O]`.
+    pub fn forward_rows(&self, rows: Vec<f32>, shape: (usize, usize), ctx: &Context) -> Result<T3> {
+        ops::linear_rows(rows, shape, &self.weight, self.bias.as_ref(), &ctx.tape)
+    }
+
+    /// Multiply-accumulates for that many tokens.
+    pub fn macs(&self, tokens: usize) -> u64 {
+        tokens as u64 * self.weight.numel() as u64
+    }
+}

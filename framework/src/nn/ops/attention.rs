@@ -1,0 +1,94 @@
+//! Multi-head self-attention.
+
+use dfdx::shapes::HasShape as _;
+
+use crate::nn::tensor::{Error, Result, T3};
+
+#[cfg(feature = "cuda")]
+use composed as implementation;
+#[cfg(not(feature = "cuda"))]
+use kernel as implementation;
+
+/// softmax(q k^T / sqrt(D / heads) + bias) v.
+///
+/// `qkv` is `[B, N, 3 * D]`, ordered `[q | k | v]`, each `[heads, D / heads]`; `bias` is `[heads, N, N]`, added to the scores
+/// of every image (relative positions), and differentiable. Returns `[B, N, D]`.
+///
+/// # Errors
+/// If the channels are not three times a multiple of `heads`, or the bias does not fit.
+pub fn attention(qkv: T3, heads: usize, bias: Option<T3>) -> Result<T3> {
+    let (_, tokens, channels) = *qkv.shape();
+    if heads == 0 || channels == 0 || !channels.is_multiple_of(3 * heads) {
+        return Err(Error::Shape(format!(
+            "{channels} channels are not queries, keys and values of {heads} heads"
+        )));
+    }
+    if tokens == 0 {
+        return Err(Error::Shape("attention over no tokens".to_owned()));
+    }
+    if let Some(bias) = bias.as_ref().filter(|bias| *bias.shape() != (heads, tokens, tokens)) {
+        return Err(Error::Shape(format!(
+            "a bias of shape {:?} for {heads} heads and {tokens} tokens",
+            bias.shape()
+        )));
+    }
+    implementation::attention(qkv, heads, bias)
+}
+
+#[cfg(not(feature = "cuda"))]
+mod kernel {
+    use dfdx::shapes::HasShape as _;
+
+    use crate::nn::kernels::attention::{self, Dims};
+    use crate::nn::ops::{flat, operation};
+    use crate::nn::tensor::{Result, T3};
+
+    pub fn attention(qkv: T3, heads: usize, bias: Option<T3>) -> Result<T3> {
+        let (batch, tokens, channels) = *qkv.shape();
+        let dims = Dims { batch, tokens, heads, head_dim: channels / 3 / heads };
+        let inputs = std::iter::once(flat(qkv)).chain(bias.map(flat)).collect::<Result<_>>()?;
+        operation(inputs, (batch, tokens, dims.dim()), move |values, record| {
+            let mut values = values.into_iter();
+            let (qkv, bias) = (values.next().unwrap_or_default(), values.next());
+            let (output, normalisers) = attention::forward(&qkv, bias.as_deref(), dims);
+            let backward = move |grad: &[f32]| {
+                let (grad_qkv, grad_bias) =
+                    attention::backward(grad, &qkv, bias.as_deref(), &normalisers, dims);
+                std::iter::once(grad_qkv).chain(grad_bias).collect()
+            };
+            Ok((output, record.then(|| Box::new(backward) as _)))
+        })
+    }
+}
+
+#[cfg(any(test, feature = "cuda"))]
+mod composed {
+    use dfdx::shapes::{Axes4, Axes5, Axis, HasShape as _};
+    use dfdx::tensor::TensorFromVec as _;
+    use dfdx::tensor_ops::{
+        BroadcastTo as _, PermuteTo as _, ReshapeTo as _, SelectTo as _, TryAdd as _, TryMatMul as _,
+        TryMul as _,
+    };
+
+    use crate::nn::tensor::{Result, T3, T4, device};
+
+    pub fn attention(qkv: T3, heads: usize, bias: Option<T3>) -> Result<T3> {
+        let (batch, tokens, channels) = *qkv.shape();
+        let head_dim = channels / 3 / heads;
+        let qkv = qkv
+            .try_reshape_like(&(batch, tokens, 3usize, heads, head_dim))?
+            .try_permute::<_, Axes5<2, 0, 3, 1, 4>>()?
+            .try_contiguous()?;
+        let part = |index: usize| -> Result<T4> {
+            Ok(qkv.clone().try_select(device().try_tensor_from_vec(vec![index], ())?)?)
+        };
+        let keys = part(1)?.try_permute::<_, Axes4<0, 1, 3, 2>>()?;
+        let mut scores = part(0)?.try_matmul(keys)?.try_mul((head_dim as f32).powf(-0.5))?;
+        if let Some(bias) = bias {
+            scores =
+                scores.try_add(bias.try_broadcast_like::<_, Axis<0>>(&(batch, heads, tokens, tokens))?)?;
+        }
+        let output = scores.try_softmax::<Axis<3>>()?.try_matmul(part(2)?)?;
+        Ok(output.try_permute::<_, Axes4<0, 2, 1, 3>>()?.try_reshape_like(&(batch, tokens, channels / 3))?)
+    }
+}

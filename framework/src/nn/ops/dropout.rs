@@ -1,0 +1,88 @@
+//! Products with constant factors: dropout of elements and of samples.
+
+use dfdx::shapes::{HasShape as _, Shape};
+
+use crate::nn::tensor::{Error, Result, T3, Tensor};
+
+#[cfg(feature = "cuda")]
+use composed as implementation;
+#[cfg(not(feature = "cuda"))]
+use kernel as implementation;
+
+/// Each element times its own factor: 0, or the inverse of the probability to keep it.
+///
+/// # Errors
+/// If the numbers of elements and factors differ.
+pub fn dropout<S: Shape>(x: Tensor<S>, factors: Vec<f32>) -> Result<Tensor<S>> {
+    if factors.len() != x.shape().num_elements() {
+        return Err(Error::Shape(format!("{} factors for the shape {:?}", factors.len(), x.shape())));
+    }
+    implementation::dropout(x, factors)
+}
+
+/// Each sample of `[B, N, C]` times its own factor, `factors` of shape `[B]`: stochastic depth.
+///
+/// # Errors
+/// If the numbers of samples and factors differ.
+pub fn scale_samples(x: T3, factors: Vec<f32>) -> Result<T3> {
+    if factors.is_empty() || factors.len() != x.shape().0 {
+        return Err(Error::Shape(format!("{} factors for {} samples", factors.len(), x.shape().0)));
+    }
+    implementation::scale_samples(x, factors)
+}
+
+#[cfg(not(feature = "cuda"))]
+mod kernel {
+    use dfdx::shapes::{HasShape as _, Shape};
+
+    use crate::nn::kernels::elementwise::{mul_assign, scale_parts};
+    use crate::nn::ops::{flat, operation};
+    use crate::nn::tensor::{Result, T3, Tensor};
+
+    pub fn dropout<S: Shape>(x: Tensor<S>, factors: Vec<f32>) -> Result<Tensor<S>> {
+        product(x, factors, mul_assign)
+    }
+
+    pub fn scale_samples(x: T3, factors: Vec<f32>) -> Result<T3> {
+        product(x, factors, scale_parts)
+    }
+
+    /// The backward of a product with constants is the same product.
+    fn product<S: Shape>(
+        x: Tensor<S>,
+        factors: Vec<f32>,
+        multiply: fn(&mut [f32], &[f32]),
+    ) -> Result<Tensor<S>> {
+        let shape = *x.shape();
+        operation(vec![flat(x)?], shape, move |mut values, record| {
+            let mut y = values.swap_remove(0);
+            multiply(&mut y, &factors);
+            let backward = move |grad: &[f32]| {
+                let mut grad = grad.to_vec();
+                multiply(&mut grad, &factors);
+                vec![grad]
+            };
+            Ok((y, record.then(|| Box::new(backward) as _)))
+        })
+    }
+}
+
+#[cfg(any(test, feature = "cuda"))]
+mod composed {
+    use dfdx::shapes::{Axes2, HasShape as _, Shape};
+    use dfdx::tensor_ops::{BroadcastTo as _, TryMul as _};
+
+    use crate::nn::Tape;
+    use crate::nn::tensor::{Result, T3, Tensor, from_vec};
+
+    pub fn dropout<S: Shape>(x: Tensor<S>, factors: Vec<f32>) -> Result<Tensor<S>> {
+        let factors = from_vec(factors, *x.shape(), &Tape::none())?;
+        Ok(x.try_mul(factors)?)
+    }
+
+    pub fn scale_samples(x: T3, factors: Vec<f32>) -> Result<T3> {
+        let shape = *x.shape();
+        let factors = from_vec(factors, (shape.0,), &Tape::none())?;
+        Ok(x.try_mul(factors.try_broadcast_like::<_, Axes2<1, 2>>(&shape)?)?)
+    }
+}

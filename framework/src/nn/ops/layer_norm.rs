@@ -1,0 +1,75 @@
+//! Layer normalisation over the last axis.
+
+use dfdx::shapes::HasShape as _;
+
+use crate::nn::Param;
+use crate::nn::tensor::{Error, Result, T3};
+
+#[cfg(feature = "cuda")]
+use composed as implementation;
+#[cfg(not(feature = "cuda"))]
+use kernel as implementation;
+
+/// `(x - mean) / sqrt(variance + eps) * weight + bias` over the channels of `[B, N, C]`, with the biased variance.
+///
+/// # Errors
+/// If the weight or the bias does not have `C` values.
+pub fn layer_norm(x: T3, weight: &Param, bias: &Param, eps: f32) -> Result<T3> {
+    let (_, _, channels) = *x.shape();
+    for param in [weight, bias] {
+        if param.numel() != channels || channels == 0 {
+            return Err(Error::Shape(format!(
+                "{}: {} values for {channels} channels",
+                param.name(),
+                param.numel()
+            )));
+        }
+        super::check_allocated(param)?;
+    }
+    implementation::layer_norm(x, weight, bias, eps)
+}
+
+#[cfg(not(feature = "cuda"))]
+mod kernel {
+    use dfdx::shapes::HasShape as _;
+
+    use crate::nn::Param;
+    use crate::nn::kernels::{layer_norm, reduce};
+    use crate::nn::ops::{flat, operation};
+    use crate::nn::tensor::{Result, T3};
+
+    pub fn layer_norm(x: T3, weight: &Param, bias: &Param, eps: f32) -> Result<T3> {
+        let shape = *x.shape();
+        let (weight, bias) = (weight.clone(), bias.clone());
+        operation(vec![flat(x)?], shape, move |mut values, record| {
+            let x = values.swap_remove(0);
+            let (y, statistics) = layer_norm::forward(&x, &weight.values(), &bias.values(), eps);
+            let backward = move |grad: &[f32]| {
+                let (grad_x, grad_weight, grad_bias) =
+                    layer_norm::backward(grad, &x, &statistics, &weight.values());
+                weight.accumulate_grad(|sum| reduce::add(sum, &grad_weight));
+                bias.accumulate_grad(|sum| reduce::add(sum, &grad_bias));
+                vec![grad_x]
+            };
+            Ok((y, record.then(|| Box::new(backward) as _)))
+        })
+    }
+}
+
+#[cfg(any(test, feature = "cuda"))]
+mod composed {
+    use dfdx::shapes::{Axes2, Axis, HasShape as _};
+    use dfdx::tensor::SplitTape as _;
+    use dfdx::tensor_ops::{BroadcastTo as _, TryAdd as _, TryMul as _};
+
+    use crate::nn::Param;
+    use crate::nn::tensor::{Result, T3};
+
+    pub fn layer_norm(x: T3, weight: &Param, bias: &Param, eps: f32) -> Result<T3> {
+        let shape = *x.shape();
+        let tape = x.clone().split_tape().1;
+        let weight = weight.tensor(&tape)?.try_broadcast_like::<_, Axes2<0, 1>>(&shape)?;
+        let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axes2<0, 1>>(&shape)?;
+        Ok(x.try_normalize::<Axis<2>>(eps)?.try_mul(weight)?.try_add(bias)?)
+    }
+}

@@ -1,0 +1,175 @@
+//! `y = x W^T + b` over the last axis.
+
+use dfdx::shapes::HasShape as _;
+use dfdx::tensor_ops::ReshapeTo as _;
+
+use crate::nn::tensor::{Error, Result, T2, T3};
+use crate::nn::{Param, Tape};
+
+#[cfg(feature = "cuda")]
+use composed as implementation;
+#[cfg(not(feature = "cuda"))]
+use kernel as implementation;
+
+/// `[B, N, I]` to `[B, N, O]`.
+///
+/// The first axis of `weight` is `O`, the others together are `I`, so the weight of a 1x1 convolution `[O, I, 1, 1]` or a
+/// patch projection `[O, C, k, k]` fits as well.
+///
+/// # Errors
+/// If the weight or the bias does not fit the input.
+pub fn linear(x: T3, weight: &Param, bias: Option<&Param>) -> Result<T3> {
+    let (_, _, inputs) = *x.shape();
+    let outputs = check(inputs, weight, bias)?;
+    implementation::linear(x, outputs, weight, bias)
+}
+
+/// [`linear`] on `[B, I]`.
+///
+/// # Errors
+/// If the weight or the bias does not fit the input.
+pub fn linear_2d(x: T2, weight: &Param, bias: Option<&Param>) -> Result<T2> {
+    let (batch, inputs) = *x.shape();
+    let y = linear(x.try_reshape_like(&(1, batch, inputs))?, weight, bias)?;
+    let (_, _, outputs) = *y.shape();
+    Ok(y.try_reshape_like(&(batch, outputs))?)
+}
+
+/// [`linear`] on `[B, N, I]` given as plain values, which need no gradient: the pixels of the first patch embedding.
+///
+/// # Errors
+/// If the weight or the bias does not fit the input.
+pub fn linear_rows(
+    rows: Vec<f32>,
+    (batch, tokens): (usize, usize),
+    weight: &Param,
+    bias: Option<&Param>,
+    tape: &Tape,
+) -> Result<T3> {
+    let count = (batch * tokens).max(1);
+    if !rows.len().is_multiple_of(count) {
+        return Err(Error::Shape(format!("{} values do not make {batch} x {tokens} rows", rows.len())));
+    }
+    let inputs = rows.len() / count;
+    let outputs = check(inputs, weight, bias)?;
+    implementation::linear_rows(rows, (batch, tokens, outputs), weight, bias, tape)
+}
+
+/// The number of outputs.
+fn check(inputs: usize, weight: &Param, bias: Option<&Param>) -> Result<usize> {
+    let (&outputs, rest) = weight
+        .shape()
+        .split_first()
+        .ok_or_else(|| Error::Shape(format!("{}: a scalar is no weight", weight.name())))?;
+    let expected: usize = rest.iter().product();
+    if expected != inputs || inputs == 0 || outputs == 0 {
+        return Err(Error::Shape(format!(
+            "{}: a weight of shape {:?} takes {expected} channels, the input has {inputs}",
+            weight.name(),
+            weight.shape()
+        )));
+    }
+    if let Some(bias) = bias.filter(|bias| bias.numel() != outputs) {
+        return Err(Error::Shape(format!("{}: {} values for {outputs} outputs", bias.name(), bias.numel())));
+    }
+    for param in std::iter::once(weight).chain(bias) {
+        super::check_allocated(param)?;
+    }
+    Ok(outputs)
+}
+
+#[cfg(not(feature = "cuda"))]
+mod kernel {
+    use dfdx::shapes::HasShape as _;
+
+    use crate::nn::kernels::linear;
+    use crate::nn::ops::{flat, operation, operation_on};
+    use crate::nn::tensor::{Result, T3};
+    use crate::nn::{Param, Tape};
+
+    pub fn linear(x: T3, outputs: usize, weight: &Param, bias: Option<&Param>) -> Result<T3> {
+        let (batch, tokens, inputs) = *x.shape();
+        let (weight, bias) = (weight.clone(), bias.cloned());
+        operation(vec![flat(x)?], (batch, tokens, outputs), move |mut values, record| {
+            let x = values.swap_remove(0);
+            let y = forward(&x, &weight, bias.as_ref(), inputs, outputs);
+            // A frozen weight needs no input kept.
+            let kept = if weight.requires_grad() { x } else { Vec::new() };
+            let backward = move |grad: &[f32]| {
+                backward_params(grad, &kept, &weight, bias.as_ref(), inputs, outputs);
+                vec![linear::backward_input(grad, &weight.values(), inputs, outputs)]
+            };
+            Ok((y, record.then(|| Box::new(backward) as _)))
+        })
+    }
+
+    pub fn linear_rows(
+        rows: Vec<f32>,
+        shape: (usize, usize, usize),
+        weight: &Param,
+        bias: Option<&Param>,
+        tape: &Tape,
+    ) -> Result<T3> {
+        let (batch, tokens, outputs) = shape;
+        let inputs = rows.len() / (batch * tokens).max(1);
+        let (weight, bias) = (weight.clone(), bias.cloned());
+        operation_on(tape.clone(), Vec::new(), shape, move |_, record| {
+            let y = forward(&rows, &weight, bias.as_ref(), inputs, outputs);
+            let backward = move |grad: &[f32]| {
+                backward_params(grad, &rows, &weight, bias.as_ref(), inputs, outputs);
+                Vec::new()
+            };
+            Ok((y, record.then(|| Box::new(backward) as _)))
+        })
+    }
+
+    fn forward(x: &[f32], weight: &Param, bias: Option<&Param>, inputs: usize, outputs: usize) -> Vec<f32> {
+        let bias = bias.map(Param::values);
+        linear::forward(x, &weight.values(), bias.as_deref(), inputs, outputs)
+    }
+
+    fn backward_params(
+        grad: &[f32],
+        x: &[f32],
+        weight: &Param,
+        bias: Option<&Param>,
+        inputs: usize,
+        outputs: usize,
+    ) {
+        weight.accumulate_grad(|sum| linear::backward_weight(grad, x, inputs, outputs, sum));
+        if let Some(bias) = bias {
+            bias.accumulate_grad(|sum| linear::backward_bias(grad, sum));
+        }
+    }
+}
+
+#[cfg(any(test, feature = "cuda"))]
+mod composed {
+    use dfdx::shapes::{Axes2, HasShape as _};
+    use dfdx::tensor::SplitTape as _;
+    use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
+
+    use crate::nn::tensor::{Result, T3, from_vec};
+    use crate::nn::{Param, Tape};
+
+    pub fn linear(x: T3, outputs: usize, weight: &Param, bias: Option<&Param>) -> Result<T3> {
+        let (batch, tokens, inputs) = *x.shape();
+        let tape = x.clone().split_tape().1;
+        let weight = weight.tensor(&tape)?.try_reshape_like(&(outputs, inputs))?;
+        let y = x.try_matmul(weight.try_permute::<_, Axes2<1, 0>>()?)?;
+        let Some(bias) = bias else { return Ok(y) };
+        let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axes2<0, 1>>(&(batch, tokens, outputs))?;
+        Ok(y.try_add(bias)?)
+    }
+
+    pub fn linear_rows(
+        rows: Vec<f32>,
+        (batch, tokens, outputs): (usize, usize, usize),
+        weight: &Param,
+        bias: Option<&Param>,
+        tape: &Tape,
+    ) -> Result<T3> {
+        let inputs = rows.len() / (batch * tokens).max(1);
+        linear(from_vec(rows, (batch, tokens, inputs), tape)?, outputs, weight, bias)
+    }
+}

@@ -1,0 +1,64 @@
+//! How a kernel gets on the tape.
+
+use dfdx::shapes::Shape;
+use dfdx::tensor::{Merge as _, PutTape as _, SplitTape as _, Tape as _};
+
+use crate::nn::kernels::elementwise;
+use crate::nn::tensor::{Result, T1, Tensor, from_vec, to_vec};
+use crate::nn::{Tape, tensor::Error};
+
+/// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order.
+/// An empty gradient stands for zeros.
+pub type Backward = Box<dyn FnOnce(&[f32]) -> Vec<Vec<f32>>>;
+
+/// Puts a kernel on the tape of its inputs.
+///
+/// `forward` gets the values of the inputs and whether a backward will follow; it returns the output's values, and the
+/// backward with what that needs. Gradients of [`super::super::Param`]s are not inputs: the backward adds them itself
+/// ([`super::super::Param::accumulate_grad`]). The output's gradient is freed once the backward ran: every later user has
+/// run by then.
+pub fn operation<S: Shape>(
+    inputs: Vec<T1>,
+    shape: S,
+    forward: impl FnOnce(Vec<Vec<f32>>, bool) -> Result<(Vec<f32>, Option<Backward>)>,
+) -> Result<Tensor<S>> {
+    let tapes = inputs.iter().map(|input| input.clone().split_tape().1);
+    let tape = tapes.reduce(Tape::merge).unwrap_or_default();
+    operation_on(tape, inputs, shape, forward)
+}
+
+/// [`operation`] on a given tape: for those without inputs, whose parameters need a backward all the same.
+pub fn operation_on<S: Shape>(
+    mut tape: Tape,
+    inputs: Vec<T1>,
+    shape: S,
+    forward: impl FnOnce(Vec<Vec<f32>>, bool) -> Result<(Vec<f32>, Option<Backward>)>,
+) -> Result<Tensor<S>> {
+    let values = inputs.iter().map(to_vec).collect::<Result<_>>()?;
+    let (values, backward) = forward(values, tape.is_recording())?;
+    if values.len() != shape.num_elements() {
+        return Err(Error::Shape(format!("{} values do not fill the shape {shape:?}", values.len())));
+    }
+    let output = from_vec(values, shape, &Tape::none())?.split_tape().0;
+    if let (true, Some(backward)) = (tape.is_recording(), backward) {
+        // An input that is on no tape is a constant: nobody asks for its gradient.
+        let ghosts: Vec<_> = inputs
+            .into_iter()
+            .map(|input| {
+                let (input, tape) = input.split_tape();
+                tape.is_recording().then(|| input.ghost())
+            })
+            .collect();
+        let ghost = output.ghost();
+        tape.add_backward_op(move |grads| {
+            let grad_output = std::mem::take(&mut **grads.get_or_alloc_mut(&ghost)?);
+            for (ghost, grad) in ghosts.iter().zip(backward(&grad_output)) {
+                if let (Some(ghost), false) = (ghost, grad.is_empty()) {
+                    elementwise::add_assign(grads.get_or_alloc_mut(ghost)?, &grad);
+                }
+            }
+            Ok(())
+        });
+    }
+    Ok(output.put_tape(tape))
+}
