@@ -16,7 +16,6 @@ pub mod tape;
 pub mod tensor;
 #[cfg(test)]
 pub(crate) mod testing;
-mod testing;
 
 pub use context::Context;
 pub use init::Init;

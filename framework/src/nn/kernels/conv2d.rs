@@ -217,7 +217,7 @@ impl Shifts {
                 {
                     match source {
                         Some(source) => {
-                            values.copy_from_slice(&map[source * self.channels..][..self.channels])
+                            values.copy_from_slice(&map[source * self.channels..][..self.channels]);
                         }
                         None => values.fill(0.0),
                     }

@@ -46,7 +46,9 @@ impl Depthwise<'_> {
         let mut output = self.correlate(grad, &self.pack(weight, |tap| last - tap), None, None);
         if let Some(visible) = visible {
             output.par_chunks_mut(self.channels).zip(visible).for_each(|(row, &visible)| {
-                row.iter_mut().for_each(|value| *value *= visible);
+                for value in row {
+                    *value *= visible;
+                }
             });
         }
         output
@@ -179,7 +181,9 @@ impl<'a> Tile<'a> {
                 Some(row) => lanes(&x[row * channels + first..(row + 1) * channels]),
             };
             if let (Some(visible), Some(row)) = (visible, *source) {
-                value.iter_mut().for_each(|value| *value *= visible[row]);
+                for value in value {
+                    *value *= visible[row];
+                }
             }
         }
     }
@@ -254,12 +258,10 @@ impl<'a> Tile<'a> {
 /// The first [`LANES`] values, or as many as there are and zeros.
 #[inline(always)]
 fn lanes(values: &[f32]) -> Lanes {
-    match values.first_chunk() {
-        Some(lanes) => *lanes,
-        None => {
-            let mut lanes = [0.0; LANES];
-            add_to(&mut lanes[..values.len()], values);
-            lanes
-        }
+    if let Some(lanes) = values.first_chunk() {
+        return *lanes;
     }
+    let mut lanes = [0.0; LANES];
+    add_to(&mut lanes, values);
+    lanes
 }

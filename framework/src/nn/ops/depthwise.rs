@@ -2,21 +2,23 @@
 
 use std::rc::Rc;
 
-use dfdx::shapes::{Axes2, Axis, HasShape as _};
-use dfdx::tensor_ops::{
-    BroadcastTo as _, PermuteTo as _, ReshapeTo as _, SumTo as _, TryAdd as _, TryMul as _,
-};
+use dfdx::shapes::HasShape as _;
 
-use super::rows::gather_taps;
-use crate::nn::kernels::depthwise::Depthwise;
-use crate::nn::tensor::{Error, Result, T2, T3, from_vec, tape_of};
+use crate::nn::tensor::{Error, Result, T3};
 use crate::nn::{Param, PatchLayout};
+
+#[cfg(feature = "cuda")]
+use composed as implementation;
+#[cfg(not(feature = "cuda"))]
+use kernel as implementation;
 
 /// Convolves every channel of `x`, `[B, P * cell * cell, C]`, with its own `K x K` kernel, `K` odd.
 ///
 /// `weight` is `[C, 1, K, K]`, `bias` `[C]`. The padding is `K / 2` zeros; absent patches read as zeros, and the output exists at
-/// kept positions only. `visible`, `[B, P * cell * cell]`, multiplies the input first (masks of a stage of their own). Fails
-/// where the shapes do not fit.
+/// kept positions only. `visible`, `[B, P * cell * cell]`, multiplies the input first (masks of a stage of their own).
+///
+/// # Errors
+/// If the shapes do not fit.
 pub fn depthwise(
     x: T3,
     weight: &Param,
@@ -24,22 +26,8 @@ pub fn depthwise(
     layout: &Rc<PatchLayout>,
     visible: Option<Rc<[f32]>>,
 ) -> Result<T3> {
-    check(&x, weight, bias, layout, visible.as_deref())?;
-    #[cfg(not(feature = "cuda"))]
-    return fused(x, weight, bias, layout, visible);
-    #[cfg(feature = "cuda")]
-    return composed(x, weight, bias, layout, visible);
-}
-
-fn check(
-    x: &T3,
-    weight: &Param,
-    bias: Option<&Param>,
-    layout: &PatchLayout,
-    visible: Option<&[f32]>,
-) -> Result<()> {
     let (batch, positions, channels) = *x.shape();
-    if (batch, positions) != (layout.batch(), layout.positions()) {
+    if (batch, positions) != (layout.batch(), layout.positions()) || channels == 0 {
         return Err(Error::Shape(format!(
             "features {:?} do not fit a layout of {} images with {} positions",
             x.shape(),
@@ -55,77 +43,100 @@ fn check(
             weight.shape()
         )));
     }
-    if let Some(bias) = bias.filter(|bias| bias.shape() != [channels]) {
-        return Err(Error::Shape(format!(
-            "{}: the bias of {channels} channels is not {:?}",
-            bias.name(),
-            bias.shape()
-        )));
+    super::check_bias(bias, channels)?;
+    for param in std::iter::once(weight).chain(bias) {
+        super::check_allocated(param)?;
     }
-    if visible.is_some_and(|visible| visible.len() != batch * positions) {
+    if visible.as_ref().is_some_and(|visible| visible.len() != batch * positions) {
         return Err(Error::Shape(format!("the mask does not have {batch} x {positions} values")));
     }
-    Ok(())
+    implementation::depthwise(x, weight, bias, layout, visible)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn fused(
-    x: T3,
-    weight: &Param,
-    bias: Option<&Param>,
-    layout: &Rc<PatchLayout>,
-    visible: Option<Rc<[f32]>>,
-) -> Result<T3> {
-    use crate::nn::kernels::reduce::{add, sum_rows};
+mod kernel {
+    use std::rc::Rc;
 
-    let shape = *x.shape();
-    let (channels, kernel) = (shape.2, weight.shape()[3]);
-    let (weight, bias, layout) = (weight.clone(), bias.cloned(), Rc::clone(layout));
-    super::operation(vec![super::flat(x)?], shape, move |mut inputs, _| {
-        let x = inputs.swap_remove(0);
-        let output = {
-            let bias = bias.as_ref().map(Param::values);
-            let conv = Depthwise { layout: &layout, channels, kernel };
-            conv.forward(&x, &weight.values(), bias.as_deref(), visible.as_deref())
-        };
-        let backward: super::Backward = Box::new(move |grad| {
-            let conv = Depthwise { layout: &layout, channels, kernel };
-            weight.accumulate_grad(|sum| add(sum, &conv.grad_weight(&x, grad, visible.as_deref())));
-            if let Some(bias) = &bias {
-                bias.accumulate_grad(|sum| sum_rows(grad, sum));
-            }
-            vec![conv.grad_input(grad, &weight.values(), visible.as_deref())]
-        });
-        Ok((output, Some(backward)))
-    })
+    use dfdx::shapes::HasShape as _;
+
+    use crate::nn::kernels::depthwise::Depthwise;
+    use crate::nn::kernels::reduce::{add, sum_rows};
+    use crate::nn::ops::{flat, operation};
+    use crate::nn::tensor::{Result, T3};
+    use crate::nn::{Param, PatchLayout};
+
+    pub fn depthwise(
+        x: T3,
+        weight: &Param,
+        bias: Option<&Param>,
+        layout: &Rc<PatchLayout>,
+        visible: Option<Rc<[f32]>>,
+    ) -> Result<T3> {
+        let shape = *x.shape();
+        let (channels, kernel) = (shape.2, weight.shape()[3]);
+        let (weight, bias, layout) = (weight.clone(), bias.cloned(), Rc::clone(layout));
+        operation(vec![flat(x)?], shape, move |mut inputs, record| {
+            let x = inputs.swap_remove(0);
+            let output = {
+                let bias = bias.as_ref().map(Param::values);
+                let conv = Depthwise { layout: &layout, channels, kernel };
+                conv.forward(&x, &weight.values(), bias.as_deref(), visible.as_deref())
+            };
+            let backward = move |grad: &[f32]| {
+                let conv = Depthwise { layout: &layout, channels, kernel };
+                weight.accumulate_grad(|sum| add(sum, &conv.grad_weight(&x, grad, visible.as_deref())));
+                if let Some(bias) = &bias {
+                    bias.accumulate_grad(|sum| sum_rows(grad, sum));
+                }
+                vec![conv.grad_input(grad, &weight.values(), visible.as_deref())]
+            };
+            Ok((output, record.then(|| Box::new(backward) as _)))
+        })
+    }
 }
 
-/// [`depthwise`], composed of dfdx's operations. Holds what all taps read: `K * K` times the features.
-pub fn composed(
-    x: T3,
-    weight: &Param,
-    bias: Option<&Param>,
-    layout: &Rc<PatchLayout>,
-    visible: Option<Rc<[f32]>>,
-) -> Result<T3> {
-    let (batch, positions, channels) = *x.shape();
-    let tape = tape_of(&x);
-    let rows = batch * positions;
-    let mut x: T2 = x.try_reshape_like(&(rows, channels))?;
-    if let Some(visible) = visible {
-        let visible = from_vec(visible.to_vec(), (rows,), &tape)?;
-        x = x.try_mul(visible.try_broadcast_like::<_, Axis<1>>(&(rows, channels))?)?;
+#[cfg(any(test, feature = "cuda"))]
+mod composed {
+    use std::rc::Rc;
+
+    use dfdx::shapes::{Axes2, Axis, HasShape as _};
+    use dfdx::tensor_ops::{
+        BroadcastTo as _, PermuteTo as _, ReshapeTo as _, SumTo as _, TryAdd as _, TryMul as _,
+    };
+
+    use crate::nn::kernels::depthwise::Depthwise;
+    use crate::nn::ops::rows::gather_taps;
+    use crate::nn::tensor::{Result, T2, T3, from_vec, tape_of};
+    use crate::nn::{Param, PatchLayout};
+
+    /// Holds what all taps read: `K * K` times the features.
+    pub fn depthwise(
+        x: T3,
+        weight: &Param,
+        bias: Option<&Param>,
+        layout: &Rc<PatchLayout>,
+        visible: Option<Rc<[f32]>>,
+    ) -> Result<T3> {
+        let (batch, positions, channels) = *x.shape();
+        let tape = tape_of(&x);
+        let rows = batch * positions;
+        let mut x: T2 = x.try_reshape_like(&(rows, channels))?;
+        if let Some(visible) = visible {
+            let visible = from_vec(visible.to_vec(), (rows,), &tape)?;
+            x = x.try_mul(visible.try_broadcast_like::<_, Axis<1>>(&(rows, channels))?)?;
+        }
+        let kernel = weight.shape()[3];
+        let taps = kernel * kernel;
+        let sources = Depthwise { layout, channels, kernel }.sources();
+        let read = gather_taps(x, &sources, taps)?;
+        let weight: T2 = weight.tensor(&tape)?.try_reshape_like(&(channels, taps))?;
+        let weight = weight.try_permute::<_, Axes2<1, 0>>()?;
+        let weight = weight.try_broadcast_like::<_, Axis<0>>(&(rows, taps, channels))?;
+        let mut output: T2 = read.try_mul(weight)?.try_sum::<_, Axis<1>>()?;
+        if let Some(bias) = bias {
+            let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&(rows, channels))?;
+            output = output.try_add(bias)?;
+        }
+        Ok(output.try_reshape_like(&(batch, positions, channels))?)
     }
-    let kernel = weight.shape()[3];
-    let taps = kernel * kernel;
-    let sources = Depthwise { layout, channels, kernel }.sources();
-    let read = gather_taps(x, &sources, taps)?;
-    let weight: T2 = weight.tensor(&tape)?.try_reshape_like(&(channels, taps))?;
-    let weight = weight.try_permute::<_, Axes2<1, 0>>()?;
-    let weight = weight.try_broadcast_like::<_, Axis<0>>(&(rows, taps, channels))?;
-    let mut output: T2 = read.try_mul(weight)?.try_sum::<_, Axis<1>>()?;
-    if let Some(bias) = bias {
-        output = output.try_add(bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&(rows, channels))?)?;
-    }
-    Ok(output.try_reshape_like(&(batch, positions, channels))?)
 }

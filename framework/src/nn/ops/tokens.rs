@@ -1,11 +1,14 @@
 //! Tokens: taken, put back, prepended, and given their positions.
 
-use dfdx::shapes::{HasShape as _, Shape as _};
-use dfdx::tensor_ops::{ReshapeTo as _, TryAdd as _};
+use dfdx::shapes::HasShape as _;
 
-use super::rows::{append_row, gather};
 use crate::nn::Param;
-use crate::nn::tensor::{Error, Result, T2, T3, from_vec, tape_of};
+use crate::nn::tensor::{Error, Result, T3};
+
+#[cfg(feature = "cuda")]
+use composed::{add_rows, take_rows};
+#[cfg(not(feature = "cuda"))]
+use kernel::{add_rows, take_rows};
 
 /// The tokens `ids`, `[B, M]`, of `x`, `[B, N, C]`: `[B, M, C]`. A token may be taken many times, or never.
 pub fn gather_tokens(x: T3, ids: &[u32]) -> Result<T3> {
@@ -90,16 +93,14 @@ pub fn add_positions(x: T3, table: &Param, grid: usize, ids: Option<&[u32]>, pre
             return Err(Error::Shape(format!("{} ids do not name {batch} x {patches} tokens", ids.len())));
         }
     }
+    super::check_allocated(table)?;
     // Past the table where a token takes no row.
     let index = index(batch, tokens, |image, place| match place.checked_sub(prefix) {
         None if rows == grid => rows,
         None => place,
         Some(patch) => rows - grid + ids.map_or(patch, |ids| ids[image * patches + patch] as usize),
     });
-    #[cfg(not(feature = "cuda"))]
-    return add_rows_fused(x, table, index);
-    #[cfg(feature = "cuda")]
-    return add_rows_composed(x, table, &index);
+    add_rows(x, table, index)
 }
 
 /// A flat index for `per_image` places of each image.
@@ -119,7 +120,7 @@ fn check_ids(ids: &[u32], batch: usize, tokens: usize) -> Result<()> {
 
 fn check_token(token: &Param, channels: usize) -> Result<()> {
     if token.shape() == [1, 1, channels] {
-        return Ok(());
+        return super::check_allocated(token);
     }
     Err(Error::Shape(format!(
         "{}: a token of {channels} channels is [1, 1, {channels}], not {:?}",
@@ -128,74 +129,80 @@ fn check_token(token: &Param, channels: usize) -> Result<()> {
     )))
 }
 
-/// Rows of `x` by a flat index, `[B, index.len() / B, C]`; one past its last row is `extra`.
-fn take_rows(x: T3, extra: Option<&Param>, index: Vec<u32>) -> Result<T3> {
-    #[cfg(not(feature = "cuda"))]
-    return take_rows_fused(x, extra, index);
-    #[cfg(feature = "cuda")]
-    return take_rows_composed(x, extra, &index);
-}
-
 #[cfg(not(feature = "cuda"))]
-fn take_rows_fused(x: T3, extra: Option<&Param>, index: Vec<u32>) -> Result<T3> {
+mod kernel {
+    use dfdx::shapes::HasShape as _;
+
+    use crate::nn::Param;
     use crate::nn::kernels::reduce::add;
-    use crate::nn::kernels::tokens::{Takers, gather_rows, sum_rows};
+    use crate::nn::kernels::tokens::{self, Takers};
+    use crate::nn::ops::{flat, operation};
+    use crate::nn::tensor::{Result, T3};
 
-    let (batch, tokens, channels) = *x.shape();
-    let shape = (batch, index.len() / batch, channels);
-    let extra = extra.cloned();
-    super::operation(vec![super::flat(x)?], shape, move |inputs, _| {
-        let row = extra.as_ref().map(|extra| extra.values().to_vec()).unwrap_or_default();
-        let output = gather_rows(&inputs[0], &row, channels, &index);
-        let backward: super::Backward = Box::new(move |grad| {
-            let rows = batch * tokens;
-            let takers = Takers::new(&index, rows + 1);
-            if let Some(extra) = extra {
-                extra.accumulate_grad(|sum| add(sum, &sum_rows(grad, channels, takers.of(rows))));
-            }
-            let mut grad_input = vec![0.0; rows * channels];
-            takers.add_grad(grad, channels, &mut grad_input);
-            vec![grad_input]
-        });
-        Ok((output, Some(backward)))
-    })
-}
-
-#[cfg_attr(not(any(test, feature = "cuda")), expect(dead_code, reason = "the path on CUDA"))]
-fn take_rows_composed(x: T3, extra: Option<&Param>, index: &[u32]) -> Result<T3> {
-    let (batch, tokens, channels) = *x.shape();
-    let tape = tape_of(&x);
-    let mut rows: T2 = x.try_reshape_like(&(batch * tokens, channels))?;
-    if let Some(extra) = extra {
-        rows = append_row(rows, extra.tensor(&tape)?)?;
+    /// Rows of `x` by a flat index, `[B, index.len() / B, C]`; one past its last row is `extra`.
+    pub fn take_rows(x: T3, extra: Option<&Param>, index: Vec<u32>) -> Result<T3> {
+        let (batch, tokens, channels) = *x.shape();
+        let shape = (batch, index.len() / batch, channels);
+        let extra = extra.cloned();
+        operation(vec![flat(x)?], shape, move |inputs, record| {
+            let row = extra.as_ref().map(|extra| extra.values().to_vec()).unwrap_or_default();
+            let output = tokens::gather_rows(&inputs[0], &row, channels, &index);
+            let backward = move |grad: &[f32]| {
+                let rows = batch * tokens;
+                let takers = Takers::new(&index, rows + 1);
+                if let Some(extra) = extra {
+                    extra.accumulate_grad(|sum| add(sum, &tokens::sum_rows(grad, channels, takers.of(rows))));
+                }
+                let mut grad_input = vec![0.0; rows * channels];
+                takers.add_grad(grad, channels, &mut grad_input);
+                vec![grad_input]
+            };
+            Ok((output, record.then(|| Box::new(backward) as _)))
+        })
     }
-    Ok(gather(rows, index)?.try_reshape_like(&(batch, index.len() / batch, channels))?)
+
+    /// `x` plus rows of the table by a flat index; one past its last row is none.
+    pub fn add_rows(x: T3, table: &Param, index: Vec<u32>) -> Result<T3> {
+        let shape = *x.shape();
+        let table = table.clone();
+        operation(vec![flat(x)?], shape, move |mut inputs, record| {
+            let mut output = inputs.swap_remove(0);
+            tokens::add_rows(&mut output, &table.values(), shape.2, &index);
+            let backward = move |grad: &[f32]| {
+                let rows = table.numel() / shape.2;
+                table.accumulate_grad(|sum| Takers::new(&index, rows).add_grad(grad, shape.2, sum));
+                vec![grad.to_vec()]
+            };
+            Ok((output, record.then(|| Box::new(backward) as _)))
+        })
+    }
 }
 
-#[cfg(not(feature = "cuda"))]
-fn add_rows_fused(x: T3, table: &Param, index: Vec<u32>) -> Result<T3> {
-    use crate::nn::kernels::tokens::{Takers, add_rows};
+#[cfg(any(test, feature = "cuda"))]
+#[allow(clippy::needless_pass_by_value)] // The signatures are those of the kernels.
+mod composed {
+    use dfdx::shapes::HasShape as _;
+    use dfdx::tensor_ops::{ReshapeTo as _, TryAdd as _};
 
-    let shape = *x.shape();
-    let table = table.clone();
-    super::operation(vec![super::flat(x)?], shape, move |mut inputs, _| {
-        let mut output = inputs.swap_remove(0);
-        add_rows(&mut output, &table.values(), shape.2, &index);
-        let backward: super::Backward = Box::new(move |grad| {
-            let rows = table.numel() / shape.2;
-            table.accumulate_grad(|sum| Takers::new(&index, rows).add_grad(grad, shape.2, sum));
-            vec![grad.to_vec()]
-        });
-        Ok((output, Some(backward)))
-    })
-}
+    use crate::nn::Param;
+    use crate::nn::ops::rows::{append_row, gather};
+    use crate::nn::tensor::{Result, T2, T3, from_vec, tape_of};
 
-#[cfg_attr(not(any(test, feature = "cuda")), expect(dead_code, reason = "the path on CUDA"))]
-fn add_rows_composed(x: T3, table: &Param, index: &[u32]) -> Result<T3> {
-    let shape = *x.shape();
-    let tape = tape_of(&x);
-    let rows: T2 = table.tensor(&tape)?.try_reshape_like(&(table.numel() / shape.2, shape.2))?;
-    let rows = append_row(rows, from_vec(vec![0.0; shape.2], (shape.2,), &tape)?)?;
-    debug_assert_eq!(index.len() * shape.2, shape.num_elements());
-    Ok(x.try_add(gather(rows, index)?.try_reshape_like(&shape)?)?)
+    pub fn take_rows(x: T3, extra: Option<&Param>, index: Vec<u32>) -> Result<T3> {
+        let (batch, tokens, channels) = *x.shape();
+        let tape = tape_of(&x);
+        let mut rows: T2 = x.try_reshape_like(&(batch * tokens, channels))?;
+        if let Some(extra) = extra {
+            rows = append_row(rows, extra.tensor(&tape)?)?;
+        }
+        Ok(gather(rows, &index)?.try_reshape_like(&(batch, index.len() / batch, channels))?)
+    }
+
+    pub fn add_rows(x: T3, table: &Param, index: Vec<u32>) -> Result<T3> {
+        let shape = *x.shape();
+        let tape = tape_of(&x);
+        let rows: T2 = table.tensor(&tape)?.try_reshape_like(&(table.numel() / shape.2, shape.2))?;
+        let rows = append_row(rows, from_vec(vec![0.0; shape.2], (shape.2,), &tape)?)?;
+        Ok(x.try_add(gather(rows, &index)?.try_reshape_like(&shape)?)?)
+    }
 }
