@@ -38,3 +38,15 @@ mod composed {
         Ok(x.try_accurate_gelu()?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use super::{composed, gelu};
+    use crate::nn::testing::{noise, run};
+
+    #[test]
+    fn equals_the_composed_operation() {
+        let x: Vec<f32> = noise(1, 60).iter().map(|x| 4.0 * x).collect();
+        run(&x, (2, 3, 10), &[], gelu).assert_close(&run(&x, (2, 3, 10), &[], composed::gelu), 1e-6);
+    }
+}
