@@ -1,1 +1,4 @@
 //! The components of convmae, one per file.
+
+pub mod datasets;
+pub mod transforms;
