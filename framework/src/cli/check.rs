@@ -54,7 +54,10 @@ fn json(summary: &graph::Summary) -> String {
 fn why(recipe: &Recipe, key: &str) -> Result<(), CliError> {
     let Some(origins) = recipe.why(key) else {
         let message = format!("no layer sets `{key}`");
-        let help = Some(format!("its default holds, if it has one: `convmae describe` shows it for a component. Keys are dotted paths such as `optimizer.lr`; list items go by index. Recipe: {}", recipe.path().display()));
+        let help = Some(format!(
+            "its default holds, if it has one: `convmae describe` shows it for a component. Keys are dotted paths such as `optimizer.lr`; list items go by index. Recipe: {}",
+            recipe.path().display()
+        ));
         return Err(CliError::Usage { message, help });
     };
     let lines: Vec<_> = origins

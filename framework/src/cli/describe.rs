@@ -47,7 +47,8 @@ fn describe(entry: &Entry, schema: &Value) -> String {
         let _ = write!(text, "\n{description}\n");
     }
     let empty = serde_json::Map::new();
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, field) in schema["properties"].as_object().unwrap_or(&empty) {
         let default = match field.get("default") {
             _ if required.contains(&name.as_str()) => "required".to_owned(),

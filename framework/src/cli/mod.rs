@@ -78,9 +78,9 @@ impl CliError {
         match self {
             Self::Recipe(_)
             | Self::Usage { .. }
-            | Self::Engine(EngineError::Recipe(_) | EngineError::RecipeChanged { .. } | EngineError::Usage(_)) => {
-                ExitCode::from(2)
-            }
+            | Self::Engine(
+                EngineError::Recipe(_) | EngineError::RecipeChanged { .. } | EngineError::Usage(_),
+            ) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -90,7 +90,9 @@ impl CliError {
 /// `fn main() -> ExitCode { convmae_framework::cli::main() }`.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let log = logging::init(i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX));
+    let log = logging::init(
+        i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX),
+    );
     let result = match cli.command {
         Command::Run(args) => run::run(args, log),
         Command::Check(args) => check::run(&args),

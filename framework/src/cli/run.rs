@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::recipe_args::RecipeArgs;
 use super::CliError;
+use super::recipe_args::RecipeArgs;
 use crate::engine::{self, Outcome, RunOptions};
 use crate::report::logging::LogFile;
 

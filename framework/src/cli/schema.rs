@@ -76,6 +76,9 @@ fn components(kinds: &Value) -> Value {
         other => other.as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
     };
     let fits = |kind: Kind| kinds.contains(&kind.name());
-    let refs = entries().into_iter().filter(|entry| fits(entry.kind)).map(|entry| json!({ "$ref": format!("#/$defs/{}", entry.name) }));
+    let refs = entries()
+        .into_iter()
+        .filter(|entry| fits(entry.kind))
+        .map(|entry| json!({ "$ref": format!("#/$defs/{}", entry.name) }));
     Value::Array(refs.collect())
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::recipe_args::RecipeArgs;
 use super::CliError;
+use super::recipe_args::RecipeArgs;
 use crate::engine::{self, TraceOptions};
 
 /// Run the graph on given tensors and write what every node yields, to compare with another implementation.

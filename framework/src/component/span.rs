@@ -75,7 +75,9 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = |one: bool| if one { "" } else { "s" };
         match *self {
-            Self::Epochs(epochs) => write!(f, "{epochs} epoch{}", plural((epochs - 1.0).abs() < f64::EPSILON)),
+            Self::Epochs(epochs) => {
+                write!(f, "{epochs} epoch{}", plural((epochs - 1.0).abs() < f64::EPSILON))
+            }
             Self::Iterations(iterations) => write!(f, "{iterations} iteration{}", plural(iterations == 1)),
         }
     }

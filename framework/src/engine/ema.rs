@@ -24,7 +24,10 @@ impl EmaState {
             let values = param.values();
             match param.kind() {
                 ParamKind::Trainable => {
-                    average.iter_mut().zip(&*values).for_each(|(average, value)| *average = keep * *average + take * value);
+                    average
+                        .iter_mut()
+                        .zip(&*values)
+                        .for_each(|(average, value)| *average = keep * *average + take * value);
                 }
                 ParamKind::Frozen | ParamKind::Buffer => average.copy_from_slice(&values),
             }

@@ -10,7 +10,8 @@ use super::EngineError;
 /// Loads a weights file into parameters. Every name must be in both, with the same shape.
 pub fn load_weights(params: &[Param], path: &Path) -> Result<KeyReport, EngineError> {
     let tensors = weights::read(path)?.tensors;
-    let expected: Vec<_> = params.iter().map(|param| (param.name().to_owned(), param.shape().to_vec())).collect();
+    let expected: Vec<_> =
+        params.iter().map(|param| (param.name().to_owned(), param.shape().to_vec())).collect();
     let report = match_keys(&expected, &tensors);
     if !report.is_exact() {
         return Err(EngineError::WeightsMismatch { path: path.to_path_buf(), report: Box::new(report) });

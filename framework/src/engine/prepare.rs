@@ -79,23 +79,33 @@ impl Prepared {
 /// Opens the data and builds the model of a checked recipe.
 pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
     let Checked { experiment, plan, image, summary } = checked;
-    let Experiment { name, description, seed, data, optimizer, schedule, train, evaluate, checkpoint, .. } = experiment;
+    let Experiment {
+        name, description, seed, data, optimizer, schedule, train, evaluate, checkpoint, ..
+    } = experiment;
     let Data { train: train_split, val: val_split, workers, prefetch, max_corrupt } = data;
     let batch_size = train_split.batch_size;
     let loader = |key: &str, split: Split, training: bool| {
         let base = if training { LoaderOptions::train } else { LoaderOptions::evaluate };
         let options = base(split.batch_size);
-        let options = LoaderOptions { workers: workers.unwrap_or(options.workers), prefetch, max_corrupt, ..options };
+        let options =
+            LoaderOptions { workers: workers.unwrap_or(options.workers), prefetch, max_corrupt, ..options };
         open(recipe, key, split, seed, options)
     };
     let train_loader = loader("data.train", train_split, true)?;
     let val = val_split.map(|split| loader("data.val", split, false)).transpose()?;
     let batches = train_loader.batches();
-    let training = TrainingPlan::new(batches, batch_size, train.accumulate, train.length).ok_or_else(|| {
-        let message = format!("an epoch has {batches} batches, fewer than one step of {} batches", train.accumulate);
-        recipe.diagnose(vec![Problem::new("train.accumulate", message).help("lower it, or lower `data.train.batch_size`")])
-    })?;
-    let model = Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
+    let training =
+        TrainingPlan::new(batches, batch_size, train.accumulate, train.length).ok_or_else(|| {
+            let message = format!(
+                "an epoch has {batches} batches, fewer than one step of {} batches",
+                train.accumulate
+            );
+            recipe.diagnose(vec![
+                Problem::new("train.accumulate", message).help("lower it, or lower `data.train.batch_size`"),
+            ])
+        })?;
+    let model =
+        Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
     let trainer = Trainer::new(TrainerParts {
         optimizer: optimizer.build(&model.params()),
         base_lr: optimizer.base_lr(training.images_per_step),
@@ -119,10 +129,15 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
 }
 
 /// Opens a dataset; what is wrong with it is reported at its place in the recipe.
-fn open(recipe: &Recipe, key: &str, split: Split, seed: u64, options: LoaderOptions) -> Result<Loader, EngineError> {
-    let at = |key: String| {
-        move |error: DataError| recipe.diagnose(vec![Problem::new(&key, error.to_string())])
-    };
+fn open(
+    recipe: &Recipe,
+    key: &str,
+    split: Split,
+    seed: u64,
+    options: LoaderOptions,
+) -> Result<Loader, EngineError> {
+    let at =
+        |key: String| move |error: DataError| recipe.diagnose(vec![Problem::new(&key, error.to_string())]);
     let samples = split.dataset.open().map_err(at(format!("{key}.dataset")))?;
     let pipeline = Pipeline { samples, transforms: split.transforms, seed };
     Ok(Loader::new(Arc::new(pipeline), options).map_err(at(key.to_owned()))?)

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::component::Span;
 use crate::data::Batch;
 use crate::graph::check;
 use crate::recipe::{Recipe, Sources, load};
-use crate::component::Span;
 use crate::report::logging::LogFile;
 use crate::report::{
     Environment, MetricLog, PictureSet, PictureStore, Progress, RunDir, Split, Status, StepReport,
 };
 
+use super::EngineError;
 use super::checkpoint::{Checkpoint, CheckpointStore, Kind};
 use super::evaluate::Evaluation;
 use super::prepare::{Prepared, prepare};
@@ -19,7 +20,6 @@ use super::signal::StopSignal;
 use super::state::RunState;
 use super::trainer::StepResult;
 use super::window::Window;
-use super::EngineError;
 use super::write::write_report;
 
 #[cfg(not(feature = "cuda"))]
@@ -78,8 +78,14 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
 /// Refuses to resume with a recipe that would give other results.
 fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError> {
     /// Keys that change nothing but speed and words.
-    const FREE: [&str; 6] =
-        ["description", "data.workers", "data.prefetch", "train.log_every", "checkpoint", "evaluate.pictures"];
+    const FREE: [&str; 6] = [
+        "description",
+        "data.workers",
+        "data.prefetch",
+        "train.log_every",
+        "checkpoint",
+        "evaluate.pictures",
+    ];
     let lock = RunDir::inspect(root)?.recipe();
     let sources = Sources { recipe: lock, sets: Vec::new(), environment: Vec::new() };
     let before = load(&sources, &crate::graph::catalog())?;
@@ -148,8 +154,9 @@ impl Session {
             tracing::warn!("checkpoint refused: {refusal}; the one before it is used");
         }
         let Checkpoint { step, tensors, state } = loaded.checkpoint;
-        let state: RunState = serde_json::from_value(state)
-            .map_err(|error| EngineError::Usage(format!("the checkpoint of step {step} has another state: {error}")))?;
+        let state: RunState = serde_json::from_value(state).map_err(|error| {
+            EngineError::Usage(format!("the checkpoint of step {step} has another state: {error}"))
+        })?;
         self.prepared.trainer.restore(step, tensors)?;
         (self.best, self.seconds_before, self.corrupt_before) = (state.best, state.seconds, state.corrupt);
         self.evaluation = Evaluation { metrics: state.evaluation };
@@ -260,7 +267,8 @@ impl Session {
     fn evaluate(&mut self, progress: &mut Progress) -> Result<bool, EngineError> {
         let Prepared { trainer, val, evaluators, settings, .. } = &mut self.prepared;
         let (Some(val), Some(first)) = (val.as_ref(), evaluators.first()) else { return Ok(false) };
-        let evaluation = trainer.with_evaluated(|model| Evaluation::run(model, val, evaluators, settings.seed))?;
+        let evaluation =
+            trainer.with_evaluated(|model| Evaluation::run(model, val, evaluators, settings.seed))?;
         let step = trainer.steps_done();
         let epoch = trainer.plan().epoch_after(step);
         let (name, more_is_better) = first.best();

@@ -76,7 +76,10 @@ impl Inputs {
         let wrong = |what: &str| EngineError::Usage(format!("{}: {what}", path.display()));
         let images = images.ok_or_else(|| wrong("there is no tensor `images`"))?;
         let &[count, 3, height, width] = images.shape.as_slice() else {
-            return Err(wrong(&format!("`images` has the shape {:?}, not [B, 3, height, width]", images.shape)));
+            return Err(wrong(&format!(
+                "`images` has the shape {:?}, not [B, 3, height, width]",
+                images.shape
+            )));
         };
         let batch = Batch {
             images: images.to_f32(),

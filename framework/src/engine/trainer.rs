@@ -205,7 +205,8 @@ impl Trainer {
                 None => weighted,
             });
         }
-        let total = total.ok_or_else(|| EngineError::Usage("the model has no head, so there is no loss".to_owned()))?;
+        let total = total
+            .ok_or_else(|| EngineError::Usage("the model has no head, so there is no loss".to_owned()))?;
         Ok(if self.plan.accumulate > 1 { total * share as f32 } else { total })
     }
 }

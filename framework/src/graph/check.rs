@@ -60,7 +60,9 @@ fn problem_of_split(key: &str, split: &Split, image: ImageSize) -> Option<Proble
     let key = format!("{key}.transforms");
     match output_shape(&split.transforms, SampleShape::default()) {
         Err((position, problem)) => Some(problem.within(&format!("{key}.{position}"))),
-        Ok(SampleShape { size: Some((height, width)), .. }) if (height, width) != (image.height, image.width) => {
+        Ok(SampleShape { size: Some((height, width)), .. })
+            if (height, width) != (image.height, image.width) =>
+        {
             let message = format!(
                 "these transforms yield images of {height} x {width}, `image_size` is {} x {}",
                 image.height, image.width

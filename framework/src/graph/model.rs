@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::node::NodeKind;
 use super::plan::{Plan, Planned};
 use crate::component::{
-    BackboneModule, Features, HeadInputs, HeadModule, ImageShape, LevelShape, Loss, Macs, Mask, MaskGrid, MaskPlan,
-    Masker, NeckModule, Picture, Predictions, Problem,
+    BackboneModule, Features, HeadInputs, HeadModule, ImageShape, LevelShape, Loss, Macs, Mask, MaskGrid,
+    MaskPlan, Masker, NeckModule, Picture, Predictions, Problem,
 };
 use crate::data::Batch;
 use crate::nn::tensor::from_vec;
@@ -29,7 +29,10 @@ pub(super) struct Built {
 
 pub(super) enum Module {
     /// The grid a masker draws on, once a backbone that uses it is known.
-    Masker { grid: Option<MaskGrid>, plan: Option<MaskPlan> },
+    Masker {
+        grid: Option<MaskGrid>,
+        plan: Option<MaskPlan>,
+    },
     Backbone(Box<dyn BackboneModule>),
     Neck(Box<dyn NeckModule>),
     Head(Box<dyn HeadModule>),
@@ -125,7 +128,12 @@ impl Model {
     }
 
     /// The predictions of all heads, by node.
-    pub fn predictions(&self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Vec<(String, Predictions)>> {
+    pub fn predictions(
+        &self,
+        outputs: &Outputs,
+        batch: &Batch,
+        ctx: &Context,
+    ) -> Result<Vec<(String, Predictions)>> {
         self.heads()
             .map(|(built, head)| {
                 let features = self.gather(built, &outputs.features)?;
@@ -198,7 +206,9 @@ impl Model {
             NodeKind::Masker(_) => Ok(Module::Masker { grid: None, plan: None }),
             NodeKind::Backbone(backbone) => {
                 let mask = match planned.sources.first() {
-                    Some(source) => Some(self.plan_mask(&source.node, backbone.mask_grid(self.image).map_err(relative)?)?),
+                    Some(source) => {
+                        Some(self.plan_mask(&source.node, backbone.mask_grid(self.image).map_err(relative)?)?)
+                    }
                     None => None,
                 };
                 backbone.build(&scope, self.image, mask.as_ref()).map(Module::Backbone).map_err(relative)
@@ -208,7 +218,11 @@ impl Model {
                 neck.build(&scope, self.image, &levels).map(Module::Neck).map_err(relative)
             }
             NodeKind::Head(head) => {
-                let inputs = HeadInputs { image: self.image, levels: self.levels(planned)?, mask: self.mask_of(planned) };
+                let inputs = HeadInputs {
+                    image: self.image,
+                    levels: self.levels(planned)?,
+                    mask: self.mask_of(planned),
+                };
                 head.build(&scope, &inputs).map(Module::Head).map_err(relative)
             }
         }
@@ -245,7 +259,11 @@ impl Model {
                 let names: Vec<_> = levels.iter().map(|level| level.name.as_str()).collect();
                 return Err(Problem::new(
                     &format!("{}.from", planned.node.name),
-                    format!("`{}` has no level `{}`", source.node, source.level.as_deref().unwrap_or_default()),
+                    format!(
+                        "`{}` has no level `{}`",
+                        source.node,
+                        source.level.as_deref().unwrap_or_default()
+                    ),
                 )
                 .help(format!("its levels are: {}", names.join(", "))));
             }
@@ -265,10 +283,12 @@ impl Model {
     }
 
     fn idle_maskers(&self) -> impl Iterator<Item = Problem> {
-        self.nodes.iter().filter(|built| matches!(built.module, Module::Masker { grid: None, .. })).map(|built| {
-            Problem::new(&built.planned.node.name, "no backbone takes this masker")
-                .help(format!("say `from: {}` in the backbone", built.planned.node.name))
-        })
+        self.nodes.iter().filter(|built| matches!(built.module, Module::Masker { grid: None, .. })).map(
+            |built| {
+                Problem::new(&built.planned.node.name, "no backbone takes this masker")
+                    .help(format!("say `from: {}` in the backbone", built.planned.node.name))
+            },
+        )
     }
 
     fn duplicate_parameters(&self) -> Vec<Problem> {
@@ -280,8 +300,10 @@ impl Model {
             for param in &params[built.params.clone()] {
                 match owner.insert(param.name().to_owned(), name) {
                     Some(other) if other != name => {
-                        let message = format!("its parameter `{}` has the name of one of `{other}`", param.name());
-                        problems.push(Problem::new(name, message).help("give one of the two nodes a `prefix:`"));
+                        let message =
+                            format!("its parameter `{}` has the name of one of `{other}`", param.name());
+                        problems
+                            .push(Problem::new(name, message).help("give one of the two nodes a `prefix:`"));
                         break;
                     }
                     _ => {}

@@ -136,7 +136,11 @@ impl JsonSchema for Nodes {
 impl<'de> Deserialize<'de> for Nodes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let nodes = Map::<String, Value>::deserialize(deserializer)?;
-        nodes.into_iter().map(|(name, value)| node(name, value).map_err(D::Error::custom)).collect::<Result<_, _>>().map(Self)
+        nodes
+            .into_iter()
+            .map(|(name, value)| node(name, value).map_err(D::Error::custom))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -159,7 +163,9 @@ fn node(name: String, value: Value) -> Result<Node, String> {
         Some(Kind::Backbone) => NodeKind::Backbone(typed(&name, fields)?),
         Some(Kind::Neck) => NodeKind::Neck(typed(&name, fields)?),
         Some(Kind::Head) => NodeKind::Head(typed(&name, fields)?),
-        Some(kind) => return Err(format!("`{name}`: `{type_name}` is a {kind}, which is no part of a model")),
+        Some(kind) => {
+            return Err(format!("`{name}`: `{type_name}` is a {kind}, which is no part of a model"));
+        }
         None => return Err(format!("`{name}`: there is no component `{type_name}`")),
     };
     Ok(Node { name, from: wiring.from.sources(), prefix: wiring.prefix, type_name, kind })

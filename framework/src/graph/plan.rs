@@ -35,7 +35,11 @@ impl Plan {
                 Err(mut found) => problems.append(&mut found),
             }
         }
-        if problems.is_empty() { Ok(Self { nodes: sort(planned)?.into_iter().map(Rc::new).collect() }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self { nodes: sort(planned)?.into_iter().map(Rc::new).collect() })
+        } else {
+            Err(problems)
+        }
     }
 }
 
@@ -72,7 +76,8 @@ fn sources(node: &Node, known: &[(String, Kind)]) -> Result<Vec<Source>, Vec<Pro
                     .help(names(&fitting)),
             ),
             None => problems.push(
-                Problem::new(&key, format!("there is no node `{}` in the model", source.node)).help(names(&fitting)),
+                Problem::new(&key, format!("there is no node `{}` in the model", source.node))
+                    .help(names(&fitting)),
             ),
         }
     }

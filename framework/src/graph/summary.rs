@@ -98,7 +98,8 @@ fn level(level: &LevelShape) -> String {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = ["node", "type", "from", "output per image", "parameters", "GMACs", "dense"].map(str::to_owned);
+        let header =
+            ["node", "type", "from", "output per image", "parameters", "GMACs", "dense"].map(str::to_owned);
         let mut table = vec![header];
         for row in &self.nodes {
             table.push([

@@ -16,8 +16,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::file::write_atomically;
 use super::utc::rfc3339;
-use crate::component::ParameterGroup;
 use super::{Environment, MetricLog, PictureSet, ReportError, Summary};
+use crate::component::ParameterGroup;
 
 /// How a run stands.
 #[derive(Debug, Clone, PartialEq)]
