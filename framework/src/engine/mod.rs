@@ -1,1 +1,3 @@
 //! Training and evaluation loops, checkpoints, resume.
+
+pub mod checkpoint;

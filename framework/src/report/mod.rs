@@ -6,7 +6,6 @@
 mod console;
 mod environment;
 mod error;
-mod file;
 mod html;
 pub mod logging;
 mod metrics;

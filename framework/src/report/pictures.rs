@@ -5,14 +5,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use image::{GenericImageView as _, Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use super::ReportError;
-use super::file::write_atomically;
 use crate::component::Picture;
+use crate::weights::atomic;
 
 /// The pictures of one evaluation: a row per validation image, a column per kind (`masked`, `reconstruction`, `original`).
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ impl PictureStore {
     pub fn save(&self, set: &PictureSet) -> Result<(), ReportError> {
         let layout = lay_out(&set.rows);
         let grid = compose(&set.rows, &layout);
-        write_atomically(&self.path(set.step), |file| encode(&grid, &layout, file))
+        atomic::write(&self.path(set.step), |file| encode(&grid, &layout, file)).map_err(ReportError::from)
     }
 
     /// The steps of which there are pictures, in order.
@@ -110,12 +110,7 @@ impl PictureStore {
 }
 
 fn step_of(name: &str) -> Option<u64> {
-    Path::new(name.strip_prefix("step-")?)
-        .file_stem()
-        .filter(|_| name.ends_with(".png"))?
-        .to_str()?
-        .parse()
-        .ok()
+    name.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok()
 }
 
 /// Up to `limit` of `steps`, evenly spaced, the first and the last among them (only the last if one is asked for).

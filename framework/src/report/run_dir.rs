@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::ReportError;
-use super::file::{TEMPORARY_PREFIX, write_atomically};
+use crate::weights::atomic;
 
 /// A run directory. Made by [`create`](Self::create) or [`open`](Self::open) it is held by this process until dropped.
 ///
@@ -27,7 +27,8 @@ impl RunDir {
         if Self::is_run(root) {
             return Err(ReportError::AlreadyARun(root.to_path_buf()));
         }
-        if !is_free(root)? {
+        // With a lock file in it, it is ours, and may hold what a start left that was cut short.
+        if !root.join(LOCK).exists() && !is_free(root)? {
             return Err(ReportError::Occupied(root.to_path_buf()));
         }
         let run = Self::acquire(root)?;
@@ -35,8 +36,11 @@ impl RunDir {
         if Self::is_run(root) {
             return Err(ReportError::AlreadyARun(root.to_path_buf()));
         }
+        if !is_free(root)? {
+            return Err(ReportError::Occupied(root.to_path_buf()));
+        }
         run.create_folders()?;
-        write_atomically(&run.recipe(), |file| file.write_all(lock_yaml.as_bytes()))?;
+        atomic::write(&run.recipe(), |file| file.write_all(lock_yaml.as_bytes()))?;
         Ok(run)
     }
 
@@ -142,6 +146,7 @@ impl RunDir {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(ReportError::io("write", &path))?;
+        atomic::remove_leftovers(root)?;
         Ok(Self { root: root.to_path_buf(), _lock: Some(file) })
     }
 }
@@ -158,9 +163,7 @@ fn is_free(root: &Path) -> Result<bool, ReportError> {
         let entry = entry.map_err(ReportError::io("list", root))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_empty_folder = || fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
-        let is_own = name == LOCK
-            || name.starts_with(TEMPORARY_PREFIX)
-            || ([CHECKPOINTS, PICTURES].contains(&name.as_str()) && is_empty_folder());
+        let is_own = name == LOCK || ([CHECKPOINTS, PICTURES].contains(&name.as_str()) && is_empty_folder());
         if !is_own {
             return Ok(false);
         }
