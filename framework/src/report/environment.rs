@@ -56,7 +56,7 @@ impl Environment {
             directory: directory.display().to_string(),
             hostname: System::host_name(),
             os: format!(
-                "{} ({})",
+                "{}, {}",
                 System::long_os_version().unwrap_or_else(|| std::env::consts::OS.to_owned()),
                 std::env::consts::ARCH
             ),

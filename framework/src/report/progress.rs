@@ -95,8 +95,10 @@ fn print(line: &str) {
     suspend_progress(|| drop(writeln!(io::stderr().lock(), "{line}")));
 }
 
+const TEMPLATE: &str = "{bar:24.cyan/238} {pos}/{len}  {msg}  {elapsed} < {eta}";
+
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:24.cyan/238} {pos}/{len}  {msg}  {elapsed} < {eta}")
+    ProgressStyle::with_template(TEMPLATE)
         .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("━╸─"))
 }
 
@@ -217,9 +219,7 @@ mod tests {
 
     #[test]
     fn the_template_of_the_bar_is_valid() {
-        assert!(
-            ProgressStyle::with_template("{bar:24.cyan/238} {pos}/{len}  {msg}  {elapsed} < {eta}").is_ok()
-        );
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
     }
 
     #[test]

@@ -113,6 +113,7 @@ impl RunDir {
     fn create_folders(&self) -> Result<(), ReportError> {
         for folder in [self.checkpoints(), self.pictures()] {
             fs::create_dir_all(&folder).map_err(ReportError::io("create", &folder))?;
+            atomic::remove_leftovers(&folder)?;
         }
         Ok(())
     }
