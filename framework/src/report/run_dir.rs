@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::ReportError;
 use crate::weights::atomic;
 
-/// A run directory. Made by [`create`](Self::create) or [`open`](Self::open) it is held by this process until dropped.
+/// A run directory. Made by [`create`](Self::create) or [`open`](Self::open) it is held by this process until
+/// dropped.
 ///
 /// It is a run directory from the moment it has a `recipe.lock.yaml`; that file is written last.
 #[derive(Debug)]
@@ -158,7 +159,8 @@ const PICTURES: &str = "pictures";
 /// Never removed: a process that removes it could remove the lock of the next one.
 const LOCK: &str = ".lock";
 
-/// Whether a run may begin in `root`: nothing in it, but for what a run leaves that was stopped before it had a recipe.
+/// Whether a run may begin in `root`: nothing in it, but for what a run leaves that was stopped before it had a
+/// recipe.
 fn is_free(root: &Path) -> Result<bool, ReportError> {
     for entry in fs::read_dir(root).map_err(ReportError::io("list", root))? {
         let entry = entry.map_err(ReportError::io("list", root))?;

@@ -159,7 +159,8 @@ fn draw_edge(edge: &Edge<'_>, boxes: &[Box<'_>]) -> Markup {
     let path = match edge.lane {
         None => format!("M{x0:.1} {y0:.1}C{out:.1} {y0:.1} {back:.1} {y1:.1} {end:.1} {y1:.1}"),
         Some(lane) => format!(
-            "M{x0:.1} {y0:.1}C{out:.1} {y0:.1} {out:.1} {lane:.1} {:.1} {lane:.1}H{:.1}C{back:.1} {lane:.1} {back:.1} {y1:.1} {end:.1} {y1:.1}",
+            "M{x0:.1} {y0:.1}C{out:.1} {y0:.1} {out:.1} {lane:.1} {:.1} {lane:.1}\
+             H{:.1}C{back:.1} {lane:.1} {back:.1} {y1:.1} {end:.1} {y1:.1}",
             x0 + GAP.0,
             x1 - GAP.0,
         ),
