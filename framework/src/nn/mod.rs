@@ -11,6 +11,7 @@ pub mod layout;
 pub mod modules;
 pub mod ops;
 pub mod param;
+pub mod position;
 pub mod tape;
 pub mod tensor;
 #[cfg(test)]

@@ -82,6 +82,12 @@ pub fn to_vec<S: dfdx::shapes::Shape, T: dfdx::tensor::Tape<f32, Device>>(
     Ok(values)
 }
 
+/// The tape on which a tensor is recorded.
+pub fn tape_of<S: dfdx::shapes::Shape>(tensor: &Tensor<S>) -> Tape {
+    use dfdx::tensor::SplitTape as _;
+    tensor.clone().split_tape().1
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -3,12 +3,20 @@
 //! A kernel is parallel over chunks of a fixed size and adds up partial results in their order, so its result does not
 //! depend on the number of threads. Kernels assert that the slices fit; the operations check what a user can get wrong.
 
+pub mod adamw;
 pub mod attention;
+pub mod batch_norm;
+pub mod chunks;
+pub mod conv2d;
+pub mod depthwise;
 pub mod elementwise;
 pub mod gelu;
 pub mod gemm;
 pub mod layer_norm;
 pub mod linear;
+pub mod loss;
+pub mod patches;
 pub mod reduce;
 pub mod simd;
 pub mod softmax;
+pub mod tokens;

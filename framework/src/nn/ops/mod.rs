@@ -3,25 +3,39 @@
 //! Each has one public function. The composed version (`composed`) is the one on CUDA, and what tests compare the kernel with.
 
 mod attention;
+mod batch_norm;
+mod conv2d;
+mod depthwise;
 mod dropout;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod loss;
 #[cfg(not(feature = "cuda"))]
 mod operation;
+mod patches;
 mod residual;
+#[cfg(any(test, feature = "cuda"))]
+mod rows;
+mod tokens;
 
 use dfdx::shapes::{HasShape as _, Shape};
 use dfdx::tensor_ops::ReshapeTo as _;
 
 pub use attention::attention;
+pub use batch_norm::{BatchNormParams, batch_norm};
+pub use conv2d::{Window, conv2d};
+pub use depthwise::depthwise;
 pub use dropout::{dropout, scale_samples};
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_2d, linear_rows};
+pub use loss::{masked_mse, normalize_patches};
 #[cfg(not(feature = "cuda"))]
 pub use operation::{Backward, operation, operation_on};
+pub use patches::{merge_cells, patches};
 pub use residual::add;
+pub use tokens::{add_positions, drop_prefix, gather_tokens, prepend_token, restore_tokens};
 
 use super::Param;
 use super::tensor::{Error, Result, T1, Tensor};
@@ -30,6 +44,18 @@ use super::tensor::{Error, Result, T1, Tensor};
 pub fn flat<S: Shape>(tensor: Tensor<S>) -> Result<T1> {
     let numel = tensor.shape().num_elements();
     Ok(tensor.try_reshape_like(&(numel,))?)
+}
+
+/// That a bias fits the channels of its output.
+fn check_bias(bias: Option<&Param>, channels: usize) -> Result<()> {
+    match bias {
+        Some(bias) if bias.shape() != [channels] => Err(Error::Shape(format!(
+            "{}: the bias of {channels} channels is not {:?}",
+            bias.name(),
+            bias.shape()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// That a parameter has values: one of a scope that only describes has none.

@@ -1,0 +1,82 @@
+//! The reconstruction loss of masked autoencoders.
+
+use rayon::prelude::*;
+
+/// Normalises every patch of `[.., width]` to mean 0 and variance 1 (`norm_pix_loss`): the unbiased variance, plus 1e-6.
+///
+/// The sums are in f64: in a patch of one colour, nothing but rounding would be left of the values.
+pub fn normalize_patches(target: &mut [f32], width: usize) {
+    target.par_chunks_mut(width).for_each(|patch| {
+        let mean = patch.iter().map(|&value| f64::from(value)).sum::<f64>() / width as f64;
+        let squares = patch.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>();
+        let scale = 1.0 / (squares / (width as f64 - 1.0) + 1e-6).sqrt();
+        for value in patch {
+            *value = ((f64::from(*value) - mean) * scale) as f32;
+        }
+    });
+}
+
+/// The squared errors of each patch, averaged over its `width` values, weighted by `removed`, over the sum of these weights.
+///
+/// `pred` and `target` are `[patches, width]`, `removed` is `[patches]`.
+pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -> f32 {
+    let errors: Vec<f64> = (pred.par_chunks(width), target.par_chunks(width), removed)
+        .into_par_iter()
+        .map(|(pred, target, &weight)| {
+            if weight == 0.0 {
+                return 0.0;
+            }
+            let squares = pred.iter().zip(target).map(|(pred, target)| f64::from(pred - target).powi(2));
+            squares.sum::<f64>() / width as f64 * f64::from(weight)
+        })
+        .collect();
+    (errors.iter().sum::<f64>() / total(removed)) as f32
+}
+
+/// The gradient of [`masked_mse`] with respect to `pred`, times `grad`.
+pub fn masked_mse_grad(pred: &[f32], target: &[f32], removed: &[f32], width: usize, grad: f32) -> Vec<f32> {
+    let scale = 2.0 * f64::from(grad) / (width as f64 * total(removed));
+    let mut output = vec![0.0; pred.len()];
+    (output.par_chunks_mut(width), pred.par_chunks(width), target.par_chunks(width), removed)
+        .into_par_iter()
+        .filter(|(.., weight)| **weight != 0.0)
+        .for_each(|(output, pred, target, &weight)| {
+            let scale = (scale * f64::from(weight)) as f32;
+            for ((output, pred), target) in output.iter_mut().zip(pred).zip(target) {
+                *output = (pred - target) * scale;
+            }
+        });
+    output
+}
+
+fn total(removed: &[f32]) -> f64 {
+    removed.iter().map(|&weight| f64::from(weight)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalised_patches_have_unit_unbiased_variance() {
+        let mut patch = vec![1.0, 2.0, 3.0, 4.0];
+        normalize_patches(&mut patch, 4);
+        let variance = patch.iter().map(|value| value * value).sum::<f32>() / 3.0;
+        assert!(patch.iter().sum::<f32>().abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{patch:?}");
+    }
+
+    #[test]
+    fn a_patch_of_one_colour_normalises_to_zeros() {
+        let mut patch = vec![0.1; 768];
+        normalize_patches(&mut patch, 768);
+        assert!(patch.iter().all(|value| value.abs() < 1e-6));
+    }
+
+    #[test]
+    fn kept_patches_do_not_enter_the_loss() {
+        let (pred, target) = ([1.0, 3.0, f32::NAN, 0.0, 2.0, 0.0], [0.0; 6]);
+        assert_eq!(masked_mse(&pred, &target, &[1.0, 0.0, 1.0], 2), f32::midpoint(5.0, 2.0));
+        let grad = masked_mse_grad(&pred, &target, &[1.0, 0.0, 1.0], 2, 1.0);
+        assert_eq!(grad, [0.5, 1.5, 0.0, 0.0, 1.0, 0.0]);
+    }
+}

@@ -1,0 +1,93 @@
+//! Rows moved by an index, and back.
+
+use rayon::prelude::*;
+
+use super::chunks::{add_to, sum_chunks};
+
+/// Rows by index: `output[i] = rows[index[i]]`, where an index one past the last row means `extra`.
+///
+/// `rows` is `[N, width]`, the output `[index.len(), width]`.
+pub fn gather_rows(rows: &[f32], extra: &[f32], width: usize, index: &[u32]) -> Vec<f32> {
+    let mut output = vec![0.0; index.len() * width];
+    output.par_chunks_mut(width).zip(index).for_each(|(output, &row)| {
+        let start = row as usize * width;
+        output.copy_from_slice(if start < rows.len() { &rows[start..][..width] } else { extra });
+    });
+    output
+}
+
+/// Adds rows of a table: `x[i] += table[index[i]]`, and nothing where the index is past the table.
+pub fn add_rows(x: &mut [f32], table: &[f32], width: usize, index: &[u32]) {
+    x.par_chunks_mut(width).zip(index).for_each(|(x, &row)| {
+        let start = row as usize * width;
+        if start < table.len() {
+            add_to(x, &table[start..][..width]);
+        }
+    });
+}
+
+/// For every row of an indexed table the places that took it, in ascending order: the index, inverted.
+pub struct Takers {
+    starts: Vec<usize>,
+    places: Vec<u32>,
+}
+
+impl Takers {
+    /// Inverts an index into a table of `rows` rows; entries past the table are left out.
+    pub fn new(index: &[u32], rows: usize) -> Self {
+        let mut starts = vec![0; rows + 1];
+        for &row in index.iter().filter(|&&row| (row as usize) < rows) {
+            starts[row as usize + 1] += 1;
+        }
+        for row in 0..rows {
+            starts[row + 1] += starts[row];
+        }
+        let mut next = starts.clone();
+        let mut places = vec![0; starts[rows]];
+        for (place, &row) in index.iter().enumerate().filter(|&(_, &row)| (row as usize) < rows) {
+            places[next[row as usize]] = place as u32;
+            next[row as usize] += 1;
+        }
+        Self { starts, places }
+    }
+
+    /// The places that took `row`.
+    pub fn of(&self, row: usize) -> &[u32] {
+        &self.places[self.starts[row]..self.starts[row + 1]]
+    }
+
+    /// Adds to every row of `sums` `[rows, width]` the rows of `grad` at the places that took it.
+    pub fn add_grad(&self, grad: &[f32], width: usize, sums: &mut [f32]) {
+        sums.par_chunks_mut(width).enumerate().for_each(|(row, sum)| {
+            for &place in self.of(row) {
+                add_to(sum, &grad[place as usize * width..][..width]);
+            }
+        });
+    }
+}
+
+/// The sum of the rows of `grad` at `places`: the gradient of a row that many places took.
+pub fn sum_rows(grad: &[f32], width: usize, places: &[u32]) -> Vec<f32> {
+    sum_chunks(places.len(), width, |range, sum| {
+        for &place in &places[range] {
+            add_to(sum, &grad[place as usize * width..][..width]);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_past_the_last_row_takes_the_extra_row() {
+        let rows = gather_rows(&[1.0, 2.0, 3.0, 4.0], &[9.0, 8.0], 2, &[1, 2, 0, 1]);
+        assert_eq!(rows, [3.0, 4.0, 9.0, 8.0, 1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn takers_invert_an_index_with_repetitions_and_gaps() {
+        let takers = Takers::new(&[2, 0, 2, 7], 3);
+        assert_eq!([takers.of(0), takers.of(1), takers.of(2)], [&[1][..], &[], &[0, 2]]);
+    }
+}

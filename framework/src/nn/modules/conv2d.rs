@@ -1,0 +1,51 @@
+//! A convolution of maps.
+
+use crate::nn::ops::{self, Window};
+use crate::nn::tensor::{Result, T4};
+use crate::nn::{Context, Init, Param, Scope};
+
+/// A `k x k` convolution of maps with their channels last.
+#[derive(Debug, Clone)]
+pub struct Conv2d {
+    /// `[O, I, k, k]`.
+    pub weight: Param,
+    /// `[O]`.
+    pub bias: Option<Param>,
+    /// Stride, padding and dilation.
+    pub window: Window,
+}
+
+impl Conv2d {
+    /// With PyTorch's default initialisation.
+    pub fn new(scope: &Scope, inputs: usize, outputs: usize, kernel: usize, window: Window) -> Self {
+        let init = Init::kaiming_uniform(inputs * kernel * kernel);
+        Self::with_init(scope, inputs, outputs, kernel, window, &init, Some(&init))
+    }
+
+    /// With given initialisers; no bias if it has none.
+    pub fn with_init(
+        scope: &Scope,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        window: Window,
+        weight: &Init,
+        bias: Option<&Init>,
+    ) -> Self {
+        Self {
+            weight: scope.param("weight", &[outputs, inputs, kernel, kernel], weight),
+            bias: bias.map(|init| scope.param("bias", &[outputs], init)),
+            window,
+        }
+    }
+
+    /// `[B, H, W, I]` to `[B, H', W', O]`.
+    pub fn forward(&self, x: T4, _: &Context) -> Result<T4> {
+        ops::conv2d(x, &self.weight, self.bias.as_ref(), self.window)
+    }
+
+    /// Multiply-accumulates for that many output positions.
+    pub fn macs(&self, positions: usize) -> u64 {
+        positions as u64 * self.weight.numel() as u64
+    }
+}

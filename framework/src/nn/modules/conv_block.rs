@@ -1,0 +1,76 @@
+//! The convolution block.
+
+use std::rc::Rc;
+
+use super::{DropPath, LayerNorm, Linear, Mlp};
+use crate::nn::tensor::{Result, T3};
+use crate::nn::{Context, Init, Param, PatchLayout, Scope, ops};
+
+/// The sizes of a [`ConvBlock`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConvBlockConfig {
+    /// Side of the depthwise kernel, odd; 5 in the official models.
+    pub kernel: usize,
+    /// Width of the MLP in relation to that of the block; the width is rounded down.
+    pub mlp_ratio: f32,
+    /// Probability to drop each of the two branches.
+    pub drop_path: f32,
+}
+
+/// The masked convolution block of the first stages (the official `CBlock`):
+/// `x += conv2(attn(m * conv1(norm1(x))))`, then `x += mlp(norm2(x))`, with `attn` a depthwise convolution. Both norms have eps 1e-5.
+#[derive(Debug, Clone)]
+pub struct ConvBlock {
+    norm1: LayerNorm,
+    conv1: Linear,
+    attn_weight: Param,
+    attn_bias: Param,
+    conv2: Linear,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    drop_path: DropPath,
+}
+
+impl ConvBlock {
+    /// A block of `dim` channels.
+    pub fn new(scope: &Scope, dim: usize, config: &ConvBlockConfig) -> Self {
+        let ConvBlockConfig { kernel, mlp_ratio, drop_path } = *config;
+        let attn = scope.child("attn");
+        // One input channel for each kernel.
+        let init = Init::kaiming_uniform(kernel * kernel);
+        Self {
+            norm1: LayerNorm::new(&scope.child("norm1"), dim, 1e-5),
+            conv1: Linear::pointwise(&scope.child("conv1"), dim, dim),
+            conv2: Linear::pointwise(&scope.child("conv2"), dim, dim),
+            attn_weight: attn.param("weight", &[dim, 1, kernel, kernel], &init),
+            attn_bias: attn.param("bias", &[dim], &init),
+            norm2: LayerNorm::new(&scope.child("norm2"), dim, 1e-5),
+            mlp: Mlp::pointwise(&scope.child("mlp"), dim, (dim as f32 * mlp_ratio) as usize),
+            drop_path: DropPath { probability: drop_path },
+        }
+    }
+
+    /// `[B, P * cell * cell, C]` to the same. `visible`, `[B, P * cell * cell]`, is the mask `m` of a stage that computes masked
+    /// positions too; absent patches are masked anyway.
+    pub fn forward(
+        &self,
+        x: T3,
+        layout: &Rc<PatchLayout>,
+        visible: Option<&Rc<[f32]>>,
+        ctx: &Context,
+    ) -> Result<T3> {
+        let branch = self.conv1.forward(self.norm1.forward(x.clone(), ctx)?, ctx)?;
+        let branch =
+            ops::depthwise(branch, &self.attn_weight, Some(&self.attn_bias), layout, visible.cloned())?;
+        let branch = self.conv2.forward(branch, ctx)?;
+        let x = ops::add(x, self.drop_path.forward(branch, ctx)?)?;
+        let branch = self.mlp.forward(self.norm2.forward(x.clone(), ctx)?, ctx)?;
+        ops::add(x, self.drop_path.forward(branch, ctx)?)
+    }
+
+    /// Multiply-accumulates for that many positions.
+    pub fn macs(&self, positions: usize) -> u64 {
+        let depthwise = positions as u64 * self.attn_weight.numel() as u64;
+        self.conv1.macs(positions) + depthwise + self.conv2.macs(positions) + self.mlp.macs(positions)
+    }
+}

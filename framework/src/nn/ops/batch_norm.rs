@@ -1,0 +1,172 @@
+//! Batch normalisation.
+
+use dfdx::shapes::{HasShape as _, Shape};
+
+use crate::nn::Param;
+use crate::nn::kernels::batch_norm::Moments;
+use crate::nn::tensor::{Error, Result, Tensor};
+
+#[cfg(feature = "cuda")]
+use composed as implementation;
+#[cfg(not(feature = "cuda"))]
+use kernel as implementation;
+
+/// The parameters of a batch normalisation of `C` channels, each `[C]`.
+#[derive(Debug, Clone)]
+pub struct BatchNormParams {
+    /// The scale and the shift, unless it is without (`affine=False`).
+    pub affine: Option<(Param, Param)>,
+    /// The running mean.
+    pub running_mean: Param,
+    /// The running variance, unbiased.
+    pub running_var: Param,
+    /// How much a batch counts in the running statistics; 0.1 in PyTorch.
+    pub momentum: f32,
+    /// Added to the variance; 1e-5 in PyTorch.
+    pub eps: f32,
+}
+
+impl BatchNormParams {
+    /// Moves the running statistics towards those of a batch of `rows` rows.
+    fn update_running(&self, batch: &Moments, rows: usize) {
+        let unbiased = rows as f32 / (rows as f32 - 1.0);
+        let towards = |running: &Param, batch: &[f32], factor: f32| {
+            running.update(|running| {
+                for (running, batch) in running.iter_mut().zip(batch) {
+                    *running += self.momentum * (batch * factor - *running);
+                }
+            });
+        };
+        towards(&self.running_mean, &batch.mean, 1.0);
+        towards(&self.running_var, &batch.var, unbiased);
+    }
+
+    fn running(&self) -> Moments {
+        Moments { mean: self.running_mean.values().to_vec(), var: self.running_var.values().to_vec() }
+    }
+}
+
+/// Normalises every channel (the last axis) of `x`, as PyTorch's `BatchNorm1d` and `BatchNorm2d` do.
+///
+/// In training by the mean and the biased variance of the batch, which also enter the running statistics (the variance
+/// unbiased); otherwise by the running ones.
+///
+/// # Errors
+/// If the channels do not fit, or in training with a single row, whose variance says nothing.
+pub fn batch_norm<S: Shape>(x: Tensor<S>, params: &BatchNormParams, training: bool) -> Result<Tensor<S>> {
+    check(&x, params, training)?;
+    implementation::batch_norm(x, params, training)
+}
+
+fn check<S: Shape>(x: &Tensor<S>, params: &BatchNormParams, training: bool) -> Result<()> {
+    let channels = params.running_mean.numel();
+    if x.shape().concrete().into_iter().last() != Some(channels) || channels == 0 {
+        return Err(Error::Shape(format!(
+            "{}: {:?} does not have {channels} channels",
+            params.running_mean.name(),
+            x.shape()
+        )));
+    }
+    if training && x.shape().num_elements() == channels {
+        return Err(Error::Value(format!(
+            "{}: batch normalisation in training needs more than one row per channel",
+            params.running_mean.name()
+        )));
+    }
+    let affine = params.affine.iter().flat_map(|(weight, bias)| [weight, bias]);
+    for param in affine.chain([&params.running_mean, &params.running_var]) {
+        if param.numel() != channels {
+            return Err(Error::Shape(format!(
+                "{}: {:?} for {channels} channels",
+                param.name(),
+                param.shape()
+            )));
+        }
+        super::check_allocated(param)?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "cuda"))]
+mod kernel {
+    use dfdx::shapes::{HasShape as _, Shape};
+
+    use super::BatchNormParams;
+    use crate::nn::kernels::batch_norm::{self as kernel, Moments};
+    use crate::nn::kernels::reduce::add;
+    use crate::nn::ops::{flat, operation};
+    use crate::nn::tensor::{Result, Tensor};
+
+    pub fn batch_norm<S: Shape>(x: Tensor<S>, params: &BatchNormParams, training: bool) -> Result<Tensor<S>> {
+        let shape = *x.shape();
+        let params = params.clone();
+        operation(vec![flat(x)?], shape, move |mut inputs, record| {
+            let x = inputs.swap_remove(0);
+            let channels = params.running_mean.numel();
+            let rows = x.len() / channels;
+            let moments = if training { Moments::of(&x, channels) } else { params.running() };
+            if training {
+                params.update_running(&moments, rows);
+            }
+            let inverse_std = moments.inverse_std(params.eps);
+            let (weight, bias) = match &params.affine {
+                Some((weight, bias)) => (weight.values().to_vec(), bias.values().to_vec()),
+                None => (vec![1.0; channels], vec![0.0; channels]),
+            };
+            let scale: Vec<f32> = inverse_std.iter().zip(&weight).map(|(a, b)| a * b).collect();
+            let mut output = x.clone();
+            kernel::normalize(&mut output, &moments.mean, &scale, &bias);
+            let backward = move |grad: &[f32]| {
+                let (shift, scale) = kernel::grad_affine(&x, grad, &moments.mean, &inverse_std);
+                if let Some((weight, bias)) = &params.affine {
+                    weight.accumulate_grad(|sum| add(sum, &scale));
+                    bias.accumulate_grad(|sum| add(sum, &shift));
+                }
+                let mean = |sums: Vec<f32>| sums.iter().map(|sum| sum / rows as f32).collect::<Vec<f32>>();
+                let means = training.then(|| (mean(shift), mean(scale)));
+                let means = means.as_ref().map(|(shift, scale)| (shift.as_slice(), scale.as_slice()));
+                vec![kernel::grad_input(&x, grad, &moments.mean, &inverse_std, &weight, means)]
+            };
+            Ok((output, record.then(|| Box::new(backward) as _)))
+        })
+    }
+}
+
+#[cfg(any(test, feature = "cuda"))]
+mod composed {
+    use dfdx::shapes::{Axis, HasShape as _, Shape};
+    use dfdx::tensor_ops::{
+        BroadcastTo as _, MeanTo as _, ReshapeTo as _, TryAdd as _, TryDiv as _, TryMul as _, TrySub as _,
+    };
+
+    use super::BatchNormParams;
+    use crate::nn::kernels::batch_norm::Moments;
+    use crate::nn::tensor::{Result, T1, T2, Tensor, from_vec, tape_of, to_vec};
+
+    pub fn batch_norm<S: Shape>(x: Tensor<S>, params: &BatchNormParams, training: bool) -> Result<Tensor<S>> {
+        let shape = *x.shape();
+        let channels = params.running_mean.numel();
+        let rows = (shape.num_elements() / channels, channels);
+        let tape = tape_of(&x);
+        let x: T2 = x.try_reshape_like(&rows)?;
+        let (mean, var): (T1, T1) = if training {
+            let mean: T1 = x.clone().try_mean::<_, Axis<0>>()?;
+            let centered = x.clone().try_sub(mean.clone().try_broadcast_like::<_, Axis<0>>(&rows)?)?;
+            let var: T1 = centered.try_square()?.try_mean::<_, Axis<0>>()?;
+            params.update_running(&Moments { mean: to_vec(&mean)?, var: to_vec(&var)? }, rows.0);
+            (mean, var)
+        } else {
+            let running = params.running();
+            (from_vec(running.mean, (channels,), &tape)?, from_vec(running.var, (channels,), &tape)?)
+        };
+        let std = var.try_add(params.eps)?.try_sqrt()?;
+        let mut y = x
+            .try_sub(mean.try_broadcast_like::<_, Axis<0>>(&rows)?)?
+            .try_div(std.try_broadcast_like::<_, Axis<0>>(&rows)?)?;
+        if let Some((weight, bias)) = &params.affine {
+            y = y.try_mul(weight.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&rows)?)?;
+            y = y.try_add(bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&rows)?)?;
+        }
+        Ok(y.try_reshape_like(&shape)?)
+    }
+}

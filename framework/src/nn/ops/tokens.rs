@@ -1,0 +1,208 @@
+//! Tokens: taken, put back, prepended, and given their positions.
+
+use dfdx::shapes::HasShape as _;
+
+use crate::nn::Param;
+use crate::nn::tensor::{Error, Result, T3};
+
+#[cfg(feature = "cuda")]
+use composed::{add_rows, take_rows};
+#[cfg(not(feature = "cuda"))]
+use kernel::{add_rows, take_rows};
+
+/// The tokens `ids`, `[B, M]`, of `x`, `[B, N, C]`: `[B, M, C]`. A token may be taken many times, or never.
+pub fn gather_tokens(x: T3, ids: &[u32]) -> Result<T3> {
+    let (batch, tokens, _) = *x.shape();
+    check_ids(ids, batch, tokens)?;
+    let per_image = ids.len() / batch;
+    let index =
+        index(batch, per_image, |image, place| image * tokens + ids[image * per_image + place] as usize);
+    take_rows(x, None, index)
+}
+
+/// Puts kept tokens back to their places, and `mask_token` everywhere else (`forward_decoder` of the official
+/// `models_convmae.py`).
+///
+/// From `[B, prefix + kept, D]` to `[B, prefix + L, D]`. `ids_restore`, `[B, L]`, says where in the shuffled order (kept tokens first) a
+/// token of the grid is; the prefix tokens stay in front. `mask_token` is `[1, 1, D]`.
+pub fn restore_tokens(x: T3, mask_token: &Param, ids_restore: &[u32], prefix: usize) -> Result<T3> {
+    let (batch, tokens, channels) = *x.shape();
+    check_token(mask_token, channels)?;
+    if tokens < prefix {
+        return Err(Error::Shape(format!("{tokens} tokens do not hold {prefix} prefix tokens")));
+    }
+    let grid = ids_restore.len() / batch.max(1);
+    check_ids(ids_restore, batch, grid)?;
+    let index = index(batch, prefix + grid, |image, place| {
+        let token =
+            if place < prefix { place } else { prefix + ids_restore[image * grid + place - prefix] as usize };
+        if token < tokens { image * tokens + token } else { batch * tokens }
+    });
+    take_rows(x, Some(mask_token), index)
+}
+
+/// Puts a learned token `[1, 1, C]` (cls) in front of the tokens of each image: `[B, N, C]` to `[B, 1 + N, C]`.
+pub fn prepend_token(x: T3, token: &Param) -> Result<T3> {
+    let (batch, tokens, channels) = *x.shape();
+    check_token(token, channels)?;
+    let index = index(batch, 1 + tokens, |image, place| match place {
+        0 => batch * tokens,
+        _ => image * tokens + place - 1,
+    });
+    take_rows(x, Some(token), index)
+}
+
+/// The tokens without the first `prefix` of each image.
+pub fn drop_prefix(x: T3, prefix: usize) -> Result<T3> {
+    let (batch, tokens, _) = *x.shape();
+    if prefix == 0 {
+        return Ok(x);
+    }
+    let Some(kept @ 1..) = tokens.checked_sub(prefix) else {
+        return Err(Error::Shape(format!("{tokens} tokens hold nothing behind {prefix} prefix tokens")));
+    };
+    take_rows(x, None, index(batch, kept, |image, place| image * tokens + prefix + place))
+}
+
+/// Adds to each token of `x`, `[B, prefix + N, C]`, the row of its position in `table`.
+///
+/// `table` is `[1, L, C]` for the `L` patches of the grid, or `[1, prefix + L, C]` with rows of the prefix tokens in front, which take
+/// none otherwise. `ids`, `[B, N]`, are the patches of the tokens; without them the tokens are the whole grid in order. The
+/// table may be trained.
+pub fn add_positions(x: T3, table: &Param, grid: usize, ids: Option<&[u32]>, prefix: usize) -> Result<T3> {
+    let (batch, tokens, channels) = *x.shape();
+    let rows = match *table.shape() {
+        [1, rows, width] if width == channels && (rows == grid || rows == prefix + grid) => rows,
+        _ => {
+            return Err(Error::Shape(format!(
+                "{}: positions of a grid of {grid} patches are [1, {grid} or {}, {channels}], not {:?}",
+                table.name(),
+                prefix + grid,
+                table.shape()
+            )));
+        }
+    };
+    let Some(patches) = tokens.checked_sub(prefix).filter(|&n| ids.is_some() || n == grid) else {
+        return Err(Error::Shape(format!(
+            "{tokens} tokens are not {prefix} and the {grid} patches of the grid"
+        )));
+    };
+    if let Some(ids) = ids {
+        check_ids(ids, batch, grid)?;
+        if ids.len() != batch * patches {
+            return Err(Error::Shape(format!("{} ids do not name {batch} x {patches} tokens", ids.len())));
+        }
+    }
+    super::check_allocated(table)?;
+    // Past the table where a token takes no row.
+    let index = index(batch, tokens, |image, place| match place.checked_sub(prefix) {
+        None if rows == grid => rows,
+        None => place,
+        Some(patch) => rows - grid + ids.map_or(patch, |ids| ids[image * patches + patch] as usize),
+    });
+    add_rows(x, table, index)
+}
+
+/// A flat index for `per_image` places of each image.
+fn index(batch: usize, per_image: usize, row: impl Fn(usize, usize) -> usize) -> Vec<u32> {
+    (0..batch * per_image).map(|place| row(place / per_image, place % per_image) as u32).collect()
+}
+
+fn check_ids(ids: &[u32], batch: usize, tokens: usize) -> Result<()> {
+    if ids.is_empty() || batch == 0 || !ids.len().is_multiple_of(batch) {
+        return Err(Error::Shape(format!("{} ids do not make rows for {batch} images", ids.len())));
+    }
+    match ids.iter().find(|&&id| id as usize >= tokens) {
+        Some(id) => Err(Error::Value(format!("there is no token {id} among {tokens}"))),
+        None => Ok(()),
+    }
+}
+
+fn check_token(token: &Param, channels: usize) -> Result<()> {
+    if token.shape() == [1, 1, channels] {
+        return super::check_allocated(token);
+    }
+    Err(Error::Shape(format!(
+        "{}: a token of {channels} channels is [1, 1, {channels}], not {:?}",
+        token.name(),
+        token.shape()
+    )))
+}
+
+#[cfg(not(feature = "cuda"))]
+mod kernel {
+    use dfdx::shapes::HasShape as _;
+
+    use crate::nn::Param;
+    use crate::nn::kernels::reduce::add;
+    use crate::nn::kernels::tokens::{self, Takers};
+    use crate::nn::ops::{flat, operation};
+    use crate::nn::tensor::{Result, T3};
+
+    /// Rows of `x` by a flat index, `[B, index.len() / B, C]`; one past its last row is `extra`.
+    pub fn take_rows(x: T3, extra: Option<&Param>, index: Vec<u32>) -> Result<T3> {
+        let (batch, tokens, channels) = *x.shape();
+        let shape = (batch, index.len() / batch, channels);
+        let extra = extra.cloned();
+        operation(vec![flat(x)?], shape, move |inputs, record| {
+            let row = extra.as_ref().map(|extra| extra.values().to_vec()).unwrap_or_default();
+            let output = tokens::gather_rows(&inputs[0], &row, channels, &index);
+            let backward = move |grad: &[f32]| {
+                let rows = batch * tokens;
+                let takers = Takers::new(&index, rows + 1);
+                if let Some(extra) = extra {
+                    extra.accumulate_grad(|sum| add(sum, &tokens::sum_rows(grad, channels, takers.of(rows))));
+                }
+                let mut grad_input = vec![0.0; rows * channels];
+                takers.add_grad(grad, channels, &mut grad_input);
+                vec![grad_input]
+            };
+            Ok((output, record.then(|| Box::new(backward) as _)))
+        })
+    }
+
+    /// `x` plus rows of the table by a flat index; one past its last row is none.
+    pub fn add_rows(x: T3, table: &Param, index: Vec<u32>) -> Result<T3> {
+        let shape = *x.shape();
+        let table = table.clone();
+        operation(vec![flat(x)?], shape, move |mut inputs, record| {
+            let mut output = inputs.swap_remove(0);
+            tokens::add_rows(&mut output, &table.values(), shape.2, &index);
+            let backward = move |grad: &[f32]| {
+                let rows = table.numel() / shape.2;
+                table.accumulate_grad(|sum| Takers::new(&index, rows).add_grad(grad, shape.2, sum));
+                vec![grad.to_vec()]
+            };
+            Ok((output, record.then(|| Box::new(backward) as _)))
+        })
+    }
+}
+
+#[cfg(any(test, feature = "cuda"))]
+#[allow(clippy::needless_pass_by_value)] // The signatures are those of the kernels.
+mod composed {
+    use dfdx::shapes::HasShape as _;
+    use dfdx::tensor_ops::{ReshapeTo as _, TryAdd as _};
+
+    use crate::nn::Param;
+    use crate::nn::ops::rows::{append_row, gather};
+    use crate::nn::tensor::{Result, T2, T3, from_vec, tape_of};
+
+    pub fn take_rows(x: T3, extra: Option<&Param>, index: Vec<u32>) -> Result<T3> {
+        let (batch, tokens, channels) = *x.shape();
+        let tape = tape_of(&x);
+        let mut rows: T2 = x.try_reshape_like(&(batch * tokens, channels))?;
+        if let Some(extra) = extra {
+            rows = append_row(rows, extra.tensor(&tape)?)?;
+        }
+        Ok(gather(rows, &index)?.try_reshape_like(&(batch, index.len() / batch, channels))?)
+    }
+
+    pub fn add_rows(x: T3, table: &Param, index: Vec<u32>) -> Result<T3> {
+        let shape = *x.shape();
+        let tape = tape_of(&x);
+        let rows: T2 = table.tensor(&tape)?.try_reshape_like(&(table.numel() / shape.2, shape.2))?;
+        let rows = append_row(rows, from_vec(vec![0.0; shape.2], (shape.2,), &tape)?)?;
+        Ok(x.try_add(gather(rows, &index)?.try_reshape_like(&shape)?)?)
+    }
+}
