@@ -86,7 +86,7 @@ impl Param {
 
     /// The gradient accumulated since [`Param::clear_grad`], if any operation used this parameter.
     pub fn grad(&self) -> Option<Ref<'_, [f32]>> {
-        Ref::filter_map(self.0.grad.borrow(), |grad| grad.as_deref()).ok()
+        Ref::filter_map(self.0.grad.borrow(), Option::as_deref).ok()
     }
 
     /// Lets `change` read or modify the gradient, if there is one.
