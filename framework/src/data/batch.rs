@@ -1,5 +1,7 @@
 //! Samples stacked for a model.
 
+use image::RgbImage;
+
 use super::{Normalization, Pixels, Sample, Target};
 use crate::component::DataError;
 
@@ -29,6 +31,18 @@ impl Batch {
     /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
+    }
+
+    /// One image of `[B, 3, height, width]` normalised values, as pixels.
+    pub fn picture(&self, values: &[f32], image: usize) -> RgbImage {
+        let area = self.height * self.width;
+        let values = &values[image * 3 * area..][..3 * area];
+        let Normalization { mean, std } = self.normalization;
+        RgbImage::from_fn(self.width as u32, self.height as u32, |x, y| {
+            let at = y as usize * self.width + x as usize;
+            let channel = |c: usize| ((values[c * area + at] * std[c] + mean[c]) * 255.0).round().clamp(0.0, 255.0) as u8;
+            image::Rgb([channel(0), channel(1), channel(2)])
+        })
     }
 
     /// Stacks samples.

@@ -2,7 +2,7 @@
 
 use image::{GrayImage, Luma, Rgb, RgbImage, imageops};
 
-use super::{Instance, Interpolation, Pixels, Sample, nearest, resize};
+use super::{Instance, Interpolation, MAX_PIXELS, Pixels, Sample, nearest, resize};
 use crate::component::DataError;
 
 /// A label that no loss and no metric looks at.
@@ -64,7 +64,7 @@ impl Sample {
     ///
     /// # Errors
     /// [`DataError::Transform`], naming `transform`, if the image is normalised already, the crop is not within it, or the
-    /// new size is empty.
+    /// new size is empty or above [`MAX_PIXELS`].
     pub fn crop_and_resize(
         mut self,
         crop: CropBox,
@@ -84,7 +84,8 @@ impl Sample {
                 return Err(self.misfit(transform, &format!("its mask or label map is {height} x {width}")));
             }
         }
-        if height == 0 || width == 0 {
+        let pixels = height as u64 * width as u64;
+        if pixels == 0 || pixels > MAX_PIXELS {
             return Err(self.misfit(transform, &format!("cannot make it {height} x {width}")));
         }
         if crop == CropBox::whole(height, width) && size == (height, width) {

@@ -115,6 +115,10 @@ impl Loader {
         } else {
             (0..length).collect()
         };
+        let broken = (order.len() != length).then(|| {
+            let reason = format!("the dataset has {length} samples, but its order names {}", order.len());
+            DataError::Transform(reason)
+        });
         let end = length.min(self.batches() * self.options.batch_size);
         let reader = Arc::new(Reader {
             pipeline: Arc::clone(&self.pipeline),
@@ -132,9 +136,10 @@ impl Loader {
             reader: Arc::clone(&reader),
             threads: Vec::new(),
             corrupt: Arc::clone(&self.corrupt),
-            broken: None,
+            broken,
         };
-        for number in 0..self.options.workers {
+        let workers = if epoch.broken.is_some() { 0 } else { self.options.workers };
+        for number in 0..workers {
             match spawn(number) {
                 Ok(thread) => epoch.threads.push(thread),
                 Err(source) => {
@@ -184,7 +189,7 @@ impl Reader {
             let index = (self.order[claim.position] + step) % length;
             match catch(index, || self.pipeline.sample(self.epoch, index)) {
                 Err(DataError::Corrupt { path, reason }) => {
-                    corrupt.push(CorruptSample { index, path, reason })
+                    corrupt.push(CorruptSample { index, path, reason });
                 }
                 result => return Read { result, corrupt },
             }

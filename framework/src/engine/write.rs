@@ -1,7 +1,7 @@
 //! The files that a person reads: `summary.json` and `report.html`.
 
 use crate::graph::{Row, Summary as ModelSummary};
-use crate::report::{CorruptSample, Environment, GraphNode, Link, Report, Split, Status, Summary};
+use crate::report::{CorruptSample, GraphNode, Link, Report, Split, Status, Summary};
 
 use super::EngineError;
 use super::run::Session;

@@ -5,8 +5,11 @@ use std::rc::Rc;
 use convmae_framework::component::{
     Backbone, BackboneModule, Features, ImageShape, Level, LevelShape, Macs, Mask, MaskGrid, MaskPlan, Problem,
 };
-use convmae_framework::nn::modules::{Block, ConvBlock, LayerNorm, Linear, MergeConv, PatchEmbed};
-use convmae_framework::nn::{Context, Init, Param, PatchLayout, Result, Scope, T3, T4, ops, position};
+use convmae_framework::nn::modules::{
+    Block, BlockConfig, ConvBlock, ConvBlockConfig, LayerNorm, Linear, MergeConv, PatchEmbed,
+};
+use convmae_framework::nn::position::sin_cos_table;
+use convmae_framework::nn::{self, Context, Init, Param, PatchLayout, Scope, T3, T4, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +35,7 @@ pub struct ConvViT {
     pub num_heads: usize,
     /// Hidden channels of each stage's MLP, as a multiple of its channels.
     #[serde(default = "default_mlp_ratio")]
-    pub mlp_ratio: [f64; 3],
+    pub mlp_ratio: [f32; 3],
     /// Kernel size of the depthwise convolutions; odd.
     #[serde(default = "default_kernel_size")]
     #[schemars(range(min = 1))]
@@ -40,7 +43,7 @@ pub struct ConvViT {
     /// Largest rate of stochastic depth; it grows linearly with the depth of a block.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub drop_path: f64,
+    pub drop_path: f32,
     /// Whether the depthwise convolutions see zeros at masked positions (the paper's masked convolution) or everything
     /// (the ablation, which leaks).
     #[serde(default = "yes")]
@@ -86,7 +89,7 @@ fn default_num_heads() -> usize {
     12
 }
 
-fn default_mlp_ratio() -> [f64; 3] {
+fn default_mlp_ratio() -> [f32; 3] {
     [4.0; 3]
 }
 
@@ -99,7 +102,7 @@ fn yes() -> bool {
 }
 
 /// Epsilon of the transformer's LayerNorms; those of the convolutional stages have PyTorch's default.
-const TRANSFORMER_EPS: f32 = 1e-6;
+pub(super) const TRANSFORMER_EPS: f32 = 1e-6;
 
 impl ConvViT {
     /// Positions along each side of a token's patch, at each stage: `[4, 2, 1]`.
@@ -184,38 +187,27 @@ impl Backbone for ConvViT {
     ) -> Result<Box<dyn BackboneModule>, Problem> {
         let grid = self.mask_grid(image)?;
         let [dim1, dim2, dim3] = self.embed_dim;
-        let hidden: [usize; 3] = std::array::from_fn(|i| (self.embed_dim[i] as f64 * self.mlp_ratio[i]) as usize);
         let rates = drop_path_rates(self.drop_path, self.depth.iter().sum());
         let (rates1, rest) = rates.split_at(self.depth[0]);
         let (rates2, rates3) = rest.split_at(self.depth[1]);
-        let conv_blocks = |name: &str, dim, hidden, rates: &[f64]| -> Vec<ConvBlock> {
-            let scope = scope.child(name);
-            let block = |(at, &rate)| ConvBlock::new(&scope.child(at), dim, hidden, self.kernel_size, rate);
+        let conv_blocks = |stage: usize, rates: &[f32]| -> Vec<ConvBlock> {
+            let scope = scope.child(format!("blocks{}", stage + 1));
+            let block = |(at, &drop_path)| {
+                let config = ConvBlockConfig { kernel: self.kernel_size, mlp_ratio: self.mlp_ratio[stage], drop_path };
+                ConvBlock::new(&scope.child(at), self.embed_dim[stage], &config)
+            };
             rates.iter().enumerate().map(block).collect()
         };
-        let [_, patch2, patch3] = self.patch_size;
-        // In the order of the official state dict, which the optimizer's groups follow.
-        let table = Init::Values(if scope.allocates() { position::sincos_2d(dim3, grid.rows, grid.cols, 0) } else { Vec::new() });
-        let shape = [1, grid.tokens(), dim3];
-        let pos_embed = match self.train_pos_embed {
-            true => scope.param("pos_embed", &shape, &table),
-            false => scope.frozen("pos_embed", &shape, &table),
-        };
-        let fan = dim2 * patch3 * patch3;
+        let [patch1, patch2, patch3] = self.patch_size;
+        let pos_embed = position_embedding(scope, (grid.rows, grid.cols), dim3, 0, self.train_pos_embed)?;
         let module = ConvViTModule {
             spec: self.clone(),
             levels: self.level_shapes(&grid, mask),
             sparse: self.is_sparse(mask),
             pos_embed,
-            patch_embed1: PatchEmbed::new(&scope.child("patch_embed1"), image.channels, dim1, self.patch_size[0]),
+            patch_embed1: PatchEmbed::new(&scope.child("patch_embed1"), image.channels, dim1, patch1),
             patch_embed2: PatchEmbed::new(&scope.child("patch_embed2"), dim1, dim2, patch2),
-            patch_embed3: PatchEmbed::with_weight_init(
-                &scope.child("patch_embed3"),
-                dim2,
-                dim3,
-                patch3,
-                &Init::xavier_uniform(fan, dim3),
-            ),
+            patch_embed3: PatchEmbed::xavier(&scope.child("patch_embed3"), dim2, dim3, patch3),
             patch_embed4: Linear::new(&scope.child("patch_embed4"), dim3, dim3),
             fusion: self.multi_scale_fusion.then(|| {
                 let [cell1, cell2, _] = self.cells();
@@ -224,16 +216,9 @@ impl Backbone for ConvViT {
                     MergeConv::new(&scope.child("stage2_output_decode"), dim2, dim3, cell2),
                 ]
             }),
-            blocks1: conv_blocks("blocks1", dim1, hidden[0], rates1),
-            blocks2: conv_blocks("blocks2", dim2, hidden[1], rates2),
-            blocks3: rates3
-                .iter()
-                .enumerate()
-                .map(|(at, &rate)| {
-                    let scope = scope.child("blocks3").child(at);
-                    Block::new(&scope, dim3, self.num_heads, hidden[2], TRANSFORMER_EPS, rate)
-                })
-                .collect(),
+            blocks1: conv_blocks(0, rates1),
+            blocks2: conv_blocks(1, rates2),
+            blocks3: transformer_blocks(&scope.child("blocks3"), dim3, self.num_heads, self.mlp_ratio[2], rates3)?,
             norm: self.final_norm.then(|| LayerNorm::new(&scope.child("norm"), dim3, TRANSFORMER_EPS)),
             grid,
         };
@@ -244,8 +229,42 @@ impl Backbone for ConvViT {
 convmae_framework::register!(Backbone: ConvViT);
 
 /// `torch.linspace(0, max, depth)`.
-pub(super) fn drop_path_rates(max: f64, depth: usize) -> Vec<f64> {
-    (0..depth).map(|block| max * block as f64 / (depth.max(2) - 1) as f64).collect()
+pub(super) fn drop_path_rates(max: f32, depth: usize) -> Vec<f32> {
+    (0..depth).map(|block| max * block as f32 / (depth.max(2) - 1) as f32).collect()
+}
+
+/// A sin-cos table `[1, prefix + rows * cols, dim]`, called `pos_embed`.
+pub(super) fn position_embedding(
+    scope: &Scope,
+    (rows, cols): (usize, usize),
+    dim: usize,
+    prefix: usize,
+    trained: bool,
+) -> Result<Param, Problem> {
+    let table = match scope.allocates() {
+        true => sin_cos_table(rows, cols, dim, prefix).map_err(|error| Problem::new("embed_dim", error.to_string()))?,
+        false => Vec::new(),
+    };
+    let (shape, table) = ([1, prefix + rows * cols, dim], Init::Values(table));
+    Ok(match trained {
+        true => scope.param("pos_embed", &shape, &table),
+        false => scope.frozen("pos_embed", &shape, &table),
+    })
+}
+
+/// Transformer blocks, one for every rate of stochastic depth.
+pub(super) fn transformer_blocks(
+    scope: &Scope,
+    dim: usize,
+    heads: usize,
+    mlp_ratio: f32,
+    rates: &[f32],
+) -> Result<Vec<Block>, Problem> {
+    let block = |(at, &drop_path)| {
+        let config = BlockConfig { heads, mlp_ratio, eps: TRANSFORMER_EPS, drop_path };
+        Block::new(&scope.child(at), dim, &config).map_err(|error| Problem::new("num_heads", error.to_string()))
+    };
+    rates.iter().enumerate().map(block).collect()
 }
 
 struct ConvViTModule {
@@ -280,9 +299,9 @@ impl BackboneModule for ConvViTModule {
         }
     }
 
-    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features> {
+    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
         let [cell1, cell2, _] = self.spec.cells();
-        let batch = images.shape().0;
+        let (batch, ..) = *images.shape();
         let layout = self.layout(batch, mask)?;
         let [layout1, layout2] = [cell1, cell2].map(|cell| Rc::new(layout.with_cell(cell)));
 
@@ -302,8 +321,8 @@ impl BackboneModule for ConvViTModule {
         let s2 = x.clone();
         x = self.patch_embed3.forward(x, cell2, ctx)?;
         ctx.record("patch_embed3_out", &x)?;
-        x = self.patch_embed4.forward(x)?;
-        x = ops::add_positions(x, &self.pos_embed, self.sparse.then(|| layout.ids.clone().into()), 0)?;
+        x = self.patch_embed4.forward(x, ctx)?;
+        x = ops::add_positions(x, &self.pos_embed, self.grid.tokens(), Some(&layout.ids), 0)?;
         x = self.keep(x, mask)?;
         ctx.record("tokens_in_blocks3", &x)?;
         for block in &self.blocks3 {
@@ -311,14 +330,14 @@ impl BackboneModule for ConvViTModule {
         }
         ctx.record("tokens_out_blocks3", &x)?;
         if let Some([stage1, stage2]) = &self.fusion {
-            let stage1 = self.keep(stage1.forward(s1.clone(), cell1)?, mask)?;
-            let stage2 = self.keep(stage2.forward(s2.clone(), cell2)?, mask)?;
+            let stage1 = self.keep(stage1.forward(s1.clone(), cell1, ctx)?, mask)?;
+            let stage2 = self.keep(stage2.forward(s2.clone(), cell2, ctx)?, mask)?;
             ctx.record("stage1_embed", &stage1)?;
             ctx.record("stage2_embed", &stage2)?;
             x = ops::add(ops::add(x, stage1)?, stage2)?;
         }
         if let Some(norm) = &self.norm {
-            x = norm.forward(x)?;
+            x = norm.forward(x, ctx)?;
         }
         let levels = self.levels.iter().zip([s1, s2, x]);
         Ok(Features {
@@ -330,7 +349,7 @@ impl BackboneModule for ConvViTModule {
 
 impl ConvViTModule {
     /// The patches that the convolutional stages compute.
-    fn layout(&self, batch: usize, mask: Option<&Rc<Mask>>) -> Result<PatchLayout> {
+    fn layout(&self, batch: usize, mask: Option<&Rc<Mask>>) -> nn::Result<PatchLayout> {
         let (rows, cols) = (self.grid.rows, self.grid.cols);
         match mask {
             Some(mask) if self.sparse => PatchLayout::new(rows, cols, 1, mask.kept, mask.ids_keep.clone()),
@@ -358,9 +377,9 @@ impl ConvViTModule {
     }
 
     /// The kept tokens of a densely computed map.
-    fn keep(&self, x: T3, mask: Option<&Rc<Mask>>) -> Result<T3> {
+    fn keep(&self, x: T3, mask: Option<&Rc<Mask>>) -> nn::Result<T3> {
         match mask {
-            Some(mask) if !self.sparse => ops::gather_tokens(x, mask.ids_keep.clone().into()),
+            Some(mask) if !self.sparse => ops::gather_tokens(x, &mask.ids_keep),
             _ => Ok(x),
         }
     }

@@ -5,14 +5,12 @@ use std::rc::Rc;
 use convmae_framework::component::{
     Backbone, BackboneModule, Features, ImageShape, Level, LevelShape, Macs, Mask, MaskGrid, MaskPlan, Problem,
 };
-use convmae_framework::nn::kernels::patches::image_patches;
 use convmae_framework::nn::modules::{Block, LayerNorm};
-use convmae_framework::nn::tensor::to_vec;
-use convmae_framework::nn::{Context, Init, Param, PatchLayout, Result, Scope, T4, ops, position};
+use convmae_framework::nn::{self, Context, Init, Param, PatchLayout, Scope, T4, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::conv_vit::drop_path_rates;
+use super::conv_vit::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
 
 /// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks over the kept
 /// tokens (`models_mae.py` of facebookresearch/mae). Yields the level `s1`.
@@ -37,11 +35,11 @@ pub struct ViT {
     /// Hidden channels of the MLP, as a multiple of the channels.
     #[serde(default = "default_mlp_ratio")]
     #[schemars(range(min = 0.0))]
-    pub mlp_ratio: f64,
+    pub mlp_ratio: f32,
     /// Largest rate of stochastic depth; it grows linearly with the depth of a block.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub drop_path: f64,
+    pub drop_path: f32,
     /// Whether the position embedding is trained; it starts as sines and cosines in any case.
     #[serde(default)]
     pub train_pos_embed: bool,
@@ -59,11 +57,9 @@ fn default_depth() -> usize {
     12
 }
 
-fn default_mlp_ratio() -> f64 {
+fn default_mlp_ratio() -> f32 {
     4.0
 }
-
-const EPS: f32 = 1e-6;
 
 #[typetag::serde]
 impl Backbone for ViT {
@@ -91,26 +87,22 @@ impl Backbone for ViT {
             return Err(Problem::new("embed_dim", format!("{dim} is no multiple of 4"))
                 .help("the sin-cos position embedding needs a sine and a cosine for rows and columns"));
         }
-        let table = if scope.allocates() { position::sincos_2d(dim, grid.rows, grid.cols, 1) } else { Vec::new() };
-        let (table, shape) = (Init::Values(table), [1, 1 + grid.tokens(), dim]);
         let fan_in = image.channels * patch * patch;
-        let hidden = (dim as f64 * self.mlp_ratio) as usize;
         let proj = scope.child("patch_embed").child("proj");
         let module = ViTModule {
             patch,
             cls_token: scope.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
-            pos_embed: match self.train_pos_embed {
-                true => scope.param("pos_embed", &shape, &table),
-                false => scope.frozen("pos_embed", &shape, &table),
-            },
+            pos_embed: position_embedding(scope, (grid.rows, grid.cols), dim, 1, self.train_pos_embed)?,
             proj_weight: proj.param("weight", &[dim, image.channels, patch, patch], &Init::xavier_uniform(fan_in, dim)),
             proj_bias: proj.param("bias", &[dim], &Init::kaiming_uniform(fan_in)),
-            blocks: drop_path_rates(self.drop_path, self.depth)
-                .into_iter()
-                .enumerate()
-                .map(|(at, rate)| Block::new(&scope.child("blocks").child(at), dim, self.num_heads, hidden, EPS, rate))
-                .collect(),
-            norm: LayerNorm::new(&scope.child("norm"), dim, EPS),
+            blocks: transformer_blocks(
+                &scope.child("blocks"),
+                dim,
+                self.num_heads,
+                self.mlp_ratio,
+                &drop_path_rates(self.drop_path, self.depth),
+            )?,
+            norm: LayerNorm::new(&scope.child("norm"), dim, TRANSFORMER_EPS),
             level: LevelShape {
                 name: "s1".to_owned(),
                 rows: grid.rows,
@@ -155,23 +147,21 @@ impl BackboneModule for ViTModule {
         }
     }
 
-    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features> {
+    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
         let LevelShape { rows, cols, kept, .. } = self.level;
-        let &(batch, channels, height, width) = images.shape();
+        let (batch, ..) = *images.shape();
         let layout = match mask {
             Some(mask) => PatchLayout::new(rows, cols, 1, kept, mask.ids_keep.clone())?,
             None => PatchLayout::dense(batch, rows, cols, 1),
         };
-        let patches = image_patches(&to_vec(images)?, (channels, height, width), self.patch, &layout);
+        let patches = ops::patches(images, self.patch, &layout)?;
         let x = ops::linear_rows(patches, (batch, kept), &self.proj_weight, Some(&self.proj_bias), &ctx.tape)?;
         let x = ops::prepend_token(x, &self.cls_token)?;
-        // Row 0 of the table belongs to the cls token, row 1 + id to patch id.
-        let ids = layout.ids.chunks_exact(kept).flat_map(|ids| std::iter::once(0).chain(ids.iter().map(|id| id + 1)));
-        let mut x = ops::add_positions(x, &self.pos_embed, Some(ids.collect()), 0)?;
+        let mut x = ops::add_positions(x, &self.pos_embed, rows * cols, Some(&layout.ids), 1)?;
         for block in &self.blocks {
             x = block.forward(x, ctx)?;
         }
-        let tokens = self.norm.forward(x)?;
+        let tokens = self.norm.forward(x, ctx)?;
         Ok(Features { levels: vec![Level { shape: self.level.clone(), tokens }], mask: mask.cloned() })
     }
 }

@@ -6,10 +6,12 @@ use convmae_framework::component::{
     Features, Head, HeadInputs, HeadModule, LevelShape, Loss, Macs, Mask, Picture, Predictions, Problem,
 };
 use convmae_framework::data::Batch;
-use convmae_framework::nn::kernels::patches::{normalize_patches, patch_statistics, patchify, unpatchify};
-use convmae_framework::nn::modules::{Block, LayerNorm, Linear};
+use convmae_framework::nn::kernels::loss::patch_statistics;
+use convmae_framework::nn::kernels::patches::{patchify, unpatchify};
+use convmae_framework::nn::modules::{Block, BlockConfig, LayerNorm, Linear};
+use convmae_framework::nn::position::sin_cos_table;
 use convmae_framework::nn::tensor::to_vec;
-use convmae_framework::nn::{Context, Error, Init, Param, Result, Scope, T3, ops, position};
+use convmae_framework::nn::{self, Context, Error, Init, Param, Scope, T3, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +34,7 @@ pub struct MaeDecoder {
     /// Hidden channels of the MLP, as a multiple of the channels.
     #[serde(default = "default_mlp_ratio")]
     #[schemars(range(min = 0.0))]
-    pub mlp_ratio: f64,
+    pub mlp_ratio: f32,
     /// Whether each target patch is normalised by its own mean and deviation (official pretraining: yes).
     #[serde(default)]
     pub norm_pix_loss: bool,
@@ -54,7 +56,7 @@ fn default_num_heads() -> usize {
     16
 }
 
-fn default_mlp_ratio() -> f64 {
+fn default_mlp_ratio() -> f32 {
     4.0
 }
 
@@ -85,16 +87,17 @@ impl Head for MaeDecoder {
         }
         let tokens = level.prefix_tokens + grid.tokens();
         let table = if scope.allocates() {
-            position::sincos_2d(dim, grid.rows, grid.cols, level.prefix_tokens)
+            let table = sin_cos_table(grid.rows, grid.cols, dim, level.prefix_tokens);
+            table.map_err(|error| Problem::new("embed_dim", error.to_string()))?
         } else {
             Vec::new()
         };
         let patch = level.stride;
         let pixels = patch * patch * inputs.image.channels;
-        let hidden = (dim as f64 * self.mlp_ratio) as usize;
+        let config = BlockConfig { heads: self.num_heads, mlp_ratio: self.mlp_ratio, eps: EPS, drop_path: 0.0 };
+        let blocks = scope.child("decoder_blocks");
         let block = |at| {
-            let scope = scope.child("decoder_blocks").child(at);
-            Block::new(&scope, dim, self.num_heads, hidden, EPS, 0.0)
+            Block::new(&blocks.child(at), dim, &config).map_err(|error| Problem::new("num_heads", error.to_string()))
         };
         Ok(Box::new(MaeDecoderModule {
             spec: self.clone(),
@@ -103,7 +106,7 @@ impl Head for MaeDecoder {
             mask_token: scope.param("mask_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
             decoder_pos_embed: scope.frozen("decoder_pos_embed", &[1, tokens, dim], &Init::Values(table)),
             decoder_embed: Linear::new(&scope.child("decoder_embed"), level.channels, dim),
-            decoder_blocks: (0..self.depth).map(block).collect(),
+            decoder_blocks: (0..self.depth).map(block).collect::<Result<_, _>>()?,
             decoder_norm: LayerNorm::new(&scope.child("decoder_norm"), dim, EPS),
             decoder_pred: Linear::new(&scope.child("decoder_pred"), dim, pixels),
         }))
@@ -134,21 +137,21 @@ impl HeadModule for MaeDecoderModule {
         Macs::same(embed + blocks + self.decoder_pred.macs(tokens))
     }
 
-    fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> Result<Vec<Loss>> {
+    fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
         let mut target = self.patches(batch);
         if self.spec.norm_pix_loss {
-            normalize_patches(&mut target, self.patch * self.patch * 3);
+            ops::normalize_patches(&mut target, self.patch_values());
         }
-        let value = ops::masked_mse(pred, target, mask.removed.clone().into())?;
+        let value = ops::masked_mse(pred, target, &mask.removed)?;
         Ok(vec![Loss { name: "reconstruction".to_owned(), weight: self.spec.loss_weight, value }])
     }
 
-    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> Result<Predictions> {
+    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
         let mut predictions = Predictions::default();
         let patches = self.pixels(to_vec(&pred)?, batch);
-        let images = unpatchify(&patches, batch.len(), batch.height, batch.width, self.patch);
+        let images = unpatchify(&patches, 3, batch.height, batch.width, self.patch);
         let tokens = mask.grid.tokens();
         predictions
             .arrays
@@ -157,12 +160,12 @@ impl HeadModule for MaeDecoderModule {
         Ok(predictions)
     }
 
-    fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> Result<Vec<Vec<Picture>>> {
+    fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Vec<Picture>>> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
         let target = self.patches(batch);
         let mut reconstructed = self.pixels(to_vec(&pred)?, batch);
         let mut masked = target.clone();
-        let size = self.patch * self.patch * 3;
+        let size = self.patch_values();
         let patches = masked.chunks_exact_mut(size).zip(reconstructed.chunks_exact_mut(size));
         for (((masked, reconstructed), target), removed) in
             patches.zip(target.chunks_exact(size)).zip(&mask.removed)
@@ -172,7 +175,7 @@ impl HeadModule for MaeDecoderModule {
         }
         let columns = [("masked", masked), ("reconstruction", reconstructed), ("original", target)];
         let columns = columns.map(|(caption, patches)| {
-            (caption, unpatchify(&patches, batch.len(), batch.height, batch.width, self.patch))
+            (caption, unpatchify(&patches, 3, batch.height, batch.width, self.patch))
         });
         let row = |image: usize| {
             let picture = |(caption, values): &(&str, Vec<f32>)| Picture {
@@ -187,36 +190,41 @@ impl HeadModule for MaeDecoderModule {
 
 impl MaeDecoderModule {
     /// Predicted patches `[B, L, patch * patch * 3]`, and the mask.
-    fn reconstruct(&self, features: &Features, ctx: &Context) -> Result<(T3, Rc<Mask>)> {
+    fn reconstruct(&self, features: &Features, ctx: &Context) -> nn::Result<(T3, Rc<Mask>)> {
         let (Some(level), Some(mask)) = (features.levels.last(), &features.mask) else {
             return Err(Error::Value("the features are not masked".to_owned()));
         };
         let prefix = self.level.prefix_tokens;
         ctx.record("latent", &level.tokens)?;
-        let x = self.decoder_embed.forward(level.tokens.clone())?;
-        let x = ops::restore_tokens(x, &self.mask_token, mask.ids_restore.clone().into(), prefix)?;
-        let mut x = ops::add_positions(x, &self.decoder_pos_embed, None, prefix)?;
+        let x = self.decoder_embed.forward(level.tokens.clone(), ctx)?;
+        let x = ops::restore_tokens(x, &self.mask_token, &mask.ids_restore, prefix)?;
+        let mut x = ops::add_positions(x, &self.decoder_pos_embed, mask.grid.tokens(), None, prefix)?;
         ctx.record("decoder_tokens_in", &x)?;
         for block in &self.decoder_blocks {
             x = block.forward(x, ctx)?;
         }
         ctx.record("decoder_tokens_out", &x)?;
-        let x = self.decoder_pred.forward(self.decoder_norm.forward(x)?)?;
+        let x = self.decoder_pred.forward(self.decoder_norm.forward(x, ctx)?, ctx)?;
         let x = if prefix > 0 { ops::drop_prefix(x, prefix)? } else { x };
         ctx.record("pred", &x)?;
         Ok((x, Rc::clone(mask)))
     }
 
+    /// Values of a patch.
+    fn patch_values(&self) -> usize {
+        self.patch * self.patch * 3
+    }
+
     /// The batch's pixels by patch, `[B, L, patch * patch * 3]`.
     fn patches(&self, batch: &Batch) -> Vec<f32> {
-        patchify(&batch.images, batch.len(), batch.height, batch.width, self.patch)
+        patchify(&batch.images, 3, batch.height, batch.width, self.patch)
     }
 
     /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean and deviation
     /// back, as in the demonstration of MAE.
     fn pixels(&self, mut pred: Vec<f32>, batch: &Batch) -> Vec<f32> {
         if self.spec.norm_pix_loss {
-            let size = self.patch * self.patch * 3;
+            let size = self.patch_values();
             for (pred, target) in pred.chunks_exact_mut(size).zip(self.patches(batch).chunks_exact(size)) {
                 let (mean, deviation) = patch_statistics(target);
                 pred.iter_mut().for_each(|value| *value = *value * deviation + mean);
