@@ -216,7 +216,8 @@ impl Scope {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    // What is compared is exact.
+    #![allow(clippy::float_cmp)]
 
     use super::*;
     use crate::nn::ops::add;

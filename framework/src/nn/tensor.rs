@@ -90,8 +90,6 @@ pub fn tape_of<S: dfdx::shapes::Shape>(tensor: &Tensor<S>) -> Tape {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use dfdx::shapes::{Axes3, Axis};
     use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _};
 

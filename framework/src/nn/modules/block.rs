@@ -64,8 +64,6 @@ impl Block {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use safetensors::SafeTensors;
 
     use super::*;
