@@ -40,7 +40,9 @@ impl Batch {
         let Normalization { mean, std } = self.normalization;
         RgbImage::from_fn(self.width as u32, self.height as u32, |x, y| {
             let at = y as usize * self.width + x as usize;
-            let channel = |c: usize| ((values[c * area + at] * std[c] + mean[c]) * 255.0).round().clamp(0.0, 255.0) as u8;
+            let channel = |c: usize| {
+                ((values[c * area + at] * std[c] + mean[c]) * 255.0).round().clamp(0.0, 255.0) as u8
+            };
             image::Rgb([channel(0), channel(1), channel(2)])
         })
     }

@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use convmae_framework::component::{
-    Backbone, BackboneModule, Features, ImageShape, Level, LevelShape, Macs, Mask, MaskGrid, MaskPlan, Problem,
+    Backbone, BackboneModule, Features, ImageShape, Level, LevelShape, Macs, Mask, MaskGrid, MaskPlan,
+    Problem,
 };
 use convmae_framework::nn::modules::{
     Block, BlockConfig, ConvBlock, ConvBlockConfig, LayerNorm, Linear, MergeConv, PatchEmbed,
 };
 use convmae_framework::nn::position::sin_cos_table;
-use convmae_framework::nn::{self, Context, Init, Param, PatchLayout, Scope, T3, T4, ops};
+use convmae_framework::nn::{self, Context, HasShape as _, Init, Param, PatchLayout, Scope, T3, T4, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -120,16 +121,24 @@ impl ConvViT {
             let nearest = (image.height / stride).max(1) * stride;
             return Err(Problem::new(
                 "patch_size",
-                format!("patches of {stride} pixels do not divide images of {} x {}", image.height, image.width),
+                format!(
+                    "patches of {stride} pixels do not divide images of {} x {}",
+                    image.height, image.width
+                ),
             )
-            .help(format!("choose an `image_size` that {stride} divides, such as {nearest}, or other patch sizes")));
+            .help(format!(
+                "choose an `image_size` that {stride} divides, such as {nearest}, or other patch sizes"
+            )));
         }
         if let Some(stage) = self.embed_dim.iter().position(|&dim| dim == 0) {
             return Err(Problem::new(&format!("embed_dim.{stage}"), "a stage has at least one channel"));
         }
         let dim = self.embed_dim[2];
         if !dim.is_multiple_of(self.num_heads) {
-            return Err(Problem::new("num_heads", format!("{} heads do not divide {dim} channels", self.num_heads)));
+            return Err(Problem::new(
+                "num_heads",
+                format!("{} heads do not divide {dim} channels", self.num_heads),
+            ));
         }
         if !dim.is_multiple_of(4) {
             return Err(Problem::new("embed_dim.2", format!("{dim} is no multiple of 4"))
@@ -152,11 +161,8 @@ impl ConvViT {
     fn level_shapes(&self, grid: &MaskGrid, mask: Option<&MaskPlan>) -> [LevelShape; 3] {
         let kept = mask.map_or(grid.tokens(), |mask| mask.kept);
         let early = if self.is_sparse(mask) { kept } else { grid.tokens() };
-        let strides = [
-            self.patch_size[0],
-            self.patch_size[0] * self.patch_size[1],
-            self.patch_size.iter().product(),
-        ];
+        let strides =
+            [self.patch_size[0], self.patch_size[0] * self.patch_size[1], self.patch_size.iter().product()];
         std::array::from_fn(|stage| LevelShape {
             name: format!("s{}", stage + 1),
             rows: grid.rows,
@@ -193,7 +199,8 @@ impl Backbone for ConvViT {
         let conv_blocks = |stage: usize, rates: &[f32]| -> Vec<ConvBlock> {
             let scope = scope.child(format!("blocks{}", stage + 1));
             let block = |(at, &drop_path)| {
-                let config = ConvBlockConfig { kernel: self.kernel_size, mlp_ratio: self.mlp_ratio[stage], drop_path };
+                let config =
+                    ConvBlockConfig { kernel: self.kernel_size, mlp_ratio: self.mlp_ratio[stage], drop_path };
                 ConvBlock::new(&scope.child(at), self.embed_dim[stage], &config)
             };
             rates.iter().enumerate().map(block).collect()
@@ -218,7 +225,13 @@ impl Backbone for ConvViT {
             }),
             blocks1: conv_blocks(0, rates1),
             blocks2: conv_blocks(1, rates2),
-            blocks3: transformer_blocks(&scope.child("blocks3"), dim3, self.num_heads, self.mlp_ratio[2], rates3)?,
+            blocks3: transformer_blocks(
+                &scope.child("blocks3"),
+                dim3,
+                self.num_heads,
+                self.mlp_ratio[2],
+                rates3,
+            )?,
             norm: self.final_norm.then(|| LayerNorm::new(&scope.child("norm"), dim3, TRANSFORMER_EPS)),
             grid,
         };
@@ -242,7 +255,8 @@ pub(super) fn position_embedding(
     trained: bool,
 ) -> Result<Param, Problem> {
     let table = match scope.allocates() {
-        true => sin_cos_table(rows, cols, dim, prefix).map_err(|error| Problem::new("embed_dim", error.to_string()))?,
+        true => sin_cos_table(rows, cols, dim, prefix)
+            .map_err(|error| Problem::new("embed_dim", error.to_string()))?,
         false => Vec::new(),
     };
     let (shape, table) = ([1, prefix + rows * cols, dim], Init::Values(table));
@@ -262,7 +276,8 @@ pub(super) fn transformer_blocks(
 ) -> Result<Vec<Block>, Problem> {
     let block = |(at, &drop_path)| {
         let config = BlockConfig { heads, mlp_ratio, eps: TRANSFORMER_EPS, drop_path };
-        Block::new(&scope.child(at), dim, &config).map_err(|error| Problem::new("num_heads", error.to_string()))
+        Block::new(&scope.child(at), dim, &config)
+            .map_err(|error| Problem::new("num_heads", error.to_string()))
     };
     rates.iter().enumerate().map(block).collect()
 }
@@ -362,7 +377,9 @@ impl ConvViTModule {
         let mask = mask.filter(|_| !self.sparse && self.spec.masked_convolution)?;
         if mask.stages.is_empty() {
             let area = cell * cell;
-            return Some(mask.removed.iter().flat_map(|removed| std::iter::repeat_n(1.0 - removed, area)).collect());
+            return Some(
+                mask.removed.iter().flat_map(|removed| std::iter::repeat_n(1.0 - removed, area)).collect(),
+            );
         }
         let (rows, cols) = (self.grid.rows, self.grid.cols);
         let removed = &mask.stages[stage];
@@ -388,7 +405,8 @@ impl ConvViTModule {
     fn convolutional_macs(&self, patches: usize) -> u64 {
         let [cell1, cell2, _] = self.spec.cells();
         let (stage1, stage2) = (patches * cell1 * cell1, patches * cell2 * cell2);
-        let embeds = self.patch_embed1.macs(stage1) + self.patch_embed2.macs(stage2) + self.patch_embed3.macs(patches);
+        let embeds =
+            self.patch_embed1.macs(stage1) + self.patch_embed2.macs(stage2) + self.patch_embed3.macs(patches);
         let blocks1: u64 = self.blocks1.iter().map(|block| block.macs(stage1)).sum();
         let blocks2: u64 = self.blocks2.iter().map(|block| block.macs(stage2)).sum();
         let fusion: u64 = self.fusion.iter().flatten().map(|conv| conv.macs(patches)).sum();

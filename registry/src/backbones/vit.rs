@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use convmae_framework::component::{
-    Backbone, BackboneModule, Features, ImageShape, Level, LevelShape, Macs, Mask, MaskGrid, MaskPlan, Problem,
+    Backbone, BackboneModule, Features, ImageShape, Level, LevelShape, Macs, Mask, MaskGrid, MaskPlan,
+    Problem,
 };
 use convmae_framework::nn::modules::{Block, LayerNorm};
-use convmae_framework::nn::{self, Context, Init, Param, PatchLayout, Scope, T4, ops};
+use convmae_framework::nn::{self, Context, HasShape as _, Init, Param, PatchLayout, Scope, T4, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +67,10 @@ impl Backbone for ViT {
     fn mask_grid(&self, image: ImageShape) -> Result<MaskGrid, Problem> {
         let patch = self.patch_size;
         if patch == 0 || !image.height.is_multiple_of(patch) || !image.width.is_multiple_of(patch) {
-            let message = format!("patches of {patch} pixels do not divide images of {} x {}", image.height, image.width);
+            let message = format!(
+                "patches of {patch} pixels do not divide images of {} x {}",
+                image.height, image.width
+            );
             return Err(Problem::new("patch_size", message).help("choose a divisor of the `image_size`"));
         }
         Ok(MaskGrid { rows: image.height / patch, cols: image.width / patch, cells: Vec::new() })
@@ -81,7 +85,10 @@ impl Backbone for ViT {
         let grid = self.mask_grid(image)?;
         let (dim, patch) = (self.embed_dim, self.patch_size);
         if !dim.is_multiple_of(self.num_heads) {
-            return Err(Problem::new("num_heads", format!("{} heads do not divide {dim} channels", self.num_heads)));
+            return Err(Problem::new(
+                "num_heads",
+                format!("{} heads do not divide {dim} channels", self.num_heads),
+            ));
         }
         if !dim.is_multiple_of(4) {
             return Err(Problem::new("embed_dim", format!("{dim} is no multiple of 4"))
@@ -93,7 +100,11 @@ impl Backbone for ViT {
             patch,
             cls_token: scope.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
             pos_embed: position_embedding(scope, (grid.rows, grid.cols), dim, 1, self.train_pos_embed)?,
-            proj_weight: proj.param("weight", &[dim, image.channels, patch, patch], &Init::xavier_uniform(fan_in, dim)),
+            proj_weight: proj.param(
+                "weight",
+                &[dim, image.channels, patch, patch],
+                &Init::xavier_uniform(fan_in, dim),
+            ),
             proj_bias: proj.param("bias", &[dim], &Init::kaiming_uniform(fan_in)),
             blocks: transformer_blocks(
                 &scope.child("blocks"),
@@ -155,7 +166,8 @@ impl BackboneModule for ViTModule {
             None => PatchLayout::dense(batch, rows, cols, 1),
         };
         let patches = ops::patches(images, self.patch, &layout)?;
-        let x = ops::linear_rows(patches, (batch, kept), &self.proj_weight, Some(&self.proj_bias), &ctx.tape)?;
+        let x =
+            ops::linear_rows(patches, (batch, kept), &self.proj_weight, Some(&self.proj_bias), &ctx.tape)?;
         let x = ops::prepend_token(x, &self.cls_token)?;
         let mut x = ops::add_positions(x, &self.pos_embed, rows * cols, Some(&layout.ids), 1)?;
         for block in &self.blocks {

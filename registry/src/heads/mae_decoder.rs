@@ -74,12 +74,18 @@ impl Head for MaeDecoder {
                 .help("add a masker to the model, `mask: { type: BlockwiseMasker }`"));
         };
         if level.cell != 1 {
-            return Err(Problem::new("from", format!("level `{}` has {} positions per token", level.name, level.cell * level.cell))
-                .help("take the last level of the backbone"));
+            return Err(Problem::new(
+                "from",
+                format!("level `{}` has {} positions per token", level.name, level.cell * level.cell),
+            )
+            .help("take the last level of the backbone"));
         }
         let dim = self.embed_dim;
         if !dim.is_multiple_of(self.num_heads) {
-            return Err(Problem::new("num_heads", format!("{} heads do not divide {dim} channels", self.num_heads)));
+            return Err(Problem::new(
+                "num_heads",
+                format!("{} heads do not divide {dim} channels", self.num_heads),
+            ));
         }
         if !dim.is_multiple_of(4) {
             return Err(Problem::new("embed_dim", format!("{dim} is no multiple of 4"))
@@ -94,10 +100,12 @@ impl Head for MaeDecoder {
         };
         let patch = level.stride;
         let pixels = patch * patch * inputs.image.channels;
-        let config = BlockConfig { heads: self.num_heads, mlp_ratio: self.mlp_ratio, eps: EPS, drop_path: 0.0 };
+        let config =
+            BlockConfig { heads: self.num_heads, mlp_ratio: self.mlp_ratio, eps: EPS, drop_path: 0.0 };
         let blocks = scope.child("decoder_blocks");
         let block = |at| {
-            Block::new(&blocks.child(at), dim, &config).map_err(|error| Problem::new("num_heads", error.to_string()))
+            Block::new(&blocks.child(at), dim, &config)
+                .map_err(|error| Problem::new("num_heads", error.to_string()))
         };
         Ok(Box::new(MaeDecoderModule {
             spec: self.clone(),
@@ -227,7 +235,7 @@ impl MaeDecoderModule {
             let size = self.patch_values();
             for (pred, target) in pred.chunks_exact_mut(size).zip(self.patches(batch).chunks_exact(size)) {
                 let (mean, deviation) = patch_statistics(target);
-                pred.iter_mut().for_each(|value| *value = *value * deviation + mean);
+                pred.iter_mut().for_each(|value| *value = (f64::from(*value) * deviation + mean) as f32);
             }
         }
         pred

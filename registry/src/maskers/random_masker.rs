@@ -24,7 +24,8 @@ impl Masker for RandomMasker {
 
     fn draw(&self, grid: &MaskGrid, batch: usize, ctx: &Context) -> Result<Mask> {
         let kept = |tokens: usize| (tokens as f64 * (1.0 - self.mask_ratio)) as usize;
-        let mut mask = Mask::from_noise(grid, kept(grid.tokens()), &ctx.uniform("noise", batch * grid.tokens()));
+        let mut mask =
+            Mask::from_noise(grid, kept(grid.tokens()), &ctx.uniform("noise", batch * grid.tokens()));
         for (stage, cell) in grid.cells.iter().enumerate() {
             let finer = MaskGrid { rows: grid.rows * cell, cols: grid.cols * cell, cells: Vec::new() };
             let noise = ctx.uniform(&format!("noise_stage{}", stage + 1), batch * finer.tokens());

@@ -32,7 +32,8 @@ impl Schedule for WarmupCosine {
             return base * at.epoch / warmup;
         }
         // A run that is all warm-up ends there.
-        let done = if at.epochs > warmup { ((at.epoch - warmup) / (at.epochs - warmup)).min(1.0) } else { 1.0 };
+        let done =
+            if at.epochs > warmup { ((at.epoch - warmup) / (at.epochs - warmup)).min(1.0) } else { 1.0 };
         self.min_lr + (base - self.min_lr) * 0.5 * (1.0 + (PI * done).cos())
     }
 }
