@@ -1,8 +1,8 @@
-//! One step of AdamW over a parameter, in one pass.
+//! One step of `AdamW` over a parameter, in one pass.
 
 use rayon::prelude::*;
 
-/// What a step of AdamW needs besides the tensors.
+/// What a step of `AdamW` needs besides the tensors.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamwStep {
     /// Learning rate of this step.

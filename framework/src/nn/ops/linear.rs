@@ -176,12 +176,10 @@ mod composed {
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::{composed, linear, linear_2d, linear_rows};
     use crate::nn::tape::backward;
     use crate::nn::tensor::{Error, from_vec, to_vec};
-    use crate::nn::testing::{loss, noise, noise_param, run, take_grad};
+    use crate::nn::testing::{assert_close, loss, noise, noise_param, run, take_grad, wide};
     use crate::nn::{Init, Scope, Tape};
 
     const SHAPE: (usize, usize, usize) = (2, 3, 8);
@@ -211,6 +209,8 @@ mod tests {
         assert_eq!(to_vec(&y).unwrap(), expected.values);
         backward(loss(y)).unwrap();
         assert_eq!([take_grad(&weight), take_grad(&bias)], expected.grads[1..]);
+        let y = composed::linear_rows(noise(1, 48), (2, 3, 5), &weight, Some(&bias), &Tape::new()).unwrap();
+        assert_close(&to_vec(&y).unwrap(), &wide(&expected.values), 1e-6);
     }
 
     #[test]

@@ -53,12 +53,13 @@ mod composed {
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    // What is compared is exact.
+    #![allow(clippy::float_cmp)]
 
     use super::{add, composed};
     use crate::nn::ops::gelu;
     use crate::nn::tensor::{Error, from_vec, to_vec};
-    use crate::nn::testing::{noise, run};
+    use crate::nn::testing::{loss_weights, noise, run};
     use crate::nn::{T3, Tape};
 
     const SHAPE: (usize, usize, usize) = (2, 3, 4);
@@ -68,6 +69,13 @@ mod tests {
         type Add = fn(T3, T3) -> crate::nn::Result<T3>;
         let own = |add: Add| run(&noise(1, 24), SHAPE, &[], |x| add(add(x.clone(), gelu(x.clone())?)?, x));
         own(add).assert_close(&own(composed::add), 1e-6);
+    }
+
+    #[test]
+    fn both_sides_may_be_the_same_tensor() {
+        let own = run(&noise(1, 24), SHAPE, &[], |x| add(x.clone(), x));
+        let expected: Vec<f32> = loss_weights(24).iter().map(|weight| 2.0 * weight).collect();
+        assert_eq!(own.grads[0], expected);
     }
 
     #[test]
