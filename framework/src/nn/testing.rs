@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use dfdx::shapes::{HasShape as _, Shape};
-use dfdx::tensor::AsArray as _;
+use dfdx::tensor::NoneTape;
 use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 use rand::Rng as _;
 
-use super::tensor::{from_vec, to_vec};
+use super::ops::flat;
+use super::tape::backward;
+use super::tensor::{T0, from_vec, to_vec};
 use super::{Init, Param, Result, Scope, Tape, Tensor};
 use crate::random::{self, Purpose};
 
@@ -62,27 +64,54 @@ pub fn check_gradient(x: &[f32], gradient: &[f32], loss: impl Fn(&[f64]) -> f64)
     assert_close(gradient, &expected, 1e-5);
 }
 
-/// Values of `operation` at `x`, and the gradient of `x` if the outputs' gradient is [`noise`] of seed 99.
+/// What an operation gives for one input, whose gradient follows from [`loss`].
+#[derive(Debug, PartialEq)]
+pub struct Outcome {
+    /// Of the output.
+    pub values: Vec<f32>,
+    /// Of the input, then of the parameters.
+    pub grads: Vec<Vec<f32>>,
+}
+
+impl Outcome {
+    /// Asserts that values and gradients are those of another way to compute the same.
+    #[track_caller]
+    pub fn assert_close(&self, other: &Self, tolerance: f64) {
+        assert_close(&self.values, &wide(&other.values), tolerance);
+        assert_eq!(self.grads.len(), other.grads.len());
+        for (own, other) in self.grads.iter().zip(&other.grads) {
+            assert_close(own, &wide(other), tolerance);
+        }
+    }
+}
+
+/// Runs `operation` and the backward of its [`loss`], and takes the parameters' gradients.
 pub fn run<S: Shape, R: Shape>(
     x: &[f32],
     shape: S,
+    params: &[&Param],
     operation: impl FnOnce(Tensor<S>) -> Result<Tensor<R>>,
-) -> (Vec<f32>, Vec<f32>) {
+) -> Outcome {
     let tape = Tape::new();
     let x = from_vec(x.to_vec(), shape, &tape).unwrap();
     let y = operation(x.clone()).unwrap();
     let values = to_vec(&y).unwrap();
-    let gradients = backward_noise(y);
-    let gradient = gradients.get(&x.retaped::<dfdx::tensor::NoneTape>());
-    (values, to_vec(&gradient).unwrap())
+    let gradients = backward(loss(y)).unwrap();
+    let grad = gradients.get(&x.retaped::<NoneTape>()).as_vec();
+    let grads = std::iter::once(grad).chain(params.iter().map(|param| take_grad(param))).collect();
+    Outcome { values, grads }
 }
 
-/// Runs the backward of `y` with [`noise`] of seed 99 as its gradient.
-pub fn backward_noise<S: Shape>(y: Tensor<S>) -> dfdx::tensor::Gradients<f32, super::Device> {
+/// The sum of the values, each times its own weight: [`loss_weights`].
+pub fn loss<S: Shape>(y: Tensor<S>) -> T0 {
     let shape = *y.shape();
-    let weights = from_vec(noise(99, shape.num_elements()), shape, &Tape::none()).unwrap();
-    let flat = super::ops::flat(y.try_mul(weights).unwrap()).unwrap();
-    super::tape::backward(flat.sum()).unwrap()
+    let weights = from_vec(loss_weights(shape.num_elements()), shape, &Tape::none()).unwrap();
+    flat(y.try_mul(weights).unwrap()).unwrap().sum()
+}
+
+/// The gradient of [`loss`].
+pub fn loss_weights(len: usize) -> Vec<f32> {
+    noise(99, len)
 }
 
 /// The gradient of a parameter, which is cleared.

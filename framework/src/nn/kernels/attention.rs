@@ -213,3 +213,77 @@ fn backward_head(
         gemm(grad_keys, Output::Add, dims.scale(), grad_scores.t(), queries, Threads::One);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::testing::{assert_close, check_gradient, noise, on_threads, wide};
+
+    fn reference(qkv: &[f64], bias: &[f64], dims: Dims) -> Vec<f64> {
+        let Dims { batch, tokens, heads, head_dim } = dims;
+        let at = |b: usize, n: usize, part: usize, h: usize, c: usize| {
+            qkv[(((b * tokens + n) * 3 + part) * heads + h) * head_dim + c]
+        };
+        let mut output = vec![0.0; batch * tokens * dims.dim()];
+        for (i, token) in output.chunks_exact_mut(head_dim).enumerate() {
+            let (b, n, h) = (i / heads / tokens, i / heads % tokens, i % heads);
+            let exps: Vec<f64> = (0..tokens)
+                .map(|m| {
+                    let dot: f64 = (0..head_dim).map(|c| at(b, n, 0, h, c) * at(b, m, 1, h, c)).sum();
+                    (dot / (head_dim as f64).sqrt() + bias[(h * tokens + n) * tokens + m]).exp()
+                })
+                .collect();
+            let sum: f64 = exps.iter().sum();
+            for (c, value) in token.iter_mut().enumerate() {
+                *value = (0..tokens).map(|m| exps[m] / sum * at(b, m, 2, h, c)).sum();
+            }
+        }
+        output
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences() {
+        let dims = Dims { batch: 2, tokens: 5, heads: 2, head_dim: 3 };
+        let qkv: Vec<f32> = noise(1, 2 * 5 * 18).iter().map(|x| 2.0 * x).collect();
+        let (bias, grad) = (noise(2, 2 * 5 * 5), noise(3, 2 * 5 * 6));
+        let (qkv64, bias64) = (wide(&qkv), wide(&bias));
+        let loss = |y: Vec<f64>| y.iter().zip(&grad).map(|(y, &grad)| y * f64::from(grad)).sum();
+
+        let (output, normalisers) = forward(&qkv, Some(&bias), dims);
+        assert_close(&output, &reference(&qkv64, &bias64, dims), 1e-6);
+        let (grad_qkv, grad_bias) = backward(&grad, &qkv, Some(&bias), &normalisers, dims);
+        check_gradient(&qkv, &grad_qkv, |qkv| loss(reference(qkv, &bias64, dims)));
+        check_gradient(&bias, &grad_bias.unwrap(), |bias| loss(reference(&qkv64, bias, dims)));
+    }
+
+    #[test]
+    fn more_queries_than_a_block_give_the_same_as_a_zero_bias() {
+        let dims = Dims { batch: 1, tokens: QUERIES + 9, heads: 2, head_dim: 4 };
+        let (qkv, grad) = (noise(1, dims.tokens * 24), noise(2, dims.tokens * 8));
+        let bias = vec![0.0; 2 * dims.tokens * dims.tokens];
+        let (plain, normalisers) = forward(&qkv, None, dims);
+        let (biased, _) = forward(&qkv, Some(&bias), dims);
+        assert_close(&plain, &reference(&wide(&qkv), &wide(&bias), dims), 1e-6);
+        assert_close(&biased, &wide(&plain), 1e-6);
+        let (grad_plain, none) = backward(&grad, &qkv, None, &normalisers, dims);
+        let (grad_biased, _) = backward(&grad, &qkv, Some(&bias), &normalisers, dims);
+        assert_close(&grad_plain, &wide(&grad_biased), 1e-6);
+        assert!(none.is_none());
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let dims = Dims { batch: 3, tokens: 49, heads: 4, head_dim: 8 };
+        let (qkv, grad) = (noise(1, 3 * 49 * 96), noise(2, 3 * 49 * 32));
+        let bias = noise(3, 4 * 49 * 49);
+        let all = |threads, bias: Option<&[f32]>| {
+            on_threads(threads, || {
+                let (output, normalisers) = forward(&qkv, bias, dims);
+                let grads = backward(&grad, &qkv, bias, &normalisers, dims);
+                (output, grads)
+            })
+        };
+        assert_eq!(all(1, None), all(3, None));
+        assert_eq!(all(1, Some(&bias)), all(3, Some(&bias)));
+    }
+}

@@ -107,3 +107,61 @@ fn backward_row(
         *h = scale * (*h - mean_h - n * mean_hn);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::testing::{assert_close, check_gradient, noise, on_threads, wide};
+
+    const EPS: f32 = 1e-3;
+
+    fn reference(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+        let channels = weight.len();
+        let row = |x: &[f64]| -> Vec<f64> {
+            let mean = x.iter().sum::<f64>() / channels as f64;
+            let variance = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / channels as f64;
+            let scale = (variance + f64::from(EPS)).sqrt().recip();
+            x.iter().zip(weight.iter().zip(bias)).map(|(x, (w, b))| (x - mean) * scale * w + b).collect()
+        };
+        x.chunks(channels).flat_map(row).collect()
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences() {
+        // Fewer, as many, and more channels than a reduction has accumulators; two chunks of rows.
+        for (rows, channels) in [(3, 5), (2, 16), (2, 37), (70, 3)] {
+            let x: Vec<f32> = noise(1, rows * channels).iter().map(|x| 2.0 * x + 3.0).collect();
+            let (weight, bias, grad) = (noise(2, channels), noise(3, channels), noise(4, rows * channels));
+            let (x64, weight64, bias64) = (wide(&x), wide(&weight), wide(&bias));
+            let loss = |y: Vec<f64>| y.iter().zip(&grad).map(|(y, &grad)| y * f64::from(grad)).sum();
+
+            let (y, statistics) = forward(&x, &weight, &bias, EPS);
+            assert_close(&y, &reference(&x64, &weight64, &bias64), 1e-5);
+            let (grad_x, grad_weight, grad_bias) = backward(&grad, &x, &statistics, &weight);
+            check_gradient(&x, &grad_x, |x| loss(reference(x, &weight64, &bias64)));
+            check_gradient(&weight, &grad_weight, |weight| loss(reference(&x64, weight, &bias64)));
+            check_gradient(&bias, &grad_bias, |bias| loss(reference(&x64, &weight64, bias)));
+        }
+    }
+
+    #[test]
+    fn a_large_mean_does_not_spoil_the_variance() {
+        let x: Vec<f32> = noise(1, 64).iter().map(|x| x + 1000.0).collect();
+        let (weight, bias) = (vec![1.0; 64], vec![0.0; 64]);
+        let expected = reference(&wide(&x), &wide(&weight), &wide(&bias));
+        assert_close(&forward(&x, &weight, &bias, EPS).0, &expected, 2e-4);
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let (x, grad) = (noise(1, 300 * 48), noise(2, 300 * 48));
+        let (weight, bias) = (noise(3, 48), noise(4, 48));
+        let all = |threads| {
+            on_threads(threads, || {
+                let (y, statistics) = forward(&x, &weight, &bias, EPS);
+                (y, backward(&grad, &x, &statistics, &weight))
+            })
+        };
+        assert_eq!(all(1), all(3));
+    }
+}

@@ -92,3 +92,47 @@ mod composed {
         Ok(output.try_permute::<_, Axes4<0, 2, 1, 3>>()?.try_reshape_like(&(batch, tokens, channels / 3))?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use dfdx::tensor::NoneTape;
+
+    use super::{attention, composed};
+    use crate::nn::Tape;
+    use crate::nn::tape::backward;
+    use crate::nn::tensor::{Error, Result, T3, from_vec};
+    use crate::nn::testing::{assert_close, loss, noise, run, wide};
+
+    const SHAPE: (usize, usize, usize) = (2, 7, 24);
+    const HEADS: usize = 2;
+
+    #[test]
+    fn equals_the_composed_operation() {
+        let qkv: Vec<f32> = noise(1, 2 * 7 * 24).iter().map(|x| 3.0 * x).collect();
+        let own = run(&qkv, SHAPE, &[], |x| attention(x, HEADS, None));
+        own.assert_close(&run(&qkv, SHAPE, &[], |x| composed::attention(x, HEADS, None)), 2e-6);
+    }
+
+    #[test]
+    fn the_bias_and_its_gradient_equal_those_of_the_composed_operation() {
+        let with = |operation: fn(T3, usize, Option<T3>) -> Result<T3>| {
+            let tape = Tape::new();
+            let bias = from_vec(noise(2, 2 * 7 * 7), (HEADS, 7, 7), &tape).unwrap();
+            let qkv = from_vec(noise(1, 2 * 7 * 24), SHAPE, &tape).unwrap();
+            let grads = backward(loss(operation(qkv, HEADS, Some(bias.clone())).unwrap())).unwrap();
+            grads.get(&bias.retaped::<NoneTape>()).as_vec()
+        };
+        assert_close(&with(attention), &wide(&with(composed::attention)), 1e-6);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let x = from_vec(noise(1, 2 * 7 * 24), SHAPE, &Tape::none()).unwrap();
+        let bias = from_vec(noise(2, 7 * 7), (1, 7, 7), &Tape::none()).unwrap();
+        assert!(matches!(attention(x.clone(), 0, None), Err(Error::Shape(_))));
+        assert!(matches!(attention(x.clone(), 5, None), Err(Error::Shape(_))));
+        assert!(matches!(attention(x, HEADS, Some(bias)), Err(Error::Shape(_))));
+    }
+}

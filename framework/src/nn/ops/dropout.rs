@@ -86,3 +86,31 @@ mod composed {
         Ok(x.try_mul(factors.try_broadcast_like::<_, Axes2<1, 2>>(&shape)?)?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{composed, dropout, scale_samples};
+    use crate::nn::Tape;
+    use crate::nn::tensor::{Error, from_vec};
+    use crate::nn::testing::{noise, run};
+
+    const SHAPE: (usize, usize, usize) = (2, 3, 4);
+
+    #[test]
+    fn equals_the_composed_operation() {
+        let x = noise(1, 24);
+        let own = run(&x, SHAPE, &[], |x| dropout(x, noise(2, 24)));
+        own.assert_close(&run(&x, SHAPE, &[], |x| composed::dropout(x, noise(2, 24))), 0.0);
+        let own = run(&x, SHAPE, &[], |x| scale_samples(x, vec![2.0, 0.0]));
+        own.assert_close(&run(&x, SHAPE, &[], |x| composed::scale_samples(x, vec![2.0, 0.0])), 0.0);
+    }
+
+    #[test]
+    fn other_numbers_of_factors_are_an_error() {
+        let x = from_vec(noise(1, 24), SHAPE, &Tape::none()).unwrap();
+        assert!(matches!(dropout(x.clone(), vec![1.0; 23]), Err(Error::Shape(_))));
+        assert!(matches!(scale_samples(x, vec![1.0; 3]), Err(Error::Shape(_))));
+    }
+}

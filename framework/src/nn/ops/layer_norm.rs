@@ -73,3 +73,30 @@ mod composed {
         Ok(x.try_normalize::<Axis<2>>(eps)?.try_mul(weight)?.try_add(bias)?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{composed, layer_norm};
+    use crate::nn::Tape;
+    use crate::nn::tensor::{Error, from_vec};
+    use crate::nn::testing::{noise, noise_param, run};
+
+    #[test]
+    fn equals_the_composed_operation() {
+        let x = noise(1, 60);
+        let (weight, bias) = (noise_param(2, &[10]), noise_param(3, &[10]));
+        let params = [&weight, &bias];
+        let own = run(&x, (2, 3, 10), &params, |x| layer_norm(x, &weight, &bias, 1e-5));
+        let expected = run(&x, (2, 3, 10), &params, |x| composed::layer_norm(x, &weight, &bias, 1e-5));
+        own.assert_close(&expected, 1e-5);
+    }
+
+    #[test]
+    fn other_channels_are_an_error() {
+        let x = from_vec(noise(1, 60), (2, 3, 10), &Tape::none()).unwrap();
+        let result = layer_norm(x, &noise_param(2, &[10]), &noise_param(3, &[9]), 1e-5);
+        assert!(matches!(result, Err(Error::Shape(_))));
+    }
+}

@@ -173,3 +173,72 @@ mod composed {
         linear(from_vec(rows, (batch, tokens, inputs), tape)?, outputs, weight, bias)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{composed, linear, linear_2d, linear_rows};
+    use crate::nn::tape::backward;
+    use crate::nn::tensor::{Error, from_vec, to_vec};
+    use crate::nn::testing::{assert_close, loss, noise, noise_param, run, take_grad, wide};
+    use crate::nn::{Init, Scope, Tape};
+
+    const SHAPE: (usize, usize, usize) = (2, 3, 8);
+
+    #[test]
+    fn equals_the_composed_operation() {
+        let x = noise(1, 48);
+        let (weight, bias) = (noise_param(2, &[5, 8]), noise_param(3, &[5]));
+        for bias in [None, Some(&bias)] {
+            let params: Vec<_> = std::iter::once(&weight).chain(bias).collect();
+            let own = run(&x, SHAPE, &params, |x| linear(x, &weight, bias));
+            let expected = run(&x, SHAPE, &params, |x| composed::linear(x, 5, &weight, bias));
+            own.assert_close(&expected, 1e-6);
+        }
+    }
+
+    #[test]
+    fn the_weights_of_convolutions_and_matrices_work_alike() {
+        let x = noise(1, 48);
+        let (weight, kernel, bias) =
+            (noise_param(2, &[5, 8]), noise_param(2, &[5, 2, 2, 2]), noise_param(3, &[5]));
+        let expected = run(&x, SHAPE, &[&weight, &bias], |x| linear(x, &weight, Some(&bias)));
+        assert_eq!(run(&x, SHAPE, &[&kernel, &bias], |x| linear(x, &kernel, Some(&bias))), expected);
+        assert_eq!(run(&x, (6, 8), &[&weight, &bias], |x| linear_2d(x, &weight, Some(&bias))), expected);
+
+        let y = linear_rows(x, (2, 3), &weight, Some(&bias), &Tape::new()).unwrap();
+        assert_eq!(to_vec(&y).unwrap(), expected.values);
+        backward(loss(y)).unwrap();
+        assert_eq!([take_grad(&weight), take_grad(&bias)], expected.grads[1..]);
+        let y = composed::linear_rows(noise(1, 48), (2, 3, 5), &weight, Some(&bias), &Tape::new()).unwrap();
+        assert_close(&to_vec(&y).unwrap(), &wide(&expected.values), 1e-6);
+    }
+
+    #[test]
+    fn a_frozen_weight_gets_no_gradient_and_passes_that_of_its_input() {
+        let weight = noise_param(2, &[5, 8]);
+        let frozen = Scope::new(0).frozen("w", &[5, 8], &Init::Values(noise(2, 40)));
+        let own = run(&noise(1, 48), SHAPE, &[], |x| linear(x, &frozen, None));
+        let trained = run(&noise(1, 48), SHAPE, &[&weight], |x| linear(x, &weight, None));
+        assert_eq!(own.grads[0], trained.grads[0]);
+        assert!(frozen.grad().is_none());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let x = || from_vec(noise(1, 48), SHAPE, &Tape::none()).unwrap();
+        let (weight, bias) = (noise_param(2, &[5, 8]), noise_param(3, &[5]));
+        for (weight, bias) in [
+            (noise_param(0, &[5, 7]), bias.clone()),
+            (noise_param(0, &[]), bias.clone()),
+            (weight.clone(), noise_param(0, &[6])),
+        ] {
+            assert!(matches!(linear(x(), &weight, Some(&bias)), Err(Error::Shape(_))));
+        }
+        let described = Scope::describe().param("w", &[5, 8], &Init::ZEROS);
+        assert!(matches!(linear(x(), &described, None), Err(Error::Value(_))));
+        let rows = linear_rows(noise(1, 47), (2, 3), &weight, None, &Tape::none());
+        assert!(matches!(rows, Err(Error::Shape(_))));
+    }
+}

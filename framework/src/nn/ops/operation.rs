@@ -23,7 +23,7 @@ pub fn operation<S: Shape>(
     forward: impl FnOnce(Vec<Vec<f32>>, bool) -> Result<(Vec<f32>, Option<Backward>)>,
 ) -> Result<Tensor<S>> {
     let tapes = inputs.iter().map(|input| input.clone().split_tape().1);
-    let tape = tapes.reduce(Tape::merge).unwrap_or_default();
+    let tape = tapes.fold(Tape::none(), Tape::merge);
     operation_on(tape, inputs, shape, forward)
 }
 

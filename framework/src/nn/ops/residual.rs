@@ -50,3 +50,45 @@ mod composed {
         Ok(x.try_add(y)?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{add, composed};
+    use crate::nn::ops::gelu;
+    use crate::nn::tensor::{Error, from_vec, to_vec};
+    use crate::nn::testing::{loss_weights, noise, run};
+    use crate::nn::{T3, Tape};
+
+    const SHAPE: (usize, usize, usize) = (2, 3, 4);
+
+    #[test]
+    fn equals_the_composed_operation_also_where_a_tensor_is_used_twice() {
+        type Add = fn(T3, T3) -> crate::nn::Result<T3>;
+        let own = |add: Add| run(&noise(1, 24), SHAPE, &[], |x| add(add(x.clone(), gelu(x.clone())?)?, x));
+        own(add).assert_close(&own(composed::add), 1e-6);
+    }
+
+    #[test]
+    fn both_sides_may_be_the_same_tensor() {
+        let own = run(&noise(1, 24), SHAPE, &[], |x| add(x.clone(), x));
+        let expected: Vec<f32> = loss_weights(24).iter().map(|weight| 2.0 * weight).collect();
+        assert_eq!(own.grads[0], expected);
+    }
+
+    #[test]
+    fn a_constant_may_come_first() {
+        let constant = from_vec(noise(2, 24), SHAPE, &Tape::none()).unwrap();
+        let own = run(&noise(1, 24), SHAPE, &[], |x| add(constant.clone(), x));
+        own.assert_close(&run(&noise(1, 24), SHAPE, &[], |x| add(x, constant.clone())), 0.0);
+    }
+
+    #[test]
+    fn other_shapes_are_an_error() {
+        let x = from_vec(noise(1, 24), SHAPE, &Tape::none()).unwrap();
+        let y = from_vec(noise(1, 24), (3, 2, 4), &Tape::none()).unwrap();
+        assert!(matches!(add(x.clone(), y), Err(Error::Shape(_))));
+        assert_eq!(to_vec(&add(x.clone(), x).unwrap()).unwrap()[0], 2.0 * noise(1, 1)[0]);
+    }
+}
