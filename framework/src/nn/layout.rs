@@ -68,3 +68,31 @@ impl PatchLayout {
         self.kept * self.cell * self.cell
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_the_inverse_of_ids() {
+        let layout = PatchLayout::new(2, 2, 4, 2, vec![3, 0, 1, 2]).unwrap();
+        let absent = PatchLayout::ABSENT;
+        assert_eq!(layout.slots, [1, absent, absent, 0, absent, 0, 1, absent]);
+        assert_eq!((layout.batch(), layout.positions()), (2, 32));
+        assert_eq!(layout.with_cell(1).positions(), 2);
+    }
+
+    #[test]
+    fn all_patches_in_order_are_the_dense_layout() {
+        let ids = (0..6).chain(0..6).collect();
+        assert_eq!(PatchLayout::new(2, 3, 1, 6, ids).unwrap(), PatchLayout::dense(2, 2, 3, 1));
+    }
+
+    #[test]
+    fn bad_ids_are_refused() {
+        assert!(matches!(PatchLayout::new(2, 2, 1, 2, vec![0, 4]), Err(Error::Value(_))));
+        assert!(matches!(PatchLayout::new(2, 2, 1, 2, vec![1, 1]), Err(Error::Value(_))));
+        assert!(matches!(PatchLayout::new(2, 2, 1, 2, vec![0, 1, 2]), Err(Error::Shape(_))));
+        assert!(matches!(PatchLayout::new(2, 2, 1, 0, vec![]), Err(Error::Shape(_))));
+    }
+}

@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use super::chunks::{add_to, sum_chunks};
-use super::simd::vectorized;
+use super::simd::multiversion;
 use crate::nn::PatchLayout;
 
 /// Channels that are computed together.
@@ -57,17 +57,14 @@ impl Depthwise<'_> {
     /// The gradient of the weight, `[C, K, K]`.
     pub fn grad_weight(&self, x: &[f32], grad: &[f32], visible: Option<&[f32]>) -> Vec<f32> {
         let taps = self.kernel * self.kernel;
-        let blocks = self.channels.div_ceil(LANES);
-        let packed = sum_chunks(self.layout.ids.len(), blocks * taps * LANES, |patches, sum| {
+        let patch_len = self.layout.cell * self.layout.cell * self.channels;
+        let width = self.channels.div_ceil(LANES) * taps * LANES;
+        let packed = sum_chunks(self.layout.ids.len(), width, |patches, sums| {
+            let (sums, _) = sums.as_chunks_mut();
             let mut tile = Tile::new(self);
             for patch in patches {
                 tile.locate(patch);
-                for (block, sum) in sum.as_chunks_mut::<LANES>().0.chunks_exact_mut(taps).enumerate() {
-                    vectorized(|| {
-                        tile.fill(x, visible, block * LANES);
-                        tile.add_grad_weight(patch, grad, block * LANES, sum);
-                    });
-                }
+                add_grad_weight(&mut tile, x, visible, &grad[patch * patch_len..][..patch_len], sums);
             }
         });
         let mut weight = vec![0.0; self.channels * taps];
@@ -108,13 +105,7 @@ impl Depthwise<'_> {
             || Tile::new(self),
             |tile, (patch, output)| {
                 tile.locate(patch);
-                for (block, taps) in taps.chunks_exact(self.kernel * self.kernel).enumerate() {
-                    let bias = bias.map_or([0.0; LANES], |bias| lanes(&bias[block * LANES..]));
-                    vectorized(|| {
-                        tile.fill(x, visible, block * LANES);
-                        tile.correlate(taps, &bias, output, block * LANES);
-                    });
-                }
+                correlate_patch(tile, x, taps, bias, visible, output);
             },
         );
         output
@@ -133,6 +124,42 @@ impl Depthwise<'_> {
     }
 }
 
+multiversion! {
+    /// The output `[cell * cell, C]` of the patch that the tile was last located at.
+    fn correlate_patch(
+        tile: &mut Tile<'_>,
+        x: &[f32],
+        taps: &[Lanes],
+        bias: Option<&[f32]>,
+        visible: Option<&[f32]>,
+        output: &mut [f32],
+    ) {
+        let kernel = tile.conv.kernel;
+        for (block, taps) in taps.chunks_exact(kernel * kernel).enumerate() {
+            let first = block * LANES;
+            tile.fill(x, visible, first);
+            tile.correlate(taps, &bias.map_or([0.0; LANES], |bias| lanes(&bias[first..])), output, first);
+        }
+    }
+}
+
+multiversion! {
+    /// Adds what the output gradient `[cell * cell, C]` of the patch says about the taps, `[C / LANES][K * K][LANES]`.
+    fn add_grad_weight(
+        tile: &mut Tile<'_>,
+        x: &[f32],
+        visible: Option<&[f32]>,
+        grad: &[f32],
+        sums: &mut [Lanes],
+    ) {
+        let kernel = tile.conv.kernel;
+        for (block, sums) in sums.chunks_exact_mut(kernel * kernel).enumerate() {
+            tile.fill(x, visible, block * LANES);
+            tile.add_grad_weight(grad, block * LANES, sums);
+        }
+    }
+}
+
 /// A patch with its surroundings.
 struct Tile<'a> {
     conv: &'a Depthwise<'a>,
@@ -142,12 +169,20 @@ struct Tile<'a> {
     sources: Vec<Option<usize>>,
     /// Some channels of these rows.
     values: Vec<Lanes>,
+    /// Some channels of the patch's output gradient.
+    grads: Vec<Lanes>,
 }
 
 impl<'a> Tile<'a> {
     fn new(conv: &'a Depthwise<'a>) -> Self {
         let side = conv.layout.cell + conv.kernel - 1;
-        Self { conv, side, sources: vec![None; side * side], values: vec![[0.0; LANES]; side * side] }
+        Self {
+            conv,
+            side,
+            sources: vec![None; side * side],
+            values: vec![[0.0; LANES]; side * side],
+            grads: vec![[0.0; LANES]; conv.layout.cell * conv.layout.cell],
+        }
     }
 
     /// Finds the positions of the tile around a patch, given as an index into [`PatchLayout::ids`].
@@ -219,11 +254,9 @@ impl<'a> Tile<'a> {
         let mut sums = [*bias; RUN];
         for (ky, taps) in taps.chunks_exact(kernel).enumerate() {
             let line = &self.values[(row + ky) * self.side + col..][..kernel + RUN - 1];
-            for (kx, tap) in taps.iter().enumerate() {
-                for (sum, x) in sums.iter_mut().zip(&line[kx..]) {
-                    for lane in 0..LANES {
-                        sum[lane] += x[lane] * tap[lane];
-                    }
+            for (tap, x) in taps.iter().zip(line.array_windows::<RUN>()) {
+                for (sum, x) in sums.iter_mut().zip(x) {
+                    add_product(sum, x, tap);
                 }
             }
         }
@@ -238,21 +271,28 @@ impl<'a> Tile<'a> {
 
     /// Adds what the patch's output gradient says about the taps of the channels from `first` on.
     #[inline(always)]
-    fn add_grad_weight(&self, patch: usize, grad: &[f32], first: usize, sums: &mut [Lanes]) {
+    fn add_grad_weight(&mut self, grad: &[f32], first: usize, sums: &mut [Lanes]) {
         let (kernel, channels, cell) = (self.conv.kernel, self.conv.channels, self.conv.layout.cell);
-        let grad = &grad[patch * cell * cell * channels..][..cell * cell * channels];
-        for (position, grad) in grad.chunks_exact(channels).enumerate() {
-            let grad = lanes(&grad[first..]);
-            for (ky, sums) in sums.chunks_exact_mut(kernel).enumerate() {
-                let start = (position / cell + ky) * self.side + position % cell;
-                for (sum, x) in sums.iter_mut().zip(&self.values[start..]) {
-                    for lane in 0..LANES {
-                        sum[lane] += x[lane] * grad[lane];
-                    }
+        for (own, grad) in self.grads.iter_mut().zip(grad.chunks_exact(channels)) {
+            *own = lanes(&grad[first..]);
+        }
+        for (tap, total) in sums.iter_mut().enumerate() {
+            let mut sum = [0.0; LANES];
+            for (row, grads) in self.grads.chunks_exact(cell).enumerate() {
+                let start = (row + tap / kernel) * self.side + tap % kernel;
+                for (x, grad) in self.values[start..].iter().zip(grads) {
+                    add_product(&mut sum, x, grad);
                 }
             }
+            add_to(total, &sum);
         }
     }
+}
+
+/// `sum += a * b`, with the sum in registers.
+#[inline(always)]
+fn add_product(sum: &mut Lanes, a: &Lanes, b: &Lanes) {
+    *sum = std::array::from_fn(|lane| sum[lane] + a[lane] * b[lane]);
 }
 
 /// The first [`LANES`] values, or as many as there are and zeros.

@@ -32,6 +32,36 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Defines a function that is compiled twice, for the build's baseline and for AVX2, and that picks when it is called.
+///
+/// As [`vectorized`], but sure: what a closure calls is compiled for AVX2 only where the optimizer chooses to inline the
+/// closure, which it does not do with large ones. What the function calls has to be `#[inline(always)]`.
+macro_rules! multiversion {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$attribute])*
+        $visibility fn $name($($arg: $type),*) {
+            #[inline(always)]
+            #[allow(clippy::inline_always, clippy::too_many_arguments)]
+            fn baseline($($arg: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx2($($arg: $type),*) {
+                baseline($($arg),*);
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the machine has the feature, as just checked.
+                return unsafe { avx2($($arg),*) };
+            }
+            baseline($($arg),*);
+        }
+    };
+}
+pub(super) use multiversion;
+
 /// `exp(x)` to about two units in the last place, without branches or calls; saturates outside of the normal range.
 ///
 /// The reduction and polynomial of Cephes' `expf` (S. L. Moshier).

@@ -170,3 +170,109 @@ mod composed {
         Ok(y.try_reshape_like(&shape)?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use super::*;
+    use crate::nn::Tape;
+    use crate::nn::tensor::{from_vec, to_vec};
+    use crate::nn::testing::{
+        assert_close, check_gradient, loss_weights, noise, noise_param, on_threads, run, wide,
+    };
+
+    fn params(channels: usize, affine: bool) -> BatchNormParams {
+        let variances: Vec<f32> = noise(4, channels).iter().map(|value| 1.5 + value).collect();
+        let running_var = noise_param(4, &[channels]);
+        running_var.set(&variances).unwrap();
+        BatchNormParams {
+            affine: affine.then(|| (noise_param(1, &[channels]), noise_param(2, &[channels]))),
+            running_mean: noise_param(3, &[channels]),
+            running_var,
+            momentum: 0.1,
+            eps: 1e-5,
+        }
+    }
+
+    fn trained(params: &BatchNormParams) -> Vec<&Param> {
+        params.affine.iter().flat_map(|(weight, bias)| [weight, bias]).collect()
+    }
+
+    #[test]
+    fn agrees_with_the_composition() {
+        for (affine, training) in [(true, true), (true, false), (false, true), (false, false)] {
+            let x: Vec<f32> = noise(5, 2 * 30 * 7).iter().map(|value| value + 3.0).collect();
+            let (own, other) = (params(7, affine), params(7, affine));
+            let shape = (2, 30, 7);
+            let outcome = run(&x, shape, &trained(&own), |x| batch_norm(x, &own, training));
+            let expected = run(&x, shape, &trained(&other), |x| composed::batch_norm(x, &other, training));
+            outcome.assert_close(&expected, 2e-5);
+            assert_close(&own.running_mean.values(), &wide(&other.running_mean.values()), 1e-6);
+            assert_close(&own.running_var.values(), &wide(&other.running_var.values()), 1e-6);
+        }
+    }
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        let params = params(2, true);
+        let x = noise(5, 12);
+        let outcome = run(&x, (3, 2, 2), &trained(&params), |x| batch_norm(x, &params, true));
+        check_gradient(&x, &outcome.grads[0], |x| {
+            let (weight, bias) = params.affine.as_ref().unwrap();
+            (0..2)
+                .map(|channel| {
+                    let column: Vec<f64> = x.iter().skip(channel).step_by(2).copied().collect();
+                    let mean = column.iter().sum::<f64>() / 6.0;
+                    let var = column.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 6.0;
+                    let weights = loss_weights(12);
+                    let terms =
+                        column.iter().zip(weights.iter().skip(channel).step_by(2)).map(|(value, &loss)| {
+                            let y =
+                                (value - mean) / (var + 1e-5).sqrt() * f64::from(weight.values()[channel]);
+                            (y + f64::from(bias.values()[channel])) * f64::from(loss)
+                        });
+                    terms.sum::<f64>()
+                })
+                .sum()
+        });
+    }
+
+    #[test]
+    fn running_statistics_take_a_tenth_of_the_batch_and_the_unbiased_variance() {
+        let params = params(1, false);
+        params.running_mean.set(&[1.0]).unwrap();
+        params.running_var.set(&[1.0]).unwrap();
+        let x = from_vec(vec![0.0, 2.0, 4.0, 6.0], (4, 1), &Tape::none()).unwrap();
+        batch_norm(x, &params, true).unwrap();
+        // The batch has mean 3 and unbiased variance 20 / 3.
+        assert_close(&params.running_mean.values(), &[1.2], 1e-6);
+        assert_close(&params.running_var.values(), &[0.9 + 2.0 / 3.0], 1e-6);
+    }
+
+    #[test]
+    fn evaluation_uses_and_keeps_the_running_statistics() {
+        let params = params(1, false);
+        params.running_mean.set(&[1.0]).unwrap();
+        params.running_var.set(&[4.0]).unwrap();
+        let x = from_vec(vec![5.0], (1, 1), &Tape::none()).unwrap();
+        assert_close(&to_vec(&batch_norm(x, &params, false).unwrap()).unwrap(), &[2.0], 1e-5);
+        assert_eq!((params.running_mean.values()[0], params.running_var.values()[0]), (1.0, 4.0));
+    }
+
+    #[test]
+    fn a_single_row_cannot_be_trained_on() {
+        let x = from_vec(vec![5.0], (1, 1), &Tape::none()).unwrap();
+        assert!(matches!(batch_norm(x, &params(1, false), true), Err(Error::Value(_))));
+    }
+
+    #[test]
+    fn the_result_does_not_depend_on_the_number_of_threads() {
+        let outcome = |threads| {
+            on_threads(threads, || {
+                let params = params(24, true);
+                let x = noise(5, 8 * 16 * 16 * 24);
+                run(&x, (8, 16, 16, 24), &trained(&params), |x| batch_norm(x, &params, true))
+            })
+        };
+        assert_eq!(outcome(1), outcome(3));
+    }
+}

@@ -113,3 +113,111 @@ mod composed {
         Ok(y.try_reshape_like(&(batch, output[0], output[1], out_channels))?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::nn::Tape;
+    use crate::nn::tensor::from_vec;
+    use crate::nn::testing::{
+        assert_close, check_gradient, loss_weights, noise, noise_param, on_threads, run, wide,
+    };
+
+    /// The convolution by its definition, in f64.
+    fn direct(conv: &Conv2d, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+        let Conv2d { batch, input, output, in_channels, out_channels, kernel, window } = *conv;
+        let mut y = Vec::new();
+        for index in 0..batch * output[0] * output[1] * out_channels {
+            let (position, out_channel) = (index / out_channels, index % out_channels);
+            let (image, row, col) =
+                (position / output[1] / output[0], position / output[1] % output[0], position % output[1]);
+            let mut sum = bias[out_channel];
+            for tap in 0..in_channels * kernel * kernel {
+                let (channel, ky, kx) = (tap / (kernel * kernel), tap / kernel % kernel, tap % kernel);
+                let y = (row * window.stride + ky * window.dilation).wrapping_sub(window.padding);
+                let x_col = (col * window.stride + kx * window.dilation).wrapping_sub(window.padding);
+                if y < input[0] && x_col < input[1] {
+                    let value = x[((image * input[0] + y) * input[1] + x_col) * in_channels + channel];
+                    sum += value * weight[out_channel * in_channels * kernel * kernel + tap];
+                }
+            }
+            y.push(sum);
+        }
+        y
+    }
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        for window in [Window::same(3), Window { stride: 2, padding: 1, dilation: 2 }] {
+            let (weight, bias) = (noise_param(1, &[2, 3, 3, 3]), noise_param(2, &[2]));
+            let shape = (2, 5, 6, 3);
+            let conv = size(shape, &weight, window).unwrap();
+            let x = noise(3, 180);
+            let outcome = run(&x, shape, &[&weight, &bias], |x| conv2d(x, &weight, Some(&bias), window));
+            let (w, b) = (weight.values().to_vec(), bias.values().to_vec());
+            let loss = |x: &[f64], w: &[f64], b: &[f64]| -> f64 {
+                let y = direct(&conv, x, w, b);
+                y.iter().zip(loss_weights(y.len())).map(|(y, weight)| y * f64::from(weight)).sum()
+            };
+            check_gradient(&x, &outcome.grads[0], |x| loss(x, &wide(&w), &wide(&b)));
+            check_gradient(&w, &outcome.grads[1], |w| loss(&wide(&x), w, &wide(&b)));
+            check_gradient(&b, &outcome.grads[2], |b| loss(&wide(&x), &wide(&w), b));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn equals_its_definition_and_the_composition(
+            (batch, height, width) in (1usize..3, 1usize..8, 1usize..8),
+            (inputs, outputs, kernel) in (1usize..6, 1usize..6, 1usize..5),
+            (stride, padding, dilation) in (1usize..4, 0usize..4, 1usize..3),
+        ) {
+            let window = Window { stride, padding, dilation };
+            let (weight, bias) = (noise_param(1, &[outputs, inputs, kernel, kernel]), noise_param(2, &[outputs]));
+            let shape = (batch, height, width, inputs);
+            let Ok(conv) = size(shape, &weight, window) else {
+                prop_assert!(dilation * (kernel - 1) + 1 > height.min(width) + 2 * padding);
+                return Ok(());
+            };
+            let x = noise(3, batch * height * width * inputs);
+            let own = run(&x, shape, &[&weight, &bias], |x| conv2d(x, &weight, Some(&bias), window));
+            assert_close(
+                &own.values,
+                &direct(&conv, &wide(&x), &wide(&weight.values()), &wide(&bias.values())),
+                1e-5,
+            );
+            let other = run(&x, shape, &[&weight, &bias], |x| composed::conv2d(x, &weight, Some(&bias), conv));
+            own.assert_close(&other, 2e-5);
+        }
+    }
+
+    #[test]
+    fn the_result_does_not_depend_on_the_number_of_threads() {
+        // More positions than a block holds.
+        let outcome = |threads| {
+            on_threads(threads, || {
+                let weight = noise_param(1, &[8, 16, 3, 3]);
+                let x = noise(3, 2 * 70 * 71 * 16);
+                run(&x, (2, 70, 71, 16), &[&weight], |x| conv2d(x, &weight, None, Window::same(3)))
+            })
+        };
+        assert_eq!(outcome(1), outcome(3));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let x = from_vec(noise(1, 50), (1, 5, 5, 2), &Tape::none()).unwrap();
+        let conv = |shape: &[usize], window| conv2d(x.clone(), &noise_param(1, shape), None, window);
+        assert!(conv(&[3, 2, 3, 3], Window::default()).is_ok());
+        assert!(conv(&[3, 2, 7, 7], Window::default()).is_err());
+        assert!(conv(&[3, 2, 7, 7], Window { padding: 1, ..Window::default() }).is_ok());
+        assert!(conv(&[3, 2, 3, 5], Window::default()).is_err());
+        assert!(conv(&[3, 4, 3, 3], Window::default()).is_err());
+        assert!(conv(&[3, 2], Window::default()).is_err());
+        assert!(conv(&[3, 2, 3, 3], Window { stride: 0, ..Window::default() }).is_err());
+    }
+}

@@ -140,3 +140,154 @@ mod composed {
         Ok(output.try_reshape_like(&(batch, positions, channels))?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::nn::Tape;
+    use crate::nn::tensor::from_vec;
+    use crate::nn::testing::{
+        assert_close, check_gradient, loss_weights, noise, noise_param, on_threads, run, wide,
+    };
+
+    /// A layout that keeps `kept` random patches, in random order.
+    fn random_layout(batch: usize, rows: usize, cols: usize, cell: usize, kept: usize) -> Rc<PatchLayout> {
+        let ids = (0..batch).flat_map(|image| {
+            let mut shuffled: Vec<(f32, u32)> =
+                noise(image as u64 + 7, rows * cols).into_iter().zip(0..).collect();
+            shuffled.sort_by(|a, b| a.0.total_cmp(&b.0));
+            shuffled.into_iter().take(kept).map(|(_, id)| id)
+        });
+        Rc::new(PatchLayout::new(rows, cols, cell, kept, ids.collect()).unwrap())
+    }
+
+    /// The operation as a plain convolution in f64 of the dense map, where absent patches are zeros.
+    fn dense(
+        x: &[f64],
+        weight: &[f64],
+        bias: &[f64],
+        kernel: usize,
+        layout: &PatchLayout,
+        visible: Option<&[f32]>,
+    ) -> Vec<f64> {
+        let channels = bias.len();
+        let PatchLayout { cols, cell, kept, .. } = *layout;
+        let coordinates = |row: usize| {
+            let (patch, position) = (row / (cell * cell), row % (cell * cell));
+            let id = layout.ids[patch] as usize;
+            let (y, x) = (id / cols * cell + position / cell, id % cols * cell + position % cell);
+            (patch / kept, y as isize, x as isize)
+        };
+        let rows = x.len() / channels;
+        let map: HashMap<_, _> = (0..rows).map(|row| (coordinates(row), row)).collect();
+        let mut output = Vec::with_capacity(x.len());
+        for row in 0..rows {
+            let (image, top, left) = coordinates(row);
+            for channel in 0..channels {
+                let mut sum = bias[channel];
+                for tap in 0..kernel * kernel {
+                    let (dy, dx) = ((tap / kernel) as isize, (tap % kernel) as isize);
+                    let half = (kernel / 2) as isize;
+                    if let Some(&source) = map.get(&(image, top + dy - half, left + dx - half)) {
+                        let visible = visible.map_or(1.0, |visible| f64::from(visible[source]));
+                        let value = visible * x[source * channels + channel];
+                        sum += value * weight[channel * kernel * kernel + tap];
+                    }
+                }
+                output.push(sum);
+            }
+        }
+        output
+    }
+
+    fn dot(a: &[f64], b: &[f32]) -> f64 {
+        a.iter().zip(b).map(|(a, &b)| a * f64::from(b)).sum()
+    }
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        let (kernel, channels) = (3, 3);
+        let layout = random_layout(2, 2, 3, 2, 4);
+        let len = 2 * 16 * channels;
+        let visible: Rc<[f32]> = noise(5, 32).iter().map(|&value| f32::from(value > 0.0)).collect();
+        let (weight, bias) = (noise_param(1, &[channels, 1, kernel, kernel]), noise_param(2, &[channels]));
+        let x = noise(3, len);
+        let outcome = run(&x, (2, 16, channels), &[&weight, &bias], |x| {
+            depthwise(x, &weight, Some(&bias), &layout, Some(Rc::clone(&visible)))
+        });
+        let (x, w, b) = (x, weight.values().to_vec(), bias.values().to_vec());
+        let loss = |x: &[f64], w: &[f64], b: &[f64]| {
+            dot(&dense(x, w, b, kernel, &layout, Some(&visible)), &loss_weights(len))
+        };
+        check_gradient(&x, &outcome.grads[0], |x| loss(x, &wide(&w), &wide(&b)));
+        check_gradient(&w, &outcome.grads[1], |w| loss(&wide(&x), w, &wide(&b)));
+        check_gradient(&b, &outcome.grads[2], |b| loss(&wide(&x), &wide(&w), b));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn sparse_is_dense_with_zeros_and_agrees_with_the_composition(
+            kernel in prop::sample::select(vec![1, 3, 5, 7, 9]),
+            cell in prop::sample::select(vec![1, 2, 3, 4, 7]),
+            (rows, cols) in (1usize..4, 1usize..5),
+            channels in prop::sample::select(vec![1, 5, 16, 19, 33]),
+            batch in 1usize..3,
+            share in 0.0f32..1.0,
+            masked in any::<bool>(),
+        ) {
+            let kept = ((rows * cols) as f32 * share) as usize + 1;
+            let layout = random_layout(batch, rows, cols, cell, kept);
+            let positions = layout.positions();
+            let visible: Option<Rc<[f32]>> =
+                masked.then(|| noise(5, batch * positions).iter().map(|&value| f32::from(value > 0.0)).collect());
+            let (weight, bias) = (noise_param(1, &[channels, 1, kernel, kernel]), noise_param(2, &[channels]));
+            let x = noise(3, batch * positions * channels);
+            let shape = (batch, positions, channels);
+            let own = run(&x, shape, &[&weight, &bias], |x| {
+                depthwise(x, &weight, Some(&bias), &layout, visible.clone())
+            });
+            let expected =
+                dense(&wide(&x), &wide(&weight.values()), &wide(&bias.values()), kernel, &layout, visible.as_deref());
+            assert_close(&own.values, &expected, 1e-5);
+            let other = run(&x, shape, &[&weight, &bias], |x| {
+                composed::depthwise(x, &weight, Some(&bias), &layout, visible.clone())
+            });
+            own.assert_close(&other, 2e-5);
+        }
+    }
+
+    #[test]
+    fn the_result_does_not_depend_on_the_number_of_threads() {
+        let outcome = |threads| {
+            on_threads(threads, || {
+                let layout = random_layout(3, 6, 7, 4, 29);
+                let (weight, bias) = (noise_param(1, &[24, 1, 5, 5]), noise_param(2, &[24]));
+                run(&noise(3, 3 * 29 * 16 * 24), (3, 29 * 16, 24), &[&weight, &bias], |x| {
+                    depthwise(x, &weight, Some(&bias), &layout, None)
+                })
+            })
+        };
+        assert_eq!(outcome(1), outcome(3));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let layout = random_layout(1, 2, 2, 2, 3);
+        let x =
+            |positions: usize| from_vec(noise(1, positions * 2), (1, positions, 2), &Tape::none()).unwrap();
+        let weight = noise_param(1, &[2, 1, 3, 3]);
+        assert!(depthwise(x(12), &weight, None, &layout, None).is_ok());
+        assert!(depthwise(x(16), &weight, None, &layout, None).is_err());
+        assert!(depthwise(x(12), &weight, None, &layout, Some(Rc::new([1.0; 11]))).is_err());
+        assert!(depthwise(x(12), &weight, Some(&noise_param(1, &[3])), &layout, None).is_err());
+        for shape in [[2, 1, 2, 2], [2, 1, 3, 5], [3, 1, 3, 3], [2, 2, 3, 3]] {
+            assert!(depthwise(x(12), &noise_param(1, &shape), None, &layout, None).is_err(), "{shape:?}");
+        }
+    }
+}

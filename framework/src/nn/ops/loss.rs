@@ -71,3 +71,39 @@ mod composed {
         Ok(errors.try_mul(from_vec(weights, (batch, patches), &tape)?)?.try_sum::<_, Axes2<0, 1>>()?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use super::*;
+    use crate::nn::Tape;
+    use crate::nn::tensor::from_vec;
+    use crate::nn::testing::{check_gradient, loss_weights, noise, run};
+
+    const REMOVED: [f32; 6] = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0];
+
+    #[test]
+    fn agrees_with_the_composition() {
+        let (pred, target) = (noise(1, 42), noise(2, 42));
+        let own = run(&pred, (2, 3, 7), &[], |pred| masked_mse(pred, target.clone(), &REMOVED));
+        let other = run(&pred, (2, 3, 7), &[], |pred| composed::masked_mse(pred, target.clone(), &REMOVED));
+        own.assert_close(&other, 1e-6);
+    }
+
+    #[test]
+    fn the_gradient_matches_finite_differences() {
+        let (pred, target) = (noise(1, 42), noise(2, 42));
+        let own = run(&pred, (2, 3, 7), &[], |pred| masked_mse(pred, target.clone(), &REMOVED));
+        check_gradient(&pred, &own.grads[0], |pred| {
+            let square = |i: usize| (pred[i] - f64::from(target[i])).powi(2) * f64::from(REMOVED[i / 7]);
+            (0..42).map(square).sum::<f64>() / 21.0 * f64::from(loss_weights(1)[0])
+        });
+    }
+
+    #[test]
+    fn without_a_removed_patch_there_is_no_loss() {
+        let pred = from_vec(noise(1, 6), (1, 2, 3), &Tape::none()).unwrap();
+        assert!(matches!(masked_mse(pred.clone(), noise(2, 6), &[0.0; 2]), Err(Error::Value(_))));
+        assert!(matches!(masked_mse(pred.clone(), noise(2, 5), &[1.0; 2]), Err(Error::Shape(_))));
+        assert!(matches!(masked_mse(pred, noise(2, 6), &[1.0; 3]), Err(Error::Shape(_))));
+    }
+}

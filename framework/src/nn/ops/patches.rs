@@ -80,3 +80,33 @@ mod composed {
         Ok(x.try_reshape_like(&(batch, positions / (k * k), channels * k * k))?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use super::*;
+    use crate::nn::Tape;
+    use crate::nn::tensor::from_vec;
+    use crate::nn::testing::{noise, run};
+
+    #[test]
+    fn merging_agrees_with_the_composition() {
+        for (cell, k) in [(4, 4), (4, 2), (6, 3), (2, 1)] {
+            let shape = (2, 3 * cell * cell, 5);
+            let x = noise(1, 2 * shape.1 * 5);
+            let own = run(&x, shape, &[], |x| merge_cells(x, cell, k));
+            assert_eq!(own, run(&x, shape, &[], |x| composed::merge_cells(x, cell, k)), "{cell} by {k}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let x = from_vec(noise(1, 64), (1, 16, 4), &Tape::none()).unwrap();
+        assert!(merge_cells(x.clone(), 4, 3).is_err());
+        assert!(merge_cells(x.clone(), 3, 3).is_err());
+        assert!(merge_cells(x, 4, 0).is_err());
+        let images = from_vec(noise(1, 3 * 64), (1, 3, 8, 8), &Tape::none()).unwrap();
+        assert!(patches(&images, 4, &PatchLayout::dense(1, 2, 2, 1)).is_ok());
+        assert!(patches(&images, 2, &PatchLayout::dense(1, 2, 2, 1)).is_err());
+        assert!(patches(&images, 4, &PatchLayout::dense(2, 2, 2, 1)).is_err());
+    }
+}

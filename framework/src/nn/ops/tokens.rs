@@ -206,3 +206,147 @@ mod composed {
         Ok(x.try_add(gather(rows, &index)?.try_reshape_like(&shape)?)?)
     }
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::nn::Tape;
+    use crate::nn::tensor::{from_vec, to_vec};
+    use crate::nn::testing::{noise, noise_param, on_threads, run};
+
+    fn tokens(values: &[f32], shape: (usize, usize, usize)) -> T3 {
+        from_vec(values.to_vec(), shape, &Tape::none()).unwrap()
+    }
+
+    /// For each image the tokens of the grid in random order, and where each of them is in it.
+    fn shuffle(batch: usize, grid: usize) -> (Vec<Vec<u32>>, Vec<u32>) {
+        let mut restore = vec![0; batch * grid];
+        let shuffled: Vec<Vec<u32>> = (0..batch)
+            .map(|image| {
+                let mut order: Vec<(f32, u32)> = noise(image as u64 + 9, grid).into_iter().zip(0..).collect();
+                order.sort_by(|a, b| a.0.total_cmp(&b.0));
+                order.into_iter().map(|(_, id)| id).collect()
+            })
+            .collect();
+        for (image, order) in shuffled.iter().enumerate() {
+            for (place, &id) in order.iter().enumerate() {
+                restore[image * grid + id as usize] = place as u32;
+            }
+        }
+        (shuffled, restore)
+    }
+
+    #[test]
+    fn every_operation_agrees_with_its_composition() {
+        let (batch, count, channels) = (2, 5, 3);
+        let x = noise(1, batch * count * channels);
+        let extra = noise_param(2, &[1, 1, channels]);
+        let index = vec![3, 10, 0, 0, 9, 10, 10, 5];
+        let shape = (batch, count, channels);
+        let own = run(&x, shape, &[&extra], |x| kernel::take_rows(x, Some(&extra), index.clone()));
+        let other = run(&x, shape, &[&extra], |x| composed::take_rows(x, Some(&extra), index.clone()));
+        own.assert_close(&other, 1e-6);
+        let table = noise_param(3, &[1, 7, channels]);
+        let index = vec![6, 7, 0, 0, 3, 2, 7, 1, 0, 5];
+        let own = run(&x, shape, &[&table], |x| kernel::add_rows(x, &table, index.clone()));
+        let other = run(&x, shape, &[&table], |x| composed::add_rows(x, &table, index.clone()));
+        own.assert_close(&other, 1e-6);
+    }
+
+    proptest! {
+        #[test]
+        fn restoring_kept_tokens_puts_them_back_and_mask_tokens_elsewhere(
+            batch in 1usize..3, grid in 1usize..9, share in 0.0f32..1.0, prefix in 0usize..3,
+        ) {
+            let kept = (grid as f32 * share) as usize + 1;
+            let (shuffled, restore) = shuffle(batch, grid);
+            let ids: Vec<u32> = shuffled.iter().flat_map(|order| &order[..kept]).copied().collect();
+            let x = noise(1, batch * (prefix + grid) * 2);
+            let all = tokens(&x, (batch, prefix + grid, 2));
+            let taken: Vec<u32> = (0..batch)
+                .flat_map(|image| {
+                    let ids = ids[image * kept..][..kept].iter().map(|id| prefix as u32 + id);
+                    (0..prefix as u32).chain(ids).collect::<Vec<_>>()
+                })
+                .collect();
+            let mask_token = noise_param(2, &[1, 1, 2]);
+            let encoded = gather_tokens(all, &taken).unwrap();
+            let restored = to_vec(&restore_tokens(encoded, &mask_token, &restore, prefix).unwrap()).unwrap();
+            for (place, token) in restored.chunks_exact(2).enumerate() {
+                let (image, place) = (place / (prefix + grid), place % (prefix + grid));
+                let is_kept = place < prefix || (restore[image * grid + place - prefix] as usize) < kept;
+                let own = &x[(image * (prefix + grid) + place) * 2..][..2];
+                prop_assert_eq!(token, if is_kept { own } else { &*mask_token.values() });
+            }
+        }
+    }
+
+    #[test]
+    fn a_prepended_token_comes_first_and_is_dropped_again() {
+        let x = noise(1, 12);
+        let token = noise_param(2, &[1, 1, 2]);
+        let with = prepend_token(tokens(&x, (2, 3, 2)), &token).unwrap();
+        let values = to_vec(&with).unwrap();
+        assert_eq!([&values[..2], &values[8..10]], [&*token.values(); 2]);
+        assert_eq!(to_vec(&drop_prefix(with, 1).unwrap()).unwrap(), x);
+    }
+
+    #[test]
+    fn the_gradient_of_a_token_taken_twice_is_a_sum() {
+        let outcome = run(&[1.0, 2.0], (1, 2, 1), &[], |x| gather_tokens(x, &[1, 1, 0]));
+        let weights = crate::nn::testing::loss_weights(3);
+        assert_eq!(outcome.values, [2.0, 2.0, 1.0]);
+        assert_eq!(outcome.grads[0], [weights[2], weights[0] + weights[1]]);
+    }
+
+    #[test]
+    fn positions_belong_to_patches_and_to_prefix_tokens_with_rows_of_their_own() {
+        let add = |rows: usize, ids: Option<&[u32]>, tokens_of_image: usize, prefix: usize| {
+            let table = noise_param(1, &[1, rows, 1]);
+            let values: Vec<f32> = (1..=rows).map(|row| row as f32).collect();
+            table.set(&values).unwrap();
+            let x = tokens(&vec![0.0; 2 * tokens_of_image], (2, tokens_of_image, 1));
+            to_vec(&add_positions(x, &table, 3, ids, prefix).unwrap()).unwrap()
+        };
+        assert_eq!(add(3, None, 3, 0), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        assert_eq!(add(3, None, 4, 1), [0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(add(4, None, 4, 1), [1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(add(3, Some(&[2, 0]), 1, 0), [3.0, 1.0]);
+        assert_eq!(add(4, Some(&[2, 0]), 2, 1), [1.0, 4.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let x = || tokens(&[0.0; 12], (2, 3, 2));
+        let token = noise_param(1, &[1, 1, 2]);
+        assert!(gather_tokens(x(), &[0, 3]).is_err());
+        assert!(gather_tokens(x(), &[0, 1, 2]).is_err());
+        assert!(gather_tokens(x(), &[]).is_err());
+        assert!(prepend_token(x(), &noise_param(1, &[1, 1, 3])).is_err());
+        assert!(restore_tokens(x(), &token, &[0, 1, 2, 3, 0, 1, 2, 4], 0).is_err());
+        assert!(restore_tokens(x(), &token, &[0, 1], 4).is_err());
+        assert!(drop_prefix(x(), 3).is_err());
+        let table = noise_param(1, &[1, 4, 2]);
+        assert!(add_positions(x(), &table, 4, None, 0).is_err());
+        assert!(add_positions(x(), &table, 5, Some(&[0; 6]), 0).is_err());
+        assert!(add_positions(x(), &table, 4, Some(&[0; 4]), 0).is_err());
+        assert!(add_positions(x(), &table, 4, Some(&[4; 6]), 0).is_err());
+        assert!(add_positions(x(), &table, 4, Some(&[3; 6]), 0).is_ok());
+    }
+
+    #[test]
+    fn the_result_does_not_depend_on_the_number_of_threads() {
+        let outcome = |threads| {
+            on_threads(threads, || {
+                let (_, restore) = shuffle(8, 100);
+                let token = noise_param(2, &[1, 1, 16]);
+                run(&noise(1, 8 * 25 * 16), (8, 25, 16), &[&token], |x| {
+                    restore_tokens(x, &token, &restore, 0)
+                })
+            })
+        };
+        assert_eq!(outcome(1), outcome(3));
+    }
+}
