@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use convmae_framework::component::{DataError, Samples, Transform};
 use convmae_framework::data::{
-    CropBox, Interpolation, Loader, LoaderOptions, Pipeline, Pixels, Sample, read_image,
+    CropBox, Interpolation, Loader, LoaderOptions, Pipeline, Pixels, Sample, Target, read_image,
 };
 use convmae_framework::random::{self, Purpose};
 use convmae_registry as _;
@@ -20,7 +20,7 @@ fn data(name: &str) -> PathBuf {
 
 fn sample(name: &str) -> Sample {
     let image = read_image(&data(name)).unwrap();
-    Sample { id: name.to_owned(), pixels: Pixels::Rgb(image), target: Default::default() }
+    Sample { id: name.to_owned(), pixels: Pixels::Rgb(image), target: Target::default() }
 }
 
 fn apply(transform: serde_json::Value, sample: Sample) -> Sample {

@@ -58,7 +58,7 @@ convmae_framework::register!(Transform: Normalize);
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+    #![allow(clippy::unwrap_used, clippy::float_cmp, clippy::panic)]
 
     use convmae_framework::random::{self, Purpose};
 
