@@ -53,7 +53,7 @@ fn keep_factors(count: usize, probability: f32, ctx: &Context) -> Vec<f32> {
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
     // What is compared is exact.
-    #![allow(clippy::float_cmp)]
+    #![allow(clippy::float_cmp, clippy::unwrap_used)]
 
     use super::*;
     use crate::nn::tensor::{from_vec, to_vec};

@@ -3,8 +3,8 @@
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Merge as _, PutTape as _, SplitTape as _, Tape as _};
 
-use crate::nn::kernels::elementwise;
 use crate::nn::Tape;
+use crate::nn::kernels::elementwise;
 use crate::nn::tensor::{Error, Result, T1, Tensor, from_vec, to_vec};
 
 /// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order.
