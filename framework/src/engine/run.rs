@@ -191,8 +191,8 @@ impl Session {
     fn train_to_end(&mut self) -> Result<(u64, bool), EngineError> {
         let plan = *self.prepared.trainer.plan();
         let start = self.prepared.trainer.steps_done();
+        self.announce();
         let mut progress = Progress::new(plan.steps, start, plan.steps_per_epoch);
-        self.announce(&mut progress);
         let mut interrupted = false;
         if start == 0 {
             self.take_pictures(0)?;
@@ -231,7 +231,7 @@ impl Session {
             if step.is_multiple_of(self.prepared.settings.train.log_every) || step == plan.steps {
                 self.log_window(&mut window, step);
             }
-            self.periodic(step, progress)?;
+            self.periodic(step)?;
             if self.stop.is_set() {
                 return Ok(true);
             }
@@ -256,7 +256,7 @@ impl Session {
     }
 
     /// Evaluation and checkpoints that are due after a step.
-    fn periodic(&mut self, step: u64, progress: &mut Progress) -> Result<(), EngineError> {
+    fn periodic(&mut self, step: u64) -> Result<(), EngineError> {
         let plan = *self.prepared.trainer.plan();
         let due = |every: Span| step.is_multiple_of(every.steps(plan.steps_per_epoch).max(1));
         if step == plan.steps {
@@ -264,7 +264,7 @@ impl Session {
         }
         let mut kind = None;
         if due(self.prepared.settings.evaluate_every) {
-            if self.evaluate(progress)? {
+            if self.evaluate()? {
                 kind = Some(Kind::Best);
             }
             self.take_pictures(step)?;
@@ -282,7 +282,7 @@ impl Session {
     }
 
     /// Evaluates, and tells whether this is the best so far.
-    fn evaluate(&mut self, progress: &mut Progress) -> Result<bool, EngineError> {
+    fn evaluate(&mut self) -> Result<bool, EngineError> {
         let Prepared { trainer, val, evaluators, settings, .. } = &mut self.prepared;
         let (Some(val), Some(first)) = (val.as_ref(), evaluators.first()) else { return Ok(false) };
         let evaluation =
@@ -304,14 +304,13 @@ impl Session {
             self.metrics.push(step, epoch, Split::Val, name, *value, seconds);
             line.push_str(&format!(" {name} {value:.4}"));
         }
-        tracing::debug!("{line}");
-        progress.message(&line);
+        tracing::info!("{line}");
         self.evaluation = evaluation;
         Ok(better)
     }
 
-    fn finish(&mut self, mut progress: Progress) -> Result<(), EngineError> {
-        let better = self.evaluate(&mut progress)?;
+    fn finish(&mut self, progress: Progress) -> Result<(), EngineError> {
+        let better = self.evaluate()?;
         let step = self.prepared.trainer.steps_done();
         self.take_pictures(step)?;
         self.save(if better { Kind::Best } else { Kind::Last })?;
@@ -383,9 +382,9 @@ impl Session {
         self.corrupt_before + self.prepared.corrupt().len() as u64
     }
 
-    fn announce(&self, progress: &mut Progress) {
+    fn announce(&self) {
         let (summary, plan) = (&self.prepared.summary, self.prepared.trainer.plan());
-        progress.message(&format!(
+        tracing::info!(
             "{}: {:.2} M parameters, {:.3} GMACs per image; {} steps of {} images ({} epochs); {}",
             self.prepared.settings.name,
             summary.parameters as f64 / 1e6,
@@ -394,6 +393,6 @@ impl Session {
             plan.images_per_step,
             plan.epoch_after(plan.steps),
             self.dir.root().display(),
-        ));
+        );
     }
 }
