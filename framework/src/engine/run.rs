@@ -109,7 +109,8 @@ pub(super) struct Session {
     pub recipe_yaml: String,
     pub metrics: MetricLog,
     pub evaluation: Evaluation,
-    pub corrupt_before: u64,
+    /// Unreadable samples of earlier sessions: path and reason.
+    corrupt_before: Vec<(String, String)>,
     pub digest: String,
     pub environment: Environment,
     store: CheckpointStore,
@@ -130,7 +131,7 @@ impl Session {
             stop: StopSignal::listen().map_err(EngineError::Signals)?,
             metrics: MetricLog::default(),
             evaluation: Evaluation::default(),
-            corrupt_before: 0,
+            corrupt_before: Vec::new(),
             digest: recipe.digest(),
             environment: Environment::collect(DEVICE, rayon::current_num_threads()),
             recipe_yaml: recipe.lock_yaml(),
@@ -378,8 +379,16 @@ impl Session {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
 
-    pub(super) fn corrupt(&self) -> u64 {
-        self.corrupt_before + self.prepared.corrupt().len() as u64
+    /// Unreadable samples met, over all sessions: path and reason, each once.
+    pub(super) fn corrupt(&self) -> Vec<(String, String)> {
+        let mut all = self.corrupt_before.clone();
+        for sample in self.prepared.corrupt() {
+            let entry = (sample.path.display().to_string(), sample.reason);
+            if !all.contains(&entry) {
+                all.push(entry);
+            }
+        }
+        all
     }
 
     fn announce(&self) {

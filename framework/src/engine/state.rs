@@ -16,8 +16,8 @@ pub struct RunState {
     pub best: Option<f64>,
     /// The last evaluation.
     pub evaluation: Vec<(String, f64)>,
-    /// Unreadable samples met, over all sessions.
-    pub corrupt: u64,
+    /// Unreadable samples met, over all sessions: path and reason.
+    pub corrupt: Vec<(String, String)>,
     /// Digest of the resolved recipe.
     pub recipe: String,
 }

@@ -14,12 +14,8 @@ pub fn write_report(session: &Session, status: &Status) -> Result<(), EngineErro
     let summary = summary(session, status);
     summary.write(&session.dir.summary())?;
     let settings = &session.prepared.settings;
-    let corrupt: Vec<_> = session
-        .prepared
-        .corrupt()
-        .into_iter()
-        .map(|sample| CorruptSample { name: sample.path.display().to_string(), reason: sample.reason })
-        .collect();
+    let corrupt: Vec<_> =
+        session.corrupt().into_iter().map(|(name, reason)| CorruptSample { name, reason }).collect();
     let links = [
         ("summary.json", "final metrics"),
         ("metrics.parquet", "all metrics"),
@@ -64,7 +60,7 @@ fn summary(session: &Session, status: &Status) -> Summary {
     summary.set("seconds", session.seconds());
     summary.set("parameters", model.parameters);
     summary.set("gmacs", model.macs.computed as f64 / 1e9);
-    summary.set("corrupt_samples", session.corrupt());
+    summary.set("corrupt_samples", session.corrupt().len());
     summary.set("recipe_digest", session.digest.as_str());
     for (name, value) in &session.evaluation.metrics {
         summary.set(format!("val.{name}"), *value);
