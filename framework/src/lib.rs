@@ -7,6 +7,7 @@ pub mod cli;
 pub mod component;
 pub mod data;
 pub mod engine;
+pub mod experiment;
 pub mod graph;
 pub mod metrics;
 pub mod nn;

@@ -1,1 +1,12 @@
 //! The components of convmae, one per file.
+//!
+//! A crate that wants them in its registry says `use convmae_registry as _;`.
+
+pub mod backbones;
+pub mod datasets;
+pub mod evaluators;
+pub mod heads;
+pub mod maskers;
+pub mod optimizers;
+pub mod schedules;
+pub mod transforms;

@@ -1,3 +1,9 @@
 //! The `convmae` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use convmae_registry as _;
+
+fn main() -> ExitCode {
+    convmae_framework::cli::main()
+}

@@ -1,1 +1,122 @@
 //! The command line, one file per subcommand.
+//!
+//! Exit codes: 0 done, 1 failed run, 2 bad usage or bad recipe.
+
+mod check;
+pub mod convert;
+mod describe;
+mod list;
+mod recipe_args;
+mod run;
+mod schema;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::engine::EngineError;
+use crate::recipe::Diagnostics;
+use crate::report::logging;
+
+/// Masked image modelling from YAML recipes: ConvMAE (Gao et al., NeurIPS 2022) and its ablations.
+#[derive(Debug, Parser)]
+#[command(name = "convmae", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more (-v: details, -vv: everything).
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Say less (-q: warnings only, -qq: errors only).
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "verbose")]
+    quiet: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Trace(trace::Args),
+    Convert(convert::Args),
+    List(list::Args),
+    Describe(describe::Args),
+    Schema(schema::Args),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum CliError {
+    /// The recipe has mistakes.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Recipe(#[from] Diagnostics),
+    /// The run failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Engine(#[from] EngineError),
+    /// Weights could not be converted.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Convert(#[from] convert::ConvertError),
+    /// The command was asked for something that is not there.
+    #[error("{message}")]
+    Usage {
+        /// What is not there.
+        message: String,
+        /// What is.
+        #[help]
+        help: Option<String>,
+    },
+    /// Standard output could not be written.
+    #[error("cannot print: {0}")]
+    Print(#[from] std::io::Error),
+}
+
+impl CliError {
+    fn code(&self) -> ExitCode {
+        match self {
+            Self::Recipe(_)
+            | Self::Usage { .. }
+            | Self::Engine(
+                EngineError::Recipe(_) | EngineError::RecipeChanged { .. } | EngineError::Usage(_),
+            ) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// The `main` of the program, and of any program that brings components of its own: link them with `use my_crate as _;`, then
+/// `fn main() -> ExitCode { convmae_framework::cli::main() }`.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let log = logging::init(
+        i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX),
+    );
+    let result = match cli.command {
+        Command::Run(args) => run::run(args, log),
+        Command::Check(args) => check::run(&args),
+        Command::Trace(args) => trace::run(args),
+        Command::Convert(args) => convert::run(&args).map_err(CliError::from),
+        Command::List(args) => list::run(&args),
+        Command::Describe(args) => describe::run(&args),
+        Command::Schema(args) => schema::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CliError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.code();
+            eprintln!("{:?}", miette::Report::new(error));
+            code
+        }
+    }
+}
+
+/// Prints a text to standard output; a closed pipe is an error, not a panic.
+fn print(text: &str) -> Result<(), CliError> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", text.trim_end())?;
+    Ok(())
+}

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use super::registry::{Problem, slot_schema};
-use super::{ImageShape, Mask, MaskGrid, MaskPlan};
+use super::Problem;
+use super::registry::slot_schema;
+use super::{ImageShape, Macs, Mask, MaskGrid, MaskPlan};
 use crate::nn::{Context, Result, Scope, T3, T4};
 
 /// A backbone, as the recipe states it.
@@ -29,7 +30,7 @@ pub trait BackboneModule {
     fn levels(&self) -> Vec<LevelShape>;
 
     /// Multiply-adds of one image's forward, as they are computed (masked positions left out).
-    fn macs(&self) -> u64;
+    fn macs(&self) -> Macs;
 
     /// Images `[B, C, H, W]` (normalised) to features.
     fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features>;

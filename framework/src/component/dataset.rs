@@ -74,4 +74,24 @@ pub enum DataError {
     /// A sample and a transform do not fit (a `Resize` after `Normalize`).
     #[error("{0}")]
     Transform(String),
+    /// More samples are corrupt than `max_corrupt` allows.
+    #[error("{count} of {length} samples are corrupt, `max_corrupt` allows {limit}; the first: {first}")]
+    TooManyCorrupt {
+        /// Corrupt samples found so far.
+        count: usize,
+        /// Samples in the dataset.
+        length: usize,
+        /// Corrupt samples that are allowed.
+        limit: usize,
+        /// Files and reasons of the first ones.
+        first: String,
+    },
+    /// A dataset or a transform panicked.
+    #[error("sample {index}: the data pipeline panicked: {message}")]
+    Panicked {
+        /// Index of the sample.
+        index: usize,
+        /// What the panic said.
+        message: String,
+    },
 }

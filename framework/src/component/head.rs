@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::registry::{Problem, slot_schema};
-use super::{Features, ImageShape, LevelShape, MaskGrid};
+use super::Problem;
+use super::registry::slot_schema;
+use super::{Features, ImageShape, LevelShape, Macs, MaskGrid};
 use crate::data::Batch;
 use crate::nn::{Context, Result, Scope, T0};
 
@@ -30,7 +31,7 @@ pub struct HeadInputs {
 /// A built head.
 pub trait HeadModule {
     /// Multiply-adds of one image's forward.
-    fn macs(&self) -> u64;
+    fn macs(&self) -> Macs;
 
     /// The losses of a batch.
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> Result<Vec<Loss>>;

@@ -1,6 +1,7 @@
 //! Maskers: which patches a backbone sees.
 
-use super::registry::{Problem, slot_schema};
+use super::Problem;
+use super::registry::slot_schema;
 use crate::nn::{Context, Result};
 
 /// Draws masks.

@@ -1,7 +1,8 @@
 //! Necks: features to features.
 
-use super::registry::{Problem, slot_schema};
-use super::{Features, ImageShape, LevelShape};
+use super::Problem;
+use super::registry::slot_schema;
+use super::{Features, ImageShape, LevelShape, Macs};
 use crate::nn::{Context, Result, Scope};
 
 /// A neck, as the recipe states it.
@@ -24,7 +25,7 @@ pub trait NeckModule {
     fn levels(&self) -> Vec<LevelShape>;
 
     /// Multiply-adds of one image's forward.
-    fn macs(&self) -> u64;
+    fn macs(&self) -> Macs;
 
     /// Features to features.
     fn forward(&self, features: &Features, ctx: &Context) -> Result<Features>;

@@ -27,6 +27,21 @@ pub trait OptimizerModule {
     /// Restores the state.
     fn load_state(&mut self, state: &TensorMap) -> Result<()>;
 
-    /// The groups, for the report: a line for each.
-    fn groups(&self) -> Vec<String>;
+    /// The groups, for the report.
+    fn groups(&self) -> Vec<ParameterGroup>;
+}
+
+/// Parameters that the optimizer treats alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParameterGroup {
+    /// What it is called: `layer_3_no_decay`.
+    pub name: String,
+    /// Number of parameter tensors.
+    pub tensors: usize,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Factor on the learning rate; 0 where the parameters are frozen.
+    pub lr_scale: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
 }

@@ -122,27 +122,3 @@ macro_rules! slot_schema {
     };
 }
 pub(super) use slot_schema;
-
-/// A mistake in a recipe that only a component can see.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The key within the component, dotted; empty for the component as a whole.
-    pub key: String,
-    /// What is wrong.
-    pub message: String,
-    /// What would be right.
-    pub help: Option<String>,
-}
-
-impl Problem {
-    /// A problem with one key of the component.
-    pub fn new(key: &str, message: impl Into<String>) -> Self {
-        Self { key: key.to_owned(), message: message.into(), help: None }
-    }
-
-    /// Adds what would be right.
-    #[must_use]
-    pub fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
-    }
-}

@@ -23,3 +23,10 @@ pub struct Progress {
     /// Optimizer steps in all.
     pub steps: u64,
 }
+
+impl Progress {
+    /// Optimizer steps of an epoch.
+    pub fn steps_per_epoch(&self) -> f64 {
+        self.steps as f64 / self.epochs
+    }
+}

@@ -1,7 +1,8 @@
 //! Transforms: what happens to a sample before it is batched.
 
 use super::DataError;
-use super::registry::{Problem, slot_schema};
+use super::Problem;
+use super::registry::slot_schema;
 use crate::data::Sample;
 use crate::random::Rng;
 

@@ -1,6 +1,9 @@
 //! Samples stacked for a model.
 
-use super::{Normalization, Target};
+use image::RgbImage;
+
+use super::{Normalization, Pixels, Sample, Target};
+use crate::component::DataError;
 
 /// `B` samples of one size.
 #[derive(Debug, Clone)]
@@ -28,5 +31,92 @@ impl Batch {
     /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
+    }
+
+    /// One image of `[B, 3, height, width]` normalised values, as pixels.
+    pub fn picture(&self, values: &[f32], image: usize) -> RgbImage {
+        let area = self.height * self.width;
+        let values = &values[image * 3 * area..][..3 * area];
+        let Normalization { mean, std } = self.normalization;
+        RgbImage::from_fn(self.width as u32, self.height as u32, |x, y| {
+            let at = y as usize * self.width + x as usize;
+            let channel = |c: usize| {
+                ((values[c * area + at] * std[c] + mean[c]) * 255.0).round().clamp(0.0, 255.0) as u8
+            };
+            image::Rgb([channel(0), channel(1), channel(2)])
+        })
+    }
+
+    /// Stacks samples.
+    ///
+    /// # Errors
+    /// [`DataError::Transform`] if there is no sample, an image is not normalised, or two differ in size.
+    pub fn stack(samples: Vec<Sample>) -> Result<Self, DataError> {
+        let mut batch: Option<Self> = None;
+        let count = samples.len();
+        for Sample { id, pixels, target } in samples {
+            let Pixels::Normalized { values, height, width, normalization } = pixels else {
+                return Err(DataError::Transform(format!(
+                    "{id}: the image is not normalised: end the transforms with `Normalize`"
+                )));
+            };
+            let batch = batch.get_or_insert_with(|| Self {
+                images: Vec::with_capacity(count * values.len()),
+                height,
+                width,
+                normalization,
+                targets: Vec::with_capacity(count),
+                ids: Vec::with_capacity(count),
+            });
+            if (height, width) != (batch.height, batch.width) {
+                return Err(DataError::Transform(format!(
+                    "images of one batch differ in size: {} is {} x {}, {id} is {height} x {width}: add `Resize` and \
+                     `CenterCrop`, or `RandomResizedCrop`, to the transforms",
+                    batch.ids[0], batch.height, batch.width
+                )));
+            }
+            batch.images.extend_from_slice(&values);
+            batch.targets.push(target);
+            batch.ids.push(id);
+        }
+        batch.ok_or_else(|| DataError::Transform("a batch without samples".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn sample(id: &str, height: usize, width: usize, value: f32) -> Sample {
+        let normalization = Normalization { mean: [0.5; 3], std: [0.5; 3] };
+        let values = vec![value; 3 * height * width];
+        Sample {
+            id: id.to_owned(),
+            pixels: Pixels::Normalized { values, height, width, normalization },
+            target: Target { class: Some(value as usize), ..Target::default() },
+        }
+    }
+
+    #[test]
+    fn samples_are_stacked_in_order() {
+        let batch = Batch::stack(vec![sample("a", 1, 2, 0.0), sample("b", 1, 2, 1.0)]).unwrap();
+        assert_eq!(batch.images, [[0.0; 6], [1.0; 6]].concat());
+        assert_eq!((batch.len(), batch.height, batch.width), (2, 1, 2));
+        assert_eq!(batch.targets[1].class, Some(1));
+    }
+
+    #[test]
+    fn unequal_sizes_name_both_samples_and_the_way_out() {
+        let error = Batch::stack(vec![sample("a.jpg", 4, 6, 0.0), sample("b.jpg", 4, 5, 0.0)]).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("a.jpg is 4 x 6, b.jpg is 4 x 5: add `Resize`"), "{message}");
+    }
+
+    #[test]
+    fn raw_pixels_are_refused() {
+        let raw = Sample { pixels: Pixels::Rgb(image::RgbImage::new(1, 1)), ..sample("a.jpg", 1, 1, 0.0) };
+        assert!(Batch::stack(vec![raw]).unwrap_err().to_string().contains("`Normalize`"));
     }
 }

@@ -1,1 +1,25 @@
 //! Training and evaluation loops, checkpoints, resume.
+
+pub mod checkpoint;
+mod ema;
+mod error;
+mod evaluate;
+mod gradient;
+mod initialize;
+mod plan;
+mod prepare;
+mod run;
+mod signal;
+mod state;
+mod trace;
+mod trainer;
+mod window;
+mod write;
+
+pub use error::EngineError;
+pub use evaluate::Evaluation;
+pub use initialize::load_weights;
+pub use plan::TrainingPlan;
+pub use prepare::{Prepared, Settings, prepare};
+pub use run::{Outcome, RunOptions, run};
+pub use trace::{TraceOptions, trace};

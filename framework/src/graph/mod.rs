@@ -1,1 +1,20 @@
 //! From a resolved recipe to a checked and built model.
+//!
+//! The `model` section of a recipe is a graph of named nodes. [`Plan`] connects them and puts them in order; [`Model::build`] creates
+//! their modules, in a describing scope (shapes, parameters and multiply-adds only) or with values.
+
+mod catalog;
+mod check;
+mod draw;
+mod model;
+mod node;
+mod plan;
+mod summary;
+
+pub use catalog::catalog;
+pub use check::{Checked, check};
+pub use draw::{dot, mermaid};
+pub use model::{Model, Outputs};
+pub use node::{Node, NodeKind, Nodes, Source};
+pub use plan::{Plan, Planned};
+pub use summary::{Row, Summary};

@@ -87,3 +87,70 @@ impl Init {
 fn normal(rng: &mut Rng) -> f32 {
     StandardNormal.sample(rng)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Purpose, stream};
+
+    const COUNT: usize = 40_000;
+
+    fn draw(init: &Init) -> Vec<f32> {
+        init.values(&[COUNT / 100, 100], &mut stream(Purpose::Init, &[7]))
+    }
+
+    /// Standard deviation around zero, and largest absolute value.
+    fn spread(values: &[f32]) -> (f64, f64) {
+        let wide = || values.iter().map(|&value| f64::from(value));
+        let mean = wide().sum::<f64>() / COUNT as f64;
+        let std = (wide().map(|value| value * value).sum::<f64>() / COUNT as f64).sqrt();
+        assert!(mean.abs() < 4.0 * std / (COUNT as f64).sqrt(), "the mean is {mean}");
+        (std, wide().fold(0.0, |max, value| max.max(value.abs())))
+    }
+
+    fn assert_near(actual: f64, expected: f64) {
+        assert!((actual / expected - 1.0).abs() < 0.02, "{actual} is not near {expected}");
+    }
+
+    #[test]
+    fn uniform_initialisers_have_the_bounds_of_pytorch() {
+        for (init, bound) in [
+            (Init::xavier_uniform(100, 400), (6.0_f64 / 500.0).sqrt()),
+            (Init::kaiming_uniform(64), 1.0 / 8.0),
+        ] {
+            let (std, max) = spread(&draw(&init));
+            assert_near(std, bound / 3.0_f64.sqrt());
+            assert!(max <= bound * (1.0 + 1e-6) && max > 0.999 * bound);
+        }
+    }
+
+    #[test]
+    fn normal_initialisers_have_their_deviation() {
+        assert_near(spread(&draw(&Init::Normal { std: 0.02 })).0, 0.02);
+        // timm cuts at an absolute 2, far out for the usual deviation: nothing is cut.
+        assert_near(spread(&draw(&Init::trunc_normal(0.02))).0, 0.02);
+    }
+
+    #[test]
+    fn a_truncated_normal_is_redrawn_beyond_its_cutoff() {
+        let (std, max) = spread(&draw(&Init::trunc_normal(2.0)));
+        assert!(max <= 2.0 && max > 1.99);
+        // Of a normal cut at one standard deviation.
+        assert_near(std, 2.0 * 0.539_560);
+    }
+
+    #[test]
+    fn lecun_normal_has_its_variance_after_truncation() {
+        let (std, max) = spread(&draw(&Init::lecun_normal(64)));
+        assert_near(std, 1.0 / 8.0);
+        assert!(max <= 2.0 / 8.0 / 0.879_625);
+    }
+
+    #[test]
+    fn constants_and_given_values_are_used_as_they_are() {
+        let mut rng = stream(Purpose::Init, &[0]);
+        assert_eq!(Init::ONES.values(&[2, 2], &mut rng), [1.0; 4]);
+        assert_eq!(Init::ZEROS.values(&[], &mut rng), [0.0]);
+        assert_eq!(Init::Values(vec![1.0, 2.0]).values(&[2], &mut rng), [1.0, 2.0]);
+    }
+}

@@ -18,6 +18,7 @@ pub mod tensor;
 pub(crate) mod testing;
 
 pub use context::Context;
+pub use dfdx::shapes::HasShape;
 pub use init::Init;
 pub use layout::PatchLayout;
 pub use param::{Param, ParamKind, Scope};

@@ -86,7 +86,7 @@ impl Param {
 
     /// The gradient accumulated since [`Param::clear_grad`], if any operation used this parameter.
     pub fn grad(&self) -> Option<Ref<'_, [f32]>> {
-        Ref::filter_map(self.0.grad.borrow(), |grad| grad.as_deref()).ok()
+        Ref::filter_map(self.0.grad.borrow(), Option::as_deref).ok()
     }
 
     /// Lets `change` read or modify the gradient, if there is one.
@@ -211,5 +211,94 @@ impl Scope {
         }));
         self.params.borrow_mut().push(param.clone());
         param
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    // What is compared is exact.
+    #![allow(clippy::float_cmp)]
+
+    use super::*;
+    use crate::nn::ops::add;
+    use crate::nn::tape::backward;
+    use crate::nn::testing::{loss, loss_weights, noise_param};
+
+    const INIT: Init = Init::Normal { std: 1.0 };
+
+    #[test]
+    fn names_follow_the_tree() {
+        let scope = Scope::new(0);
+        let block = scope.child("blocks1").child(0);
+        let weight = block.child("conv1").param("weight", &[2, 3, 1, 1], &INIT);
+        scope.child("").frozen("pos_embed", &[1, 4], &Init::ZEROS);
+        block.child("bn").buffer("running_mean", &[2], &Init::ZEROS);
+        let params = scope.params();
+        let names: Vec<_> = params.iter().map(Param::name).collect();
+        assert_eq!(names, ["blocks1.0.conv1.weight", "pos_embed", "blocks1.0.bn.running_mean"]);
+        let kinds: Vec<_> = params.iter().map(Param::kind).collect();
+        assert_eq!(kinds, [ParamKind::Trainable, ParamKind::Frozen, ParamKind::Buffer]);
+        weight.update(|values| values[0] = 7.0);
+        assert_eq!(params[0].values()[0], 7.0);
+    }
+
+    #[test]
+    fn initial_values_depend_on_seed_and_name_only() {
+        let values = |seed, before: bool, name| {
+            let scope = Scope::new(seed);
+            if before {
+                scope.param("other", &[5], &INIT);
+            }
+            scope.child("a").param(name, &[8], &INIT).values().to_vec()
+        };
+        assert_eq!(values(1, false, "w"), values(1, true, "w"));
+        assert_ne!(values(1, false, "w"), values(2, false, "w"));
+        assert_ne!(values(1, false, "w"), values(1, false, "v"));
+    }
+
+    #[test]
+    fn a_described_parameter_has_a_shape_and_no_values() {
+        let scope = Scope::describe();
+        let param = scope.child("a").param("w", &[1 << 40, 2], &INIT);
+        assert_eq!((param.numel(), param.values().len(), scope.allocates()), (1 << 41, 0, false));
+    }
+
+    #[test]
+    fn gradients_accumulate_until_they_are_cleared() {
+        let param = noise_param(1, &[2]);
+        assert!(param.grad().is_none() && param.with_grad_mut(|_| ()).is_none());
+        param.accumulate_grad(|sum| sum[1] += 1.0);
+        param.accumulate_grad(|sum| sum[1] += 2.0);
+        assert_eq!(*param.grad().unwrap(), [0.0, 3.0]);
+        param.with_grad_mut(|grad| grad[0] = 5.0);
+        assert_eq!(*param.grad().unwrap(), [5.0, 3.0]);
+        param.clear_grad();
+        assert!(param.grad().is_none());
+    }
+
+    #[test]
+    fn only_trainable_parameters_get_gradients() {
+        let scope = Scope::new(0);
+        for param in [scope.frozen("f", &[2], &INIT), scope.buffer("b", &[2], &INIT)] {
+            param.accumulate_grad(|sum| sum[0] = 1.0);
+            assert!(param.grad().is_none());
+        }
+    }
+
+    #[test]
+    fn each_use_as_a_tensor_adds_its_gradient_once() {
+        let (param, tape) = (noise_param(1, &[3]), Tape::new());
+        let (first, second) = (param.tensor(&tape).unwrap(), param.tensor(&tape).unwrap());
+        backward(loss(add(add(first.clone(), second).unwrap(), first).unwrap())).unwrap();
+        let expected: Vec<f32> = loss_weights(3).iter().map(|weight| 3.0 * weight).collect();
+        assert_eq!(*param.grad().unwrap(), expected);
+    }
+
+    #[test]
+    fn values_of_another_length_are_refused() {
+        let param = noise_param(1, &[2, 2]);
+        assert!(matches!(param.set(&[1.0; 3]), Err(Error::Shape(_))));
+        param.set(&[1.0; 4]).unwrap();
+        assert_eq!(*param.values(), [1.0; 4]);
     }
 }

@@ -148,25 +148,22 @@ pub fn backward(loss: T0) -> Result<Gradients<f32, Device>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use std::rc::Rc;
 
     use dfdx::shapes::Axis;
-    use dfdx::tensor::Tape as _;
+    use dfdx::tensor::{NoneTape, PutTape as _, Tape as _, TensorFromVec as _};
     use dfdx::tensor_ops::{TryAdd as _, TryMul as _};
 
     use super::*;
     use crate::nn::tensor::{T1, T3, device, from_vec};
     use crate::nn::testing::{check_gradient, loss, loss_weights, noise, run};
-    use dfdx::tensor::{PutTape as _, TensorFromVec as _};
 
     fn leaf(values: &[f32], tape: &Tape) -> T1 {
         from_vec(values.to_vec(), (values.len(),), tape).unwrap()
     }
 
     fn grad(gradients: &Gradients<f32, Device>, x: &T1) -> Vec<f32> {
-        gradients.get(&x.retaped::<dfdx::tensor::NoneTape>()).as_vec()
+        gradients.get(&x.retaped::<NoneTape>()).as_vec()
     }
 
     #[test]

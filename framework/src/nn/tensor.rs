@@ -87,3 +87,28 @@ pub fn tape_of<S: dfdx::shapes::Shape>(tensor: &Tensor<S>) -> Tape {
     use dfdx::tensor::SplitTape as _;
     tensor.clone().split_tape().1
 }
+
+#[cfg(test)]
+mod tests {
+    use dfdx::shapes::{Axes3, Axis};
+    use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _};
+
+    use super::*;
+
+    #[test]
+    fn values_come_back_in_row_major_order() {
+        let values: Vec<f32> = (0..6).map(|i| i as f32).collect();
+        let x = from_vec(values.clone(), (1, 2, 3), &Tape::none()).unwrap();
+        assert_eq!(to_vec(&x).unwrap(), values);
+        let permuted = x.try_permute::<_, Axes3<0, 2, 1>>().unwrap();
+        assert_eq!(to_vec(&permuted).unwrap(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        let row = from_vec(vec![1.0, 2.0], (2,), &Tape::none()).unwrap();
+        let broadcast = row.try_broadcast_like::<_, Axis<0>>(&(2, 2)).unwrap();
+        assert_eq!(to_vec(&broadcast).unwrap(), [1.0, 2.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn values_that_do_not_fill_the_shape_are_refused() {
+        assert!(matches!(from_vec(vec![0.0; 5], (2, 3), &Tape::none()), Err(Error::Shape(_))));
+    }
+}

@@ -1,1 +1,27 @@
 //! Run directories: metrics, summaries, and the HTML report.
+//!
+//! A [`RunDir`] owns the files of a run. [`MetricLog`], [`Summary`], [`PictureStore`] and [`Report`] each write one kind of
+//! them, completely or not at all; [`Progress`] and [`logging`] talk to the person at the terminal.
+
+mod console;
+mod environment;
+mod error;
+mod file;
+mod html;
+pub mod logging;
+mod metrics;
+mod pictures;
+mod progress;
+mod run_dir;
+mod summary;
+mod utc;
+
+pub use console::suspend_progress;
+pub use environment::{Environment, git_commit};
+pub use error::ReportError;
+pub use html::{CorruptSample, GraphNode, Link, Report, Status};
+pub use metrics::{MetricLog, Point, Split};
+pub use pictures::{PictureSet, PictureStore};
+pub use progress::{Progress, StepReport};
+pub use run_dir::RunDir;
+pub use summary::Summary;

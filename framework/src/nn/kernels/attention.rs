@@ -1,7 +1,7 @@
 //! Multi-head self-attention: softmax(q k^T / sqrt(d) + bias) v.
 //!
 //! Scores exist for one head and [`QUERIES`] queries at a time only; the backward computes them again from the logarithm of
-//! each row's normaliser, as FlashAttention does (Dao et al. 2022).
+//! each row's normaliser, as `FlashAttention` does (Dao et al. 2022).
 
 use rayon::prelude::*;
 

@@ -68,6 +68,9 @@ pub fn zip_map(a: &[f32], b: &[f32], map: impl Fn(f32, f32) -> f32 + Sync) -> Ve
 
 #[cfg(test)]
 mod tests {
+    // What is compared is exact.
+    #![allow(clippy::float_cmp)]
+
     use super::*;
 
     #[test]

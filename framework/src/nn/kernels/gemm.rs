@@ -107,6 +107,9 @@ pub fn gemm(out: &mut [f32], mode: Output, factor: f32, a: Matrix<'_>, b: Matrix
 
 #[cfg(test)]
 mod tests {
+    // What is compared is exact.
+    #![allow(clippy::float_cmp)]
+
     use super::*;
     use crate::nn::testing::{assert_close, noise, on_threads};
 

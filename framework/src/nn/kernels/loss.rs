@@ -2,16 +2,22 @@
 
 use rayon::prelude::*;
 
-/// Normalises every patch of `[.., width]` to mean 0 and variance 1 (`norm_pix_loss`): the unbiased variance, plus 1e-6.
+/// Mean and deviation of a patch (`norm_pix_loss`): the root of the unbiased variance plus 1e-6.
 ///
 /// The sums are in f64: in a patch of one colour, nothing but rounding would be left of the values.
+pub fn patch_statistics(patch: &[f32]) -> (f64, f64) {
+    let width = patch.len() as f64;
+    let mean = patch.iter().map(|&value| f64::from(value)).sum::<f64>() / width;
+    let squares = patch.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>();
+    (mean, (squares / (width - 1.0) + 1e-6).sqrt())
+}
+
+/// Normalises every patch of `[.., width]` by its [`patch_statistics`].
 pub fn normalize_patches(target: &mut [f32], width: usize) {
     target.par_chunks_mut(width).for_each(|patch| {
-        let mean = patch.iter().map(|&value| f64::from(value)).sum::<f64>() / width as f64;
-        let squares = patch.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>();
-        let scale = 1.0 / (squares / (width as f64 - 1.0) + 1e-6).sqrt();
+        let (mean, deviation) = patch_statistics(patch);
         for value in patch {
-            *value = ((f64::from(*value) - mean) * scale) as f32;
+            *value = ((f64::from(*value) - mean) / deviation) as f32;
         }
     });
 }

@@ -3,6 +3,7 @@
 //! A kernel is parallel over chunks of a fixed size and adds up partial results in their order, so its result does not
 //! depend on the number of threads. Kernels assert that the slices fit; the operations check what a user can get wrong.
 
+pub mod adamw;
 pub mod attention;
 pub mod batch_norm;
 pub mod chunks;

@@ -107,6 +107,9 @@ pub fn add(sums: &mut [f32], values: &[f32]) {
 
 #[cfg(test)]
 mod tests {
+    // What is compared is exact.
+    #![allow(clippy::float_cmp)]
+
     use super::*;
     use crate::nn::testing::{noise, on_threads};
 

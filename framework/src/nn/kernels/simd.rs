@@ -3,16 +3,28 @@
 /// Runs `work` compiled for the widest vectors that this machine has.
 ///
 /// The build targets the oldest machine of the architecture; what is inlined into `work` (mark it `#[inline(always)]`)
-/// is compiled for AVX2 as well. Results are the same bits: nothing is fused or reordered.
+/// is compiled for AVX2 and AVX-512 as well. Results are the same bits on all: nothing is fused or reordered.
 #[inline]
 pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn avx512<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
         #[target_feature(enable = "avx2")]
         fn avx2<R>(work: impl FnOnce() -> R) -> R {
             work()
         }
-        if std::arch::is_x86_feature_detected!("avx2") {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+        {
+            // SAFETY: the machine has these features, as just checked.
+            return unsafe { avx512(work) };
+        }
+        if is_x86_feature_detected!("avx2") {
             // SAFETY: the machine has the feature, as just checked.
             return unsafe { avx2(work) };
         }
@@ -87,6 +99,14 @@ mod tests {
             let error = (f64::from(exp(x)) - expected).abs() / expected;
             assert!(error < 2.5e-7, "exp({x}) is off by {error:e}");
         }
+    }
+
+    #[test]
+    fn wide_vectors_give_the_same_bits() {
+        let x: Vec<f32> = (0..1000).map(|i| i as f32 * 0.17 - 80.0).collect();
+        let plain: Vec<u32> = x.iter().map(|&x| exp(x).to_bits()).collect();
+        let wide: Vec<u32> = vectorized(|| x.iter().map(|&x| exp(x).to_bits()).collect());
+        assert_eq!(wide, plain);
     }
 
     #[test]

@@ -61,3 +61,52 @@ impl Block {
         self.attn.macs(tokens) + self.mlp.macs(tokens)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use safetensors::SafeTensors;
+
+    use super::*;
+    use crate::nn::tensor::{Error, from_vec, to_vec};
+    use crate::nn::testing::{assert_close, wide};
+    use crate::random::{Purpose, stream};
+
+    const CONFIG: BlockConfig = BlockConfig { heads: 4, mlp_ratio: 4.0, eps: 1e-6, drop_path: 0.0 };
+
+    /// `blocks3` of a narrow model, with its input and output, from the official implementation.
+    const GOLDEN: &[u8] =
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/blocks3.safetensors"));
+
+    #[test]
+    fn two_blocks_equal_the_official_implementation() {
+        let golden = SafeTensors::deserialize(GOLDEN).unwrap();
+        let values =
+            |name: &str| -> Vec<f32> { bytemuck::pod_collect_to_vec(golden.tensor(name).unwrap().data()) };
+        let scope = Scope::new(0);
+        let blocks = [0, 1].map(|i| Block::new(&scope.child("blocks3").child(i), 24, &CONFIG).unwrap());
+        for param in scope.params() {
+            assert_eq!(golden.tensor(param.name()).unwrap().shape(), param.shape());
+            param.set(&values(param.name())).unwrap();
+        }
+        assert_eq!(scope.params().len() + 2, golden.len());
+
+        let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
+        let mut x = from_vec(values("tokens_in_blocks3"), (2, 49, 24), &ctx.tape).unwrap();
+        for block in &blocks {
+            x = block.forward(x, &ctx).unwrap();
+        }
+        assert_close(&to_vec(&x).unwrap(), &wide(&values("tokens_out_blocks3")), 1e-6);
+    }
+
+    #[test]
+    fn heads_that_do_not_divide_the_width_are_refused() {
+        let config = BlockConfig { heads: 5, ..CONFIG };
+        assert!(matches!(Block::new(&Scope::describe(), 24, &config), Err(Error::Value(_))));
+    }
+
+    #[test]
+    fn macs_of_the_base_model_are_those_of_the_formula() {
+        let block = Block::new(&Scope::describe(), 768, &BlockConfig { heads: 12, ..CONFIG }).unwrap();
+        assert_eq!(block.macs(196), 196 * 12 * 768 * 768 + 2 * 196 * 196 * 768);
+    }
+}

@@ -49,3 +49,64 @@ fn keep_factors(count: usize, probability: f32, ctx: &Context) -> Vec<f32> {
     let mut rng = ctx.rng();
     (0..count).map(|_| if rng.random::<f32>() < keep { keep.recip() } else { 0.0 }).collect()
 }
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    // What is compared is exact.
+    #![allow(clippy::float_cmp, clippy::unwrap_used)]
+
+    use super::*;
+    use crate::nn::tensor::{from_vec, to_vec};
+    use crate::random::{Purpose, stream};
+
+    fn ones(batch: usize, ctx: &Context) -> T3 {
+        from_vec(vec![1.0; batch * 4], (batch, 2, 2), &ctx.tape).unwrap()
+    }
+
+    fn train(step: u64) -> Context {
+        Context::train(stream(Purpose::Step, &[step]))
+    }
+
+    #[test]
+    fn drop_path_keeps_or_drops_whole_samples_and_the_mean() {
+        let ctx = train(1);
+        let y = to_vec(&DropPath { probability: 0.2 }.forward(ones(4000, &ctx), &ctx).unwrap()).unwrap();
+        for sample in y.chunks(4) {
+            assert!(sample == [0.0; 4] || sample == [1.25; 4], "{sample:?}");
+        }
+        let mean = y.iter().sum::<f32>() / y.len() as f32;
+        assert!((mean - 1.0).abs() < 0.03, "the mean became {mean}");
+    }
+
+    #[test]
+    fn dropout_drops_single_elements() {
+        let ctx = train(1);
+        let y = to_vec(&Dropout { probability: 0.5 }.forward(ones(1000, &ctx), &ctx).unwrap()).unwrap();
+        assert!(y.iter().all(|&value| value == 0.0 || value == 2.0));
+        let kept = y.iter().filter(|&&value| value > 0.0).count();
+        assert!((1900..2100).contains(&kept), "{kept} of 4000 are kept");
+        assert!(y.chunks(4).any(|sample| sample.contains(&0.0) && sample.contains(&2.0)));
+    }
+
+    #[test]
+    fn evaluation_and_probability_zero_change_nothing_and_draw_nothing() {
+        let drop = |probability, ctx: &Context| {
+            let x = DropPath { probability }.forward(ones(8, ctx), ctx).unwrap();
+            to_vec(&Dropout { probability }.forward(x, ctx).unwrap()).unwrap()
+        };
+        let (eval, ctx) = (Context::eval(stream(Purpose::Evaluate, &[0])), train(0));
+        assert_eq!(drop(0.9, &eval), [1.0; 32]);
+        assert_eq!(drop(0.0, &ctx), [1.0; 32]);
+        assert_eq!(ctx.uniform("u", 3), train(0).uniform("u", 3));
+    }
+
+    #[test]
+    fn the_draw_depends_on_the_step_only() {
+        let draw = |step| {
+            let ctx = train(step);
+            to_vec(&DropPath { probability: 0.5 }.forward(ones(32, &ctx), &ctx).unwrap()).unwrap()
+        };
+        assert_eq!(draw(3), draw(3));
+        assert_ne!(draw(3), draw(4));
+    }
+}

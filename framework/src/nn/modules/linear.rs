@@ -66,3 +66,35 @@ impl Linear {
         tokens as u64 * self.weight.numel() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_and_first_values_are_those_of_the_official_layers() {
+        let scope = Scope::new(0);
+        let linear = Linear::new(&scope.child("fc"), 3, 5);
+        let conv = Linear::pointwise(&scope.child("conv"), 3, 5);
+        let plain = Linear::without_bias(&scope.child("plain"), 3, 5);
+        let params = scope.params();
+        let shapes: Vec<_> = params.iter().map(|param| (param.name(), param.shape())).collect();
+        assert_eq!(
+            shapes,
+            [
+                ("fc.weight", &[5, 3][..]),
+                ("fc.bias", &[5]),
+                ("conv.weight", &[5, 3, 1, 1]),
+                ("conv.bias", &[5]),
+                ("plain.weight", &[5, 3]),
+            ]
+        );
+        let largest = |param: &Param| param.values().iter().fold(0.0_f32, |max, value| max.max(value.abs()));
+        assert!((0.5..=(6.0_f32 / 8.0).sqrt()).contains(&largest(&linear.weight)));
+        assert_eq!(linear.bias.as_ref().map(largest), Some(0.0));
+        let bound = 1.0 / 3.0_f32.sqrt();
+        assert!(largest(&conv.weight) <= bound && conv.bias.as_ref().map(largest) > Some(0.0));
+        assert!(plain.bias.is_none());
+        assert_eq!(linear.macs(7), 7 * 15);
+    }
+}

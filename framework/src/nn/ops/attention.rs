@@ -95,8 +95,6 @@ mod composed {
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use dfdx::tensor::NoneTape;
 
     use super::{attention, composed};

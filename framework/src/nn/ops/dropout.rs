@@ -89,8 +89,6 @@ mod composed {
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::{composed, dropout, scale_samples};
     use crate::nn::Tape;
     use crate::nn::tensor::{Error, from_vec};

@@ -40,7 +40,7 @@ mod composed {
     /// dfdx's own operation has a wrong derivative: its normal density is too large by a factor of sqrt(2). So this one
     /// is `x * slope + rest`, where `slope`, the right derivative, and `rest` are constants to the tape.
     pub fn gelu(x: T3) -> Result<T3> {
-        const DENSITY_AT_ZERO: f32 = 0.398_942_28;
+        const DENSITY_AT_ZERO: f32 = 0.398_942_3;
         let constant = x.retaped::<NoneTape>();
         let value = constant.clone().try_accurate_gelu()?;
         // `value / x` is the probability, except where x is too small to divide by: there its series has two terms.

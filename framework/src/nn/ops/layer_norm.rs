@@ -76,8 +76,6 @@ mod composed {
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::{composed, layer_norm};
     use crate::nn::Tape;
     use crate::nn::tensor::{Error, from_vec};

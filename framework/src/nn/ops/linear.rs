@@ -176,8 +176,6 @@ mod composed {
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::{composed, linear, linear_2d, linear_rows};
     use crate::nn::tape::backward;
     use crate::nn::tensor::{Error, from_vec, to_vec};

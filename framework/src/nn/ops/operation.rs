@@ -3,9 +3,9 @@
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Merge as _, PutTape as _, SplitTape as _, Tape as _};
 
+use crate::nn::Tape;
 use crate::nn::kernels::elementwise;
-use crate::nn::tensor::{Result, T1, Tensor, from_vec, to_vec};
-use crate::nn::{Tape, tensor::Error};
+use crate::nn::tensor::{Error, Result, T1, Tensor, from_vec, to_vec};
 
 /// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order.
 /// An empty gradient stands for zeros.
@@ -14,8 +14,8 @@ pub type Backward = Box<dyn FnOnce(&[f32]) -> Vec<Vec<f32>>>;
 /// Puts a kernel on the tape of its inputs.
 ///
 /// `forward` gets the values of the inputs and whether a backward will follow; it returns the output's values, and the
-/// backward with what that needs. Gradients of [`super::super::Param`]s are not inputs: the backward adds them itself
-/// ([`super::super::Param::accumulate_grad`]). The output's gradient is freed once the backward ran: every later user has
+/// backward with what that needs. Gradients of [`crate::nn::Param`]s are not inputs: the backward adds them itself
+/// ([`crate::nn::Param::accumulate_grad`]). The output's gradient is freed once the backward ran: every later user has
 /// run by then.
 pub fn operation<S: Shape>(
     inputs: Vec<T1>,

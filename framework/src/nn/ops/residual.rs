@@ -53,7 +53,8 @@ mod composed {
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    // What is compared is exact.
+    #![allow(clippy::float_cmp)]
 
     use super::{add, composed};
     use crate::nn::ops::gelu;

@@ -1,0 +1,70 @@
+//! `convmae check`: is this recipe right, and what does it amount to?
+
+use clap::ValueEnum;
+
+use super::recipe_args::RecipeArgs;
+use super::{CliError, print};
+use crate::graph::{self, Checked, catalog, check, dot, mermaid};
+use crate::recipe::{Recipe, load};
+
+/// Check a recipe and print its graph with shapes, parameters and multiply-adds. Nothing is built or read.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// Print the table as JSON.
+    #[arg(long, conflicts_with_all = ["why", "graph"])]
+    json: bool,
+    /// Tell which layers set a value: file and line, environment variable, or argument.
+    #[arg(long, value_name = "KEY", conflicts_with = "graph")]
+    why: Option<String>,
+    /// Print the graph as a drawing.
+    #[arg(long, value_name = "FORMAT")]
+    graph: Option<Drawing>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Drawing {
+    /// A Mermaid flowchart.
+    Mermaid,
+    /// The language of Graphviz.
+    Dot,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> Result<(), CliError> {
+    let recipe = load(&args.recipe.sources(), &catalog())?;
+    if let Some(key) = &args.why {
+        return why(&recipe, key);
+    }
+    let Checked { summary, .. } = check(&recipe)?;
+    match args.graph {
+        Some(Drawing::Mermaid) => print(&mermaid(&summary)),
+        Some(Drawing::Dot) => print(&dot(&summary)),
+        None if args.json => print(&json(&summary)),
+        None => print(&summary.to_string()),
+    }
+}
+
+fn json(summary: &graph::Summary) -> String {
+    // Plain data with string keys always serialises.
+    serde_json::to_string_pretty(summary).unwrap_or_default()
+}
+
+fn why(recipe: &Recipe, key: &str) -> Result<(), CliError> {
+    let Some(origins) = recipe.why(key) else {
+        let message = format!("no layer sets `{key}`");
+        let help = Some(format!(
+            "its default holds, if it has one: `convmae describe` shows it for a component. Keys are dotted paths such as `optimizer.lr`; list items go by index. Recipe: {}",
+            recipe.path().display()
+        ));
+        return Err(CliError::Usage { message, help });
+    };
+    let lines: Vec<_> = origins
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(at, origin)| if at == 0 { origin.to_string() } else { format!("{origin} (overridden)") })
+        .collect();
+    print(&lines.join("\n"))
+}

@@ -1,0 +1,215 @@
+//! `convmae convert`: weights from PyTorch's format to safetensors and back, or a listing.
+
+// PyTorch and ConvMAE are names, not code.
+#![allow(clippy::doc_markdown)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+use thiserror::Error;
+
+use crate::weights::{self, TensorMap, WeightsError, WeightsFile, write_pth, write_safetensors};
+
+/// Convert weights between PyTorch (.pth) and safetensors, or list them.
+///
+/// Names, shapes and types of the model's tensors are kept; the optimizer's state is not written. Nothing in a PyTorch
+/// file is executed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The file to read; its format is told by its content.
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// The file to write; its format is told by its extension, .safetensors or .pth.
+    #[arg(value_name = "OUT", required_unless_present = "list")]
+    output: Option<PathBuf>,
+    /// Print names, types and shapes.
+    #[arg(long)]
+    list: bool,
+}
+
+/// Why a conversion failed.
+#[derive(Debug, Error, miette::Diagnostic)]
+pub enum ConvertError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The output's extension names no format.
+    #[error("{}: the extension names no format", .0.display())]
+    #[diagnostic(help("use .safetensors or .pth"))]
+    Extension(PathBuf),
+    /// The output is the input.
+    #[error("{} is both input and output", .0.display())]
+    SameFile(PathBuf),
+    /// The listing could not be printed.
+    #[error("cannot print the listing: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// If the input is not a weights file, or the output cannot be written.
+pub fn run(args: &Args) -> Result<(), ConvertError> {
+    let target = args.output.as_deref().map(|path| Target::new(&args.input, path)).transpose()?;
+    let file =
+        if args.list { weights::read_with_optimizer(&args.input) } else { weights::read(&args.input) }?;
+    if args.list {
+        match write!(io::stdout().lock(), "{}", Listing(&file)) {
+            // As in `convmae convert --list IN | head`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            printed => printed?,
+        }
+    }
+    if let Some(target) = target {
+        target.write(&file)?;
+    }
+    Ok(())
+}
+
+enum Target<'a> {
+    Safetensors(&'a Path),
+    Pth(&'a Path),
+}
+
+impl<'a> Target<'a> {
+    fn new(input: &Path, output: &'a Path) -> Result<Self, ConvertError> {
+        if let (Ok(input), Ok(existing)) = (input.canonicalize(), output.canonicalize())
+            && input == existing
+        {
+            return Err(ConvertError::SameFile(output.to_path_buf()));
+        }
+        match output.extension().and_then(|extension| extension.to_str()) {
+            Some("safetensors") => Ok(Self::Safetensors(output)),
+            Some("pth" | "pt") => Ok(Self::Pth(output)),
+            _ => Err(ConvertError::Extension(output.to_path_buf())),
+        }
+    }
+
+    fn write(&self, file: &WeightsFile) -> Result<(), WeightsError> {
+        match self {
+            Self::Safetensors(path) => write_safetensors(path, &file.tensors, &metadata(file)),
+            Self::Pth(path) => write_pth(path, &file.tensors),
+        }
+    }
+}
+
+/// The file's other content as the text that safetensors metadata is, with the mark that PyTorch tools look for.
+fn metadata(file: &WeightsFile) -> BTreeMap<String, String> {
+    let mut metadata: BTreeMap<_, _> = file
+        .metadata
+        .iter()
+        .filter(|(key, _)| !key.starts_with("convmae."))
+        .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .collect();
+    metadata.insert("format".into(), "pt".into());
+    metadata
+}
+
+/// The content of a file as text, one tensor a line.
+struct Listing<'a>(&'a WeightsFile);
+
+impl fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.0;
+        tensors(f, "model", &file.tensors)?;
+        if let Some(optimizer) = &file.optimizer {
+            tensors(f, "optimizer", &optimizer.tensors)?;
+            if let Some(groups) = optimizer.param_groups.as_array() {
+                writeln!(f, "optimizer: {} parameter groups", groups.len())?;
+            }
+        }
+        for (key, value) in &file.metadata {
+            match value {
+                Json::Object(entries) => {
+                    for (name, value) in entries {
+                        writeln!(f, "{key}.{name}: {value}")?;
+                    }
+                }
+                value => writeln!(f, "{key}: {value}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tensors(f: &mut fmt::Formatter<'_>, title: &str, tensors: &TensorMap) -> fmt::Result {
+    let width = tensors.names().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (name, tensor) in tensors.iter() {
+        writeln!(f, "{name:width$}  {:4}  {:?}", tensor.dtype, tensor.shape)?;
+    }
+    let (count, elements, bytes) = (tensors.len(), tensors.elements(), tensors.bytes());
+    writeln!(f, "{title}: {count} tensors, {elements} elements, {bytes} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn data(name: &str) -> PathBuf {
+        [env!("CARGO_MANIFEST_DIR"), "..", "tests", "data", "checkpoints", name].iter().collect()
+    }
+
+    fn convert(input: PathBuf, output: &Path) -> Result<(), ConvertError> {
+        run(&Args { input, output: Some(output.to_path_buf()), list: false })
+    }
+
+    #[test]
+    fn there_and_back_gives_the_same_tensors() {
+        let directory = tempfile::tempdir().unwrap();
+        let (middle, back) = (directory.path().join("w.safetensors"), directory.path().join("w.pth"));
+        convert(data("pretrain_zip.pth"), &middle).unwrap();
+        convert(middle.clone(), &back).unwrap();
+        let original = weights::read(&data("pretrain_zip.pth")).unwrap();
+        assert_eq!(weights::read(&back).unwrap().tensors, original.tensors);
+        let metadata = weights::read_safetensors(&middle).unwrap().metadata;
+        assert_eq!((metadata["format"].as_str(), metadata["epoch"].as_str()), ("pt", "4"));
+    }
+
+    #[test]
+    fn an_unknown_extension_and_the_input_itself_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = convert(data("fp16.pth"), &directory.path().join("w.bin")).unwrap_err();
+        assert!(matches!(error, ConvertError::Extension(_)), "{error}");
+        let error = convert(data("fp16.pth"), &data("fp16.pth")).unwrap_err();
+        assert!(matches!(error, ConvertError::SameFile(_)), "{error}");
+    }
+
+    #[test]
+    fn a_refused_input_leaves_no_output() {
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().join("w.safetensors");
+        let error = convert(data("malicious_in_args_zip.pth"), &output).unwrap_err();
+        assert!(error.to_string().contains("posix.system"), "{error}");
+        assert!(!output.exists());
+    }
+
+    #[test]
+    fn the_listing_has_every_tensor_and_the_totals() {
+        let file = weights::read_with_optimizer(&data("odd_views_zip.pth")).unwrap();
+        let listing = Listing(&file).to_string();
+        for (name, tensor) in file.tensors.iter() {
+            let line = listing.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+            assert!(
+                line.ends_with(&format!("{:?}", tensor.shape)) && line.contains(tensor.dtype.name()),
+                "{line}"
+            );
+        }
+        let totals = format!("model: {} tensors, {} elements", file.tensors.len(), file.tensors.elements());
+        assert!(listing.contains(&totals), "{listing}");
+        assert!(listing.ends_with("note: \"views\"\n"), "{listing}");
+    }
+
+    #[test]
+    fn the_listing_shows_optimizer_and_arguments() {
+        let file = weights::read_with_optimizer(&data("pretrain_zip.pth")).unwrap();
+        let listing = Listing(&file).to_string();
+        for line in ["epoch: 4", "args.mask_ratio: 0.75", "optimizer: 2 parameter groups"] {
+            assert!(listing.lines().any(|found| found == line), "{line}\n{listing}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `convmae run`: train, evaluate, report.
+
+use std::path::PathBuf;
+
+use super::CliError;
+use super::recipe_args::RecipeArgs;
+use crate::engine::{self, Outcome, RunOptions};
+use crate::report::logging::LogFile;
+
+/// Run a recipe: train, evaluate, and write the run directory with metrics, checkpoints and a report.
+///
+/// SIGINT and SIGTERM finish the step, save a checkpoint and exit with 0; a second signal stops at once.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// The run directory; `runs/<name>` if left out.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Continue the run that is there, bit for bit as if it had never stopped; start it if there is none.
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Runs the subcommand.
+pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
+    let recipe = args.recipe.recipe_path();
+    let options = RunOptions { sources: args.recipe.sources(), out: args.out, resume: args.resume, log };
+    let Outcome { run, step, interrupted, .. } = engine::run(options)?;
+    if interrupted {
+        eprintln!(
+            "stopped after step {step}, the state is saved; continue with\n  convmae run {} --out {} --resume",
+            recipe.display(),
+            run.display()
+        );
+    } else {
+        eprintln!("done: {}", run.join("report.html").display());
+    }
+    Ok(())
+}

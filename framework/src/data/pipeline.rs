@@ -1,0 +1,37 @@
+//! From an index to a sample that is ready to be batched.
+
+use super::Sample;
+use crate::component::{DataError, Problem, SampleShape, Samples, Transform};
+use crate::random::{self, Purpose};
+
+/// A dataset and what happens to its samples.
+pub struct Pipeline {
+    /// Where samples come from.
+    pub samples: Box<dyn Samples>,
+    /// What happens to them, in order.
+    pub transforms: Vec<Box<dyn Transform>>,
+    /// The seed of order and augmentation.
+    pub seed: u64,
+}
+
+impl Pipeline {
+    /// Sample `index` as epoch `epoch` sees it: a function of seed, epoch and index only.
+    pub fn sample(&self, epoch: u64, index: usize) -> Result<Sample, DataError> {
+        let mut rng = random::stream(Purpose::Augment, &[self.seed, epoch, index as u64]);
+        let sample = self.samples.get(index)?;
+        self.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
+    }
+}
+
+/// What is known of samples after all of `transforms`.
+///
+/// # Errors
+/// The position of the transform that does not fit, and why.
+pub fn output_shape(
+    transforms: &[Box<dyn Transform>],
+    input: SampleShape,
+) -> Result<SampleShape, (usize, Problem)> {
+    transforms.iter().enumerate().try_fold(input, |shape, (position, transform)| {
+        transform.output(shape).map_err(|problem| (position, problem))
+    })
+}

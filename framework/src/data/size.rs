@@ -1,0 +1,24 @@
+//! A size in a recipe: one number or two.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A size in pixels: one number, or `[height, width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Size {
+    /// One number; a square, unless the component says otherwise.
+    Single(#[schemars(range(min = 1))] usize),
+    /// Height and width.
+    HeightWidth(#[schemars(inner(range(min = 1)))] [usize; 2]),
+}
+
+impl Size {
+    /// Height and width, one number being a square.
+    pub fn height_width(self) -> (usize, usize) {
+        match self {
+            Self::Single(side) => (side, side),
+            Self::HeightWidth([height, width]) => (height, width),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Why a run failed.
+
+use std::path::PathBuf;
+
+use crate::component::DataError;
+use crate::nn;
+use crate::recipe::Diagnostics;
+use crate::report::ReportError;
+use crate::weights::{KeyReport, WeightsError};
+
+use super::checkpoint::CheckpointError;
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum EngineError {
+    /// The recipe has mistakes: nothing was run.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Recipe(#[from] Diagnostics),
+    /// Data could not be read.
+    #[error("{0}")]
+    Data(#[from] DataError),
+    /// Tensor code failed.
+    #[error("{0}")]
+    Tensor(#[from] nn::Error),
+    /// The run directory could not be used.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A weights file could not be written or read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The loss is infinite or not a number.
+    #[error("the loss is {loss} at step {step} ({name}); images: {images}")]
+    #[diagnostic(help(
+        "nothing was saved from this step; the last checkpoint is that of step {checkpoint}. Try a lower learning rate, a longer \
+         warm-up, or `train.clip_grad_norm`"
+    ))]
+    NotFinite {
+        /// The loss that failed.
+        name: String,
+        /// Its value.
+        loss: f64,
+        /// The optimizer step, from 0.
+        step: u64,
+        /// The images of the batch.
+        images: String,
+        /// Step of the last checkpoint.
+        checkpoint: u64,
+    },
+    /// The recipe is not the one the run was started with.
+    #[error("{} was started with another recipe:\n{changes}", run.display())]
+    #[diagnostic(help("undo these changes, or start a new run with `--out`"))]
+    RecipeChanged {
+        /// The run directory.
+        run: PathBuf,
+        /// A line for every change.
+        changes: String,
+    },
+    /// A weights file does not fit the model.
+    #[error("{} does not fit the model: {report}", path.display())]
+    WeightsMismatch {
+        /// The weights file.
+        path: PathBuf,
+        /// Every name that does not fit.
+        report: Box<KeyReport>,
+    },
+    /// Something else that the user can mend.
+    #[error("{0}")]
+    Usage(String),
+    /// The system did not let us listen for signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+}

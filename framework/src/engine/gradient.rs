@@ -1,0 +1,49 @@
+//! The gradient as a whole: scale, norm, clipping.
+
+use crate::nn::Param;
+
+/// The L2 norm of all gradients together, summed in double precision and in the order of the parameters.
+pub fn norm(params: &[Param]) -> f64 {
+    let squares = |param: &Param| {
+        param.grad().map_or(0.0, |grad| grad.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>())
+    };
+    params.iter().map(squares).sum::<f64>().sqrt()
+}
+
+/// Scales all gradients so that their norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_`.
+pub fn clip(params: &[Param], norm: f64, max_norm: f64) {
+    let factor = max_norm / (norm + 1e-6);
+    if factor < 1.0 {
+        for param in params {
+            param.with_grad_mut(|grad| grad.iter_mut().for_each(|g| *g *= factor as f32));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Init, Scope};
+
+    fn params() -> Vec<Param> {
+        let scope = Scope::new(0);
+        for (name, grad) in [("a", 3.0), ("b", 4.0)] {
+            scope.param(name, &[1], &Init::ZEROS).accumulate_grad(|sum| sum[0] += grad);
+        }
+        scope.params()
+    }
+
+    #[test]
+    fn the_norm_is_over_all_parameters() {
+        assert!((norm(&params()) - 5.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn clipping_scales_down_but_never_up() {
+        let params = params();
+        clip(&params, 5.0, 10.0);
+        assert!((norm(&params) - 5.0).abs() < 1e-6);
+        clip(&params, 5.0, 1.0);
+        assert!((norm(&params) - 1.0).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,144 @@
+//! From a checked recipe to loaders and a trainer.
+
+use std::sync::Arc;
+
+use crate::component::{DataError, Evaluator, Picture, Problem};
+use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
+use crate::experiment::{Data, Experiment, Split};
+use crate::graph::{Checked, Model, Summary};
+use crate::nn::{Context, Scope};
+use crate::random::{self, Purpose};
+use crate::recipe::Recipe;
+
+use super::EngineError;
+use super::plan::TrainingPlan;
+use super::trainer::{Trainer, TrainerParts};
+
+/// Everything that a run works with.
+pub struct Prepared {
+    /// The model with its optimizer.
+    pub trainer: Trainer,
+    /// Training batches.
+    pub train: Loader,
+    /// Validation batches.
+    pub val: Option<Loader>,
+    /// The metrics.
+    pub evaluators: Vec<Box<dyn Evaluator>>,
+    /// The rest of the recipe.
+    pub settings: Settings,
+    /// The table of the model.
+    pub summary: Summary,
+}
+
+/// The parts of the recipe that the run itself looks at.
+pub struct Settings {
+    /// Name of the experiment.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Its seed.
+    pub seed: u64,
+    /// How it is trained.
+    pub train: crate::experiment::Train,
+    /// When it is evaluated.
+    pub evaluate_every: crate::component::Span,
+    /// Validation images shown in the report.
+    pub pictures: usize,
+    /// When it is saved.
+    pub checkpoint: crate::experiment::Checkpointing,
+}
+
+impl Prepared {
+    /// The first validation images, as many as the report shows; unreadable ones are left out.
+    pub fn pictured_batch(&self) -> Result<Option<Batch>, EngineError> {
+        let Some(val) = &self.val else { return Ok(None) };
+        let count = self.settings.pictures.min(val.pipeline().samples.len());
+        if count == 0 {
+            return Ok(None);
+        }
+        let samples: Vec<_> = (0..count).filter_map(|index| val.pipeline().sample(0, index).ok()).collect();
+        Ok(if samples.is_empty() { None } else { Some(Batch::stack(samples)?) })
+    }
+
+    /// Pictures of a batch, under the same masks every time.
+    pub fn pictures(&mut self, batch: &Batch) -> Result<Vec<Vec<Picture>>, EngineError> {
+        let ctx = Context::eval(random::stream(Purpose::Evaluate, &[self.settings.seed, 1]));
+        self.trainer.with_evaluated(|model| {
+            let outputs = model.forward(batch, &ctx)?;
+            Ok(model.pictures(&outputs, batch, &ctx)?)
+        })
+    }
+
+    /// Unreadable samples met so far, in training and validation.
+    pub fn corrupt(&self) -> Vec<CorruptSample> {
+        let val = self.val.iter().flat_map(Loader::corrupt);
+        self.train.corrupt().into_iter().chain(val).collect()
+    }
+}
+
+/// Opens the data and builds the model of a checked recipe.
+pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
+    let Checked { experiment, plan, image, summary } = checked;
+    let Experiment {
+        name, description, seed, data, optimizer, schedule, train, evaluate, checkpoint, ..
+    } = experiment;
+    let Data { train: train_split, val: val_split, workers, prefetch, max_corrupt } = data;
+    let batch_size = train_split.batch_size;
+    let loader = |key: &str, split: Split, training: bool| {
+        let base = if training { LoaderOptions::train } else { LoaderOptions::evaluate };
+        let options = base(split.batch_size);
+        let options =
+            LoaderOptions { workers: workers.unwrap_or(options.workers), prefetch, max_corrupt, ..options };
+        open(recipe, key, split, seed, options)
+    };
+    let train_loader = loader("data.train", train_split, true)?;
+    let val = val_split.map(|split| loader("data.val", split, false)).transpose()?;
+    let batches = train_loader.batches();
+    let training =
+        TrainingPlan::new(batches, batch_size, train.accumulate, train.length).ok_or_else(|| {
+            let message = format!(
+                "an epoch has {batches} batches, fewer than one step of {} batches",
+                train.accumulate
+            );
+            recipe.diagnose(vec![
+                Problem::new("train.accumulate", message).help("lower it, or lower `data.train.batch_size`"),
+            ])
+        })?;
+    let model =
+        Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
+    let trainer = Trainer::new(TrainerParts {
+        optimizer: optimizer.build(&model.params()),
+        base_lr: optimizer.base_lr(training.images_per_step),
+        model,
+        schedule,
+        plan: training,
+        clip_grad_norm: train.clip_grad_norm,
+        ema: train.ema,
+        seed,
+    });
+    let settings = Settings {
+        name,
+        description,
+        seed,
+        train,
+        evaluate_every: evaluate.every,
+        pictures: evaluate.pictures,
+        checkpoint,
+    };
+    Ok(Prepared { trainer, train: train_loader, val, evaluators: evaluate.evaluators, settings, summary })
+}
+
+/// Opens a dataset; what is wrong with it is reported at its place in the recipe.
+fn open(
+    recipe: &Recipe,
+    key: &str,
+    split: Split,
+    seed: u64,
+    options: LoaderOptions,
+) -> Result<Loader, EngineError> {
+    let at =
+        |key: String| move |error: DataError| recipe.diagnose(vec![Problem::new(&key, error.to_string())]);
+    let samples = split.dataset.open().map_err(at(format!("{key}.dataset")))?;
+    let pipeline = Pipeline { samples, transforms: split.transforms, seed };
+    Ok(Loader::new(Arc::new(pipeline), options).map_err(at(key.to_owned()))?)
+}

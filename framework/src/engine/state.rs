@@ -1,0 +1,68 @@
+//! What a checkpoint holds besides tensors, and parameters as tensors.
+
+use serde::{Deserialize, Serialize};
+
+use crate::nn::{Error, Param, Result};
+use crate::weights::{HostTensor, TensorMap};
+
+/// Where a run is, saved with every checkpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunState {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Seconds of training, over all sessions of the run.
+    pub seconds: f64,
+    /// The best value so far of the metric that decides.
+    pub best: Option<f64>,
+    /// The last evaluation.
+    pub evaluation: Vec<(String, f64)>,
+    /// Unreadable samples met, over all sessions.
+    pub corrupt: u64,
+    /// Digest of the resolved recipe.
+    pub recipe: String,
+}
+
+/// Values under their parameters' names.
+pub fn tensors<'a>(values: impl Iterator<Item = (&'a Param, &'a [f32])>) -> TensorMap {
+    let mut tensors = TensorMap::new();
+    for (param, values) in values {
+        // The length is that of the parameter's shape.
+        if let Ok(tensor) = HostTensor::from_f32(param.shape().to_vec(), values) {
+            tensors.insert(param.name(), tensor);
+        }
+    }
+    tensors
+}
+
+/// The parameters under their names.
+pub fn param_tensors(params: &[Param]) -> TensorMap {
+    let mut all = TensorMap::new();
+    for param in params {
+        if let Ok(tensor) = HostTensor::from_f32(param.shape().to_vec(), &param.values()) {
+            all.insert(param.name(), tensor);
+        }
+    }
+    all
+}
+
+/// The saved values of a parameter.
+pub fn restore_values(param: &Param, saved: &TensorMap) -> Result<Vec<f32>> {
+    match saved.get(param.name()) {
+        Some(tensor) if tensor.shape == param.shape() => Ok(tensor.to_f32()),
+        Some(tensor) => Err(Error::Shape(format!(
+            "`{}` has the shape {:?} in the checkpoint, {:?} in the model",
+            param.name(),
+            tensor.shape,
+            param.shape()
+        ))),
+        None => Err(Error::Value(format!("the checkpoint has no `{}`", param.name()))),
+    }
+}
+
+/// Restores the parameters.
+pub fn restore_params(params: &[Param], saved: &TensorMap) -> Result<()> {
+    for param in params {
+        param.set(&restore_values(param, saved)?)?;
+    }
+    Ok(())
+}

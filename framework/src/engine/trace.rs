@@ -1,0 +1,182 @@
+//! Running a graph on given tensors, to compare it with another implementation.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use crate::component::Span;
+use crate::data::{Batch, Normalization, Target};
+use crate::experiment::Experiment;
+use crate::graph::{Checked, Model, catalog, check};
+use crate::nn::tape::backward;
+use crate::nn::tensor::to_vec;
+use crate::nn::{Context, Scope};
+use crate::random::{self, Purpose};
+use crate::recipe::{Sources, load};
+use crate::weights::{self, HostTensor, TensorMap, write_safetensors};
+
+use super::EngineError;
+use super::initialize::load_weights;
+use super::plan::TrainingPlan;
+use super::trainer::{Trainer, TrainerParts};
+
+/// What `trace` is asked for.
+#[derive(Debug)]
+pub struct TraceOptions {
+    /// The recipe and what overrides it.
+    pub sources: Sources,
+    /// The weights; the recipe's initial ones if none are given.
+    pub weights: Option<PathBuf>,
+    /// A safetensors file with `images` `[B, 3, H, W]` and, optionally, whatever the pass draws at random (`noise` `[B, L]`).
+    pub inputs: PathBuf,
+    /// The file to write.
+    pub out: PathBuf,
+    /// Whether to run in training mode and write gradients.
+    pub grads: bool,
+    /// Optimizer steps to take on the inputs, as epochs of one batch; random inputs then have a leading axis of steps.
+    pub steps: Option<u64>,
+}
+
+/// Runs the graph and writes what every node yields (`<node>.<level>`, and what modules record), the losses (`loss`,
+/// `loss.<node>.<name>`) and, if asked for, the gradients (`grad.<parameter>`). With steps: the loss, learning rate and gradient
+/// norm of each (`step.loss`, `step.lr`, `step.grad_norm`), and the parameters and optimizer state after the last.
+pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
+    let recipe = load(&options.sources, &catalog())?;
+    let checked = check(&recipe)?;
+    let inputs = Inputs::read(options)?;
+    let model = Model::build(&checked.plan, checked.image, &Scope::new(checked.experiment.seed))
+        .map_err(|problems| recipe.diagnose(problems))?;
+    if let Some(path) = &options.weights {
+        load_weights(&model.params(), path)?;
+    }
+    let outputs = match options.steps {
+        Some(steps) => train(checked, model, &inputs, steps)?,
+        None => pass(&model, &inputs, checked.experiment.seed, options.grads)?,
+    };
+    Ok(write_safetensors(&options.out, &outputs, &BTreeMap::new())?)
+}
+
+/// The tensors that are given.
+struct Inputs {
+    batch: Batch,
+    given: HashMap<String, Vec<f32>>,
+}
+
+impl Inputs {
+    fn read(options: &TraceOptions) -> Result<Self, EngineError> {
+        let path = &options.inputs;
+        let mut given = HashMap::new();
+        let mut images = None;
+        for (name, tensor) in weights::read(path)?.tensors {
+            if name == "images" {
+                images = Some(tensor);
+            } else {
+                given.insert(name, tensor.to_f32());
+            }
+        }
+        let wrong = |what: &str| EngineError::Usage(format!("{}: {what}", path.display()));
+        let images = images.ok_or_else(|| wrong("there is no tensor `images`"))?;
+        let &[count, 3, height, width] = images.shape.as_slice() else {
+            return Err(wrong(&format!(
+                "`images` has the shape {:?}, not [B, 3, height, width]",
+                images.shape
+            )));
+        };
+        let batch = Batch {
+            images: images.to_f32(),
+            height,
+            width,
+            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            targets: vec![Target::default(); count],
+            ids: (0..count).map(|image| format!("{}[{image}]", path.display())).collect(),
+        };
+        Ok(Self { batch, given })
+    }
+
+    /// What is given for one of several steps.
+    fn of_step(&self, step: u64, steps: u64) -> HashMap<String, Vec<f32>> {
+        let part = |values: &Vec<f32>| {
+            let size = values.len() / steps as usize;
+            values[step as usize * size..][..size].to_vec()
+        };
+        self.given.iter().map(|(name, values)| (name.clone(), part(values))).collect()
+    }
+}
+
+fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<TensorMap, EngineError> {
+    let rng = random::stream(Purpose::Step, &[seed, 0, 0]);
+    let ctx = if grads { Context::train(rng) } else { Context::eval(rng) };
+    let ctx = ctx.with_given(inputs.given.clone()).recording();
+    let features = model.forward(&inputs.batch, &ctx)?;
+    let mut outputs = TensorMap::new();
+    let mut sum = 0.0;
+    let mut total = None;
+    for loss in model.losses(&features, &inputs.batch, &ctx)? {
+        let value = to_vec(&loss.value)?[0];
+        sum += loss.weight * value;
+        insert(&mut outputs, format!("loss.{}", loss.name), vec![1], &[value]);
+        let weighted = loss.value * loss.weight;
+        total = Some(match total {
+            Some(total) => total + weighted,
+            None => weighted,
+        });
+    }
+    insert(&mut outputs, "loss".to_owned(), vec![1], &[sum]);
+    drop(features);
+    for (name, (shape, values)) in ctx.into_records() {
+        insert(&mut outputs, name, shape, &values);
+    }
+    if let (true, Some(total)) = (grads, total) {
+        backward(total)?;
+        for param in model.params().iter().filter(|param| param.requires_grad()) {
+            if let Some(grad) = param.grad() {
+                insert(&mut outputs, format!("grad.{}", param.name()), param.shape().to_vec(), &grad);
+            }
+        }
+    }
+    Ok(outputs)
+}
+
+fn train(checked: Checked, model: Model, inputs: &Inputs, steps: u64) -> Result<TensorMap, EngineError> {
+    let Experiment { optimizer, schedule, train, seed, .. } = checked.experiment;
+    // A run of that many epochs of one batch; a length in epochs or iterations is the same here.
+    let length = match train.length {
+        Span::Iterations(iterations) => Span::Epochs(iterations as f64),
+        epochs @ Span::Epochs(_) => epochs,
+    };
+    let plan = TrainingPlan::new(1, inputs.batch.len(), 1, length)
+        .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
+    let mut trainer = Trainer::new(TrainerParts {
+        optimizer: optimizer.build(&model.params()),
+        base_lr: optimizer.base_lr(inputs.batch.len()),
+        model,
+        schedule,
+        plan,
+        clip_grad_norm: train.clip_grad_norm,
+        ema: None,
+        seed,
+    });
+    let (mut losses, mut rates, mut norms) = (Vec::new(), Vec::new(), Vec::new());
+    for step in 0..steps {
+        let given = inputs.of_step(step, steps);
+        let batches = std::iter::once(Ok(inputs.batch.clone()));
+        let result = trainer.step_with(batches, |ctx| ctx.with_given(given.clone()))?;
+        losses.push(result.loss as f32);
+        rates.push(result.lr as f32);
+        norms.push(result.grad_norm as f32);
+    }
+    let mut outputs = TensorMap::new();
+    for (name, values) in [("step.loss", &losses), ("step.lr", &rates), ("step.grad_norm", &norms)] {
+        insert(&mut outputs, name.to_owned(), vec![values.len()], values);
+    }
+    for (name, tensor) in trainer.tensors() {
+        outputs.insert(name, tensor);
+    }
+    Ok(outputs)
+}
+
+fn insert(outputs: &mut TensorMap, name: String, shape: Vec<usize>, values: &[f32]) {
+    // Recorded values always fill their shape.
+    if let Ok(tensor) = HostTensor::from_f32(shape, values) {
+        outputs.insert(name, tensor);
+    }
+}

@@ -1,0 +1,212 @@
+//! One optimizer step after another.
+
+use crate::component::{Loss, OptimizerModule, ParameterGroup, Schedule};
+use crate::data::Batch;
+use crate::experiment::Ema;
+use crate::graph::Model;
+use crate::nn::tape::backward;
+use crate::nn::tensor::to_vec;
+use crate::nn::{Context, Param, T0};
+use crate::random::{self, Purpose};
+use crate::weights::TensorMap;
+
+use super::ema::EmaState;
+use super::plan::TrainingPlan;
+use super::state::{param_tensors, restore_params};
+use super::{EngineError, gradient};
+
+/// A model with what trains it.
+pub struct Trainer {
+    /// The model.
+    pub model: Model,
+    params: Vec<Param>,
+    optimizer: Box<dyn OptimizerModule>,
+    schedule: Box<dyn Schedule>,
+    base_lr: f64,
+    plan: TrainingPlan,
+    clip_grad_norm: Option<f64>,
+    ema: Option<EmaState>,
+    seed: u64,
+    step: u64,
+}
+
+/// What the trainer is made of.
+pub struct TrainerParts {
+    /// The model, with values.
+    pub model: Model,
+    /// Its optimizer.
+    pub optimizer: Box<dyn OptimizerModule>,
+    /// The learning rate over time.
+    pub schedule: Box<dyn Schedule>,
+    /// The learning rate before the schedule.
+    pub base_lr: f64,
+    /// The arithmetic of the run.
+    pub plan: TrainingPlan,
+    /// Largest norm of the gradient.
+    pub clip_grad_norm: Option<f64>,
+    /// The moving average of the parameters.
+    pub ema: Option<Ema>,
+    /// Seed of masks, dropout and stochastic depth.
+    pub seed: u64,
+}
+
+/// What a step yields besides new parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepResult {
+    /// The weighted sum of the losses, averaged over the step's batches.
+    pub loss: f64,
+    /// The losses by name, averaged likewise.
+    pub losses: Vec<(String, f64)>,
+    /// The learning rate of the step.
+    pub lr: f64,
+    /// L2 norm of the gradient, before clipping.
+    pub grad_norm: f64,
+}
+
+impl Trainer {
+    /// A trainer at step 0.
+    pub fn new(parts: TrainerParts) -> Self {
+        let params = parts.model.params();
+        Self {
+            ema: parts.ema.map(|ema| EmaState::new(&params, ema.decay)),
+            params,
+            model: parts.model,
+            optimizer: parts.optimizer,
+            schedule: parts.schedule,
+            base_lr: parts.base_lr,
+            plan: parts.plan,
+            clip_grad_norm: parts.clip_grad_norm,
+            seed: parts.seed,
+            step: 0,
+        }
+    }
+
+    /// Optimizer steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// The arithmetic of the run.
+    pub fn plan(&self) -> &TrainingPlan {
+        &self.plan
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    /// The optimizer's groups.
+    pub fn groups(&self) -> Vec<ParameterGroup> {
+        self.optimizer.groups()
+    }
+
+    /// One optimizer step over `plan.accumulate` batches. A loss that is not finite leaves the parameters as they were.
+    pub fn step(
+        &mut self,
+        batches: impl Iterator<Item = Result<Batch, EngineError>>,
+    ) -> Result<StepResult, EngineError> {
+        self.step_with(batches, |ctx| ctx)
+    }
+
+    /// As [`step`](Self::step), with `prepare` adding to the context of every batch.
+    pub fn step_with(
+        &mut self,
+        batches: impl Iterator<Item = Result<Batch, EngineError>>,
+        prepare: impl Fn(Context) -> Context,
+    ) -> Result<StepResult, EngineError> {
+        let lr = self.schedule.lr(self.base_lr, self.plan.progress(self.step));
+        let mut result = StepResult { loss: 0.0, losses: Vec::new(), lr, grad_norm: 0.0 };
+        self.params.iter().for_each(Param::clear_grad);
+        let share = 1.0 / self.plan.accumulate as f64;
+        for (micro, batch) in batches.take(self.plan.accumulate as usize).enumerate() {
+            let rng = random::stream(Purpose::Step, &[self.seed, self.step, micro as u64]);
+            let ctx = prepare(Context::train(rng));
+            let total = self.forward(&batch?, &ctx, share, &mut result)?;
+            backward(total)?;
+        }
+        result.grad_norm = gradient::norm(&self.params);
+        if let Some(max_norm) = self.clip_grad_norm {
+            gradient::clip(&self.params, result.grad_norm, max_norm);
+        }
+        self.optimizer.step(lr)?;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.params);
+        }
+        self.step += 1;
+        Ok(result)
+    }
+
+    /// Runs `evaluate` with the parameters that are evaluated: the moving average if there is one.
+    pub fn with_evaluated<R>(&mut self, evaluate: impl FnOnce(&Model) -> R) -> R {
+        match &mut self.ema {
+            Some(ema) => ema.swapped(&self.params, || evaluate(&self.model)),
+            None => evaluate(&self.model),
+        }
+    }
+
+    /// The parameters that are evaluated, by name.
+    pub fn weights(&self) -> TensorMap {
+        self.ema.as_ref().map_or_else(|| param_tensors(&self.params), |ema| ema.tensors(&self.params))
+    }
+
+    /// Everything that a checkpoint holds: `model.*`, `optimizer.*`, `ema.*`.
+    pub fn tensors(&self) -> TensorMap {
+        let mut all = TensorMap::new();
+        let ema = self.ema.as_ref().map(|ema| ema.tensors(&self.params)).unwrap_or_default();
+        for (prefix, tensors) in
+            [("model", param_tensors(&self.params)), ("optimizer", self.optimizer.state()), ("ema", ema)]
+        {
+            for (name, tensor) in tensors {
+                all.insert(format!("{prefix}.{name}"), tensor);
+            }
+        }
+        all
+    }
+
+    /// Continues from a checkpoint after `step` steps.
+    pub fn restore(&mut self, step: u64, tensors: TensorMap) -> Result<(), EngineError> {
+        let (model, rest) = tensors.split_prefix("model.");
+        let (optimizer, rest) = rest.split_prefix("optimizer.");
+        let (ema, _) = rest.split_prefix("ema.");
+        restore_params(&self.params, &model)?;
+        self.optimizer.load_state(&optimizer)?;
+        if let Some(own) = &mut self.ema {
+            own.restore(&self.params, &ema)?;
+        }
+        self.step = step;
+        Ok(())
+    }
+
+    /// The weighted sum of the losses of a batch, scaled by its `share` of the step.
+    fn forward(
+        &self,
+        batch: &Batch,
+        ctx: &Context,
+        share: f64,
+        result: &mut StepResult,
+    ) -> Result<T0, EngineError> {
+        let outputs = self.model.forward(batch, ctx)?;
+        let mut total: Option<T0> = None;
+        for Loss { name, weight, value } in self.model.losses(&outputs, batch, ctx)? {
+            let loss = f64::from(to_vec(&value)?[0]);
+            if !loss.is_finite() {
+                let images = batch.ids.join(", ");
+                return Err(EngineError::NotFinite { name, loss, step: self.step, images, checkpoint: 0 });
+            }
+            result.loss += f64::from(weight) * loss * share;
+            match result.losses.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += loss * share,
+                None => result.losses.push((name, loss * share)),
+            }
+            let weighted = if (weight - 1.0).abs() < f32::EPSILON { value } else { value * weight };
+            total = Some(match total {
+                Some(total) => total + weighted,
+                None => weighted,
+            });
+        }
+        let total = total
+            .ok_or_else(|| EngineError::Usage("the model has no head, so there is no loss".to_owned()))?;
+        Ok(if self.plan.accumulate > 1 { total * share as f32 } else { total })
+    }
+}

@@ -1,0 +1,207 @@
+//! The recipe, typed: what an experiment consists of.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::component::{Dataset, Evaluator, Optimizer, Schedule, Span, Transform};
+use crate::graph::Nodes;
+
+/// An experiment: data, a model as a graph of components, and how to train and evaluate it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Name of the experiment; its run directory is `runs/<name>` unless `--out` says otherwise.
+    pub name: String,
+    /// What it is for, and where its values come from.
+    #[serde(default)]
+    pub description: String,
+    /// Seed of everything random: initial values, sample order, augmentation, masks.
+    #[serde(default)]
+    pub seed: u64,
+    /// Height and width of the images that the model sees: `224`, or `[height, width]`.
+    pub image_size: ImageSize,
+    /// Where samples come from.
+    pub data: Data,
+    /// The model: named nodes (maskers, backbones, necks, heads), each with `type`, and `from` naming its source.
+    pub model: Nodes,
+    /// Gradients to new parameters.
+    pub optimizer: Box<dyn Optimizer>,
+    /// The learning rate over time.
+    pub schedule: Box<dyn Schedule>,
+    /// How long to train, and how.
+    pub train: Train,
+    /// What is measured on the validation set, and when.
+    #[serde(default)]
+    pub evaluate: Evaluate,
+    /// When the state is saved.
+    #[serde(default)]
+    pub checkpoint: Checkpointing,
+}
+
+/// Height and width in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(from = "OneOrTwo")]
+pub struct ImageSize {
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrTwo {
+    One(usize),
+    Two([usize; 2]),
+}
+
+impl From<OneOrTwo> for ImageSize {
+    fn from(size: OneOrTwo) -> Self {
+        match size {
+            OneOrTwo::One(side) => Self { height: side, width: side },
+            OneOrTwo::Two([height, width]) => Self { height, width },
+        }
+    }
+}
+
+impl JsonSchema for ImageSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ImageSize".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "minimum": 1 },
+                { "type": "array", "items": { "type": "integer", "minimum": 1 }, "minItems": 2, "maxItems": 2 },
+            ]
+        })
+    }
+}
+
+/// The training set and the validation set.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// What is trained on.
+    pub train: Split,
+    /// What is evaluated on; nothing is evaluated without it.
+    #[serde(default)]
+    pub val: Option<Split>,
+    /// Threads that read and transform samples; one per core if left out.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1024))]
+    pub workers: Option<usize>,
+    /// Batches that are prepared ahead.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub prefetch: usize,
+    /// Share of unreadable samples above which the run fails; below it they are replaced, reported and counted.
+    #[serde(default = "max_corrupt")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_corrupt: f64,
+}
+
+fn two() -> usize {
+    2
+}
+
+fn max_corrupt() -> f64 {
+    0.01
+}
+
+/// A dataset and what happens to its samples.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// Where samples come from.
+    pub dataset: Box<dyn Dataset>,
+    /// What happens to every sample, in order.
+    #[serde(default)]
+    pub transforms: Vec<Box<dyn Transform>>,
+    /// Images per batch (and, with `train.accumulate`, micro-batch).
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+}
+
+/// How long to train, and how.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// How long: `1600 epochs`, `160000 iterations`.
+    pub length: Span,
+    /// Batches whose gradients are averaged for one optimizer step.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    pub accumulate: usize,
+    /// Largest L2 norm of the whole gradient; larger ones are scaled down to it.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub clip_grad_norm: Option<f64>,
+    /// Keeps an exponential moving average of the parameters, which is then evaluated and saved too.
+    #[serde(default)]
+    pub ema: Option<Ema>,
+    /// Optimizer steps between two records of loss and learning rate.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 1))]
+    pub log_every: u64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn ten() -> u64 {
+    10
+}
+
+/// An exponential moving average of the parameters.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ema {
+    /// Share of the old average that stays at every optimizer step.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub decay: f64,
+}
+
+/// What is measured on the validation set, and when.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evaluate {
+    /// The metrics; the first one decides which checkpoint is best.
+    pub evaluators: Vec<Box<dyn Evaluator>>,
+    /// When to evaluate. At the end in any case.
+    pub every: Span,
+    /// Validation images shown in the report, the same ones every time.
+    #[schemars(range(max = 64))]
+    pub pictures: usize,
+}
+
+impl Default for Evaluate {
+    fn default() -> Self {
+        Self { evaluators: Vec::new(), every: Span::Epochs(1.0), pictures: 8 }
+    }
+}
+
+/// When the state is saved.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpointing {
+    /// When to save. At the end, when interrupted, and when best in any case.
+    pub every: Span,
+    /// Newest checkpoints that are kept besides the best one.
+    #[schemars(range(min = 1))]
+    pub keep: usize,
+}
+
+impl Default for Checkpointing {
+    fn default() -> Self {
+        Self { every: Span::Epochs(1.0), keep: 2 }
+    }
+}

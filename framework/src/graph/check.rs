@@ -1,0 +1,78 @@
+//! Checking a whole recipe before a byte is allocated: types, wiring, shapes, and what the transforms yield.
+
+use super::model::Model;
+use super::plan::Plan;
+use super::summary::Summary;
+use crate::component::{ImageShape, Problem, SampleShape};
+use crate::data::output_shape;
+use crate::experiment::{Experiment, ImageSize, Split};
+use crate::nn::Scope;
+use crate::recipe::{Diagnostics, Recipe};
+
+/// A recipe that can be run.
+pub struct Checked {
+    /// The recipe, typed. Its `model` has moved to `plan`.
+    pub experiment: Experiment,
+    /// The model's nodes, connected and in order.
+    pub plan: Plan,
+    /// The images of the model.
+    pub image: ImageShape,
+    /// The table of the model.
+    pub summary: Summary,
+}
+
+/// Checks everything that can be known without data. All problems are reported at once, at their places in the recipe.
+pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
+    let mut experiment: Experiment = recipe.deserialize("")?;
+    let ImageSize { height, width } = experiment.image_size;
+    let image = ImageShape { channels: 3, height, width };
+    let mut problems = problems_of_data(&experiment);
+    let nodes = crate::graph::Nodes(std::mem::take(&mut experiment.model.0));
+    let described = Plan::new(nodes).and_then(|plan| {
+        let model = Model::build(&plan, image, &Scope::describe())?;
+        Ok((Summary::new(&model), plan))
+    });
+    match described {
+        Ok((summary, plan)) if problems.is_empty() => Ok(Checked { experiment, plan, image, summary }),
+        Ok(_) => Err(recipe.diagnose(problems)),
+        Err(found) => {
+            problems.extend(found.into_iter().map(|problem| problem.within("model")));
+            Err(recipe.diagnose(problems))
+        }
+    }
+}
+
+/// What is wrong with the transforms: steps that do not fit each other, or a size that is not the recipe's `image_size`.
+fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if experiment.data.val.is_none() && !experiment.evaluate.evaluators.is_empty() {
+        let problem = Problem::new("evaluate.evaluators", "there is no validation set to evaluate on");
+        problems.push(problem.help("add `val` to `data`, or remove the evaluators"));
+    }
+    let splits = [("data.train", Some(&experiment.data.train)), ("data.val", experiment.data.val.as_ref())];
+    for (key, split) in splits {
+        problems.extend(split.and_then(|split| problem_of_split(key, split, experiment.image_size)));
+    }
+    problems
+}
+
+fn problem_of_split(key: &str, split: &Split, image: ImageSize) -> Option<Problem> {
+    let key = format!("{key}.transforms");
+    match output_shape(&split.transforms, SampleShape::default()) {
+        Err((position, problem)) => Some(problem.within(&format!("{key}.{position}"))),
+        Ok(SampleShape { size: Some((height, width)), .. })
+            if (height, width) != (image.height, image.width) =>
+        {
+            let message = format!(
+                "these transforms yield images of {height} x {width}, `image_size` is {} x {}",
+                image.height, image.width
+            );
+            Some(Problem::new(&key, message).help("write the size once: `size: ${image_size}`"))
+        }
+        Ok(SampleShape { normalized: false, .. }) => Some(
+            Problem::new(&key, "the model takes normalised images, and nothing normalises them")
+                .help("end the transforms with `{ type: Normalize }`"),
+        ),
+        Ok(_) => None,
+    }
+}

@@ -1,0 +1,125 @@
+//! Connecting the nodes: who feeds whom, and in which order.
+
+use std::rc::Rc;
+
+use super::node::{Node, Nodes, Source};
+use crate::component::{Kind, Problem};
+
+/// The nodes in an order in which every node follows its sources.
+#[derive(Debug)]
+pub struct Plan {
+    /// The nodes, sources first.
+    pub nodes: Vec<Rc<Planned>>,
+}
+
+/// A node with its sources resolved.
+#[derive(Debug)]
+pub struct Planned {
+    /// The node.
+    pub node: Node,
+    /// Its sources. Empty for a node that takes the images.
+    pub sources: Vec<Source>,
+}
+
+impl Plan {
+    /// Resolves every `from`, fills in the ones that are left out, and sorts. All problems are found at once; their keys are
+    /// relative to the `model` section.
+    pub fn new(nodes: Nodes) -> Result<Self, Vec<Problem>> {
+        let known: Vec<(String, Kind)> =
+            nodes.0.iter().map(|node| (node.name.clone(), node.kind.kind())).collect();
+        let mut problems = Vec::new();
+        let mut planned = Vec::new();
+        for node in nodes.0 {
+            match sources(&node, &known) {
+                Ok(sources) => planned.push(Planned { node, sources }),
+                Err(mut found) => problems.append(&mut found),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self { nodes: sort(planned)?.into_iter().map(Rc::new).collect() })
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+/// What a kind of node may be connected to.
+fn upstream(kind: Kind) -> &'static [Kind] {
+    match kind {
+        Kind::Backbone => &[Kind::Masker],
+        Kind::Neck | Kind::Head => &[Kind::Backbone, Kind::Neck],
+        _ => &[],
+    }
+}
+
+fn sources(node: &Node, known: &[(String, Kind)]) -> Result<Vec<Source>, Vec<Problem>> {
+    let kind = node.kind.kind();
+    let fitting: Vec<&str> = known
+        .iter()
+        .filter(|(name, kind_of)| upstream(kind).contains(kind_of) && *name != node.name)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if node.from.is_empty() {
+        return default_source(node, kind, &fitting).map_err(|problem| vec![problem]);
+    }
+    let key = format!("{}.from", node.name);
+    let mut problems = Vec::new();
+    let mut resolved = Vec::new();
+    for source in &node.from {
+        if source.node == "images" && matches!(kind, Kind::Backbone | Kind::Masker) {
+            continue;
+        }
+        match known.iter().find(|(name, _)| *name == source.node) {
+            Some((_, kind_of)) if upstream(kind).contains(kind_of) => resolved.push(source.clone()),
+            Some((_, kind_of)) => problems.push(
+                Problem::new(&key, format!("`{}` is a {kind_of}, which does not feed a {kind}", source.node))
+                    .help(names(&fitting)),
+            ),
+            None => problems.push(
+                Problem::new(&key, format!("there is no node `{}` in the model", source.node))
+                    .help(names(&fitting)),
+            ),
+        }
+    }
+    if problems.is_empty() { Ok(resolved) } else { Err(problems) }
+}
+
+/// The source of a node whose `from` is left out: the only one that fits.
+fn default_source(node: &Node, kind: Kind, fitting: &[&str]) -> Result<Vec<Source>, Problem> {
+    match (kind, fitting) {
+        (Kind::Masker, _) | (Kind::Backbone, []) => Ok(Vec::new()),
+        (_, [only]) => Ok(vec![(*only).into()]),
+        (_, []) => Err(Problem::new(&node.name, format!("the {kind} has nothing to take its input from"))
+            .help("add a backbone to the model")),
+        _ => Err(Problem::new(&node.name, format!("which node feeds this {kind}?")).help(format!(
+            "say `from:` with one of {}",
+            fitting.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+fn names(fitting: &[&str]) -> String {
+    match fitting {
+        [] => "nothing in this model fits here".to_owned(),
+        names => format!("these fit: {}", names.join(", ")),
+    }
+}
+
+/// Sorts so that sources come first, otherwise in the order of the recipe.
+fn sort(mut waiting: Vec<Planned>) -> Result<Vec<Planned>, Vec<Problem>> {
+    let mut sorted: Vec<Planned> = Vec::with_capacity(waiting.len());
+    while !waiting.is_empty() {
+        let ready = waiting.iter().position(|planned| {
+            planned.sources.iter().all(|source| sorted.iter().any(|done| done.node.name == source.node))
+        });
+        match ready {
+            Some(at) => sorted.push(waiting.remove(at)),
+            None => {
+                let cycle: Vec<_> = waiting.iter().map(|planned| planned.node.name.as_str()).collect();
+                let message = format!("these nodes feed each other in a circle: {}", cycle.join(", "));
+                return Err(vec![Problem::new(&format!("{}.from", cycle[0]), message)]);
+            }
+        }
+    }
+    Ok(sorted)
+}

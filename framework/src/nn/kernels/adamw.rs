@@ -1,0 +1,72 @@
+//! One step of `AdamW` over a parameter, in one pass.
+
+use rayon::prelude::*;
+
+/// What a step of `AdamW` needs besides the tensors.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamwStep {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay rates of the first and second moment.
+    pub betas: [f64; 2],
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// The step's number, from 1: for the bias correction.
+    pub step: u64,
+}
+
+/// Updates `values`, `exp_avg` and `exp_avg_sq` (equal lengths) from `grad`, in the order of operations of
+/// `torch.optim.AdamW`: decay, moments, bias-corrected step.
+pub fn adamw(values: &mut [f32], grad: &[f32], exp_avg: &mut [f32], exp_avg_sq: &mut [f32], at: AdamwStep) {
+    const CHUNK: usize = 1 << 14;
+    let [beta1, beta2] = at.betas;
+    let correction1 = 1.0 - beta1.powf(at.step as f64);
+    let correction2 = (1.0 - beta2.powf(at.step as f64)).sqrt();
+    let keep = (1.0 - at.lr * at.weight_decay) as f32;
+    let step_size = (at.lr / correction1) as f32;
+    let (beta1, rest1) = (beta1 as f32, (1.0 - beta1) as f32);
+    let (beta2, rest2) = (beta2 as f32, (1.0 - beta2) as f32);
+    let (correction2, eps) = (correction2 as f32, at.eps as f32);
+    values
+        .par_chunks_mut(CHUNK)
+        .zip(grad.par_chunks(CHUNK))
+        .zip(exp_avg.par_chunks_mut(CHUNK).zip(exp_avg_sq.par_chunks_mut(CHUNK)))
+        .for_each(|((values, grad), (exp_avg, exp_avg_sq))| {
+            for (((value, &grad), m), v) in values.iter_mut().zip(grad).zip(exp_avg).zip(exp_avg_sq) {
+                *value *= keep;
+                *m = beta1 * *m + rest1 * grad;
+                *v = beta2 * *v + rest2 * grad * grad;
+                *value -= step_size * *m / (v.sqrt() / correction2 + eps);
+            }
+        });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Equivalent PyTorch: `AdamW([p], lr=0.1, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.5)`, two steps by hand in f64.
+    #[test]
+    fn two_steps_equal_the_textbook_in_double_precision() {
+        let (mut p, mut m, mut v) = ([1.0f32, -2.0], [0.0f32; 2], [0.0f32; 2]);
+        let (mut p64, mut m64, mut v64) = ([1.0f64, -2.0], [0.0f64; 2], [0.0f64; 2]);
+        for (step, grad) in [(1, [0.5f32, -0.25]), (2, [-1.0, 3.0])] {
+            let at = AdamwStep { lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weight_decay: 0.5, step };
+            adamw(&mut p, &grad, &mut m, &mut v, at);
+            for i in 0..2 {
+                let g = f64::from(grad[i]);
+                p64[i] -= 0.1 * 0.5 * p64[i];
+                m64[i] = 0.9 * m64[i] + 0.1 * g;
+                v64[i] = 0.99 * v64[i] + 0.01 * g * g;
+                let t = step as i32;
+                p64[i] -= 0.1 * (m64[i] / (1.0 - 0.9f64.powi(t)))
+                    / ((v64[i] / (1.0 - 0.99f64.powi(t))).sqrt() + 1e-8);
+            }
+        }
+        for i in 0..2 {
+            assert!((f64::from(p[i]) - p64[i]).abs() < 1e-6, "{p:?} {p64:?}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What a recipe may say: the registered components and the schema of the whole.
+
+use serde_json::Value;
+
+/// One registered component.
+#[derive(Debug, Clone)]
+pub struct CatalogEntry {
+    /// What it is: `backbone`, `masker`, `head` ...
+    pub kind: String,
+    /// The name under `type:`, for example `ConvViT`.
+    pub name: String,
+    /// JSON schema of its keys (without `type`), as schemars writes it.
+    pub schema: Value,
+}
+
+/// Everything a recipe is checked against.
+///
+/// The root schema is a JSON schema with three keywords of our own:
+/// - `"x-component": "dataset"`, or a list of kinds, marks a *slot*: a mapping whose `type` names a component of that
+///   kind and whose other keys are those of the component. Other keywords beside it are ignored, except
+/// - `"x-extra": {"properties": .., "required": [..]}`: keys that the slot adds to those of the component (`from`).
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    entries: Vec<CatalogEntry>,
+    root: Value,
+}
+
+impl Catalog {
+    /// A catalog of these components, for recipes of this shape.
+    pub fn new(entries: Vec<CatalogEntry>, root: Value) -> Self {
+        Self { entries, root }
+    }
+
+    /// The schema of a whole recipe.
+    pub fn root(&self) -> &Value {
+        &self.root
+    }
+
+    /// The component of this name among these kinds.
+    pub fn find(&self, kinds: &[&str], name: &str) -> Option<&CatalogEntry> {
+        self.entries.iter().find(|entry| entry.name == name && kinds.contains(&entry.kind.as_str()))
+    }
+
+    /// The names of all components of these kinds, sorted.
+    pub fn names(&self, kinds: &[&str]) -> Vec<&str> {
+        let of_kind = self.entries.iter().filter(|entry| kinds.contains(&entry.kind.as_str()));
+        let mut names: Vec<_> = of_kind.map(|entry| entry.name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The kinds under which this name is registered.
+    pub(super) fn kinds_of(&self, name: &str) -> Vec<&str> {
+        let named = self.entries.iter().filter(|entry| entry.name == name);
+        named.map(|entry| entry.kind.as_str()).collect()
+    }
+}

@@ -1,0 +1,65 @@
+//! One layer of a recipe: a file, an environment variable or a `--set` argument.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::diagnostics::{Finding, Source};
+use super::node::{Located, Node};
+use super::path;
+use super::yaml::TextFault;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LayerKind {
+    /// A recipe file.
+    File(PathBuf),
+    /// An environment variable, by name.
+    Environment(String),
+    /// A `--set` argument, `key=value`.
+    Set(String),
+}
+
+impl fmt::Display for LayerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Set(argument) => write!(f, "--set {argument}"),
+        }
+    }
+}
+
+/// A parsed layer.
+///
+/// An environment variable or `--set a.b=1` is a file with the single line `a: { b: 1 }`; `spine` says how many of the
+/// outer mappings stand for the key (2). A spine key may be the index of a list item.
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    pub kind: LayerKind,
+    pub source: Source,
+    pub root: Node,
+    pub spine: usize,
+}
+
+impl Layer {
+    /// What the layer itself says at a path.
+    pub fn find(&self, key: &str) -> Option<Located<'_>> {
+        self.root.find(path::segments(key))
+    }
+
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, LayerKind::File(_))
+    }
+}
+
+/// A fault of a text, with the text.
+pub(super) fn finding(kind: &LayerKind, source: &Source, fault: TextFault) -> Finding {
+    Finding {
+        key: fault.key,
+        message: fault.message,
+        help: fault.help,
+        origin: Some(kind.clone()),
+        label: fault.label,
+        source: Some((source.clone(), fault.span)),
+    }
+}

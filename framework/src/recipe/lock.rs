@@ -1,0 +1,29 @@
+//! The resolved recipe as a file, and its digest.
+
+use serde_json::{Map, Value};
+
+use super::reference;
+
+/// YAML that loads to this value: block style, keys in their order, `${` escaped.
+pub(super) fn yaml(value: &Value) -> String {
+    // A tree of JSON values always serialises: keys are strings and numbers are finite.
+    serde_yaml::to_string(&escaped(value)).unwrap_or_default()
+}
+
+fn escaped(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(reference::escape(text)),
+        Value::Array(items) => Value::Array(items.iter().map(escaped).collect()),
+        Value::Object(map) => {
+            Value::Object(map.iter().map(|(key, value)| (key.clone(), escaped(value))).collect::<Map<_, _>>())
+        }
+        other => other.clone(),
+    }
+}
+
+/// blake3 of the value as JSON without spaces, keys sorted.
+pub(super) fn digest(value: &Value) -> String {
+    let mut sorted = value.clone();
+    sorted.sort_all_objects();
+    blake3::hash(sorted.to_string().as_bytes()).to_hex().to_string()
+}

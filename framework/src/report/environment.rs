@@ -1,0 +1,202 @@
+//! What ran a run: program, machine, and command.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+
+use super::utc::rfc3339;
+
+/// Everything about the surroundings of a run that may explain its numbers.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Environment {
+    /// Version of this program.
+    pub version: String,
+    /// Commit checked out in the working directory, if that is a git repository.
+    pub git_commit: Option<String>,
+    /// When the process started, RFC 3339 in UTC.
+    pub started: String,
+    /// The command with its arguments.
+    pub command: String,
+    /// Where it was started.
+    pub directory: String,
+    /// The machine's name.
+    pub hostname: Option<String>,
+    /// The operating system with its version.
+    pub os: String,
+    /// The processor.
+    pub cpu: Option<String>,
+    /// Logical cores.
+    pub cores: usize,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// What the tensors live on: `cpu`, `cuda:0`.
+    pub device: String,
+    /// Worker threads.
+    pub threads: usize,
+}
+
+impl Environment {
+    /// Looks around. `device` and `threads` are what the run was given.
+    pub fn collect(device: &str, threads: usize) -> Self {
+        let system = System::new_with_specifics(
+            RefreshKind::nothing()
+                .with_cpu(CpuRefreshKind::nothing())
+                .with_memory(MemoryRefreshKind::nothing().with_ram()),
+        );
+        let directory = std::env::current_dir().unwrap_or_default();
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            git_commit: git_commit(&directory),
+            started: rfc3339(SystemTime::now()),
+            command: command_line(
+                std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()),
+            ),
+            directory: directory.display().to_string(),
+            hostname: System::host_name(),
+            os: format!(
+                "{} ({})",
+                System::long_os_version().unwrap_or_else(|| std::env::consts::OS.to_owned()),
+                std::env::consts::ARCH
+            ),
+            cpu: system
+                .cpus()
+                .first()
+                .map(|cpu| cpu.brand().trim().to_owned())
+                .filter(|brand| !brand.is_empty()),
+            cores: system.cpus().len(),
+            memory: system.total_memory(),
+            device: device.to_owned(),
+            threads,
+        }
+    }
+
+    /// Labels and values for a table; what is unknown is left out.
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let gib = self.memory as f64 / f64::from(1_u32 << 30);
+        [
+            ("Started", Some(self.started.clone())),
+            ("Command", Some(self.command.clone())),
+            ("Directory", Some(self.directory.clone())),
+            ("Version", Some(self.version.clone())),
+            ("Git commit", self.git_commit.clone()),
+            ("Device", Some(self.device.clone())),
+            ("Threads", Some(self.threads.to_string())),
+            ("Processor", self.cpu.as_ref().map(|cpu| format!("{cpu}, {} logical cores", self.cores))),
+            ("Memory", (self.memory > 0).then(|| format!("{gib:.1} GiB"))),
+            ("System", Some(self.os.clone())),
+            ("Host", self.hostname.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(label, value)| Some((label, value?)))
+        .collect()
+    }
+}
+
+/// The commit that `HEAD` of the repository around `directory` points to, read from `.git` without calling git.
+pub fn git_commit(directory: &Path) -> Option<String> {
+    let git = directory.ancestors().map(|ancestor| ancestor.join(".git")).find(|git| git.exists())?;
+    // In a worktree or submodule, `.git` is a file that names the directory.
+    let git = match fs::read_to_string(&git) {
+        Ok(pointer) => git.parent()?.join(pointer.strip_prefix("gitdir:")?.trim()),
+        Err(_) => git,
+    };
+    let head = fs::read_to_string(git.join("HEAD")).ok()?;
+    let Some(reference) = head.trim().strip_prefix("ref: ") else { return as_commit(&head) };
+    // Branches of a worktree are stored with the repository it belongs to.
+    let common = match fs::read_to_string(git.join("commondir")) {
+        Ok(common) => git.join(common.trim()),
+        Err(_) => git,
+    };
+    match fs::read_to_string(common.join(PathBuf::from(reference))) {
+        Ok(commit) => as_commit(&commit),
+        Err(_) => fs::read_to_string(common.join("packed-refs"))
+            .ok()?
+            .lines()
+            .find_map(|line| as_commit(line.strip_suffix(reference)?.strip_suffix(' ')?)),
+    }
+}
+
+fn as_commit(text: &str) -> Option<String> {
+    let text = text.trim();
+    (matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .then(|| text.to_owned())
+}
+
+/// The arguments as a shell would take them.
+fn command_line(arguments: impl Iterator<Item = String>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    arguments
+        .map(|argument| match !argument.is_empty() && argument.chars().all(plain) {
+            true => argument,
+            false => format!("'{}'", argument.replace('\'', r"'\''")),
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        directory
+    }
+
+    #[test]
+    fn the_commit_is_found_wherever_git_keeps_it() {
+        let packed = format!("# pack-refs\n{COMMIT} refs/heads/main\n");
+        let cases: [&[(&str, &str)]; 4] = [
+            &[(".git/HEAD", COMMIT)],
+            &[(".git/HEAD", "ref: refs/heads/main\n"), (".git/refs/heads/main", COMMIT)],
+            &[(".git/HEAD", "ref: refs/heads/main\n"), (".git/packed-refs", &packed)],
+            &[
+                (".git", "gitdir: main/.git/worktrees/w\n"),
+                ("main/.git/worktrees/w/HEAD", "ref: refs/heads/main"),
+                ("main/.git/worktrees/w/commondir", "../.."),
+                ("main/.git/refs/heads/main", COMMIT),
+            ],
+        ];
+        for files in cases {
+            let directory = repository(files);
+            let below = directory.path().join("a/b");
+            fs::create_dir_all(&below).unwrap();
+            assert_eq!(git_commit(&below).as_deref(), Some(COMMIT), "{files:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_repository_has_no_commit() {
+        for head in ["", "ref: refs/heads/gone", "zzz"] {
+            assert_eq!(git_commit(repository(&[(".git/HEAD", head)]).path()), None);
+        }
+    }
+
+    #[test]
+    fn arguments_with_spaces_or_quotes_can_be_pasted_back() {
+        let arguments = ["convmae", "run", "a b.yaml", "--set", "name='x'", ""];
+        assert_eq!(
+            command_line(arguments.into_iter().map(String::from)),
+            r"convmae run 'a b.yaml' --set 'name='\''x'\''' ''"
+        );
+    }
+
+    #[test]
+    fn the_environment_names_what_was_given() {
+        let environment = Environment::collect("cpu", 2);
+        let rows = environment.rows();
+        assert!(rows.contains(&("Device", "cpu".to_owned())) && rows.contains(&("Threads", "2".to_owned())));
+        assert!(environment.started.ends_with('Z'));
+    }
+}

@@ -1,0 +1,194 @@
+//! `report.html`: a run on one page that needs nothing but itself.
+
+mod curves;
+mod drawing;
+mod number;
+mod pictures;
+mod plot;
+mod recipe;
+mod tables;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::SystemTime;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::file::write_atomically;
+use super::utc::rfc3339;
+use super::{Environment, MetricLog, PictureSet, ReportError, Summary};
+use crate::component::ParameterGroup;
+
+/// How a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Status {
+    /// It goes on.
+    Running,
+    /// It did all its steps.
+    Finished,
+    /// It was stopped and can be resumed.
+    Interrupted,
+    /// It ended with an error.
+    Failed(String),
+}
+
+/// A node of the model graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GraphNode {
+    /// Its name in the recipe.
+    pub name: String,
+    /// The type of its component.
+    pub kind: String,
+    /// Where its inputs come from: `backbone`, or `backbone.s2` for one level. What is no node is drawn as a source.
+    pub inputs: Vec<String>,
+    /// What it gives, with shapes: `s3 [196, 768]`.
+    pub outputs: Vec<String>,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Multiply-accumulates of a forward pass over one image, in units of 10^9.
+    pub gmacs: f64,
+}
+
+/// A sample that could not be read and was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorruptSample {
+    /// Its file or index.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A file worth opening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its path within the run directory.
+    pub path: String,
+    /// What it is.
+    pub text: String,
+}
+
+/// All that the page shows. A section with nothing to show is left out.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// The name of the run.
+    pub name: &'a str,
+    /// How it stands.
+    pub status: &'a Status,
+    /// The figures at the top.
+    pub summary: &'a Summary,
+    /// The curves.
+    pub metrics: &'a MetricLog,
+    /// The pictures over time, by step; see [`PictureStore::overview`](super::PictureStore::overview).
+    pub pictures: &'a [PictureSet],
+    /// The model.
+    pub graph: &'a [GraphNode],
+    /// The optimizer's parameter groups.
+    pub parameter_groups: &'a [ParameterGroup],
+    /// What ran it.
+    pub environment: &'a Environment,
+    /// The resolved recipe.
+    pub recipe: &'a str,
+    /// Samples left out.
+    pub corrupt_samples: &'a [CorruptSample],
+    /// Files worth opening.
+    pub links: &'a [Link],
+}
+
+impl Report<'_> {
+    /// Writes the page to `path`.
+    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
+        let page = self.render();
+        write_atomically(path, |file| file.write_all(page.as_bytes()))
+    }
+
+    /// The page.
+    pub fn render(&self) -> String {
+        let sections = self.sections();
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (self.name) " · convmae" }
+                    style { (PreEscaped(include_str!("style.css"))) }
+                }
+                body {
+                    header { (self.header(&sections)) }
+                    main {
+                        @for section in &sections {
+                            section id=(section.id) {
+                                h2 { (section.title) }
+                                (section.content)
+                            }
+                        }
+                    }
+                    footer {
+                        p { "Written " (rfc3339(SystemTime::now())) " by convmae " (self.environment.version) "." }
+                    }
+                }
+            }
+        };
+        page.into_string()
+    }
+
+    fn header(&self, sections: &[Section]) -> Markup {
+        let (class, label) = match self.status {
+            Status::Running => ("running", "running"),
+            Status::Finished => ("finished", "finished"),
+            Status::Interrupted => ("interrupted", "interrupted"),
+            Status::Failed(_) => ("failed", "failed"),
+        };
+        html! {
+            p.status.(class) { (label) }
+            h1 { (self.name) }
+            @if let Status::Failed(reason) = self.status {
+                pre.failure { (reason) }
+            }
+            (tables::summary(self.summary))
+            nav aria-label="Sections" {
+                @for section in sections {
+                    a href={ "#" (section.id) } { (section.title) }
+                }
+            }
+        }
+    }
+
+    fn sections(&self) -> Vec<Section> {
+        let graph = html! { (drawing::graph(self.graph)) (tables::graph(self.graph)) };
+        [
+            ("curves", "Curves", !self.metrics.is_empty(), curves::section(self.metrics)),
+            ("pictures", "Pictures", !self.pictures.is_empty(), pictures::section(self.pictures)),
+            ("model", "Model", !self.graph.is_empty(), graph),
+            (
+                "parameters",
+                "Parameter groups",
+                !self.parameter_groups.is_empty(),
+                tables::parameter_groups(self.parameter_groups),
+            ),
+            (
+                "corrupt",
+                "Corrupt samples",
+                !self.corrupt_samples.is_empty(),
+                tables::corrupt_samples(self.corrupt_samples),
+            ),
+            ("recipe", "Recipe", !self.recipe.is_empty(), recipe::highlighted(self.recipe)),
+            ("environment", "Environment", true, tables::environment(self.environment)),
+            ("files", "Files", !self.links.is_empty(), tables::links(self.links)),
+        ]
+        .into_iter()
+        .filter(|(_, _, is_shown, _)| *is_shown)
+        .map(|(id, title, _, content)| Section { id, title, content })
+        .collect()
+    }
+}
+
+struct Section {
+    id: &'static str,
+    title: &'static str,
+    content: Markup,
+}
+
+#[cfg(test)]
+mod tests;

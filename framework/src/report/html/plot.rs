@@ -1,0 +1,218 @@
+//! One curve chart as inline SVG.
+
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::ValueFormatter;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+
+use super::number::tick;
+
+/// A line of a chart.
+pub(super) struct Line {
+    pub(super) points: Vec<(f64, f64)>,
+    pub(super) role: Role,
+}
+
+/// What a line stands for; decides its colour. The style sheet has the same colours, and those for the dark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Every training value, drawn faintly behind its average.
+    TrainRaw,
+    /// Training.
+    Train,
+    /// Validation.
+    Val,
+}
+
+const TRAIN: RGBColor = RGBColor(0x2F, 0x6D, 0xB5);
+const VAL: RGBColor = RGBColor(0xC8, 0x5A, 0x17);
+const GRID: RGBColor = RGBColor(0xE3, 0xE3, 0xE0);
+const TEXT: RGBColor = RGBColor(0x6B, 0x6B, 0x66);
+const SIZE: (u32, u32) = (520, 230);
+/// More points than this are not told apart at that size.
+const MOST_POINTS: usize = 600;
+/// Up to here each point gets a dot.
+const MOST_DOTS: usize = 40;
+
+/// The chart of `lines` over the step, or `None` where nothing finite is to be drawn.
+pub(super) fn chart(lines: &[Line], log_scale: bool, label: &str) -> Option<String> {
+    let finite = || lines.iter().flat_map(|line| &line.points).filter(|point| is_drawable(point, log_scale));
+    let x = range(finite().map(|point| point.0))?;
+    let y = range(finite().map(|point| point.1))?;
+    let mut svg = String::new();
+    let drawn = {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        draw(&root, lines, x, y, log_scale)
+    };
+    // Only the writing of a file could fail, and this one is in memory.
+    drawn.ok()?;
+    Some(inline(&svg, label))
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type DrawingError = DrawingAreaErrorKind<std::io::Error>;
+
+fn draw(
+    root: &Area<'_>,
+    lines: &[Line],
+    x: Range<f64>,
+    y: Range<f64>,
+    log_scale: bool,
+) -> Result<(), DrawingError> {
+    let mut builder = ChartBuilder::on(root);
+    builder.margin(8).margin_right(14).x_label_area_size(22).y_label_area_size(46);
+    if log_scale {
+        let y = y.start / 1.1..y.end * 1.1;
+        fill(&mut builder.build_cartesian_2d(x, y.log_scale())?, lines, true)?;
+    } else {
+        let margin = 0.04 * (y.end - y.start);
+        // A figure that is never negative is not shown as if it could be.
+        let low = if y.start >= 0.0 { (y.start - margin).max(0.0) } else { y.start - margin };
+        fill(&mut builder.build_cartesian_2d(x, low..y.end + margin)?, lines, false)?;
+    }
+    root.present()
+}
+
+fn fill<'a, Y>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, Y>>,
+    lines: &[Line],
+    log_scale: bool,
+) -> Result<(), DrawingError>
+where
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(GRID)
+        .label_style(("sans-serif", 14).into_font().color(&TEXT))
+        .x_labels(6)
+        .y_labels(5)
+        .x_label_formatter(&|value| tick(*value))
+        .y_label_formatter(&|value| tick(*value))
+        .draw()?;
+    for line in lines {
+        let style = match line.role {
+            Role::TrainRaw => TRAIN.mix(0.3).stroke_width(1),
+            Role::Train => TRAIN.stroke_width(2),
+            Role::Val => VAL.stroke_width(2),
+        };
+        let points: Vec<_> = thin(&line.points);
+        // A value that is not a number interrupts the line.
+        for run in points.split(|point| !is_drawable(point, log_scale)) {
+            chart.draw_series(LineSeries::new(run.iter().copied(), style))?;
+        }
+        if line.role != Role::TrainRaw && points.len() <= MOST_DOTS {
+            let dots = points.iter().filter(|point| is_drawable(point, log_scale));
+            chart.draw_series(dots.map(|&point| Circle::new(point, 2, style.color.filled())))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_drawable(point: &(f64, f64), log_scale: bool) -> bool {
+    point.1.is_finite() && (!log_scale || point.1 > 0.0)
+}
+
+/// The smallest and the largest value, apart even if there is only one.
+fn range(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
+    let (low, high) = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    match high - low {
+        span if span > 0.0 => Some(low..high),
+        span if span == 0.0 => {
+            let margin = if low == 0.0 { 0.5 } else { low.abs() / 2.0 };
+            Some(low - margin..high + margin)
+        }
+        _ => None,
+    }
+}
+
+/// At most about [`MOST_POINTS`] points with the same outline: the extremes of each stretch.
+fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let stretch = points.len().div_ceil(MOST_POINTS / 2);
+    if stretch <= 2 {
+        return points.to_vec();
+    }
+    let extremes = |stretch: &[(f64, f64)]| {
+        let of = |choose: fn(&f64, &f64) -> bool| {
+            let better =
+                |best: usize, i: usize| if choose(&stretch[i].1, &stretch[best].1) { i } else { best };
+            (0..stretch.len()).reduce(better).unwrap_or(0)
+        };
+        let (low, high) = (of(f64::lt), of(f64::gt));
+        [stretch[low.min(high)], stretch[low.max(high)]]
+    };
+    points.chunks(stretch).flat_map(extremes).collect()
+}
+
+/// The drawing without what a stand-alone file needs, scaled by the page.
+fn inline(svg: &str, label: &str) -> String {
+    let content =
+        svg.find("<svg").and_then(|start| svg[start..].find('>').map(|end| &svg[start + end + 1..]));
+    let (width, height) = SIZE;
+    let label = maud::html! { (label) }.into_string();
+    format!(
+        "<svg class=\"plot\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{label}\">{}",
+        content.unwrap_or("</svg>")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn line(values: &[f64]) -> Vec<Line> {
+        let points = values.iter().enumerate().map(|(i, &value)| (i as f64, value)).collect();
+        vec![Line { points, role: Role::Train }]
+    }
+
+    #[test]
+    fn a_chart_needs_nothing_from_elsewhere() {
+        let svg = chart(&line(&[3.0, 2.0, 1.0]), false, "loss <&\">").unwrap();
+        assert!(svg.starts_with("<svg class=\"plot\"") && svg.trim_end().ends_with("</svg>"));
+        assert!(!svg.contains("http"));
+        assert!(svg.contains("loss &lt;&amp;&quot;&gt;"));
+        assert!(svg.contains("<polyline"));
+    }
+
+    #[test]
+    fn values_that_are_not_numbers_interrupt_the_line() {
+        let svg = chart(&line(&[3.0, 2.0, f64::NAN, 1.0, 1.5]), false, "").unwrap();
+        assert_eq!(
+            svg.matches("<polyline").count(),
+            chart(&line(&[1.0, 2.0]), false, "").unwrap().matches("<polyline").count() + 1
+        );
+        assert!(!svg.contains("NaN"));
+    }
+
+    #[test]
+    fn one_point_and_equal_points_can_be_drawn() {
+        for values in [&[2.0][..], &[0.0], &[1.0, 1.0], &[-1.0]] {
+            assert!(chart(&line(values), false, "").is_some(), "{values:?}");
+        }
+        assert!(chart(&line(&[2.0]), true, "").is_some());
+    }
+
+    #[test]
+    fn nothing_finite_is_no_chart() {
+        assert!(chart(&line(&[]), false, "").is_none());
+        assert!(chart(&line(&[f64::NAN, f64::INFINITY]), false, "").is_none());
+        assert!(chart(&line(&[-1.0, 0.0]), true, "").is_none());
+    }
+
+    #[test]
+    fn a_long_series_keeps_its_extremes() {
+        let mut points: Vec<_> = (0..100_000).map(|i| (f64::from(i), f64::from(i % 7))).collect();
+        points[54_321].1 = 99.0;
+        let thinned = thin(&points);
+        assert!(thinned.len() <= MOST_POINTS && thinned.contains(&(54_321.0, 99.0)));
+        assert!(thinned.is_sorted_by_key(|point| point.0));
+    }
+}

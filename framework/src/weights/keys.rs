@@ -1,0 +1,148 @@
+//! Comparing the names and shapes of a file with those of a model.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use super::map::TensorMap;
+
+/// A tensor whose shape in the file is not the model's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShapePair {
+    /// The tensor's name.
+    pub name: String,
+    /// Its shape in the file.
+    pub file: Vec<usize>,
+    /// Its shape in the model.
+    pub expected: Vec<usize>,
+}
+
+/// What a weights file gives a model, entry by entry; every name is in exactly one list.
+///
+/// `Display` lists every entry but the loaded ones, which are counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyReport {
+    /// Names with equal shapes.
+    pub loaded: Vec<String>,
+    /// Names whose shapes differ only by axes of size one, as `[O, I, 1, 1]` and `[O, I]`; they load.
+    pub reshaped: Vec<ShapePair>,
+    /// Names of the model that the file lacks.
+    pub missing: Vec<String>,
+    /// Names of the file that the model lacks.
+    pub unexpected: Vec<String>,
+    /// Names of both whose shapes cannot be reconciled.
+    pub mismatched: Vec<ShapePair>,
+}
+
+impl KeyReport {
+    /// Whether file and model have the same names and every tensor loads.
+    pub fn is_exact(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
+    }
+}
+
+impl fmt::Display for KeyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} loaded", self.loaded.len())?;
+        pairs(f, "reshaped", &self.reshaped)?;
+        names(f, "missing from the file", &self.missing)?;
+        names(f, "unexpected in the file", &self.unexpected)?;
+        pairs(f, "mismatched", &self.mismatched)
+    }
+}
+
+fn names(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Result {
+    if !names.is_empty() {
+        write!(f, "\n{} {title}:", names.len())?;
+    }
+    names.iter().try_for_each(|name| write!(f, "\n  {name}"))
+}
+
+fn pairs(f: &mut fmt::Formatter<'_>, title: &str, pairs: &[ShapePair]) -> fmt::Result {
+    if !pairs.is_empty() {
+        write!(f, "\n{} {title}:", pairs.len())?;
+    }
+    pairs.iter().try_for_each(|ShapePair { name, file, expected }| {
+        write!(f, "\n  {name}: file {file:?}, model {expected:?}")
+    })
+}
+
+/// Compares the names and shapes a model expects with those found in a file.
+pub fn match_keys(expected: &[(String, Vec<usize>)], found: &TensorMap) -> KeyReport {
+    let mut report = KeyReport::default();
+    for (name, shape) in expected {
+        let Some(tensor) = found.get(name) else {
+            report.missing.push(name.clone());
+            continue;
+        };
+        let pair = || ShapePair { name: name.clone(), file: tensor.shape.clone(), expected: shape.clone() };
+        if tensor.shape == *shape {
+            report.loaded.push(name.clone());
+        } else if squeezed(&tensor.shape).eq(squeezed(shape)) {
+            report.reshaped.push(pair());
+        } else {
+            report.mismatched.push(pair());
+        }
+    }
+    let known: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    report.unexpected.extend(found.names().filter(|name| !known.contains(name)).map(str::to_owned));
+    report
+}
+
+fn squeezed(shape: &[usize]) -> impl Iterator<Item = usize> {
+    shape.iter().copied().filter(|&axis| axis != 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::weights::{DType, HostTensor};
+
+    fn tensor(shape: &[usize]) -> HostTensor {
+        let len = shape.iter().product();
+        HostTensor::new(DType::U8, shape.to_vec(), vec![0; len]).unwrap()
+    }
+
+    fn report() -> KeyReport {
+        let found: TensorMap = [
+            ("same", tensor(&[2, 3])),
+            ("conv", tensor(&[4, 2, 1, 1])),
+            ("head", tensor(&[10, 4])),
+            ("transposed", tensor(&[3, 2])),
+            ("extra", tensor(&[1])),
+        ]
+        .into_iter()
+        .collect();
+        let expected = [
+            ("same", vec![2, 3]),
+            ("conv", vec![4, 2]),
+            ("head", vec![1000, 4]),
+            ("transposed", vec![2, 3]),
+            ("absent", vec![7]),
+        ]
+        .map(|(name, shape)| (name.to_owned(), shape));
+        match_keys(&expected, &found)
+    }
+
+    #[test]
+    fn every_name_is_in_exactly_one_list() {
+        let report = report();
+        assert_eq!(report.loaded, ["same"]);
+        assert_eq!(report.reshaped.iter().map(|p| &p.name).collect::<Vec<_>>(), ["conv"]);
+        assert_eq!(report.missing, ["absent"]);
+        assert_eq!(report.unexpected, ["extra"]);
+        assert_eq!(report.mismatched.iter().map(|p| &p.name).collect::<Vec<_>>(), ["head", "transposed"]);
+        assert!(!report.is_exact());
+    }
+
+    #[test]
+    fn the_report_names_all_mismatches_at_once() {
+        assert_eq!(
+            report().to_string(),
+            "1 loaded\n1 reshaped:\n  conv: file [4, 2, 1, 1], model [4, 2]\n1 missing from the file:\n  absent\n\
+             1 unexpected in the file:\n  extra\n2 mismatched:\n  head: file [10, 4], model [1000, 4]\n  \
+             transposed: file [3, 2], model [2, 3]"
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! Backbones: images to features.
+
+mod conv_vit;
+mod vit;
+
+pub use conv_vit::ConvViT;
+pub use vit::ViT;

@@ -1,0 +1,179 @@
+//! The plain vision transformer of MAE.
+
+use std::rc::Rc;
+
+use convmae_framework::component::{
+    Backbone, BackboneModule, Features, ImageShape, Level, LevelShape, Macs, Mask, MaskGrid, MaskPlan,
+    Problem,
+};
+use convmae_framework::nn::modules::{Block, LayerNorm};
+use convmae_framework::nn::{self, Context, HasShape as _, Init, Param, PatchLayout, Scope, T4, ops};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::conv_vit::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
+
+/// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks over the kept
+/// tokens (`models_mae.py` of facebookresearch/mae). Yields the level `s1`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ViT {
+    /// Pixels along each side of a patch.
+    #[serde(default = "default_patch_size")]
+    #[schemars(range(min = 1))]
+    pub patch_size: usize,
+    /// Channels.
+    #[serde(default = "default_embed_dim")]
+    #[schemars(range(min = 4))]
+    pub embed_dim: usize,
+    /// Transformer blocks.
+    #[serde(default = "default_depth")]
+    pub depth: usize,
+    /// Attention heads.
+    #[serde(default = "default_depth")]
+    #[schemars(range(min = 1))]
+    pub num_heads: usize,
+    /// Hidden channels of the MLP, as a multiple of the channels.
+    #[serde(default = "default_mlp_ratio")]
+    #[schemars(range(min = 0.0))]
+    pub mlp_ratio: f32,
+    /// Largest rate of stochastic depth; it grows linearly with the depth of a block.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub drop_path: f32,
+    /// Whether the position embedding is trained; it starts as sines and cosines in any case.
+    #[serde(default)]
+    pub train_pos_embed: bool,
+}
+
+fn default_patch_size() -> usize {
+    16
+}
+
+fn default_embed_dim() -> usize {
+    768
+}
+
+fn default_depth() -> usize {
+    12
+}
+
+fn default_mlp_ratio() -> f32 {
+    4.0
+}
+
+#[typetag::serde]
+impl Backbone for ViT {
+    fn mask_grid(&self, image: ImageShape) -> Result<MaskGrid, Problem> {
+        let patch = self.patch_size;
+        if patch == 0 || !image.height.is_multiple_of(patch) || !image.width.is_multiple_of(patch) {
+            let message = format!(
+                "patches of {patch} pixels do not divide images of {} x {}",
+                image.height, image.width
+            );
+            return Err(Problem::new("patch_size", message).help("choose a divisor of the `image_size`"));
+        }
+        Ok(MaskGrid { rows: image.height / patch, cols: image.width / patch, cells: Vec::new() })
+    }
+
+    fn build(
+        &self,
+        scope: &Scope,
+        image: ImageShape,
+        mask: Option<&MaskPlan>,
+    ) -> Result<Box<dyn BackboneModule>, Problem> {
+        let grid = self.mask_grid(image)?;
+        let (dim, patch) = (self.embed_dim, self.patch_size);
+        if !dim.is_multiple_of(self.num_heads) {
+            return Err(Problem::new(
+                "num_heads",
+                format!("{} heads do not divide {dim} channels", self.num_heads),
+            ));
+        }
+        if !dim.is_multiple_of(4) {
+            return Err(Problem::new("embed_dim", format!("{dim} is no multiple of 4"))
+                .help("the sin-cos position embedding needs a sine and a cosine for rows and columns"));
+        }
+        let fan_in = image.channels * patch * patch;
+        let proj = scope.child("patch_embed").child("proj");
+        let module = ViTModule {
+            patch,
+            cls_token: scope.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
+            pos_embed: position_embedding(scope, (grid.rows, grid.cols), dim, 1, self.train_pos_embed)?,
+            proj_weight: proj.param(
+                "weight",
+                &[dim, image.channels, patch, patch],
+                &Init::xavier_uniform(fan_in, dim),
+            ),
+            proj_bias: proj.param("bias", &[dim], &Init::kaiming_uniform(fan_in)),
+            blocks: transformer_blocks(
+                &scope.child("blocks"),
+                dim,
+                self.num_heads,
+                self.mlp_ratio,
+                &drop_path_rates(self.drop_path, self.depth),
+            )?,
+            norm: LayerNorm::new(&scope.child("norm"), dim, TRANSFORMER_EPS),
+            level: LevelShape {
+                name: "s1".to_owned(),
+                rows: grid.rows,
+                cols: grid.cols,
+                kept: mask.map_or(grid.tokens(), |mask| mask.kept),
+                cell: 1,
+                prefix_tokens: 1,
+                channels: dim,
+                stride: patch,
+            },
+            patch_macs: (fan_in * dim) as u64,
+        };
+        Ok(Box::new(module))
+    }
+}
+
+convmae_framework::register!(Backbone: ViT);
+
+struct ViTModule {
+    patch: usize,
+    level: LevelShape,
+    cls_token: Param,
+    pos_embed: Param,
+    proj_weight: Param,
+    proj_bias: Param,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    /// Multiply-adds of embedding one patch.
+    patch_macs: u64,
+}
+
+impl BackboneModule for ViTModule {
+    fn levels(&self) -> Vec<LevelShape> {
+        vec![self.level.clone()]
+    }
+
+    fn macs(&self) -> Macs {
+        let blocks: u64 = self.blocks.iter().map(|block| block.macs(self.level.tokens())).sum();
+        Macs {
+            computed: self.patch_macs * self.level.kept as u64 + blocks,
+            dense: self.patch_macs * (self.level.rows * self.level.cols) as u64 + blocks,
+        }
+    }
+
+    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
+        let LevelShape { rows, cols, kept, .. } = self.level;
+        let (batch, ..) = *images.shape();
+        let layout = match mask {
+            Some(mask) => PatchLayout::new(rows, cols, 1, kept, mask.ids_keep.clone())?,
+            None => PatchLayout::dense(batch, rows, cols, 1),
+        };
+        let patches = ops::patches(images, self.patch, &layout)?;
+        let x =
+            ops::linear_rows(patches, (batch, kept), &self.proj_weight, Some(&self.proj_bias), &ctx.tape)?;
+        let x = ops::prepend_token(x, &self.cls_token)?;
+        let mut x = ops::add_positions(x, &self.pos_embed, rows * cols, Some(&layout.ids), 1)?;
+        for block in &self.blocks {
+            x = block.forward(x, ctx)?;
+        }
+        let tokens = self.norm.forward(x, ctx)?;
+        Ok(Features { levels: vec![Level { shape: self.level.clone(), tokens }], mask: mask.cloned() })
+    }
+}

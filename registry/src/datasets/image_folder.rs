@@ -1,0 +1,299 @@
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use convmae_framework::component::{DataError, Dataset, Samples};
+use convmae_framework::data::{Pixels, Sample, Target, read_image};
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use walkdir::{DirEntry, WalkDir};
+
+use super::{IMAGE_EXTENSIONS, some_names, what_is_there, yes};
+
+/// JPEG, PNG and WebP files in one folder per class, as torchvision's `ImageFolder`: `root/split/class/**/image.jpg`. Classes
+/// and files are sorted by name; names that begin with a dot are passed over.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFolder {
+    /// Folder of the dataset.
+    pub root: PathBuf,
+    /// Subfolder of `root` to use, such as `train` or `val`; by default `root` itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<PathBuf>,
+    /// Whether subfolders are classes. If not, every image below the folder is taken, without a class: enough for
+    /// pretraining.
+    #[serde(default = "yes")]
+    pub labelled: bool,
+}
+
+#[typetag::serde]
+impl Dataset for ImageFolder {
+    fn open(&self) -> Result<Box<dyn Samples>, DataError> {
+        let folder = self.split.as_ref().map_or_else(|| self.root.clone(), |split| self.root.join(split));
+        if !folder.is_dir() {
+            let reason = format!("no such folder{}", what_is_there(&folder));
+            return Err(DataError::Invalid { path: folder, reason });
+        }
+        let images = if self.labelled { Images::labelled(&folder)? } else { Images::flat(&folder)? };
+        Ok(Box::new(images))
+    }
+}
+
+convmae_framework::register!(Dataset: ImageFolder);
+
+/// The files of a dataset. There may be millions, so folders are shared.
+struct Images {
+    folders: Vec<PathBuf>,
+    files: Vec<File>,
+    classes: Option<Vec<String>>,
+}
+
+struct File {
+    folder: u32,
+    class: u32,
+    name: Box<OsStr>,
+}
+
+impl Images {
+    fn labelled(root: &Path) -> Result<Self, DataError> {
+        let (classes, files) = list(root)?;
+        if classes.is_empty() {
+            let images: Vec<_> = files.iter().filter(|name| is_image(Path::new(name))).cloned().collect();
+            let found = match (files.len(), images.len()) {
+                (0, _) => "the folder is empty".to_owned(),
+                (others, 0) => format!("found {others} files, none an image ({})", some_names(files)),
+                (_, count) => format!(
+                    "found {count} images ({}) but no subfolders; set `labelled: false` to use images without classes",
+                    some_names(images)
+                ),
+            };
+            let reason = format!("{found}; expected one subfolder per class, with images");
+            return Err(DataError::Invalid { path: root.to_owned(), reason });
+        }
+        let walks: Vec<_> = classes.par_iter().map(|class| walk(&root.join(class))).collect();
+        let mut images = Self { folders: Vec::new(), files: Vec::new(), classes: None };
+        let mut empty = Vec::new();
+        for (class, files) in walks.into_iter().enumerate() {
+            let files = files?;
+            if files.is_empty() {
+                empty.push(classes[class].clone());
+            }
+            images.extend(class, files);
+        }
+        if !empty.is_empty() {
+            let reason = format!(
+                "{} of {} class folders hold no image ({}): {}; remove or fill them",
+                empty.len(),
+                classes.len(),
+                IMAGE_EXTENSIONS.join(", "),
+                some_names(empty)
+            );
+            return Err(DataError::Invalid { path: root.to_owned(), reason });
+        }
+        images.classes = Some(classes);
+        Ok(images)
+    }
+
+    fn flat(root: &Path) -> Result<Self, DataError> {
+        let mut images = Self { folders: Vec::new(), files: Vec::new(), classes: None };
+        images.extend(0, walk(root)?);
+        if images.files.is_empty() {
+            let reason = format!("no image ({}) in it or below it", IMAGE_EXTENSIONS.join(", "));
+            return Err(DataError::Invalid { path: root.to_owned(), reason });
+        }
+        Ok(images)
+    }
+
+    /// Adds files, sorted by folder, of one class.
+    fn extend(&mut self, class: usize, files: Vec<(PathBuf, Box<OsStr>)>) {
+        for (folder, name) in files {
+            if self.folders.last() != Some(&folder) {
+                self.folders.push(folder);
+            }
+            let folder = self.folders.len() as u32 - 1;
+            self.files.push(File { folder, class: class as u32, name });
+        }
+    }
+}
+
+/// Names of the visible subfolders, sorted, and of the files.
+fn list(folder: &Path) -> Result<(Vec<String>, Vec<String>), DataError> {
+    let error = |source| DataError::Io { path: folder.to_owned(), source };
+    let (mut folders, mut files) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).map_err(error)? {
+        let entry = entry.map_err(error)?;
+        let Ok(name) = entry.file_name().into_string() else {
+            let reason = "a folder of a class has a name that is not UTF-8; rename it".to_owned();
+            return Err(DataError::Invalid { path: entry.path(), reason });
+        };
+        if !name.starts_with('.') {
+            // Follows links, as torchvision does.
+            if entry.path().is_dir() { folders.push(name) } else { files.push(name) }
+        }
+    }
+    folders.sort();
+    Ok((folders, files))
+}
+
+/// All images in and below a folder, with their folders, sorted by folder, then by name.
+fn walk(root: &Path) -> Result<Vec<(PathBuf, Box<OsStr>)>, DataError> {
+    let visible =
+        |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
+    let mut files = Vec::new();
+    for entry in WalkDir::new(root).follow_links(true).into_iter().filter_entry(visible) {
+        let entry = entry.map_err(|error| DataError::Io {
+            path: error.path().unwrap_or(root).to_owned(),
+            source: error.into(),
+        })?;
+        if entry.file_type().is_file() && is_image(entry.path()) {
+            let folder = entry.path().parent().unwrap_or(root).to_owned();
+            files.push((folder, entry.file_name().into()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    extension.is_some_and(|extension| IMAGE_EXTENSIONS.contains(&extension.as_str()))
+}
+
+impl Samples for Images {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let file = &self.files[index];
+        let path = self.folders[file.folder as usize].join(&*file.name);
+        let pixels = Pixels::Rgb(read_image(&path)?);
+        let class = self.classes.as_ref().map(|_| file.class as usize);
+        Ok(Sample { id: path.display().to_string(), pixels, target: Target { class, ..Target::default() } })
+    }
+
+    fn classes(&self) -> Option<&[String]> {
+        self.classes.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use image::{Rgb, RgbImage};
+
+    use super::*;
+
+    /// A folder with PNG files whose colour is their number.
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (number, file) in files.iter().enumerate() {
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            let image = RgbImage::from_pixel(2, 3, Rgb([number as u8; 3]));
+            image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+            std::fs::write(path, bytes.into_inner()).unwrap();
+        }
+        root
+    }
+
+    fn open(root: &Path, labelled: bool) -> Result<Box<dyn Samples>, DataError> {
+        ImageFolder { root: root.to_owned(), split: None, labelled }.open()
+    }
+
+    fn error(root: &Path) -> String {
+        open(root, true).err().unwrap().to_string().replace(root.to_str().unwrap(), "ROOT")
+    }
+
+    #[test]
+    fn classes_and_files_are_sorted_as_by_torchvision() {
+        let files = [
+            "b/2.png",
+            "b/10.PNG",
+            "a/z/1.png",
+            "a/y.png",
+            "B/x.png",
+            ".git/x.png",
+            "a/.x.png",
+            "a/notes.txt",
+        ];
+        let root = folder(&files);
+        let samples = open(root.path(), true).unwrap();
+        assert_eq!(samples.classes().unwrap(), ["B", "a", "b"]);
+        let read: Vec<_> = (0..samples.len())
+            .map(|index| {
+                let sample = samples.get(index).unwrap();
+                (sample.rgb("").unwrap().get_pixel(0, 0).0[0], sample.target.class.unwrap())
+            })
+            .collect();
+        // B/x, a/y, a/z/1, b/10, b/2
+        assert_eq!(read, [(4, 0), (3, 1), (2, 1), (1, 2), (0, 2)]);
+        assert!(samples.get(1).unwrap().id.ends_with("a/y.png"));
+    }
+
+    #[test]
+    fn a_split_is_a_subfolder() {
+        let root = folder(&["train/a/1.png", "train/a/2.png", "val/a/3.png"]);
+        let dataset: Box<dyn Dataset> = serde_json::from_value(serde_json::json!({
+            "type": "ImageFolder", "root": root.path(), "split": "train"
+        }))
+        .unwrap();
+        assert_eq!(dataset.open().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_flat_folder_has_no_classes() {
+        let root = folder(&["2.png", "1.png", "more/3.png"]);
+        let samples = open(root.path(), false).unwrap();
+        assert_eq!((samples.len(), samples.classes()), (3, None));
+        assert_eq!(samples.get(0).unwrap().target.class, None);
+    }
+
+    #[test]
+    fn a_missing_folder_tells_what_is_there() {
+        let root = folder(&["train/a/1.png", "val/a/2.png"]);
+        let dataset =
+            ImageFolder { root: root.path().to_owned(), split: Some("test".into()), labelled: true };
+        let message =
+            dataset.open().err().unwrap().to_string().replace(root.path().to_str().unwrap(), "ROOT");
+        assert_eq!(message, "ROOT/test: no such folder; `ROOT` holds train, val");
+    }
+
+    #[test]
+    fn a_folder_without_classes_tells_what_was_found_and_what_is_expected() {
+        let expected = "expected one subfolder per class, with images";
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(error(root.path()), format!("ROOT: the folder is empty; {expected}"));
+        let root = folder(&["notes.txt"]);
+        assert_eq!(error(root.path()), format!("ROOT: found 1 files, none an image (notes.txt); {expected}"));
+        let root = folder(&["1.png", "2.png", "notes.txt"]);
+        assert_eq!(
+            error(root.path()),
+            format!(
+                "ROOT: found 2 images (1.png, 2.png) but no subfolders; set `labelled: false` to use images without \
+                 classes; {expected}"
+            )
+        );
+    }
+
+    #[test]
+    fn classes_without_images_are_named() {
+        let root = folder(&["a/1.png", "b/notes.txt", "c/notes.txt"]);
+        let message = error(root.path());
+        assert!(
+            message.contains("2 of 3 class folders hold no image (jpg, jpeg, png, webp): b, c;"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_broken_file_is_corrupt_and_named() {
+        let root = folder(&["a/1.png"]);
+        std::fs::write(root.path().join("a/2.png"), "not an image").unwrap();
+        let samples = open(root.path(), true).unwrap();
+        let error = samples.get(1).unwrap_err();
+        assert!(matches!(&error, DataError::Corrupt { path, .. } if path.ends_with("a/2.png")), "{error}");
+    }
+}

@@ -1,0 +1,129 @@
+mod paint;
+mod scene;
+mod shape;
+
+pub use shape::ShapeClass;
+
+use convmae_framework::component::{DataError, Dataset, Samples};
+use convmae_framework::data::{Pixels, Sample, Size};
+use convmae_framework::random::{self, Purpose};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Generated pictures of coloured, textured shapes, for trying out every pipeline without data: the class of the image is that
+/// of its largest object, and boxes, instance masks and a label map (0 is background, then the classes from 1 on) are known.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SyntheticScenes {
+    /// Number of pictures.
+    #[serde(default = "default_length")]
+    #[schemars(range(min = 1))]
+    pub length: usize,
+    /// Side of the square pictures in pixels, or `[height, width]`; at least 16.
+    #[serde(default = "default_size")]
+    pub size: Size,
+    /// The shapes that appear; a shape's position is its class index.
+    #[serde(default = "all_shapes")]
+    #[schemars(length(min = 1, max = 10))]
+    pub classes: Vec<ShapeClass>,
+    /// Fewest and most objects in a picture; there are fewer where there is no room.
+    #[serde(default = "default_objects")]
+    #[schemars(inner(range(min = 1, max = 100)))]
+    pub objects: [usize; 2],
+    /// Seed of the pictures. Picture `i` depends on it, on `split` and on `i` only.
+    #[serde(default)]
+    pub seed: u64,
+    /// Which pictures: those of `val` are others than those of `train`.
+    #[serde(default)]
+    pub split: Split,
+}
+
+/// Pictures to train on, or others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// To train on.
+    #[default]
+    Train,
+    /// To evaluate on.
+    Val,
+}
+
+fn default_length() -> usize {
+    1024
+}
+
+fn default_size() -> Size {
+    Size::Single(64)
+}
+
+fn all_shapes() -> Vec<ShapeClass> {
+    ShapeClass::ALL.to_vec()
+}
+
+fn default_objects() -> [usize; 2] {
+    [1, 4]
+}
+
+/// Smallest side of a picture; with less, shapes cannot be told apart.
+const MIN_SIDE: usize = 16;
+/// Most objects in a picture.
+const MAX_OBJECTS: usize = 100;
+
+#[typetag::serde]
+impl Dataset for SyntheticScenes {
+    fn open(&self) -> Result<Box<dyn Samples>, DataError> {
+        let invalid = |reason: String| Err(DataError::Invalid { path: "SyntheticScenes".into(), reason });
+        let (height, width) = self.size.height_width();
+        if height < MIN_SIDE || width < MIN_SIDE {
+            return invalid(format!("`size` is {height} x {width}; at least {MIN_SIDE} x {MIN_SIDE}"));
+        }
+        let repeated = |position: usize| self.classes[..position].contains(&self.classes[position]);
+        if let Some(position) = (0..self.classes.len()).find(|&position| repeated(position)) {
+            return invalid(format!("`classes` names `{}` twice", self.classes[position].name()));
+        }
+        if self.classes.is_empty() {
+            return invalid("`classes` is empty".to_owned());
+        }
+        let [fewest, most] = self.objects;
+        if !(1 <= fewest && fewest <= most && most <= MAX_OBJECTS) {
+            return invalid(format!(
+                "`objects` is [{fewest}, {most}]; [fewest, most], from 1 to {MAX_OBJECTS}"
+            ));
+        }
+        if self.length == 0 {
+            return invalid("`length` is 0".to_owned());
+        }
+        let names = self.classes.iter().map(|class| class.name().to_owned()).collect();
+        Ok(Box::new(Scenes { spec: self.clone(), names }))
+    }
+}
+
+convmae_framework::register!(Dataset: SyntheticScenes);
+
+struct Scenes {
+    spec: SyntheticScenes,
+    names: Vec<String>,
+}
+
+impl Samples for Scenes {
+    fn len(&self) -> usize {
+        self.spec.length
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let SyntheticScenes { seed, split, objects, .. } = self.spec;
+        let mut rng = random::stream(Purpose::Synthesis, &[seed, split as u64, index as u64]);
+        let (height, width) = self.spec.size.height_width();
+        let (image, target) = scene::draw(height, width, &self.spec.classes, objects, &mut rng);
+        let split = if split == Split::Train { "train" } else { "val" };
+        Ok(Sample { id: format!("synthetic/{split}/{index}"), pixels: Pixels::Rgb(image), target })
+    }
+
+    fn classes(&self) -> Option<&[String]> {
+        Some(&self.names)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! Evaluators: losses and predictions to metrics.
+
+mod pixel_error;
+mod reconstruction_loss;
+
+pub use pixel_error::PixelError;
+pub use reconstruction_loss::ReconstructionLoss;

@@ -1,0 +1,116 @@
+//! How near the reconstructed pixels are, beside the simplest guess.
+
+use convmae_framework::component::{Evaluator, Meter, Needs, Predictions};
+use convmae_framework::data::Batch;
+use convmae_framework::nn::kernels::patches::patchify;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Mean squared error of reconstructed pixels in removed patches (`pixel_mse`), and that of filling them with the mean colour
+/// of the visible patches (`pixel_mse_mean_colour`); both in normalised units.
+///
+/// A decoder with `norm_pix_loss` borrows every patch's own mean and deviation for its picture, so there the first figure flatters.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PixelError {}
+
+#[typetag::serde]
+impl Evaluator for PixelError {
+    fn needs(&self) -> Needs {
+        Needs::Predictions
+    }
+
+    fn meter(&self) -> Box<dyn Meter> {
+        Box::new(PixelMeter::default())
+    }
+
+    fn best(&self) -> (&'static str, bool) {
+        ("pixel_mse", false)
+    }
+}
+
+convmae_framework::register!(Evaluator: PixelError);
+
+/// Sums of squared errors over removed patches.
+#[derive(Default)]
+struct PixelMeter {
+    reconstruction: f64,
+    mean_colour: f64,
+    values: usize,
+}
+
+impl Meter for PixelMeter {
+    fn update(&mut self, _: &[(String, f64)], predictions: &[(String, Predictions)], batch: &Batch) {
+        for (_, predictions) in predictions {
+            let arrays = &predictions.arrays;
+            let (Some((_, images)), Some((shape, removed))) =
+                (arrays.get("reconstruction"), arrays.get("removed"))
+            else {
+                continue;
+            };
+            // `[B, L]` patches on a square of `side` pixels each.
+            let tokens = shape[1];
+            let side = (batch.height * batch.width / tokens).isqrt();
+            let size = side * side * 3;
+            let patches = |images| patchify(images, 3, batch.height, batch.width, side);
+            let (target, reconstructed) = (patches(&batch.images), patches(images));
+            let image = size * tokens;
+            let images = target
+                .chunks_exact(image)
+                .zip(reconstructed.chunks_exact(image))
+                .zip(removed.chunks_exact(tokens));
+            for ((target, reconstructed), removed) in images {
+                self.image(target, reconstructed, removed, size);
+            }
+        }
+    }
+
+    fn finish(&self) -> Vec<(String, f64)> {
+        if self.values == 0 {
+            return Vec::new();
+        }
+        let mean = |sum: f64| sum / self.values as f64;
+        vec![
+            ("pixel_mse".to_owned(), mean(self.reconstruction)),
+            ("pixel_mse_mean_colour".to_owned(), mean(self.mean_colour)),
+        ]
+    }
+}
+
+impl PixelMeter {
+    /// Takes in one image: patches of `size` values (pixels of three channels), and which are removed.
+    fn image(&mut self, target: &[f32], reconstructed: &[f32], removed: &[f32], size: usize) {
+        let mut colour = [0.0; 3];
+        let visible = target.chunks_exact(size).zip(removed).filter(|(_, removed)| **removed < 0.5);
+        let mut pixels = 0usize;
+        for pixel in visible.flat_map(|(patch, _)| patch.as_chunks::<3>().0) {
+            pixels += 1;
+            colour.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        let colour = colour.map(|sum| sum / pixels.max(1) as f64);
+        let patches = target.chunks_exact(size).zip(reconstructed.chunks_exact(size)).zip(removed);
+        for ((target, reconstructed), _) in patches.filter(|(_, removed)| **removed >= 0.5) {
+            let squared = |guess: f64, value: f32| (guess - f64::from(value)).powi(2);
+            self.values += size;
+            self.reconstruction +=
+                reconstructed.iter().zip(target).map(|(g, t)| squared(f64::from(*g), *t)).sum::<f64>();
+            self.mean_colour +=
+                target.iter().enumerate().map(|(at, t)| squared(colour[at % 3], *t)).sum::<f64>();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_errors_are_over_removed_patches_only() {
+        let mut meter = PixelMeter::default();
+        // Two patches of one pixel: the first is visible, the second removed.
+        meter.image(&[1.0, 2.0, 3.0, 1.0, 2.0, 5.0], &[9.0, 9.0, 9.0, 1.0, 2.0, 4.0], &[0.0, 1.0], 3);
+        let metrics = meter.finish();
+        assert!((metrics[0].1 - 1.0 / 3.0).abs() < 1e-12, "{metrics:?}");
+        assert!((metrics[1].1 - 4.0 / 3.0).abs() < 1e-12, "{metrics:?}");
+    }
+}

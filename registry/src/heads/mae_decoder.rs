@@ -1,0 +1,243 @@
+//! The decoder of masked autoencoders: kept tokens to pixels of removed patches.
+
+use std::rc::Rc;
+
+use convmae_framework::component::{
+    Features, Head, HeadInputs, HeadModule, LevelShape, Loss, Macs, Mask, Picture, Predictions, Problem,
+};
+use convmae_framework::data::Batch;
+use convmae_framework::nn::kernels::loss::patch_statistics;
+use convmae_framework::nn::kernels::patches::{patchify, unpatchify};
+use convmae_framework::nn::modules::{Block, BlockConfig, LayerNorm, Linear};
+use convmae_framework::nn::position::sin_cos_table;
+use convmae_framework::nn::tensor::to_vec;
+use convmae_framework::nn::{self, Context, Error, Init, Param, Scope, T3, ops};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Reconstructs the pixels of removed patches from the last level's kept tokens: a light transformer over the kept tokens and a
+/// learned mask token (MAE; `forward_decoder` and `forward_loss` of `models_convmae.py`).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MaeDecoder {
+    /// Channels.
+    #[serde(default = "default_embed_dim")]
+    #[schemars(range(min = 4))]
+    pub embed_dim: usize,
+    /// Transformer blocks.
+    #[serde(default = "default_depth")]
+    pub depth: usize,
+    /// Attention heads.
+    #[serde(default = "default_num_heads")]
+    #[schemars(range(min = 1))]
+    pub num_heads: usize,
+    /// Hidden channels of the MLP, as a multiple of the channels.
+    #[serde(default = "default_mlp_ratio")]
+    #[schemars(range(min = 0.0))]
+    pub mlp_ratio: f32,
+    /// Whether each target patch is normalised by its own mean and deviation (official pretraining: yes).
+    #[serde(default)]
+    pub norm_pix_loss: bool,
+    /// Share of this head's loss in the total.
+    #[serde(default = "default_loss_weight")]
+    #[schemars(range(min = 0.0))]
+    pub loss_weight: f32,
+}
+
+fn default_embed_dim() -> usize {
+    512
+}
+
+fn default_depth() -> usize {
+    8
+}
+
+fn default_num_heads() -> usize {
+    16
+}
+
+fn default_mlp_ratio() -> f32 {
+    4.0
+}
+
+fn default_loss_weight() -> f32 {
+    1.0
+}
+
+const EPS: f32 = 1e-6;
+
+#[typetag::serde]
+impl Head for MaeDecoder {
+    fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
+        let (Some(grid), Some(level)) = (&inputs.mask, inputs.levels.last()) else {
+            return Err(Problem::new("", "its features are not masked, there is nothing to reconstruct")
+                .help("add a masker to the model, `mask: { type: BlockwiseMasker }`"));
+        };
+        if level.cell != 1 {
+            return Err(Problem::new(
+                "from",
+                format!("level `{}` has {} positions per token", level.name, level.cell * level.cell),
+            )
+            .help("take the last level of the backbone"));
+        }
+        let dim = self.embed_dim;
+        if !dim.is_multiple_of(self.num_heads) {
+            return Err(Problem::new(
+                "num_heads",
+                format!("{} heads do not divide {dim} channels", self.num_heads),
+            ));
+        }
+        if !dim.is_multiple_of(4) {
+            return Err(Problem::new("embed_dim", format!("{dim} is no multiple of 4"))
+                .help("the sin-cos position embedding needs a sine and a cosine for rows and columns"));
+        }
+        let tokens = level.prefix_tokens + grid.tokens();
+        let table = if scope.allocates() {
+            let table = sin_cos_table(grid.rows, grid.cols, dim, level.prefix_tokens);
+            table.map_err(|error| Problem::new("embed_dim", error.to_string()))?
+        } else {
+            Vec::new()
+        };
+        let patch = level.stride;
+        let pixels = patch * patch * inputs.image.channels;
+        let config =
+            BlockConfig { heads: self.num_heads, mlp_ratio: self.mlp_ratio, eps: EPS, drop_path: 0.0 };
+        let blocks = scope.child("decoder_blocks");
+        let block = |at| {
+            Block::new(&blocks.child(at), dim, &config)
+                .map_err(|error| Problem::new("num_heads", error.to_string()))
+        };
+        Ok(Box::new(MaeDecoderModule {
+            spec: self.clone(),
+            level: level.clone(),
+            patch,
+            mask_token: scope.param("mask_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
+            decoder_pos_embed: scope.frozen("decoder_pos_embed", &[1, tokens, dim], &Init::Values(table)),
+            decoder_embed: Linear::new(&scope.child("decoder_embed"), level.channels, dim),
+            decoder_blocks: (0..self.depth).map(block).collect::<Result<_, _>>()?,
+            decoder_norm: LayerNorm::new(&scope.child("decoder_norm"), dim, EPS),
+            decoder_pred: Linear::new(&scope.child("decoder_pred"), dim, pixels),
+        }))
+    }
+}
+
+convmae_framework::register!(Head: MaeDecoder);
+
+struct MaeDecoderModule {
+    spec: MaeDecoder,
+    level: LevelShape,
+    /// Pixels along each side of a patch.
+    patch: usize,
+    mask_token: Param,
+    decoder_pos_embed: Param,
+    decoder_embed: Linear,
+    decoder_blocks: Vec<Block>,
+    decoder_norm: LayerNorm,
+    decoder_pred: Linear,
+}
+
+impl HeadModule for MaeDecoderModule {
+    fn macs(&self) -> Macs {
+        let prefix = self.level.prefix_tokens;
+        let tokens = prefix + self.level.rows * self.level.cols;
+        let blocks: u64 = self.decoder_blocks.iter().map(|block| block.macs(tokens)).sum();
+        let embed = self.decoder_embed.macs(self.level.tokens());
+        Macs::same(embed + blocks + self.decoder_pred.macs(tokens))
+    }
+
+    fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
+        let (pred, mask) = self.reconstruct(features, ctx)?;
+        let mut target = self.patches(batch);
+        if self.spec.norm_pix_loss {
+            ops::normalize_patches(&mut target, self.patch_values());
+        }
+        let value = ops::masked_mse(pred, target, &mask.removed)?;
+        Ok(vec![Loss { name: "reconstruction".to_owned(), weight: self.spec.loss_weight, value }])
+    }
+
+    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
+        let (pred, mask) = self.reconstruct(features, ctx)?;
+        let mut predictions = Predictions::default();
+        let patches = self.pixels(to_vec(&pred)?, batch);
+        let images = unpatchify(&patches, 3, batch.height, batch.width, self.patch);
+        let tokens = mask.grid.tokens();
+        predictions
+            .arrays
+            .insert("reconstruction".to_owned(), (vec![batch.len(), 3, batch.height, batch.width], images));
+        predictions.arrays.insert("removed".to_owned(), (vec![batch.len(), tokens], mask.removed.clone()));
+        Ok(predictions)
+    }
+
+    fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Vec<Picture>>> {
+        let (pred, mask) = self.reconstruct(features, ctx)?;
+        let target = self.patches(batch);
+        let mut reconstructed = self.pixels(to_vec(&pred)?, batch);
+        let mut masked = target.clone();
+        let size = self.patch_values();
+        let patches = masked.chunks_exact_mut(size).zip(reconstructed.chunks_exact_mut(size));
+        for (((masked, reconstructed), target), removed) in
+            patches.zip(target.chunks_exact(size)).zip(&mask.removed)
+        {
+            // Grey where nothing is seen; the original pixels where they were seen.
+            if *removed > 0.5 { masked.fill(0.0) } else { reconstructed.copy_from_slice(target) }
+        }
+        let columns = [("masked", masked), ("reconstruction", reconstructed), ("original", target)];
+        let columns = columns.map(|(caption, patches)| {
+            (caption, unpatchify(&patches, 3, batch.height, batch.width, self.patch))
+        });
+        let row = |image: usize| {
+            let picture = |(caption, values): &(&str, Vec<f32>)| Picture {
+                caption: (*caption).to_owned(),
+                image: batch.picture(values, image),
+            };
+            columns.iter().map(picture).collect()
+        };
+        Ok((0..batch.len()).map(row).collect())
+    }
+}
+
+impl MaeDecoderModule {
+    /// Predicted patches `[B, L, patch * patch * 3]`, and the mask.
+    fn reconstruct(&self, features: &Features, ctx: &Context) -> nn::Result<(T3, Rc<Mask>)> {
+        let (Some(level), Some(mask)) = (features.levels.last(), &features.mask) else {
+            return Err(Error::Value("the features are not masked".to_owned()));
+        };
+        let prefix = self.level.prefix_tokens;
+        ctx.record("latent", &level.tokens)?;
+        let x = self.decoder_embed.forward(level.tokens.clone(), ctx)?;
+        let x = ops::restore_tokens(x, &self.mask_token, &mask.ids_restore, prefix)?;
+        let mut x = ops::add_positions(x, &self.decoder_pos_embed, mask.grid.tokens(), None, prefix)?;
+        ctx.record("decoder_tokens_in", &x)?;
+        for block in &self.decoder_blocks {
+            x = block.forward(x, ctx)?;
+        }
+        ctx.record("decoder_tokens_out", &x)?;
+        let x = self.decoder_pred.forward(self.decoder_norm.forward(x, ctx)?, ctx)?;
+        let x = if prefix > 0 { ops::drop_prefix(x, prefix)? } else { x };
+        ctx.record("pred", &x)?;
+        Ok((x, Rc::clone(mask)))
+    }
+
+    /// Values of a patch.
+    fn patch_values(&self) -> usize {
+        self.patch * self.patch * 3
+    }
+
+    /// The batch's pixels by patch, `[B, L, patch * patch * 3]`.
+    fn patches(&self, batch: &Batch) -> Vec<f32> {
+        patchify(&batch.images, 3, batch.height, batch.width, self.patch)
+    }
+
+    /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean and deviation
+    /// back, as in the demonstration of MAE.
+    fn pixels(&self, mut pred: Vec<f32>, batch: &Batch) -> Vec<f32> {
+        if self.spec.norm_pix_loss {
+            let size = self.patch_values();
+            for (pred, target) in pred.chunks_exact_mut(size).zip(self.patches(batch).chunks_exact(size)) {
+                let (mean, deviation) = patch_statistics(target);
+                pred.iter_mut().for_each(|value| *value = (f64::from(*value) * deviation + mean) as f32);
+            }
+        }
+        pred
+    }
+}

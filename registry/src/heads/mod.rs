@@ -1,0 +1,5 @@
+//! Heads: features to losses and predictions.
+
+mod mae_decoder;
+
+pub use mae_decoder::MaeDecoder;

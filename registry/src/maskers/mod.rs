@@ -1,0 +1,26 @@
+//! Maskers: which patches a backbone sees.
+
+mod blockwise_masker;
+mod random_masker;
+
+pub use blockwise_masker::BlockwiseMasker;
+pub use random_masker::RandomMasker;
+
+use convmae_framework::component::{MaskGrid, Problem};
+
+/// How many of the grid's tokens stay at a mask ratio, as the official code rounds: `int(L * (1 - ratio))`.
+fn kept_tokens(grid: &MaskGrid, mask_ratio: f64) -> Result<usize, Problem> {
+    let tokens = grid.tokens();
+    let kept = (tokens as f64 * (1.0 - mask_ratio)) as usize;
+    if kept == 0 || kept == tokens {
+        let what = if kept == 0 { "leaves none" } else { "removes none" };
+        return Err(Problem::new("mask_ratio", format!("{mask_ratio} {what} of the {tokens} tokens")).help(
+            format!("choose a ratio between {:.3} and {:.3}", 1.0 / tokens as f64, 1.0 - 1.0 / tokens as f64),
+        ));
+    }
+    Ok(kept)
+}
+
+fn default_mask_ratio() -> f64 {
+    0.75
+}

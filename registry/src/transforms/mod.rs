@@ -1,0 +1,65 @@
+//! Transforms: what happens to a sample before it is batched. All move boxes, masks and label maps with the image.
+
+mod center_crop;
+mod normalize;
+mod random_crop;
+mod random_horizontal_flip;
+mod random_resized_crop;
+mod resize;
+
+pub use center_crop::CenterCrop;
+pub use normalize::Normalize;
+pub use random_crop::RandomCrop;
+pub use random_horizontal_flip::RandomHorizontalFlip;
+pub use random_resized_crop::RandomResizedCrop;
+pub use resize::Resize;
+
+use convmae_framework::component::{Problem, SampleShape};
+use convmae_framework::data::Size;
+
+/// What every transform of pixels asks of its input.
+fn check_pixels(name: &str, input: SampleShape) -> Result<(), Problem> {
+    if input.normalized {
+        return Err(Problem::new("", format!("`{name}` works on pixels, but they are normalised before it"))
+            .help(format!("move `{name}` before `Normalize`")));
+    }
+    Ok(())
+}
+
+/// A size of zero pixels is nobody's wish.
+fn check_size(size: Size) -> Result<(), Problem> {
+    let (height, width) = size.height_width();
+    if height == 0 || width == 0 {
+        return Err(Problem::new("size", "a size of 0 pixels").help("at least 1"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod testing {
+    use convmae_framework::component::Transform;
+    use convmae_framework::data::{Pixels, Sample, Target};
+    use convmae_framework::random::{self, Purpose};
+    use image::{Rgb, RgbImage};
+
+    /// A sample whose pixels tell their place.
+    pub fn sample(height: u32, width: u32) -> Sample {
+        let image =
+            RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, (x / 256 * 16 + y / 256) as u8]));
+        Sample { id: "a.jpg".to_owned(), pixels: Pixels::Rgb(image), target: Target::default() }
+    }
+
+    /// What the transform makes of it, by seed.
+    pub fn apply(transform: &dyn Transform, sample: Sample, seed: u64) -> RgbImage {
+        let mut rng = random::stream(Purpose::Augment, &[seed]);
+        match transform.apply(sample, &mut rng).map(|sample| sample.pixels) {
+            Ok(Pixels::Rgb(image)) => image,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The transform as a recipe states it.
+    pub fn parse(json: &str) -> Box<dyn Transform> {
+        serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}"))
+    }
+}

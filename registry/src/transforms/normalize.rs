@@ -1,0 +1,93 @@
+use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
+use convmae_framework::data::{Normalization, Pixels, Sample};
+use convmae_framework::random::Rng;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::check_pixels;
+
+/// Pixels to floats: `(pixel / 255 - mean) / std`, channel by channel. The last of the transforms.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Normalize {
+    /// Mean of red, green and blue, of pixels in 0 to 1; by default that of `ImageNet`.
+    #[serde(default = "imagenet_mean")]
+    pub mean: [f32; 3],
+    /// Standard deviation of red, green and blue; by default that of `ImageNet`.
+    #[serde(default = "imagenet_std")]
+    pub std: [f32; 3],
+}
+
+fn imagenet_mean() -> [f32; 3] {
+    [0.485, 0.456, 0.406]
+}
+
+fn imagenet_std() -> [f32; 3] {
+    [0.229, 0.224, 0.225]
+}
+
+#[typetag::serde]
+impl Transform for Normalize {
+    fn apply(&self, sample: Sample, _: &mut Rng) -> Result<Sample, DataError> {
+        let image = sample.rgb("Normalize")?;
+        let mut values = Vec::with_capacity(image.as_raw().len());
+        for channel in 0..3 {
+            let table: [f32; 256] =
+                std::array::from_fn(|pixel| (pixel as f32 / 255.0 - self.mean[channel]) / self.std[channel]);
+            values.extend(
+                image.as_raw().iter().skip(channel).step_by(3).map(|&pixel| table[usize::from(pixel)]),
+            );
+        }
+        let (height, width) = sample.size();
+        let normalization = Normalization { mean: self.mean, std: self.std };
+        Ok(Sample { pixels: Pixels::Normalized { values, height, width, normalization }, ..sample })
+    }
+
+    fn output(&self, input: SampleShape) -> Result<SampleShape, Problem> {
+        check_pixels("Normalize", input)?;
+        if !self.std.iter().all(|std| std.is_finite() && *std > 0.0) {
+            return Err(
+                Problem::new("std", format!("{:?} is no standard deviation", self.std)).help("above 0")
+            );
+        }
+        Ok(SampleShape { normalized: true, ..input })
+    }
+}
+
+convmae_framework::register!(Transform: Normalize);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+
+    use convmae_framework::random::{self, Purpose};
+
+    use super::super::testing::{parse, sample};
+    use super::*;
+
+    #[test]
+    fn channels_come_one_after_the_other() {
+        let normalize = Normalize { mean: [0.0, 0.5, 0.0], std: [1.0 / 255.0, 1.0, 1.0] };
+        let normalized = normalize.apply(sample(2, 2), &mut random::stream(Purpose::Augment, &[])).unwrap();
+        let Pixels::Normalized { values, height: 2, width: 2, normalization } = normalized.pixels else {
+            panic!("not normalised");
+        };
+        assert_eq!(values[..4], [0.0, 1.0, 0.0, 1.0]);
+        assert_eq!(values[4..8], [-0.5, -0.5, 1.0 / 255.0 - 0.5, 1.0 / 255.0 - 0.5]);
+        assert_eq!(normalization.mean[1], 0.5);
+    }
+
+    #[test]
+    fn twice_is_a_problem() {
+        let normalize = parse(r#"{ "type": "Normalize" }"#);
+        let once = normalize.output(SampleShape::default()).unwrap();
+        assert!(once.normalized);
+        assert!(normalize.output(once).is_err());
+    }
+
+    #[test]
+    fn a_deviation_of_zero_is_a_problem() {
+        let normalize = Normalize { mean: imagenet_mean(), std: [0.2, 0.0, 0.2] };
+        assert_eq!(normalize.output(SampleShape::default()).unwrap_err().key, "std");
+    }
+}

@@ -1,0 +1,95 @@
+use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
+use convmae_framework::data::{CropBox, Interpolation, Sample, Size};
+use convmae_framework::random::Rng;
+use rand::Rng as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{check_pixels, check_size};
+
+/// Keeps a part of fixed size from anywhere in the image, as torchvision's `RandomCrop`; for CIFAR, 32 with a padding of 4.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RandomCrop {
+    /// Side of the square that is kept, or `[height, width]`.
+    pub size: Size,
+    /// Black pixels added on every side before cropping.
+    #[serde(default)]
+    pub padding: usize,
+}
+
+impl RandomCrop {
+    fn fits(&self, (height, width): (usize, usize)) -> bool {
+        let (rows, columns) = self.size.height_width();
+        rows <= height + 2 * self.padding && columns <= width + 2 * self.padding
+    }
+}
+
+#[typetag::serde]
+impl Transform for RandomCrop {
+    fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, DataError> {
+        let (height, width) = self.size.height_width();
+        if !self.fits(sample.size()) {
+            let reason =
+                format!("too small for a crop of {height} x {width}: add `padding`, or a `Resize` before");
+            return Err(sample.misfit("RandomCrop", &reason));
+        }
+        let sample = sample.pad(self.padding, "RandomCrop")?;
+        let (rows, columns) = sample.size();
+        let top = rng.random_range(0..=(rows - height) as u32) as usize;
+        let left = rng.random_range(0..=(columns - width) as u32) as usize;
+        let crop = CropBox { top, left, height, width };
+        sample.crop_and_resize(crop, (height, width), Interpolation::default(), "RandomCrop")
+    }
+
+    fn output(&self, input: SampleShape) -> Result<SampleShape, Problem> {
+        check_pixels("RandomCrop", input)?;
+        check_size(self.size)?;
+        let (height, width) = self.size.height_width();
+        if let Some((rows, columns)) = input.size
+            && !self.fits((rows, columns))
+        {
+            let message = format!(
+                "a crop of {height} x {width} from images of {rows} x {columns} with a padding of {}",
+                self.padding
+            );
+            return Err(Problem::new("size", message)
+                .help("a smaller `size`, a larger `padding`, or a `Resize` before `RandomCrop`"));
+        }
+        Ok(SampleShape { size: Some((height, width)), ..input })
+    }
+}
+
+convmae_framework::register!(Transform: RandomCrop);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::testing::{apply, parse, sample};
+    use super::*;
+
+    #[test]
+    fn every_offset_comes_up() {
+        let crop = parse(r#"{ "type": "RandomCrop", "size": 6 }"#);
+        let corners: std::collections::BTreeSet<_> =
+            (0..200).map(|seed| apply(&*crop, sample(8, 7), seed).get_pixel(0, 0).0).collect();
+        assert_eq!(corners.len(), 3 * 2);
+    }
+
+    #[test]
+    fn padding_is_black() {
+        let crop = RandomCrop { size: Size::Single(6), padding: 1 };
+        let image = apply(&crop, sample(4, 4), 0);
+        assert!(image.pixels().take(6).all(|pixel| pixel.0 == [0; 3]));
+        assert_eq!(image.get_pixel(4, 4).0, [3, 3, 0]);
+    }
+
+    #[test]
+    fn a_crop_larger_than_the_padded_image_is_refused() {
+        let crop = RandomCrop { size: Size::Single(8), padding: 1 };
+        let shape = |side| SampleShape { size: Some((side, side)), normalized: false };
+        assert!(crop.output(shape(6)).is_ok());
+        assert_eq!(crop.output(shape(5)).unwrap_err().key, "size");
+    }
+}
