@@ -213,6 +213,22 @@ mod tests {
         }
 
         #[test]
+        fn damaged_webps_never_panic(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..30),
+            kept in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = Cursor::new(Vec::new());
+            decoded("gray_q85.jpg").write_to(&mut bytes, ImageFormat::WebP).unwrap();
+            let mut bytes = bytes.into_inner();
+            for (index, value) in changes {
+                let index = index.index(bytes.len());
+                bytes[index] = value;
+            }
+            let _ = decode(&bytes, Path::new("x"));
+            let _ = decode(&bytes[..kept.index(bytes.len())], Path::new("x"));
+        }
+
+        #[test]
         fn arbitrary_bytes_never_panic(
             start in prop::sample::select(vec![&b""[..], b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x20\0\0\0WEBPVP8 "]),
             rest in prop::collection::vec(any::<u8>(), 0..600),

@@ -170,7 +170,25 @@ impl Session {
         Ok(())
     }
 
+    /// Trains to the end, or to a signal. A failure is written into the report before it is returned.
     fn train(mut self) -> Result<Outcome, EngineError> {
+        match self.train_to_end() {
+            Ok((step, interrupted)) => {
+                let run = self.dir.root().to_path_buf();
+                Ok(Outcome { run, step, interrupted, evaluation: self.evaluation })
+            }
+            Err(error) => {
+                if let Err(second) = self.write(&Status::Failed(error.to_string())) {
+                    tracing::warn!("the report of the failed run could not be written: {second}");
+                }
+                tracing::error!("{error}");
+                Err(error)
+            }
+        }
+    }
+
+    /// The optimizer steps done, and whether a signal ended the run.
+    fn train_to_end(&mut self) -> Result<(u64, bool), EngineError> {
         let plan = *self.prepared.trainer.plan();
         let start = self.prepared.trainer.steps_done();
         let mut progress = Progress::new(plan.steps, start, plan.steps_per_epoch);
@@ -190,7 +208,7 @@ impl Session {
         } else {
             self.finish(progress)?;
         }
-        Ok(Outcome { run: self.dir.root().to_path_buf(), step, interrupted, evaluation: self.evaluation })
+        Ok((step, interrupted))
     }
 
     /// The rest of the current epoch. Returns whether a signal asks to stop.

@@ -56,7 +56,7 @@ impl Environment {
             directory: directory.display().to_string(),
             hostname: System::host_name(),
             os: format!(
-                "{} ({})",
+                "{}, {}",
                 System::long_os_version().unwrap_or_else(|| std::env::consts::OS.to_owned()),
                 std::env::consts::ARCH
             ),
@@ -128,9 +128,12 @@ fn as_commit(text: &str) -> Option<String> {
 fn command_line(arguments: impl Iterator<Item = String>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     arguments
-        .map(|argument| match !argument.is_empty() && argument.chars().all(plain) {
-            true => argument,
-            false => format!("'{}'", argument.replace('\'', r"'\''")),
+        .map(|argument| {
+            if !argument.is_empty() && argument.chars().all(plain) {
+                argument
+            } else {
+                format!("'{}'", argument.replace('\'', r"'\''"))
+            }
         })
         .collect::<Vec<_>>()
         .join(" ")

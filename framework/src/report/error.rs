@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::weights::WeightsError;
+
 /// A file of a run directory could not be read or written.
 #[derive(Debug, Error)]
 pub enum ReportError {
@@ -56,8 +58,18 @@ impl ReportError {
         move |source| Self::Io { operation, path, source }
     }
 
-    pub(crate) fn format(path: &Path, what: &'static str, reason: impl ToString) -> Self {
+    pub(crate) fn format(path: &Path, what: &'static str, reason: impl std::fmt::Display) -> Self {
         Self::Format { path: path.to_path_buf(), what, reason: reason.to_string() }
+    }
+}
+
+/// [`atomic::write`](crate::weights::atomic::write) reports as the weights do.
+impl From<WeightsError> for ReportError {
+    fn from(error: WeightsError) -> Self {
+        match error {
+            WeightsError::Io { operation, path, source } => Self::Io { operation, path, source },
+            WeightsError::Format { path, reason } => Self::format(&path, "weights file", reason),
+        }
     }
 }
 

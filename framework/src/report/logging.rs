@@ -13,17 +13,18 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 use super::ReportError;
 use super::console::Console;
 
-/// The variable that selects console messages in place of `-v` and `-q`, as in `CONVMAE_LOG=info,convmae_framework::data=trace`.
+/// The variable that selects console messages in place of `-v` and `-q`, as in
+/// `CONVMAE_LOG=info,convmae_framework::data=trace`.
 pub const FILTER_VARIABLE: &str = "CONVMAE_LOG";
 
 /// How much is said before the run directory is known; more than this is not kept for `log.jsonl`.
 const PENDING_LIMIT: usize = 1 << 20;
 
-/// Starts logging for the whole process. `verbosity` is the number of `-v` less the number of `-q`: 0 shows information and
-/// above, 1 debug messages, 2 everything, -1 warnings, -2 errors.
+/// Starts logging for the whole process. `verbosity` is the number of `-v` less the number of `-q`: 0 shows
+/// information and above, 1 debug messages, 2 everything, -1 warnings, -2 errors.
 ///
-/// The returned handle takes the log file once the run directory is known; what was said until then goes there as well.
-/// Later calls change nothing but give a handle of their own, so a process that already logs is left alone.
+/// The returned handle takes the log file once the run directory is known; what was said until then goes there as
+/// well. Later calls change nothing but give a handle of their own, so a process that already logs is left alone.
 pub fn init(verbosity: i8) -> LogFile {
     let log = LogFile::default();
     let level = level_of(verbosity);

@@ -7,7 +7,7 @@ use std::path::Path;
 use polars::prelude::*;
 
 use super::ReportError;
-use super::file::write_atomically;
+use crate::weights::atomic;
 
 /// Whether a figure was measured while training or on held-out data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +43,9 @@ pub struct Point {
     pub value: f64,
 }
 
-/// The figures of a run, in columns as they stand in `metrics.parquet`: `step` (u64), `epoch` (f64), `split` (`train` or
-/// `val`), `name`, `value` (f64), and `seconds` (f64, since the run started, without the time between a stop and its resume).
+/// The figures of a run, in columns as they stand in `metrics.parquet`: `step` (u64), `epoch` (f64), `split`
+/// (`train` or `val`), `name`, `value` (f64), and `seconds` (f64, since the run started, without the time between a
+/// stop and its resume).
 #[derive(Debug, Clone, Default)]
 pub struct MetricLog {
     step: Vec<u64>,
@@ -80,11 +81,12 @@ impl MetricLog {
     /// Writes all rows to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
         let mut frame = self.frame().map_err(|error| refuse(path, &error))?;
-        write_atomically(path, |file| {
+        atomic::write(path, |file| {
             // Snappy rather than zstd: every parquet reader has it.
             let writer = ParquetWriter::new(file).with_compression(ParquetCompression::Snappy);
             writer.finish(&mut frame).map(drop).map_err(into_io)
         })
+        .map_err(ReportError::from)
     }
 
     /// Forgets what was measured after `step`: a resumed run measures it again.
@@ -159,9 +161,9 @@ impl MetricLog {
 
     fn of_frame(frame: &DataFrame, path: &Path) -> Result<Self, ReportError> {
         let column = |name: &str| frame.column(name).map_err(|error| refuse(path, &error));
-        let floats = |name: &str| {
+        let floats = |name: &str| -> Result<Vec<f64>, ReportError> {
             let values = column(name)?.f64().map_err(|error| refuse(path, &error))?;
-            Ok(values.iter().map(|value| value.unwrap_or(f64::NAN)).collect::<Vec<_>>())
+            Ok(values.iter().map(|value| value.unwrap_or(f64::NAN)).collect())
         };
         let steps = column("step")?.u64().map_err(|error| refuse(path, &error))?;
         let splits = column("split")?.str().map_err(|error| refuse(path, &error))?;
@@ -224,10 +226,12 @@ mod tests {
         log
     }
 
-    fn columns(log: &MetricLog) -> (Vec<u64>, Vec<u64>, Vec<Split>, Vec<&str>, Vec<u64>) {
-        let names = log.name.iter().map(|&name| log.names[name].as_str()).collect();
-        let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect();
-        (log.step.clone(), bits(&log.value), log.split.clone(), names, bits(&log.seconds))
+    fn rows(log: &MetricLog) -> Vec<(u64, u64, Split, &str, u64)> {
+        let row = |i: usize| {
+            let name = log.names[log.name[i]].as_str();
+            (log.step[i], log.value[i].to_bits(), log.split[i], name, log.seconds[i].to_bits())
+        };
+        (0..log.len()).map(row).collect()
     }
 
     #[test]
@@ -237,7 +241,7 @@ mod tests {
         let mut log = sample();
         log.push(5, 2.5, Split::Train, "lr: \"odd\" näme", f64::NAN, 9.0);
         log.write(&path).unwrap();
-        assert_eq!(columns(&MetricLog::open(&path).unwrap()), columns(&log));
+        assert_eq!(rows(&MetricLog::open(&path).unwrap()), rows(&log));
     }
 
     #[test]

@@ -1,20 +1,21 @@
 //! `pictures/`: what the model drew at each evaluation, one PNG per step.
 //!
-//! The pictures of a step are laid out as a grid in one image that any viewer shows; a text chunk of the PNG says where each of them is
-//! and what its caption is, so that they can be taken apart again.
+//! The pictures of a step are laid out as a grid in one image that any viewer shows; a text chunk of the PNG says
+//! where each of them is and what its caption is, so that they can be taken apart again.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use image::{GenericImageView as _, Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use super::ReportError;
-use super::file::write_atomically;
 use crate::component::Picture;
+use crate::weights::atomic;
 
-/// The pictures of one evaluation: a row per validation image, a column per kind (`masked`, `reconstruction`, `original`).
+/// The pictures of one evaluation: a row per validation image, a column per kind (`masked`, `reconstruction`,
+/// `original`).
 #[derive(Debug, Clone)]
 pub struct PictureSet {
     /// Optimizer steps taken.
@@ -55,7 +56,7 @@ impl PictureStore {
     pub fn save(&self, set: &PictureSet) -> Result<(), ReportError> {
         let layout = lay_out(&set.rows);
         let grid = compose(&set.rows, &layout);
-        write_atomically(&self.path(set.step), |file| encode(&grid, &layout, file))
+        atomic::write(&self.path(set.step), |file| encode(&grid, &layout, file)).map_err(ReportError::from)
     }
 
     /// The steps of which there are pictures, in order.
@@ -81,8 +82,8 @@ impl PictureStore {
         }
     }
 
-    /// Up to `limit` sets spread evenly over the run, the first and the last among them. A damaged one is left out with a
-    /// warning: pictures are no reason to stop a run.
+    /// Up to `limit` sets spread evenly over the run, the first and the last among them. A damaged one is left out
+    /// with a warning: pictures are no reason to stop a run.
     pub fn overview(&self, limit: usize) -> Result<Vec<PictureSet>, ReportError> {
         let steps = self.steps()?;
         let load = |step| match self.load(step) {
@@ -110,12 +111,7 @@ impl PictureStore {
 }
 
 fn step_of(name: &str) -> Option<u64> {
-    Path::new(name.strip_prefix("step-")?)
-        .file_stem()
-        .filter(|_| name.ends_with(".png"))?
-        .to_str()?
-        .parse()
-        .ok()
+    name.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok()
 }
 
 /// Up to `limit` of `steps`, evenly spaced, the first and the last among them (only the last if one is asked for).

@@ -23,7 +23,8 @@ pub struct StepReport {
     pub images_per_second: Option<f64>,
 }
 
-/// Shows the progress of a run on standard error. Dropped without [`finish`](Self::finish), it leaves the bar where it was.
+/// Shows the progress of a run on standard error. Dropped without [`finish`](Self::finish), it leaves the bar where
+/// it was.
 #[derive(Debug)]
 pub struct Progress {
     display: Display,
@@ -95,15 +96,17 @@ fn print(line: &str) {
     suspend_progress(|| drop(writeln!(io::stderr().lock(), "{line}")));
 }
 
+const TEMPLATE: &str = "{bar:24.cyan/238} {pos}/{len}  {msg}  {elapsed} < {eta}";
+
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:24.cyan/238} {pos}/{len}  {msg}  {elapsed} < {eta}")
+    ProgressStyle::with_template(TEMPLATE)
         .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("━╸─"))
 }
 
 fn figures(report: &StepReport) -> String {
     let mut text = format!("epoch {:.2}  loss {:.4}  lr {:.2e}", report.epoch, report.loss, report.lr);
     if let Some(rate) = report.images_per_second {
-        let digits = if rate < 100.0 { 1 } else { 0 };
+        let digits = usize::from(rate < 100.0);
         // Writing to a string does not fail.
         let _ = write!(text, "  {rate:.digits$} img/s");
     }
@@ -188,7 +191,18 @@ mod tests {
                 lines.step(&report, start + Duration::from_millis(100 * (step - 100)))
             })
             .collect();
-        insta::assert_snapshot!(printed.join("\n"), @"");
+        insta::assert_snapshot!(printed.join("\n"), @r"
+        step  101/1000  epoch 1.01  loss 0.9901  lr 1.50e-4
+        step  200/1000  epoch 2.00  loss 0.5000  lr 1.50e-4  84.0 img/s  1:20 left
+        step  300/1000  epoch 3.00  loss 0.3333  lr 1.50e-4  94.0 img/s  1:10 left
+        step  400/1000  epoch 4.00  loss 0.2500  lr 1.50e-4  104 img/s  1:00 left
+        step  500/1000  epoch 5.00  loss 0.2000  lr 1.50e-4  114 img/s  0:50 left
+        step  600/1000  epoch 6.00  loss 0.1667  lr 1.50e-4  124 img/s  0:40 left
+        step  700/1000  epoch 7.00  loss 0.1429  lr 1.50e-4  134 img/s  0:30 left
+        step  800/1000  epoch 8.00  loss 0.1250  lr 1.50e-4  144 img/s  0:20 left
+        step  900/1000  epoch 9.00  loss 0.1111  lr 1.50e-4  154 img/s  0:10 left
+        step 1000/1000  epoch 10.00  loss 0.1000  lr 1.50e-4  164 img/s
+        ");
     }
 
     #[test]
@@ -206,9 +220,7 @@ mod tests {
 
     #[test]
     fn the_template_of_the_bar_is_valid() {
-        assert!(
-            ProgressStyle::with_template("{bar:24.cyan/238} {pos}/{len}  {msg}  {elapsed} < {eta}").is_ok()
-        );
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::ReportError;
-use super::file::{TEMPORARY_PREFIX, write_atomically};
+use crate::weights::atomic;
 
-/// A run directory. Made by [`create`](Self::create) or [`open`](Self::open) it is held by this process until dropped.
+/// A run directory. Made by [`create`](Self::create) or [`open`](Self::open) it is held by this process until
+/// dropped.
 ///
 /// It is a run directory from the moment it has a `recipe.lock.yaml`; that file is written last.
 #[derive(Debug)]
@@ -27,7 +28,8 @@ impl RunDir {
         if Self::is_run(root) {
             return Err(ReportError::AlreadyARun(root.to_path_buf()));
         }
-        if !is_free(root)? {
+        // With a lock file in it, it is ours, and may hold what a start left that was cut short.
+        if !root.join(LOCK).exists() && !is_free(root)? {
             return Err(ReportError::Occupied(root.to_path_buf()));
         }
         let run = Self::acquire(root)?;
@@ -35,8 +37,11 @@ impl RunDir {
         if Self::is_run(root) {
             return Err(ReportError::AlreadyARun(root.to_path_buf()));
         }
+        if !is_free(root)? {
+            return Err(ReportError::Occupied(root.to_path_buf()));
+        }
         run.create_folders()?;
-        write_atomically(&run.recipe(), |file| file.write_all(lock_yaml.as_bytes()))?;
+        atomic::write(&run.recipe(), |file| file.write_all(lock_yaml.as_bytes()))?;
         Ok(run)
     }
 
@@ -114,6 +119,7 @@ impl RunDir {
     fn create_folders(&self) -> Result<(), ReportError> {
         for folder in [self.checkpoints(), self.pictures()] {
             fs::create_dir_all(&folder).map_err(ReportError::io("create", &folder))?;
+            atomic::remove_leftovers(&folder)?;
         }
         Ok(())
     }
@@ -147,6 +153,7 @@ impl RunDir {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(ReportError::io("write", &path))?;
+        atomic::remove_leftovers(root)?;
         Ok(Self { root: root.to_path_buf(), _lock: Some(file) })
     }
 }
@@ -157,15 +164,14 @@ const PICTURES: &str = "pictures";
 /// Never removed: a process that removes it could remove the lock of the next one.
 const LOCK: &str = ".lock";
 
-/// Whether a run may begin in `root`: nothing in it, but for what a run leaves that was stopped before it had a recipe.
+/// Whether a run may begin in `root`: nothing in it, but for what a run leaves that was stopped before it had a
+/// recipe.
 fn is_free(root: &Path) -> Result<bool, ReportError> {
     for entry in fs::read_dir(root).map_err(ReportError::io("list", root))? {
         let entry = entry.map_err(ReportError::io("list", root))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_empty_folder = || fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
-        let is_own = name == LOCK
-            || name.starts_with(TEMPORARY_PREFIX)
-            || ([CHECKPOINTS, PICTURES].contains(&name.as_str()) && is_empty_folder());
+        let is_own = name == LOCK || ([CHECKPOINTS, PICTURES].contains(&name.as_str()) && is_empty_folder());
         if !is_own {
             return Ok(false);
         }

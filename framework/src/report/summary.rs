@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::ReportError;
-use super::file::write_atomically;
+use crate::weights::atomic;
 
 /// Names and values, sorted by name: metrics, parameter counts, durations, the status of the run.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -38,10 +38,11 @@ impl Summary {
 
     /// Writes it to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        write_atomically(path, |file| {
+        atomic::write(path, |file| {
             serde_json::to_writer_pretty(&mut *file, self).map_err(io::Error::from)?;
             file.write_all(b"\n")
         })
+        .map_err(ReportError::from)
     }
 
     /// Reads it from `path`. Nested values are refused.

@@ -37,6 +37,8 @@ fn check_size(size: Size) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod testing {
+    #![allow(clippy::panic)]
+
     use convmae_framework::component::Transform;
     use convmae_framework::data::{Pixels, Sample, Target};
     use convmae_framework::random::{self, Purpose};

@@ -12,17 +12,17 @@ use super::check_pixels;
 pub struct Normalize {
     /// Mean of red, green and blue, of pixels in 0 to 1; by default that of `ImageNet`.
     #[serde(default = "imagenet_mean")]
-    pub mean: [f32; 3],
+    pub mean: [f64; 3],
     /// Standard deviation of red, green and blue; by default that of `ImageNet`.
     #[serde(default = "imagenet_std")]
-    pub std: [f32; 3],
+    pub std: [f64; 3],
 }
 
-fn imagenet_mean() -> [f32; 3] {
+fn imagenet_mean() -> [f64; 3] {
     [0.485, 0.456, 0.406]
 }
 
-fn imagenet_std() -> [f32; 3] {
+fn imagenet_std() -> [f64; 3] {
     [0.229, 0.224, 0.225]
 }
 
@@ -31,15 +31,15 @@ impl Transform for Normalize {
     fn apply(&self, sample: Sample, _: &mut Rng) -> Result<Sample, DataError> {
         let image = sample.rgb("Normalize")?;
         let mut values = Vec::with_capacity(image.as_raw().len());
-        for channel in 0..3 {
-            let table: [f32; 256] =
-                std::array::from_fn(|pixel| (pixel as f32 / 255.0 - self.mean[channel]) / self.std[channel]);
+        let single = |values: [f64; 3]| values.map(|value| value as f32);
+        let normalization = Normalization { mean: single(self.mean), std: single(self.std) };
+        for (channel, (mean, std)) in normalization.mean.into_iter().zip(normalization.std).enumerate() {
+            let table: [f32; 256] = std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std);
             values.extend(
                 image.as_raw().iter().skip(channel).step_by(3).map(|&pixel| table[usize::from(pixel)]),
             );
         }
         let (height, width) = sample.size();
-        let normalization = Normalization { mean: self.mean, std: self.std };
         Ok(Sample { pixels: Pixels::Normalized { values, height, width, normalization }, ..sample })
     }
 
@@ -58,7 +58,7 @@ convmae_framework::register!(Transform: Normalize);
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+    #![allow(clippy::unwrap_used, clippy::float_cmp, clippy::panic)]
 
     use convmae_framework::random::{self, Purpose};
 

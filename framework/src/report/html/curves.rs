@@ -41,11 +41,11 @@ fn is_loss(name: &str) -> bool {
 
 fn curve(log: &MetricLog, name: &str) -> Markup {
     let (train, val) = (log.series(Split::Train, name), log.series(Split::Val, name));
-    let is_noisy = is_loss(name) || name.contains("grad_norm");
+    let is_noisy = is_loss(name) || name.contains("grad_norm") || name.ends_with("per_second");
     let mut lines = Vec::new();
     let mut latest = train.last().map(|point| point.value);
     if is_noisy && train.len() >= SMOOTHED_FROM {
-        let decay = 1.0 - 1.0 / (train.len() as f64 / 50.0).max(8.0);
+        let decay = 1.0 - 1.0 / (train.len() as f64 / 100.0).max(8.0);
         let averages = smooth(train.iter().map(|point| point.value), decay);
         latest = averages.last().copied();
         lines.push(Line { points: xy(&train), role: Role::TrainRaw });

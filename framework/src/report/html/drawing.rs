@@ -8,12 +8,15 @@ const LINE: f64 = 16.0;
 const PADDING: f64 = 10.0;
 const GAP: (f64, f64) = (72.0, 18.0);
 /// Width of a character at the size of the text, roughly.
-const CHARACTER: f64 = 7.0;
+const CHARACTER: f64 = 7.4;
+/// Room for an edge that passes below a node.
+const LANE: f64 = 12.0;
 
 pub(super) fn graph(nodes: &[GraphNode]) -> Markup {
     let (boxes, edges) = lay_out(nodes);
     let right = boxes.iter().map(|node| node.x + node.width).fold(0.0, f64::max);
-    let bottom = boxes.iter().map(|node| node.y + node.height).fold(0.0, f64::max);
+    let lanes = edges.iter().filter_map(|edge| edge.lane);
+    let bottom = boxes.iter().map(|node| node.y + node.height).chain(lanes).fold(0.0, f64::max);
     let names: Vec<&str> = boxes.iter().map(|node| node.name).collect();
     let label = format!("Model graph: {}", names.join(", "));
     html! {
@@ -45,6 +48,10 @@ struct Edge<'a> {
     to: usize,
     /// The levels taken, if not all.
     levels: Vec<&'a str>,
+    /// Where it enters, from the top of the node in `to`.
+    port: f64,
+    /// The height at which it passes below the nodes in between, if there are any.
+    lane: Option<f64>,
 }
 
 fn lay_out(nodes: &[GraphNode]) -> (Vec<Box<'_>>, Vec<Edge<'_>>) {
@@ -59,14 +66,16 @@ fn lay_out(nodes: &[GraphNode]) -> (Vec<Box<'_>>, Vec<Edge<'_>>) {
                 boxes.push(measured(name, "", &[]));
                 boxes.len() - 1
             });
-            match edges.iter_mut().find(|edge| (edge.from, edge.to) == (from, to)) {
-                Some(edge) => edge.levels.extend(level),
-                None => edges.push(Edge { from, to, levels: level.into_iter().collect() }),
+            if let Some(edge) = edges.iter_mut().find(|edge| (edge.from, edge.to) == (from, to)) {
+                edge.levels.extend(level);
+            } else {
+                edges.push(Edge { from, to, levels: level.into_iter().collect(), port: 0.0, lane: None });
             }
         }
     }
     rank(&mut boxes, &edges);
     place(&mut boxes);
+    route(&boxes, &mut edges);
     (boxes, edges)
 }
 
@@ -122,13 +131,40 @@ fn place(boxes: &mut [Box<'_>]) {
     }
 }
 
+/// Spreads the edges that enter a node over its height, those that come from below at the bottom.
+fn route(boxes: &[Box<'_>], edges: &mut [Edge<'_>]) {
+    for edge in edges.iter_mut() {
+        let between =
+            boxes.iter().filter(|node| (boxes[edge.from].rank + 1..boxes[edge.to].rank).contains(&node.rank));
+        edge.lane = between.map(|node| node.y + node.height + LANE).reduce(f64::max);
+    }
+    for (to, node) in boxes.iter().enumerate() {
+        let mut entering: Vec<_> = edges.iter_mut().filter(|edge| edge.to == to).collect();
+        let height = |edge: &Edge<'_>| edge.lane.unwrap_or(boxes[edge.from].y - node.height);
+        entering
+            .sort_by(|a, b| a.lane.is_some().cmp(&b.lane.is_some()).then(height(a).total_cmp(&height(b))));
+        let count = entering.len() as f64;
+        for (i, edge) in entering.into_iter().enumerate() {
+            edge.port = node.height * (i as f64 + 1.0) / (count + 1.0);
+        }
+    }
+}
+
 fn draw_edge(edge: &Edge<'_>, boxes: &[Box<'_>]) -> Markup {
     let (from, to) = (&boxes[edge.from], &boxes[edge.to]);
     let (x0, y0) = (from.x + from.width, from.y + from.height / 2.0);
-    let (x1, y1) = (to.x, to.y + to.height / 2.0);
+    let (x1, y1) = (to.x, to.y + edge.port);
     let bend = GAP.0 / 2.0;
-    let path =
-        format!("M{x0:.1} {y0:.1}C{:.1} {y0:.1} {:.1} {y1:.1} {:.1} {y1:.1}", x0 + bend, x1 - bend, x1 - 6.0);
+    let (out, back, end) = (x0 + bend, x1 - bend, x1 - 6.0);
+    let path = match edge.lane {
+        None => format!("M{x0:.1} {y0:.1}C{out:.1} {y0:.1} {back:.1} {y1:.1} {end:.1} {y1:.1}"),
+        Some(lane) => format!(
+            "M{x0:.1} {y0:.1}C{out:.1} {y0:.1} {out:.1} {lane:.1} {:.1} {lane:.1}\
+             H{:.1}C{back:.1} {lane:.1} {back:.1} {y1:.1} {end:.1} {y1:.1}",
+            x0 + GAP.0,
+            x1 - GAP.0,
+        ),
+    };
     let head = format!("M{:.1} {:.1}L{x1:.1} {y1:.1}L{:.1} {:.1}Z", x1 - 7.0, y1 - 3.5, x1 - 7.0, y1 + 3.5);
     html! {
         path.edge d=(path) {}
@@ -181,6 +217,16 @@ mod tests {
             assert!(boxes[edge.from].x + boxes[edge.from].width < boxes[edge.to].x);
         }
         assert_eq!(edges[1].levels, ["s1", "s2"]);
+    }
+
+    #[test]
+    fn an_edge_passes_below_the_nodes_in_between() {
+        let nodes = [node("backbone", &[]), node("neck", &["backbone"]), node("head", &["backbone", "neck"])];
+        let (boxes, edges) = lay_out(&nodes);
+        let lanes: Vec<_> = edges.iter().map(|edge| edge.lane.is_some()).collect();
+        assert_eq!(lanes, [false, true, false]);
+        assert!(edges[1].lane.is_some_and(|lane| lane > boxes[1].y + boxes[1].height));
+        assert!(edges[2].port < edges[1].port);
     }
 
     #[test]

@@ -14,10 +14,10 @@ use std::time::SystemTime;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::file::write_atomically;
 use super::utc::rfc3339;
 use super::{Environment, MetricLog, PictureSet, ReportError, Summary};
 use crate::component::ParameterGroup;
+use crate::weights::atomic;
 
 /// How a run stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,7 +98,7 @@ impl Report<'_> {
     /// Writes the page to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
         let page = self.render();
-        write_atomically(path, |file| file.write_all(page.as_bytes()))
+        atomic::write(path, |file| file.write_all(page.as_bytes())).map_err(ReportError::from)
     }
 
     /// The page.

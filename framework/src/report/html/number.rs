@@ -17,22 +17,29 @@ pub(super) fn figure(value: f64) -> String {
     }
 }
 
+/// A number that somebody chose: as a [`figure`], but 0.05 is not 0.05000.
+pub(super) fn setting(value: f64) -> String {
+    let text = figure(value);
+    match text.split_once('e') {
+        Some((digits, exponent)) => format!("{}e{exponent}", trimmed(digits)),
+        None => trimmed(&text).to_owned(),
+    }
+}
+
+/// Without zeros that say nothing.
+fn trimmed(digits: &str) -> &str {
+    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
+}
+
 /// A label of an axis: as short as it can be.
 pub(super) fn tick(value: f64) -> String {
     let magnitude = value.abs();
-    let trimmed = |text: String| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    };
     match magnitude {
         0.0 => "0".to_owned(),
-        _ if magnitude < 1e-3 => {
-            let text = format!("{value:.1e}");
-            text.replace(".0e", "e")
-        }
-        _ if magnitude < 1e4 => trimmed(format!("{value:.4}")),
-        _ if magnitude < 1e6 => format!("{}k", trimmed(format!("{:.1}", value / 1e3))),
-        _ => format!("{}M", trimmed(format!("{:.1}", value / 1e6))),
+        _ if magnitude < 1e-3 => format!("{value:.1e}").replace(".0e", "e"),
+        _ if magnitude < 1e4 => trimmed(&format!("{value:.4}")).to_owned(),
+        _ if magnitude < 1e6 => format!("{}k", trimmed(&format!("{:.1}", value / 1e3))),
+        _ => format!("{}M", trimmed(&format!("{:.1}", value / 1e6))),
     }
 }
 
@@ -65,6 +72,12 @@ mod tests {
             written,
             ["0.4123", "83.22", "0.01235", "1235", "1.500e-4", "0", "200", "-0.5000", "2.500e9", "NaN"]
         );
+    }
+
+    #[test]
+    fn settings_have_the_digits_they_need() {
+        let written: Vec<_> = [0.05, 1.0, 1.5e-4, 0.421_875, 100.0].into_iter().map(setting).collect();
+        assert_eq!(written, ["0.05", "1", "1.5e-4", "0.4219", "100"]);
     }
 
     #[test]

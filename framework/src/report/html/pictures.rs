@@ -92,9 +92,10 @@ fn img(picture: &Picture, row: usize, step: Option<u64>) -> Markup {
         None => format!("{} of image {}", picture.caption, row + 1),
     };
     let class = if width < PIXELATED_BELOW { "pixelated" } else { "smooth" };
-    match data_url(picture) {
-        Some(url) => html! { img class=(class) src=(url) width=(width) height=(height) alt=(alt); },
-        None => html! { (alt) },
+    html! {
+        @if let Some(url) = data_url(picture) {
+            img class=(class) src=(url) width=(width) height=(height) alt=(alt);
+        }
     }
 }
 

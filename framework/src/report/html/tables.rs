@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::number::{count, figure};
+use super::number::{count, figure, setting};
 use super::{CorruptSample, GraphNode, Link, ParameterGroup};
 use crate::report::{Environment, Summary};
 
@@ -97,9 +97,9 @@ pub(super) fn parameter_groups(groups: &[ParameterGroup]) -> Markup {
                             td.number { (group.tensors) }
                             td.number { (count(group.parameters)) }
                             td.number {
-                                @if group.lr_scale == 0.0 { "frozen" } @else { (figure(group.lr_scale)) }
+                                @if group.lr_scale == 0.0 { "frozen" } @else { (setting(group.lr_scale)) }
                             }
-                            td.number { (figure(group.weight_decay)) }
+                            td.number { (setting(group.weight_decay)) }
                         }
                     }
                 }
@@ -111,7 +111,7 @@ pub(super) fn parameter_groups(groups: &[ParameterGroup]) -> Markup {
 pub(super) fn corrupt_samples(samples: &[CorruptSample]) -> Markup {
     let unlisted = samples.len().saturating_sub(MOST_CORRUPT);
     html! {
-        p { (count(samples.len() as u64)) " could not be read and were left out." }
+        p { "Left out because they could not be read: " (count(samples.len() as u64)) "." }
         div.wide {
             table {
                 thead { tr { th scope="col" { "Sample" } th scope="col" { "Reason" } } }

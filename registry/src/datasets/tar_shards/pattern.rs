@@ -44,12 +44,11 @@ fn expand_braces(pattern: &str) -> Result<Vec<String>, String> {
     };
     let (choices, close) = split_choices(&pattern[open..])?;
     let (prefix, suffix) = (&pattern[..open], &pattern[open + close + 1..]);
-    let choices = match choices[..] {
-        [range] => expand_range(range)?,
-        _ => {
-            let choices: Result<Vec<_>, _> = choices.into_iter().map(expand_braces).collect();
-            choices?.concat()
-        }
+    let choices = if let [range] = choices[..] {
+        expand_range(range)?
+    } else {
+        let choices: Result<Vec<_>, _> = choices.into_iter().map(expand_braces).collect();
+        choices?.concat()
     };
     let suffixes = expand_braces(suffix)?;
     if choices.len().saturating_mul(suffixes.len()) > MAX_NAMES {
