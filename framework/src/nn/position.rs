@@ -30,13 +30,11 @@ pub fn sin_cos_table(rows: usize, cols: usize, dim: usize, prefix: usize) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const STATE: &[u8] =
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/pretrain/state_dict.safetensors"));
+    use crate::nn::testing::official_state;
 
     #[test]
     fn the_tables_are_those_of_the_official_checkpoint() {
-        let state = safetensors::SafeTensors::deserialize(STATE).unwrap();
+        let state = official_state();
         for name in ["pos_embed", "decoder_pos_embed"] {
             let tensor = state.tensor(name).unwrap();
             let expected: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());

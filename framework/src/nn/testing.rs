@@ -132,3 +132,26 @@ pub fn normal_cdf(x: f64) -> f64 {
     }
     0.5 + (-0.5 * x * x).exp() * sum / std::f64::consts::TAU.sqrt()
 }
+
+/// The parameters of the official pretraining model in the narrow golden configuration.
+pub fn official_state() -> safetensors::SafeTensors<'static> {
+    let bytes =
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/pretrain/state_dict.safetensors"));
+    safetensors::SafeTensors::deserialize(bytes).unwrap()
+}
+
+/// Asserts that what a scope holds is, by names and shapes, what the official model has under `prefix`.
+#[track_caller]
+pub fn assert_official_params(scope: &Scope, prefix: &str) {
+    let state = official_state();
+    let mut expected: Vec<(String, Vec<usize>)> = state
+        .iter()
+        .filter(|(name, _)| name.starts_with(prefix))
+        .map(|(name, tensor)| (name.to_owned(), tensor.shape().to_vec()))
+        .collect();
+    let mut params: Vec<(String, Vec<usize>)> =
+        scope.params().iter().map(|param| (param.name().to_owned(), param.shape().to_vec())).collect();
+    expected.sort();
+    params.sort();
+    assert_eq!(params, expected);
+}

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn kept_patches_do_not_enter_the_loss() {
         let (pred, target) = ([1.0, 3.0, f32::NAN, 0.0, 2.0, 0.0], [0.0; 6]);
-        assert_eq!(masked_mse(&pred, &target, &[1.0, 0.0, 1.0], 2), f32::midpoint(5.0, 2.0));
+        assert!((masked_mse(&pred, &target, &[1.0, 0.0, 1.0], 2) - 3.5).abs() < 1e-6);
         let grad = masked_mse_grad(&pred, &target, &[1.0, 0.0, 1.0], 2, 1.0);
         assert_eq!(grad, [0.5, 1.5, 0.0, 0.0, 1.0, 0.0]);
     }

@@ -32,10 +32,11 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Defines a function that is compiled twice, for the build's baseline and for AVX2, and that picks when it is called.
+/// Defines a function that is compiled twice, for the oldest machine and for AVX2, and that picks when it is called.
 ///
-/// As [`vectorized`], but sure: what a closure calls is compiled for AVX2 only where the optimizer chooses to inline the
-/// closure, which it does not do with large ones. What the function calls has to be `#[inline(always)]`.
+/// A large closure is not inlined into [`vectorized`], and then runs with the vectors of the oldest machine; the body of
+/// this function always is. What it calls has to be `#[inline(always)]`. AVX-512 is left out: register tiles of a few short
+/// vectors, which this is for, become shuffles with it (measured: ten times slower).
 macro_rules! multiversion {
     ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$attribute])*
@@ -45,16 +46,16 @@ macro_rules! multiversion {
             fn baseline($($arg: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
-            #[allow(clippy::too_many_arguments)]
-            fn avx2($($arg: $type),*) {
-                baseline($($arg),*);
-            }
-
-            #[cfg(target_arch = "x86_64")]
-            if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: the machine has the feature, as just checked.
-                return unsafe { avx2($($arg),*) };
+            {
+                #[target_feature(enable = "avx2")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($arg: $type),*) {
+                    baseline($($arg),*);
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the machine has the feature, as just checked.
+                    return unsafe { avx2($($arg),*) };
+                }
             }
             baseline($($arg),*);
         }

@@ -46,3 +46,26 @@ impl BatchNorm {
         Ok(y)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::ParamKind;
+    use crate::nn::tensor::from_vec;
+    use crate::random::{self, Purpose};
+
+    #[test]
+    fn its_names_are_those_of_pytorch_and_training_counts_batches() {
+        let scope = Scope::new(0);
+        let norm = BatchNorm::new(&scope.child("bn"), 2, 1e-5);
+        let names: Vec<String> = scope.params().iter().map(|param| param.name().to_owned()).collect();
+        let expected = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"];
+        assert_eq!(names, expected.map(|name| format!("bn.{name}")));
+        for ctx in [Context::train, Context::eval] {
+            let ctx = ctx(random::stream(Purpose::Step, &[0]));
+            let x = from_vec(vec![1.0, 2.0, 3.0, 4.0], (2, 2), &ctx.tape).unwrap();
+            norm.forward(x, &ctx).unwrap();
+        }
+        assert_eq!((norm.batches.kind(), norm.batches.values().to_vec()), (ParamKind::Buffer, vec![1.0]));
+    }
+}

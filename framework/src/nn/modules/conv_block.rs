@@ -74,3 +74,45 @@ impl ConvBlock {
         self.conv1.macs(positions) + depthwise + self.conv2.macs(positions) + self.mlp.macs(positions)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::tensor::{from_vec, to_vec};
+    use crate::nn::testing::{assert_close, assert_official_params, noise, wide};
+    use crate::random::{self, Purpose};
+
+    const CONFIG: ConvBlockConfig = ConvBlockConfig { kernel: 5, mlp_ratio: 4.0, drop_path: 0.0 };
+
+    #[test]
+    fn its_parameters_are_the_official_ones() {
+        let scope = Scope::describe();
+        ConvBlock::new(&scope.child("blocks1").child(0), 8, &CONFIG);
+        assert_official_params(&scope, "blocks1.0.");
+    }
+
+    /// Section 4 of the design: what is computed at masked patches never reaches the kept ones.
+    #[test]
+    fn kept_patches_alone_give_what_a_masked_dense_block_gives_there() {
+        let (rows, cols, cell, channels) = (3, 4, 4, 6);
+        let ctx = Context::eval(random::stream(Purpose::Step, &[0]));
+        let block = ConvBlock::new(&Scope::new(0), channels, &CONFIG);
+        let ids = vec![5, 0, 11, 6, 9];
+        let patch = cell * cell;
+        let dense = Rc::new(PatchLayout::dense(1, rows, cols, cell));
+        let x = noise(1, dense.positions() * channels);
+        let visible: Rc<[f32]> =
+            (0..dense.positions()).map(|row| f32::from(ids.contains(&((row / patch) as u32)))).collect();
+        let input = from_vec(x.clone(), (1, dense.positions(), channels), &ctx.tape).unwrap();
+        let expected = to_vec(&block.forward(input, &dense, Some(&visible), &ctx).unwrap()).unwrap();
+
+        let keep = |values: &[f32]| -> Vec<f32> {
+            let patches = ids.iter().map(|&id| &values[id as usize * patch * channels..][..patch * channels]);
+            patches.flatten().copied().collect()
+        };
+        let sparse = Rc::new(PatchLayout::new(rows, cols, cell, ids.len(), ids.clone()).unwrap());
+        let input = from_vec(keep(&x), (1, sparse.positions(), channels), &ctx.tape).unwrap();
+        let output = to_vec(&block.forward(input, &sparse, None, &ctx).unwrap()).unwrap();
+        assert_close(&output, &wide(&keep(&expected)), 1e-6);
+    }
+}

@@ -99,3 +99,49 @@ impl PatchEmbed {
         ops::gelu(self.norm.forward(x, ctx)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::ops::{Window, conv2d};
+    use crate::nn::tensor::{from_vec, to_vec};
+    use crate::nn::testing::{assert_close, assert_official_params, noise, wide};
+    use crate::random::{self, Purpose};
+
+    #[test]
+    fn the_parameters_are_the_official_ones() {
+        let scope = Scope::describe();
+        PatchEmbed::new(&scope.child("patch_embed1"), 3, 8, 4);
+        assert_official_params(&scope, "patch_embed1.");
+        let scope = Scope::describe();
+        PatchEmbed::xavier(&scope.child("patch_embed3"), 12, 24, 2);
+        assert_official_params(&scope, "patch_embed3.");
+        let scope = Scope::describe();
+        MergeConv::new(&scope.child("stage1_output_decode"), 8, 24, 4);
+        assert_official_params(&scope, "stage1_output_decode.");
+    }
+
+    #[test]
+    fn it_is_a_strided_convolution_of_the_image() {
+        // 2 images of 3 x 8 x 12 pixels: one position for 4 x 4 pixels, one patch for each position.
+        let ctx = Context::eval(random::stream(Purpose::Step, &[0]));
+        let conv = MergeConv::new(&Scope::new(0), 3, 5, 4);
+        let pixels = noise(1, 2 * 3 * 8 * 12);
+        let images = from_vec(pixels.clone(), (2, 3, 8, 12), &ctx.tape).unwrap();
+        let output = conv.forward_images(&images, &PatchLayout::dense(2, 2, 3, 1), &ctx).unwrap();
+
+        let map = (0..2 * 8 * 12 * 3)
+            .map(|index| (index / 288, index / 3 % 96, index % 3))
+            .map(|(image, position, channel)| pixels[(image * 3 + channel) * 96 + position]);
+        let map = from_vec(map.collect(), (2, 8, 12, 3), &ctx.tape).unwrap();
+        let window = Window { stride: 4, ..Window::default() };
+        let expected = conv2d(map, &conv.linear.weight, conv.linear.bias.as_ref(), window).unwrap();
+        assert_close(&to_vec(&output).unwrap(), &wide(&to_vec(&expected).unwrap()), 1e-6);
+
+        // The same in two steps of a stage: pixels as features of patches of 4 x 4 positions.
+        let pixels = crate::nn::ops::patches(&images, 1, &PatchLayout::dense(2, 2, 3, 4)).unwrap();
+        let features = from_vec(pixels, (2, 6 * 16, 3), &ctx.tape).unwrap();
+        let merged = conv.forward(features, 4, &ctx).unwrap();
+        assert_close(&to_vec(&merged).unwrap(), &wide(&to_vec(&expected).unwrap()), 1e-6);
+    }
+}

@@ -173,6 +173,8 @@ mod composed {
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use crate::nn::Tape;
     use crate::nn::tensor::{from_vec, to_vec};

@@ -143,6 +143,8 @@ mod composed {
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::collections::HashMap;
 
     use proptest::prelude::*;

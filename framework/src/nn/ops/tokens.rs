@@ -209,6 +209,8 @@ mod composed {
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use proptest::prelude::*;
 
     use super::*;
