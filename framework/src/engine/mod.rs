@@ -9,7 +9,6 @@ mod initialize;
 mod plan;
 mod prepare;
 mod run;
-mod session;
 mod signal;
 mod state;
 mod trace;
