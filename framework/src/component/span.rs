@@ -95,8 +95,8 @@ impl JsonSchema for Span {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": "^\\s*[0-9][0-9.e]*\\s+(epochs?|iterations?)$",
-            "x-example": "40 epochs",
+            "pattern": r"^\s*([0-9]+(\.[0-9]*)?(e[0-9]+)?\s+epochs?|[0-9]+\s+iterations?)\s*$",
+            "examples": ["40 epochs", "1500 iterations"],
         })
     }
 }

@@ -84,7 +84,9 @@ impl<'a> Check<'a> {
         }
         match value {
             Value::Number(_) => out_of_range(value, schema, key).into_iter().collect(),
-            Value::String(text) => text_length(text, schema, key).into_iter().collect(),
+            Value::String(text) => {
+                text_length(text, schema, key).or_else(|| wrong_form(text, schema, key)).into_iter().collect()
+            }
             Value::Array(items) => self.items(items, schema, key, scope),
             Value::Object(map) => self.mapping(map, schema, key, scope),
             _ => Vec::new(),
@@ -149,7 +151,10 @@ fn wrong_type(value: &Value, schema: &Value, key: &str) -> Option<Fault> {
     let stated = schema.get("type").filter(|_| !matches_type(value, schema, schema))?;
     let expected = describe_type(stated);
     let fault = Fault::new(key, format!("expected {expected}, found {}", describe(value)));
-    Some(fault.label(format!("expected {expected}")).help(expected::type_help(value, stated)))
+    let help = examples(schema).map(|examples| format!("write {examples}"));
+    Some(
+        fault.label(format!("expected {expected}")).help(help.or_else(|| expected::type_help(value, stated))),
+    )
 }
 
 fn out_of_range(value: &Value, schema: &Value, key: &str) -> Option<Fault> {
@@ -193,4 +198,26 @@ fn text_length(text: &str, schema: &Value, key: &str) -> Option<Fault> {
     let message =
         if text.is_empty() { "the string is empty".to_owned() } else { format!("fewer than {min} letters") };
     short.then(|| Fault::new(key, message).label("too short"))
+}
+
+/// `pattern`, as far as the crate `regex` knows it.
+fn wrong_form(text: &str, schema: &Value, key: &str) -> Option<Fault> {
+    let pattern = schema.get("pattern")?.as_str()?;
+    // A pattern that it does not know is left to the component.
+    if regex::Regex::new(pattern).map_or(true, |pattern| pattern.is_match(text)) {
+        return None;
+    }
+    let expected = match examples(schema) {
+        Some(examples) => format!("a value such as {examples}"),
+        None => format!("a value of the form `{pattern}`"),
+    };
+    let fault = Fault::new(key, format!("expected {expected}, found {}", describe(&text.into())));
+    Some(fault.label("not of this form"))
+}
+
+/// The examples of a schema in words: `40 epochs` or `1500 iterations`.
+fn examples(schema: &Value) -> Option<String> {
+    let examples: Vec<_> =
+        list(schema, "examples").map(|example| format!("`{}`", expected::plain(example))).collect();
+    (!examples.is_empty()).then(|| expected::any_of(examples))
 }
