@@ -11,13 +11,14 @@ mod run;
 mod schema;
 mod trace;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::engine::EngineError;
 use crate::recipe::Diagnostics;
-use crate::report::logging;
+use crate::report::{ReportError, logging};
 
 /// Masked image modelling from YAML recipes: ConvMAE (Gao et al., NeurIPS 2022) and its ablations.
 #[derive(Debug, Parser)]
@@ -79,7 +80,12 @@ impl CliError {
             Self::Recipe(_)
             | Self::Usage { .. }
             | Self::Engine(
-                EngineError::Recipe(_) | EngineError::RecipeChanged { .. } | EngineError::Usage(_),
+                EngineError::Recipe(_)
+                | EngineError::RecipeChanged { .. }
+                | EngineError::Usage(_)
+                | EngineError::Report(
+                    ReportError::AlreadyARun(_) | ReportError::Occupied(_) | ReportError::NotADirectory(_),
+                ),
             ) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
@@ -107,10 +113,23 @@ pub fn main() -> ExitCode {
         Err(CliError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.code();
-            eprintln!("{:?}", miette::Report::new(error));
+            complain(error);
             code
         }
     }
+}
+
+/// Prints an error to standard error. Lines are wrapped for a terminal only, so that paths can be searched for elsewhere.
+fn complain(error: CliError) {
+    // Fails where a hook is set already.
+    let _ = miette::set_hook(Box::new(|_| {
+        let handler = miette::MietteHandlerOpts::new()
+            // Our messages name their causes.
+            .without_cause_chain()
+            .wrap_lines(std::io::stderr().is_terminal());
+        Box::new(handler.build())
+    }));
+    eprintln!("{:?}", miette::Report::new(error));
 }
 
 /// Prints a text to standard output; a closed pipe is an error, not a panic.

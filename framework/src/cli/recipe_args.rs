@@ -17,9 +17,11 @@ pub struct RecipeArgs {
 }
 
 impl RecipeArgs {
-    /// The path of the recipe.
-    pub fn recipe_path(&self) -> PathBuf {
-        self.recipe.clone()
+    /// The arguments again, as one writes them in a shell.
+    pub fn to_shell(&self) -> String {
+        let recipe = self.recipe.to_string_lossy();
+        let sets = self.sets.iter().flat_map(|set| ["--set", set]);
+        std::iter::once(&*recipe).chain(sets).map(quote).collect::<Vec<_>>().join(" ")
     }
 
     /// The layers of the recipe.
@@ -28,5 +30,27 @@ impl RecipeArgs {
         // The program's own variable.
         sources.environment.retain(|(name, _)| name != "CONVMAE_LOG");
         sources
+    }
+}
+
+/// A word as a shell reads it back.
+pub fn quote(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_./=,:+@%".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_with_spaces_and_quotes_are_quoted() {
+        assert_eq!(quote("optimizer.lr=1e-3"), "optimizer.lr=1e-3");
+        assert_eq!(quote("train.length=9 epochs"), "'train.length=9 epochs'");
+        assert_eq!(quote("name=it's"), r"'name=it'\''s'");
+        assert_eq!(quote(""), "''");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::CliError;
-use super::recipe_args::RecipeArgs;
+use super::recipe_args::{RecipeArgs, quote};
 use crate::engine::{self, Outcome, RunOptions};
 use crate::report::logging::LogFile;
 
@@ -24,14 +24,13 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
-    let recipe = args.recipe.recipe_path();
+    let recipe = args.recipe.to_shell();
     let options = RunOptions { sources: args.recipe.sources(), out: args.out, resume: args.resume, log };
     let Outcome { run, step, interrupted, .. } = engine::run(options)?;
     if interrupted {
         eprintln!(
-            "stopped after step {step}, the state is saved; continue with\n  convmae run {} --out {} --resume",
-            recipe.display(),
-            run.display()
+            "stopped after step {step}, the state is saved; continue with\n  convmae run {recipe} --out {} --resume",
+            quote(&run.to_string_lossy())
         );
     } else {
         eprintln!("done: {}", run.join("report.html").display());
