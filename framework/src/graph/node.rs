@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -120,8 +120,8 @@ impl JsonSchema for Nodes {
         "Nodes".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let wiring = generator.root_schema_for::<Wiring>();
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let wiring = schema_for!(Wiring);
         json_schema!({
             "type": "object",
             "minProperties": 1,
