@@ -32,22 +32,22 @@ pub enum EngineError {
     /// A weights file could not be written or read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The loss is infinite or not a number.
-    #[error("the loss is {loss} at step {step} ({name}); images: {images}")]
+    /// A loss, or the norm of the gradient, is infinite or not a number.
+    #[error("{what} is {value} at step {step}; images: {images}")]
     #[diagnostic(help(
-        "nothing was saved from this step; the last checkpoint is that of step {checkpoint}. Try a lower learning rate, a longer \
-         warm-up, or `train.clip_grad_norm`"
+        "nothing was saved from this step; {}. Try a lower learning rate, a longer warm-up, or `train.clip_grad_norm`",
+        last_checkpoint(*checkpoint)
     ))]
     NotFinite {
-        /// The loss that failed.
-        name: String,
+        /// What failed: `the loss decoder.reconstruction`.
+        what: String,
         /// Its value.
-        loss: f64,
+        value: f64,
         /// The optimizer step, from 0.
         step: u64,
-        /// The images of the batch.
+        /// The first images of the batch.
         images: String,
-        /// Step of the last checkpoint.
+        /// Step of the last checkpoint, 0 if there is none.
         checkpoint: u64,
     },
     /// The recipe is not the one the run was started with.
@@ -73,4 +73,11 @@ pub enum EngineError {
     /// The system did not let us listen for signals.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
+}
+
+fn last_checkpoint(step: u64) -> String {
+    match step {
+        0 => "there is no checkpoint yet".to_owned(),
+        step => format!("the last checkpoint is that of step {step}"),
+    }
 }

@@ -7,9 +7,9 @@ use crate::component::Span;
 use crate::data::Batch;
 use crate::graph::check;
 use crate::recipe::{Recipe, Sources, load};
-use crate::report::logging::LogFile;
+use crate::report::logging::{LOG_ONLY, LogFile};
 use crate::report::{
-    Environment, MetricLog, PictureSet, PictureStore, Progress, RunDir, Split, Status, StepReport,
+    Environment, MetricLog, PictureSet, PictureStore, Progress, RunDir, Split, Status, StepReport, Summary,
 };
 
 use super::EngineError;
@@ -71,6 +71,10 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     let mut session = Session::new(prepared, dir, &recipe)?;
     if resume {
         session.restore()?;
+        if session.is_finished() {
+            tracing::info!("the run in {} is finished", session.dir.root().display());
+            return Ok(session.outcome(false));
+        }
     }
     session.train()
 }
@@ -174,22 +178,37 @@ impl Session {
     /// Trains to the end, or to a signal. A failure is written into the report before it is returned.
     fn train(mut self) -> Result<Outcome, EngineError> {
         match self.train_to_end() {
-            Ok((step, interrupted)) => {
-                let run = self.dir.root().to_path_buf();
-                Ok(Outcome { run, step, interrupted, evaluation: self.evaluation })
-            }
+            Ok(interrupted) => Ok(self.outcome(interrupted)),
             Err(error) => {
                 if let Err(second) = self.write(&Status::Failed(error.to_string())) {
                     tracing::warn!("the report of the failed run could not be written: {second}");
                 }
-                tracing::error!("{error}");
+                tracing::error!(target: LOG_ONLY, "{error}");
                 Err(error)
             }
         }
     }
 
-    /// The optimizer steps done, and whether a signal ended the run.
-    fn train_to_end(&mut self) -> Result<(u64, bool), EngineError> {
+    fn outcome(self, interrupted: bool) -> Outcome {
+        Outcome {
+            run: self.dir.root().to_path_buf(),
+            step: self.prepared.trainer.steps_done(),
+            interrupted,
+            evaluation: self.evaluation,
+        }
+    }
+
+    /// Whether nothing is left to do.
+    fn is_finished(&self) -> bool {
+        let trainer = &self.prepared.trainer;
+        trainer.steps_done() == trainer.plan().steps
+            && self.dir.weights().is_file()
+            && Summary::read(&self.dir.summary())
+                .is_ok_and(|summary| summary.get("status").is_some_and(|status| status == "finished"))
+    }
+
+    /// Whether a signal ended the run.
+    fn train_to_end(&mut self) -> Result<bool, EngineError> {
         let plan = *self.prepared.trainer.plan();
         let start = self.prepared.trainer.steps_done();
         self.announce();
@@ -201,7 +220,6 @@ impl Session {
         while self.prepared.trainer.steps_done() < plan.steps && !interrupted {
             interrupted = self.epoch(&mut progress)?;
         }
-        let step = self.prepared.trainer.steps_done();
         if interrupted {
             self.save(Kind::Last)?;
             self.write(&Status::Interrupted)?;
@@ -209,7 +227,7 @@ impl Session {
         } else {
             self.finish(progress)?;
         }
-        Ok((step, interrupted))
+        Ok(interrupted)
     }
 
     /// The rest of the current epoch. Returns whether a signal asks to stop.
@@ -249,8 +267,8 @@ impl Session {
     ) -> Result<StepResult, EngineError> {
         let result = self.prepared.trainer.step(batches.map(|batch| batch.map_err(EngineError::from)));
         result.map_err(|error| match error {
-            EngineError::NotFinite { name, loss, step, images, .. } => {
-                EngineError::NotFinite { name, loss, step, images, checkpoint: self.saved }
+            EngineError::NotFinite { what, value, step, images, .. } => {
+                EngineError::NotFinite { what, value, step, images, checkpoint: self.saved }
             }
             other => other,
         })
@@ -311,8 +329,8 @@ impl Session {
     }
 
     fn finish(&mut self, progress: Progress) -> Result<(), EngineError> {
-        let better = self.evaluate()?;
         let step = self.prepared.trainer.steps_done();
+        let better = !self.is_evaluated(step) && self.evaluate()?;
         self.take_pictures(step)?;
         self.save(if better { Kind::Best } else { Kind::Last })?;
         crate::weights::write_safetensors(
@@ -325,8 +343,20 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a step was evaluated before the run was resumed there.
+    fn is_evaluated(&self, step: u64) -> bool {
+        let last = |name: &str| self.metrics.series(Split::Val, name).last().map(|point| point.step);
+        self.metrics.names(Split::Val).into_iter().any(|name| last(name) == Some(step))
+    }
+
     fn save(&mut self, kind: Kind) -> Result<(), EngineError> {
         let trainer = &self.prepared.trainer;
+        // Saved again it would have another digest, and no longer be the best.
+        if kind == Kind::Last && self.saved == trainer.steps_done() {
+            return Ok(());
+        }
+        // Before the checkpoint: what is logged beyond it is cut off when resuming, what is missing would be lost.
+        self.metrics.write(&self.dir.metrics())?;
         let state = RunState {
             step: trainer.steps_done(),
             seconds: self.seconds(),
@@ -338,8 +368,6 @@ impl Session {
         let state = serde_json::to_value(&state).unwrap_or_default();
         let checkpoint = Checkpoint { step: trainer.steps_done(), tensors: trainer.tensors(), state };
         let path = self.store.save(&checkpoint, kind)?;
-        // After the checkpoint: what is logged beyond it is cut off when resuming.
-        self.metrics.write(&self.dir.metrics())?;
         self.saved = checkpoint.step;
         tracing::debug!("saved {}", path.display());
         Ok(())

@@ -101,7 +101,8 @@ impl Trainer {
         self.optimizer.groups()
     }
 
-    /// One optimizer step over `plan.accumulate` batches. A loss that is not finite leaves the parameters as they were.
+    /// One optimizer step over `plan.accumulate` batches. A loss or a gradient that is not finite leaves the parameters as
+    /// they were.
     pub fn step(
         &mut self,
         batches: impl Iterator<Item = Result<Batch, EngineError>>,
@@ -119,13 +120,17 @@ impl Trainer {
         let mut result = StepResult { loss: 0.0, losses: Vec::new(), lr, grad_norm: 0.0 };
         self.params.iter().for_each(Param::clear_grad);
         let share = 1.0 / self.plan.accumulate as f64;
+        let mut images = Vec::new();
         for (micro, batch) in batches.take(self.plan.accumulate as usize).enumerate() {
+            let batch = batch?;
             let rng = random::stream(Purpose::Step, &[self.seed, self.step, micro as u64]);
             let ctx = prepare(Context::train(rng));
-            let total = self.forward(&batch?, &ctx, share, &mut result)?;
+            let total = self.forward(&batch, &ctx, share, &mut result)?;
             backward(total)?;
+            images.extend(batch.ids);
         }
         result.grad_norm = gradient::norm(&self.params);
+        self.check_finite(|| "the norm of the gradient".to_owned(), result.grad_norm, &images)?;
         if let Some(max_norm) = self.clip_grad_norm {
             gradient::clip(&self.params, result.grad_norm, max_norm);
         }
@@ -178,6 +183,24 @@ impl Trainer {
         Ok(())
     }
 
+    fn check_finite(
+        &self,
+        what: impl FnOnce() -> String,
+        value: f64,
+        images: &[String],
+    ) -> Result<(), EngineError> {
+        const NAMED: usize = 8;
+        if value.is_finite() {
+            return Ok(());
+        }
+        let names = images[..images.len().min(NAMED)].join(", ");
+        let images = match images.len().saturating_sub(NAMED) {
+            0 => names,
+            more => format!("{names} and {more} more"),
+        };
+        Err(EngineError::NotFinite { what: what(), value, step: self.step, images, checkpoint: 0 })
+    }
+
     /// The weighted sum of the losses of a batch, scaled by its `share` of the step.
     fn forward(
         &self,
@@ -190,10 +213,7 @@ impl Trainer {
         let mut total: Option<T0> = None;
         for Loss { name, weight, value } in self.model.losses(&outputs, batch, ctx)? {
             let loss = f64::from(to_vec(&value)?[0]);
-            if !loss.is_finite() {
-                let images = batch.ids.join(", ");
-                return Err(EngineError::NotFinite { name, loss, step: self.step, images, checkpoint: 0 });
-            }
+            self.check_finite(|| format!("the loss {name}"), loss, &batch.ids)?;
             result.loss += f64::from(weight) * loss * share;
             match result.losses.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, sum)) => *sum += loss * share,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
@@ -16,6 +17,9 @@ use super::console::Console;
 /// The variable that selects console messages in place of `-v` and `-q`, as in
 /// `CONVMAE_LOG=info,convmae_framework::data=trace`.
 pub const FILTER_VARIABLE: &str = "CONVMAE_LOG";
+
+/// The target of messages for `log.jsonl` alone, which the program prints by itself.
+pub const LOG_ONLY: &str = "convmae::log_only";
 
 /// How much is said before the run directory is known; more than this is not kept for `log.jsonl`.
 const PENDING_LIMIT: usize = 1 << 20;
@@ -45,7 +49,7 @@ pub fn init(verbosity: i8) -> LogFile {
         .with_target(details)
         .without_time()
         .compact()
-        .with_filter(filter);
+        .with_filter(filter.and(filter_fn(|message| message.target() != LOG_ONLY)));
     let subscriber = Registry::default().with(console).with(json_layer(&log, level.max(LevelFilter::INFO)));
     // Fails where a subscriber is set already.
     let _ = tracing::subscriber::set_global_default(subscriber);
