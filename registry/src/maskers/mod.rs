@@ -14,9 +14,9 @@ fn kept_tokens(grid: &MaskGrid, mask_ratio: f64) -> Result<usize, Problem> {
     let kept = (tokens as f64 * (1.0 - mask_ratio)) as usize;
     if kept == 0 || kept == tokens {
         let what = if kept == 0 { "leaves none" } else { "removes none" };
-        return Err(Problem::new("mask_ratio", format!("{mask_ratio} {what} of the {tokens} tokens")).help(
-            format!("choose a ratio between {:.3} and {:.3}", 1.0 / tokens as f64, 1.0 - 1.0 / tokens as f64),
-        ));
+        let most = ((1.0 - 1.0 / tokens as f64) * 1e3).floor() / 1e3;
+        return Err(Problem::new("mask_ratio", format!("{mask_ratio} {what} of the {tokens} tokens"))
+            .help(format!("choose a ratio above 0, up to {most}")));
     }
     Ok(kept)
 }
