@@ -1,0 +1,98 @@
+//! A head with an image-level target that needs no labels: the mean colour.
+
+use convmae_framework::component::{
+    Features, Head, HeadInputs, HeadModule, Loss, Macs, Predictions, Problem,
+};
+use convmae_framework::data::Batch;
+use convmae_framework::nn::modules::Linear;
+use convmae_framework::nn::tensor::to_vec;
+use convmae_framework::nn::{self, Context, HasShape as _, Scope, T3, ops};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Lets every visible token vote for the mean colour of its image; the prediction is the mean of the votes.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MeanColorHead {
+    /// Share of this head's loss in the total.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub loss_weight: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+#[typetag::serde]
+impl Head for MeanColorHead {
+    fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
+        let Some(level) = inputs.levels.last() else {
+            return Err(Problem::new("from", "no features reach this head").help("name a backbone"));
+        };
+        Ok(Box::new(MeanColorModule {
+            loss_weight: self.loss_weight,
+            tokens: level.tokens(),
+            vote: Linear::new(&scope.child("mean_color"), level.channels, CHANNELS),
+        }))
+    }
+}
+
+convmae_framework::register!(Head: MeanColorHead);
+
+const CHANNELS: usize = 3;
+
+struct MeanColorModule {
+    loss_weight: f32,
+    tokens: usize,
+    vote: Linear,
+}
+
+impl MeanColorModule {
+    /// `[B, N, 3]`: a colour per token.
+    fn votes(&self, features: &Features, ctx: &Context) -> nn::Result<T3> {
+        let level = features.levels.last();
+        let level = level.ok_or_else(|| nn::Error::Value("the mean colour has no features".to_owned()))?;
+        self.vote.forward(level.tokens.clone(), ctx)
+    }
+}
+
+impl HeadModule for MeanColorModule {
+    fn macs(&self) -> Macs {
+        Macs::same(self.vote.macs(self.tokens))
+    }
+
+    fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
+        let votes = self.votes(features, ctx)?;
+        let tokens = votes.shape().1;
+        let target = mean_colors(batch).into_iter().flat_map(|color| color.repeat(tokens)).collect();
+        // Every vote counts.
+        let value = ops::masked_mse(votes, target, &vec![1.0; batch.len() * tokens])?;
+        Ok(vec![Loss { name: "mean_color".to_owned(), weight: self.loss_weight, value }])
+    }
+
+    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
+        let votes = self.votes(features, ctx)?;
+        let tokens = votes.shape().1;
+        let votes = to_vec(&votes)?;
+        let mean = |votes: &[f32], channel| {
+            votes.iter().skip(channel).step_by(CHANNELS).sum::<f32>() / tokens as f32
+        };
+        let colors = votes
+            .chunks_exact(tokens * CHANNELS)
+            .flat_map(|votes| (0..CHANNELS).map(move |channel| mean(votes, channel)))
+            .collect();
+        let mut predictions = Predictions::default();
+        predictions.arrays.insert("mean_color".to_owned(), (vec![batch.len(), CHANNELS], colors));
+        Ok(predictions)
+    }
+}
+
+/// The mean of every (normalised) channel, image by image.
+fn mean_colors(batch: &Batch) -> Vec<[f32; CHANNELS]> {
+    let area = batch.height * batch.width;
+    let mean =
+        |image: &[f32], channel: usize| image[channel * area..][..area].iter().sum::<f32>() / area as f32;
+    let images = batch.images.chunks_exact(CHANNELS * area);
+    images.map(|image| std::array::from_fn(|channel| mean(image, channel))).collect()
+}

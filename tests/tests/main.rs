@@ -1,0 +1,14 @@
+//! The program as its users see it. One file per subject; one test program, because it links once.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod bad_input;
+mod plugin;
+mod pretrain_golden;
+mod registry;
+mod resume;
+mod run_directory;
+mod support;
+mod transforms_golden;
+
+use convmae_tests as _;

@@ -1,0 +1,286 @@
+//! The official implementation's numbers, through `convmae trace`. Tolerances: `tests/data/README.md`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use convmae_framework::component::{Mask, MaskGrid};
+use convmae_framework::nn::kernels::loss::normalize_patches;
+use convmae_framework::nn::kernels::patches::patchify;
+use convmae_framework::weights::{HostTensor, TensorMap, read_safetensors, write_safetensors};
+use serde_json::Value;
+
+use crate::support::{Folder, data, stdout};
+
+const PATCH: usize = 16;
+const SIDE: usize = 224;
+const GRID: usize = SIDE / PATCH;
+
+fn golden(name: &str) -> TensorMap {
+    read_safetensors(&data("pretrain").join(format!("{name}.safetensors"))).unwrap().tensors
+}
+
+fn values(tensors: &TensorMap, name: &str) -> Vec<f32> {
+    tensors.get(name).unwrap_or_else(|| panic!("no `{name}`")).to_f32()
+}
+
+fn write(path: &Path, tensors: &TensorMap) {
+    write_safetensors(path, tensors, &BTreeMap::new()).unwrap();
+}
+
+/// Runs `convmae trace` on the narrow model with more arguments, in a number of threads; returns the file.
+fn trace_bytes(inputs: &TensorMap, threads: &str, args: &[&str]) -> Vec<u8> {
+    let folder = Folder::new();
+    write(&folder.path("inputs.safetensors"), inputs);
+    let (recipe, weights) = (data("pretrain/narrow.yaml"), data("pretrain/state_dict.safetensors"));
+    let fixed = ["trace", recipe.to_str().unwrap(), "--weights", weights.to_str().unwrap()];
+    let files = ["--inputs", "inputs.safetensors", "--out", "out.safetensors"];
+    let mut command = folder.convmae(fixed.into_iter().chain(files).chain(args.iter().copied()));
+    assert_cmd::assert::OutputAssertExt::assert(command.env("RAYON_NUM_THREADS", threads)).code(0);
+    std::fs::read(folder.path("out.safetensors")).unwrap()
+}
+
+fn trace(inputs: &TensorMap, args: &[&str]) -> TensorMap {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.safetensors");
+    std::fs::write(&path, trace_bytes(inputs, "2", args)).unwrap();
+    read_safetensors(&path).unwrap().tensors
+}
+
+/// Images and noise of the goldens.
+fn inputs() -> TensorMap {
+    let io = golden("io");
+    ["images", "noise"].map(|name| (name.to_owned(), io.get(name).unwrap().clone())).into_iter().collect()
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
+}
+
+#[track_caller]
+fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    assert!(ours.iter().all(|value| value.is_finite()));
+    let differences: Vec<_> = ours.iter().zip(theirs).map(|(ours, theirs)| ours - theirs).collect();
+    largest(&differences)
+}
+
+#[track_caller]
+fn assert_close(name: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
+    let difference = difference(ours, theirs);
+    assert!(difference <= tolerance, "{name}: differs by {difference:e}, allowed are {tolerance:e}");
+}
+
+/// Leaves out the keys' third of the bias of queries, keys and values: its true gradient is zero.
+fn without_keys(name: &str, mut values: Vec<f32>) -> Vec<f32> {
+    if name.ends_with("attn.qkv.bias") {
+        let third = values.len() / 3;
+        values.drain(third..2 * third);
+    }
+    values
+}
+
+/// `[B, patches * cell * cell, C]`, positions grouped by patch, to `[B, C, H, W]`.
+fn to_nchw(tokens: &[f32], batch: usize, cell: usize) -> Vec<f32> {
+    let side = GRID * cell;
+    let channels = tokens.len() / (batch * side * side);
+    let mut map = vec![0.0; tokens.len()];
+    for (at, token) in tokens.chunks_exact(channels).enumerate() {
+        let (image, position) = (at / (side * side), at % (side * side));
+        let (patch, within) = (position / (cell * cell), position % (cell * cell));
+        let (row, col) = (patch / GRID * cell + within / cell, patch % GRID * cell + within % cell);
+        for (channel, value) in token.iter().enumerate() {
+            map[((image * channels + channel) * side + row) * side + col] = *value;
+        }
+    }
+    map
+}
+
+#[test]
+fn masks_and_targets_are_the_official_ones() {
+    let io = golden("io");
+    let grid = MaskGrid { rows: GRID, cols: GRID, cells: vec![4, 2] };
+    let mask = Mask::from_noise(&grid, 49, &values(&io, "noise"));
+    let ids = |name: &str| -> Vec<u32> {
+        let bytes = &io.get(name).unwrap().data;
+        bytes.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap()) as u32).collect()
+    };
+    assert_eq!(mask.ids_keep, ids("ids_keep"));
+    assert_eq!(mask.ids_restore, ids("ids_restore"));
+    assert_eq!(mask.removed, values(&io, "mask"));
+
+    let mut target = patchify(&values(&io, "images"), 3, SIDE, SIDE, PATCH);
+    normalize_patches(&mut target, PATCH * PATCH * 3);
+    assert_close("target_norm", &target, &values(&io, "target_norm"), 1e-4);
+}
+
+#[test]
+fn latent_prediction_and_both_losses() {
+    let io = golden("io");
+    for norm_pix in [true, false] {
+        let set = format!("model.decoder.norm_pix_loss={norm_pix}");
+        let ours = trace(&inputs(), &["--set", &set]);
+        for name in ["latent", "pred"] {
+            assert_close(name, &values(&ours, name), &values(&io, name), 5e-6);
+        }
+        let theirs = values(&io, &format!("loss_norm_pix_{norm_pix}"));
+        for name in ["loss", "loss.decoder.reconstruction"] {
+            assert_close(name, &values(&ours, name), &theirs, 1e-6 * theirs[0]);
+        }
+    }
+}
+
+#[test]
+fn the_output_of_every_part() {
+    let theirs = golden("activations");
+    let ours = trace(&inputs(), &["--set", "model.backbone.computation=dense"]);
+    let maps = [
+        ("patch_embed1_out", "patch_embed1_out", 4),
+        ("backbone.s1", "stage1_out", 4),
+        ("patch_embed2_out", "patch_embed2_out", 2),
+        ("backbone.s2", "stage2_out", 2),
+        ("patch_embed3_out", "patch_embed3_out", 1),
+    ];
+    for (name, official, cell) in maps {
+        let map = to_nchw(&values(&ours, name), 2, cell);
+        assert_close(name, &map, &values(&theirs, official), 5e-6);
+    }
+    for name in [
+        "stage1_embed",
+        "stage2_embed",
+        "tokens_in_blocks3",
+        "tokens_out_blocks3",
+        "decoder_tokens_in",
+        "decoder_tokens_out",
+    ] {
+        assert_close(name, &values(&ours, name), &values(&theirs, name), 5e-6);
+    }
+    assert_eq!(maps.len() + 6, theirs.len());
+}
+
+#[test]
+fn every_gradient() {
+    let theirs = golden("grads_norm_pix_true");
+    let ours = trace(&inputs(), &["--grads"]);
+    for (name, gradient) in theirs.iter() {
+        let official = without_keys(name, gradient.to_f32());
+        let found = without_keys(name, values(&ours, &format!("grad.{name}")));
+        assert_close(name, &found, &official, 2e-5 * largest(&official));
+    }
+    let gradients = ours.names().filter(|name| name.starts_with("grad.")).count();
+    assert_eq!((gradients, theirs.len()), (103, 103));
+}
+
+#[test]
+fn five_steps_of_training() {
+    let theirs = golden("train_trace");
+    let mut inputs = inputs();
+    inputs.insert("noise", theirs.get("noise").unwrap().clone());
+    let ours = trace(&inputs, &["--steps", "5"]);
+
+    let json = std::fs::read_to_string(data("pretrain/train_trace.json")).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    for (name, tolerance) in [("loss", 1e-6), ("lr", 1e-6), ("grad_norm", 1e-5)] {
+        let found = values(&ours, &format!("step.{name}"));
+        assert_eq!(found.len(), 5);
+        for (step, found) in found.into_iter().enumerate() {
+            let official = json["steps_f64"][step][name].as_f64().unwrap();
+            let error = (f64::from(found) - official).abs();
+            assert!(error <= tolerance * official, "{name} of step {step}: {found}, not {official}");
+        }
+    }
+    let mut compared = 0;
+    for (name, official) in theirs.iter() {
+        let official = |parameter| without_keys(parameter, official.to_f32());
+        let found = |prefix: &str, parameter| {
+            without_keys(parameter, values(&ours, &format!("{prefix}.{parameter}")))
+        };
+        if let Some(parameter) = name.strip_prefix("final_f64.") {
+            assert_close(name, &found("model", parameter), &official(parameter), 2e-6);
+        } else if let Some((moment @ ("exp_avg" | "exp_avg_sq"), parameter)) = name.split_once('.') {
+            let official = official(parameter);
+            let found = found(&format!("optimizer.{moment}"), parameter);
+            assert_close(name, &found, &official, 5e-5 * largest(&official));
+        } else {
+            continue;
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 3 * 103);
+}
+
+const DENSE: [&str; 2] = ["--set", "model.backbone.computation=dense"];
+
+#[test]
+fn sparse_computation_gives_the_numbers_of_the_dense_one() {
+    let sparse = trace(&inputs(), &["--grads"]);
+    let dense = trace(&inputs(), &["--grads", DENSE[0], DENSE[1]]);
+    for name in ["latent", "pred", "tokens_in_blocks3", "stage1_embed", "stage2_embed"] {
+        assert_close(name, &values(&sparse, name), &values(&dense, name), 1e-6);
+    }
+    let loss = values(&dense, "loss");
+    assert_close("loss", &values(&sparse, "loss"), &loss, 1e-6 * loss[0]);
+    for (name, gradient) in dense.iter().filter(|(name, _)| name.starts_with("grad.")) {
+        let gradient = without_keys(name, gradient.to_f32());
+        assert_close(name, &without_keys(name, values(&sparse, name)), &gradient, 1e-5 * largest(&gradient));
+    }
+    // Sparse means that only kept patches are there.
+    assert_eq!(sparse.get("backbone.s1").unwrap().shape, [2, 49 * 16, 8]);
+    assert_eq!(dense.get("backbone.s1").unwrap().shape, [2, 196 * 16, 8]);
+}
+
+/// The images of the goldens with other pixels in the masked patches.
+fn noise_where_masked() -> TensorMap {
+    let removed = values(&golden("io"), "mask");
+    let mut inputs = inputs();
+    let mut images = values(&inputs, "images");
+    for (at, pixel) in images.iter_mut().enumerate() {
+        let (image, row, col) = (at / (3 * SIDE * SIDE), at / SIDE % SIDE, at % SIDE);
+        if removed[image * GRID * GRID + row / PATCH * GRID + col / PATCH] > 0.5 {
+            *pixel = ((at * 2_654_435_761) % 1000) as f32 / 100.0 - 5.0;
+        }
+    }
+    inputs.insert("images", HostTensor::from_f32(vec![2, 3, SIDE, SIDE], &images).unwrap());
+    inputs
+}
+
+#[test]
+fn masked_pixels_move_no_visible_token() {
+    let noisy = noise_where_masked();
+    for args in [&[][..], &DENSE] {
+        let (plain, noisy) = (trace(&inputs(), args), trace(&noisy, args));
+        for name in ["latent", "pred", "tokens_in_blocks3", "stage1_embed"] {
+            // Bit for bit.
+            assert!(plain.get(name).unwrap() == noisy.get(name).unwrap(), "{name} {args:?}");
+        }
+        assert!(values(&plain, "loss") != values(&noisy, "loss"), "the noise is in the target");
+    }
+}
+
+#[test]
+fn without_masked_convolution_they_do() {
+    let args = ["--set", "model.backbone.masked_convolution=false"];
+    let (plain, noisy) = (trace(&inputs(), &args), trace(&noise_where_masked(), &args));
+    assert!(difference(&values(&plain, "latent"), &values(&noisy, "latent")) > 0.1);
+    let official = values(&golden("io"), "latent");
+    assert!(difference(&values(&plain, "latent"), &official) > 0.1);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let one = trace_bytes(&inputs(), "1", &["--grads"]);
+    for threads in ["2", "3"] {
+        assert!(trace_bytes(&inputs(), threads, &["--grads"]) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn the_base_model_has_the_official_size() {
+    let recipe = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../recipes/pretrain/convmae_base.yaml"));
+    let json = stdout(&Folder::new().succeeds(["check", recipe.to_str().unwrap(), "--json"]));
+    let checked: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(checked["parameters"], 115_041_408);
+    assert_eq!(checked["trainable"], 114_790_528);
+    assert_eq!(checked["macs"]["dense"], 17_218_220_544_u64);
+    let computed = checked["macs"]["computed"].as_u64().unwrap();
+    assert!(computed < 12_000_000_000, "{computed}");
+}

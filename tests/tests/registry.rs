@@ -1,0 +1,214 @@
+//! What is registered is complete: names, documentation, defaults, schema.
+
+use std::collections::BTreeSet;
+
+use convmae_framework::component::{
+    Backbone, Dataset, Entry, Evaluator, Head, Kind, Masker, Neck, Optimizer, Schedule, Transform, entries,
+};
+use serde_json::{Map, Value, json};
+
+use crate::support::{Folder, stdout};
+
+type Error = serde_json::Error;
+
+/// A component from JSON, by its kind, and back to JSON.
+fn round_trip(kind: Kind, component: Value) -> Result<Value, Error> {
+    macro_rules! through {
+        ($trait:ident) => {
+            serde_json::to_value(serde_json::from_value::<Box<dyn $trait>>(component)?)
+        };
+    }
+    match kind {
+        Kind::Dataset => through!(Dataset),
+        Kind::Transform => through!(Transform),
+        Kind::Masker => through!(Masker),
+        Kind::Backbone => through!(Backbone),
+        Kind::Neck => through!(Neck),
+        Kind::Head => through!(Head),
+        Kind::Optimizer => through!(Optimizer),
+        Kind::Schedule => through!(Schedule),
+        Kind::Evaluator => through!(Evaluator),
+    }
+}
+
+/// The names that typetag knows, from its complaint about one that it does not.
+fn typetag_names(kind: Kind) -> BTreeSet<String> {
+    let complaint = round_trip(kind, json!({ "type": "?" })).unwrap_err().to_string();
+    complaint.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+}
+
+fn of_kind(kind: Kind) -> impl Iterator<Item = &'static Entry> {
+    entries().into_iter().filter(move |entry| entry.kind == kind)
+}
+
+#[test]
+fn every_component_is_registered_and_everything_registered_is_a_component() {
+    for kind in Kind::ALL {
+        let registered: BTreeSet<_> = of_kind(kind).map(|entry| entry.name.to_owned()).collect();
+        assert!(!registered.is_empty(), "there is no {kind}");
+        assert_eq!(typetag_names(kind), registered, "left: typetag, right: `register!`");
+    }
+}
+
+#[test]
+fn names_are_unique() {
+    let names: BTreeSet<_> = entries().iter().map(|entry| entry.name).collect();
+    assert_eq!(names.len(), entries().len());
+}
+
+fn properties(schema: &Value) -> Map<String, Value> {
+    schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+#[test]
+fn every_component_and_every_field_is_documented() {
+    let is_documented = |schema: &Value| schema["description"].as_str().is_some_and(|text| text.len() > 5);
+    for entry in entries() {
+        let schema = (entry.schema)().to_value();
+        assert!(is_documented(&schema), "{} has no docs", entry.name);
+        assert_eq!(schema["additionalProperties"], false, "{}: `deny_unknown_fields` is missing", entry.name);
+        for (field, schema) in properties(&schema) {
+            assert!(is_documented(&schema), "{}.{field} has no docs", entry.name);
+        }
+    }
+}
+
+/// Some value that a schema allows.
+fn example(schema: &Value, root: &Value) -> Value {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return example(root.pointer(&reference[1..]).unwrap(), root);
+    }
+    for union in ["anyOf", "oneOf"] {
+        if let Some(branch) = schema[union].as_array().and_then(|branches| branches.first()) {
+            return example(branch, root);
+        }
+    }
+    for keyword in ["const", "default"] {
+        if let Some(value) = schema.get(keyword) {
+            return value.clone();
+        }
+    }
+    if let Some(value) = ["examples", "enum"].iter().find_map(|keyword| schema[*keyword].get(0)) {
+        return value.clone();
+    }
+    match schema["type"].as_str() {
+        Some("integer") => json!(16),
+        Some("number") => json!(0.5),
+        Some("boolean") => json!(true),
+        Some("string") => json!("text"),
+        Some("array") => {
+            let count = schema["minItems"].as_u64().unwrap_or(1) as usize;
+            json!(vec![example(&schema["items"], root); count])
+        }
+        _ => json!({}),
+    }
+}
+
+#[test]
+fn defaults_in_the_schema_are_those_of_serde() {
+    for entry in entries() {
+        let schema = (entry.schema)().to_value();
+        let mut given = Map::from_iter([("type".to_owned(), json!(entry.name))]);
+        for field in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            given.insert(field.to_owned(), example(&schema["properties"][field], &schema));
+        }
+        let built = round_trip(entry.kind, Value::Object(given.clone()))
+            .unwrap_or_else(|error| panic!("{} from {given:?}: {error}", entry.name));
+        for (field, of_schema) in properties(&schema) {
+            if given.contains_key(&field) {
+                continue;
+            }
+            // Left out of the schema where it is null.
+            let stated = of_schema.get("default").unwrap_or(&Value::Null);
+            assert_eq!(stated, &built[&field], "{}.{field}: left schema, right serde", entry.name);
+        }
+    }
+}
+
+#[test]
+fn every_component_can_be_described() {
+    let folder = Folder::new();
+    for entry in entries() {
+        let text = stdout(&folder.succeeds(["describe", entry.name]));
+        for field in properties(&(entry.schema)().to_value()).keys() {
+            assert!(text.contains(&format!("\n  {field}: ")), "{field} of {text}");
+        }
+        assert!(!text.contains("anything"), "a field without a type: {text}");
+    }
+    folder.fails(["describe", "ConvVit"], 2, &["there is no component `ConvVit`", "did you mean `ConvViT`?"]);
+    folder.fails(["describe", "xyzzy"], 2, &["`convmae list` names all components"]);
+}
+
+/// The keywords of JSON Schema 2020-12 that we write. Those whose value is a schema, a list or a mapping of schemas come first.
+const SCHEMA: [&str; 2] = ["items", "additionalProperties"];
+const SCHEMAS: [&str; 4] = ["anyOf", "oneOf", "allOf", "prefixItems"];
+const NAMED_SCHEMAS: [&str; 2] = ["properties", "$defs"];
+const OTHER: [&str; 19] = [
+    "$schema",
+    "$ref",
+    "title",
+    "description",
+    "type",
+    "required",
+    "default",
+    "const",
+    "enum",
+    "examples",
+    "format",
+    "pattern",
+    "minimum",
+    "maximum",
+    "minItems",
+    "maxItems",
+    "minLength",
+    "minProperties",
+    "exclusiveMinimum",
+];
+
+fn check_keywords(schema: &Value, root: &Value, path: &str) {
+    let Some(keywords) = schema.as_object() else {
+        assert!(schema == false && path.ends_with("additionalProperties"), "{path} is no schema: {schema}");
+        return;
+    };
+    for (keyword, value) in keywords {
+        let path = format!("{path}/{keyword}");
+        let name = keyword.as_str();
+        if SCHEMA.contains(&name) {
+            check_keywords(value, root, &path);
+        } else if SCHEMAS.contains(&name) {
+            value.as_array().unwrap().iter().for_each(|schema| check_keywords(schema, root, &path));
+        } else if NAMED_SCHEMAS.contains(&name) {
+            let named = value.as_object().unwrap();
+            named.iter().for_each(|(name, schema)| check_keywords(schema, root, &format!("{path}/{name}")));
+        } else {
+            assert!(OTHER.contains(&name), "{path} is no keyword of JSON Schema");
+        }
+        if name == "$ref" {
+            let target = value.as_str().unwrap();
+            assert!(root.pointer(&target[1..]).is_some(), "{path} leads nowhere: {target}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_of_recipes_is_standard_json_schema() {
+    let schema: Value = serde_json::from_str(&stdout(&Folder::new().succeeds(["schema"]))).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    check_keywords(&schema, &schema, "#");
+    for entry in entries() {
+        assert!(schema["$defs"][entry.name].is_object(), "{} is not in it", entry.name);
+    }
+}
+
+/// What a node of the model may have besides the keys of its component.
+#[test]
+fn the_schema_lets_a_node_have_its_wiring() {
+    let schema: Value = serde_json::from_str(&stdout(&Folder::new().succeeds(["schema"]))).unwrap();
+    let branches = schema["$defs"]["Nodes"]["additionalProperties"]["anyOf"].as_array().unwrap();
+    assert!(branches.len() >= 6, "{branches:?}");
+    for branch in branches {
+        let node = schema.pointer(&branch["$ref"].as_str().unwrap()[1..]).unwrap();
+        assert!(node["properties"]["from"].is_object() && node["properties"]["prefix"].is_object(), "{node}");
+        assert_eq!(node["additionalProperties"], false, "{node}");
+    }
+}
