@@ -1,5 +1,6 @@
 //! Backbones: images to features.
 
+mod blocks;
 mod conv_vit;
 mod vit;
 

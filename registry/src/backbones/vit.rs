@@ -11,7 +11,7 @@ use convmae_framework::nn::{self, Context, HasShape as _, Init, Param, PatchLayo
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::conv_vit::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
+use super::blocks::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
 
 /// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks over the kept
 /// tokens (`models_mae.py` of facebookresearch/mae). Yields the level `s1`.

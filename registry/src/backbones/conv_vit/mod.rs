@@ -1,18 +1,17 @@
 //! The backbone of ConvMAE: two convolutional stages, then a transformer.
 
-use std::rc::Rc;
+mod module;
 
 use convmae_framework::component::{
-    Backbone, BackboneModule, Features, ImageShape, Level, LevelShape, Macs, Mask, MaskGrid, MaskPlan,
-    Problem,
+    Backbone, BackboneModule, ImageShape, LevelShape, MaskGrid, MaskPlan, Problem,
 };
-use convmae_framework::nn::modules::{
-    Block, BlockConfig, ConvBlock, ConvBlockConfig, LayerNorm, Linear, MergeConv, PatchEmbed,
-};
-use convmae_framework::nn::position::sin_cos_table;
-use convmae_framework::nn::{self, Context, HasShape as _, Init, Param, PatchLayout, Scope, T3, T4, ops};
+use convmae_framework::nn::Scope;
+use convmae_framework::nn::modules::{ConvBlock, ConvBlockConfig, LayerNorm, Linear, MergeConv, PatchEmbed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::blocks::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
+use module::ConvViTModule;
 
 /// Two stages of convolution blocks, then a stage of transformer blocks (paper section 3.1; `models_convmae.py` and
 /// `models_convvit.py` of the official code). Yields the levels `s1`, `s2` and `s3`.
@@ -101,9 +100,6 @@ fn default_kernel_size() -> usize {
 fn yes() -> bool {
     true
 }
-
-/// Epsilon of the transformer's LayerNorms; those of the convolutional stages have PyTorch's default.
-pub(super) const TRANSFORMER_EPS: f32 = 1e-6;
 
 impl ConvViT {
     /// Positions along each side of a token's patch, at each stage: `[4, 2, 1]`.
@@ -240,176 +236,3 @@ impl Backbone for ConvViT {
 }
 
 convmae_framework::register!(Backbone: ConvViT);
-
-/// `torch.linspace(0, max, depth)`.
-pub(super) fn drop_path_rates(max: f32, depth: usize) -> Vec<f32> {
-    (0..depth).map(|block| max * block as f32 / (depth.max(2) - 1) as f32).collect()
-}
-
-/// A sin-cos table `[1, prefix + rows * cols, dim]`, called `pos_embed`.
-pub(super) fn position_embedding(
-    scope: &Scope,
-    (rows, cols): (usize, usize),
-    dim: usize,
-    prefix: usize,
-    trained: bool,
-) -> Result<Param, Problem> {
-    let table = match scope.allocates() {
-        true => sin_cos_table(rows, cols, dim, prefix)
-            .map_err(|error| Problem::new("embed_dim", error.to_string()))?,
-        false => Vec::new(),
-    };
-    let (shape, table) = ([1, prefix + rows * cols, dim], Init::Values(table));
-    Ok(match trained {
-        true => scope.param("pos_embed", &shape, &table),
-        false => scope.frozen("pos_embed", &shape, &table),
-    })
-}
-
-/// Transformer blocks, one for every rate of stochastic depth.
-pub(super) fn transformer_blocks(
-    scope: &Scope,
-    dim: usize,
-    heads: usize,
-    mlp_ratio: f32,
-    rates: &[f32],
-) -> Result<Vec<Block>, Problem> {
-    let block = |(at, &drop_path)| {
-        let config = BlockConfig { heads, mlp_ratio, eps: TRANSFORMER_EPS, drop_path };
-        Block::new(&scope.child(at), dim, &config)
-            .map_err(|error| Problem::new("num_heads", error.to_string()))
-    };
-    rates.iter().enumerate().map(block).collect()
-}
-
-struct ConvViTModule {
-    spec: ConvViT,
-    grid: MaskGrid,
-    levels: [LevelShape; 3],
-    sparse: bool,
-    pos_embed: Param,
-    patch_embed1: PatchEmbed,
-    patch_embed2: PatchEmbed,
-    patch_embed3: PatchEmbed,
-    patch_embed4: Linear,
-    fusion: Option<[MergeConv; 2]>,
-    blocks1: Vec<ConvBlock>,
-    blocks2: Vec<ConvBlock>,
-    blocks3: Vec<Block>,
-    norm: Option<LayerNorm>,
-}
-
-impl BackboneModule for ConvViTModule {
-    fn levels(&self) -> Vec<LevelShape> {
-        self.levels.to_vec()
-    }
-
-    fn macs(&self) -> Macs {
-        let tokens = self.levels[2].tokens();
-        let transformer: u64 = self.blocks3.iter().map(|block| block.macs(tokens)).sum();
-        let computed = self.levels[0].kept;
-        Macs {
-            computed: self.convolutional_macs(computed) + transformer,
-            dense: self.convolutional_macs(self.grid.tokens()) + transformer,
-        }
-    }
-
-    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
-        let [cell1, cell2, _] = self.spec.cells();
-        let (batch, ..) = *images.shape();
-        let layout = self.layout(batch, mask)?;
-        let [layout1, layout2] = [cell1, cell2].map(|cell| Rc::new(layout.with_cell(cell)));
-
-        let mut x = self.patch_embed1.forward_images(images, &layout1, ctx)?;
-        ctx.record("patch_embed1_out", &x)?;
-        let visible = self.visible(mask, 0, cell1);
-        for block in &self.blocks1 {
-            x = block.forward(x, &layout1, visible.as_ref(), ctx)?;
-        }
-        let s1 = x.clone();
-        x = self.patch_embed2.forward(x, cell1, ctx)?;
-        ctx.record("patch_embed2_out", &x)?;
-        let visible = self.visible(mask, 1, cell2);
-        for block in &self.blocks2 {
-            x = block.forward(x, &layout2, visible.as_ref(), ctx)?;
-        }
-        let s2 = x.clone();
-        x = self.patch_embed3.forward(x, cell2, ctx)?;
-        ctx.record("patch_embed3_out", &x)?;
-        x = self.patch_embed4.forward(x, ctx)?;
-        x = ops::add_positions(x, &self.pos_embed, self.grid.tokens(), Some(&layout.ids), 0)?;
-        x = self.keep(x, mask)?;
-        ctx.record("tokens_in_blocks3", &x)?;
-        for block in &self.blocks3 {
-            x = block.forward(x, ctx)?;
-        }
-        ctx.record("tokens_out_blocks3", &x)?;
-        if let Some([stage1, stage2]) = &self.fusion {
-            let stage1 = self.keep(stage1.forward(s1.clone(), cell1, ctx)?, mask)?;
-            let stage2 = self.keep(stage2.forward(s2.clone(), cell2, ctx)?, mask)?;
-            ctx.record("stage1_embed", &stage1)?;
-            ctx.record("stage2_embed", &stage2)?;
-            x = ops::add(ops::add(x, stage1)?, stage2)?;
-        }
-        if let Some(norm) = &self.norm {
-            x = norm.forward(x, ctx)?;
-        }
-        let levels = self.levels.iter().zip([s1, s2, x]);
-        Ok(Features {
-            levels: levels.map(|(shape, tokens)| Level { shape: shape.clone(), tokens }).collect(),
-            mask: mask.cloned(),
-        })
-    }
-}
-
-impl ConvViTModule {
-    /// The patches that the convolutional stages compute.
-    fn layout(&self, batch: usize, mask: Option<&Rc<Mask>>) -> nn::Result<PatchLayout> {
-        let (rows, cols) = (self.grid.rows, self.grid.cols);
-        match mask {
-            Some(mask) if self.sparse => PatchLayout::new(rows, cols, 1, mask.kept, mask.ids_keep.clone()),
-            _ => Ok(PatchLayout::dense(batch, rows, cols, 1)),
-        }
-    }
-
-    /// Which positions of a densely computed stage the depthwise convolution sees, `[B, L * cell * cell]` grouped by patch.
-    fn visible(&self, mask: Option<&Rc<Mask>>, stage: usize, cell: usize) -> Option<Rc<[f32]>> {
-        let mask = mask.filter(|_| !self.sparse && self.spec.masked_convolution)?;
-        if mask.stages.is_empty() {
-            let area = cell * cell;
-            return Some(
-                mask.removed.iter().flat_map(|removed| std::iter::repeat_n(1.0 - removed, area)).collect(),
-            );
-        }
-        let (rows, cols) = (self.grid.rows, self.grid.cols);
-        let removed = &mask.stages[stage];
-        let images = removed.chunks_exact(rows * cols * cell * cell);
-        let positions = images.flat_map(|image| {
-            (0..rows * cols).flat_map(move |patch| {
-                let corner = (patch / cols * cols * cell + patch % cols) * cell;
-                (0..cell * cell).map(move |at| 1.0 - image[corner + at / cell * cols * cell + at % cell])
-            })
-        });
-        Some(positions.collect())
-    }
-
-    /// The kept tokens of a densely computed map.
-    fn keep(&self, x: T3, mask: Option<&Rc<Mask>>) -> nn::Result<T3> {
-        match mask {
-            Some(mask) if !self.sparse => ops::gather_tokens(x, &mask.ids_keep),
-            _ => Ok(x),
-        }
-    }
-
-    /// Multiply-adds of everything before the transformer blocks, for a number of patches.
-    fn convolutional_macs(&self, patches: usize) -> u64 {
-        let [cell1, cell2, _] = self.spec.cells();
-        let (stage1, stage2) = (patches * cell1 * cell1, patches * cell2 * cell2);
-        let embeds =
-            self.patch_embed1.macs(stage1) + self.patch_embed2.macs(stage2) + self.patch_embed3.macs(patches);
-        let blocks1: u64 = self.blocks1.iter().map(|block| block.macs(stage1)).sum();
-        let blocks2: u64 = self.blocks2.iter().map(|block| block.macs(stage2)).sum();
-        let fusion: u64 = self.fusion.iter().flatten().map(|conv| conv.macs(patches)).sum();
-        embeds + self.patch_embed4.macs(patches) + blocks1 + blocks2 + fusion
-    }
-}

@@ -1,0 +1,50 @@
+//! What the backbones have in common.
+
+use convmae_framework::component::Problem;
+use convmae_framework::nn::modules::{Block, BlockConfig};
+use convmae_framework::nn::position::sin_cos_table;
+use convmae_framework::nn::{Init, Param, Scope};
+
+/// Epsilon of the transformer's LayerNorms; those of the convolutional stages have PyTorch's default.
+pub const TRANSFORMER_EPS: f32 = 1e-6;
+
+/// `torch.linspace(0, max, depth)`.
+pub fn drop_path_rates(max: f32, depth: usize) -> Vec<f32> {
+    (0..depth).map(|block| max * block as f32 / (depth.max(2) - 1) as f32).collect()
+}
+
+/// A sin-cos table `[1, prefix + rows * cols, dim]`, called `pos_embed`.
+pub fn position_embedding(
+    scope: &Scope,
+    (rows, cols): (usize, usize),
+    dim: usize,
+    prefix: usize,
+    trained: bool,
+) -> Result<Param, Problem> {
+    let table = match scope.allocates() {
+        true => sin_cos_table(rows, cols, dim, prefix)
+            .map_err(|error| Problem::new("embed_dim", error.to_string()))?,
+        false => Vec::new(),
+    };
+    let (shape, table) = ([1, prefix + rows * cols, dim], Init::Values(table));
+    Ok(match trained {
+        true => scope.param("pos_embed", &shape, &table),
+        false => scope.frozen("pos_embed", &shape, &table),
+    })
+}
+
+/// Transformer blocks, one for every rate of stochastic depth.
+pub fn transformer_blocks(
+    scope: &Scope,
+    dim: usize,
+    heads: usize,
+    mlp_ratio: f32,
+    rates: &[f32],
+) -> Result<Vec<Block>, Problem> {
+    let block = |(at, &drop_path)| {
+        let config = BlockConfig { heads, mlp_ratio, eps: TRANSFORMER_EPS, drop_path };
+        Block::new(&scope.child(at), dim, &config)
+            .map_err(|error| Problem::new("num_heads", error.to_string()))
+    };
+    rates.iter().enumerate().map(block).collect()
+}

@@ -1,0 +1,142 @@
+//! The built backbone: its forward pass.
+
+use std::rc::Rc;
+
+use convmae_framework::component::{BackboneModule, Features, Level, LevelShape, Macs, Mask, MaskGrid};
+use convmae_framework::nn::modules::{Block, ConvBlock, LayerNorm, Linear, MergeConv, PatchEmbed};
+use convmae_framework::nn::{Context, HasShape as _, Param, PatchLayout, Result, T3, T4, ops};
+
+use super::ConvViT;
+
+/// The parts of [`ConvViT`], under the official names.
+pub(super) struct ConvViTModule {
+    pub spec: ConvViT,
+    pub grid: MaskGrid,
+    pub levels: [LevelShape; 3],
+    pub sparse: bool,
+    pub pos_embed: Param,
+    pub patch_embed1: PatchEmbed,
+    pub patch_embed2: PatchEmbed,
+    pub patch_embed3: PatchEmbed,
+    pub patch_embed4: Linear,
+    pub fusion: Option<[MergeConv; 2]>,
+    pub blocks1: Vec<ConvBlock>,
+    pub blocks2: Vec<ConvBlock>,
+    pub blocks3: Vec<Block>,
+    pub norm: Option<LayerNorm>,
+}
+
+impl BackboneModule for ConvViTModule {
+    fn levels(&self) -> Vec<LevelShape> {
+        self.levels.to_vec()
+    }
+
+    fn macs(&self) -> Macs {
+        let tokens = self.levels[2].tokens();
+        let transformer: u64 = self.blocks3.iter().map(|block| block.macs(tokens)).sum();
+        let computed = self.levels[0].kept;
+        Macs {
+            computed: self.convolutional_macs(computed) + transformer,
+            dense: self.convolutional_macs(self.grid.tokens()) + transformer,
+        }
+    }
+
+    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features> {
+        let [cell1, cell2, _] = self.spec.cells();
+        let (batch, ..) = *images.shape();
+        let layout = self.layout(batch, mask)?;
+        let [layout1, layout2] = [cell1, cell2].map(|cell| Rc::new(layout.with_cell(cell)));
+
+        let mut x = self.patch_embed1.forward_images(images, &layout1, ctx)?;
+        ctx.record("patch_embed1_out", &x)?;
+        let visible = self.visible(mask, 0, cell1);
+        for block in &self.blocks1 {
+            x = block.forward(x, &layout1, visible.as_ref(), ctx)?;
+        }
+        let s1 = x.clone();
+        x = self.patch_embed2.forward(x, cell1, ctx)?;
+        ctx.record("patch_embed2_out", &x)?;
+        let visible = self.visible(mask, 1, cell2);
+        for block in &self.blocks2 {
+            x = block.forward(x, &layout2, visible.as_ref(), ctx)?;
+        }
+        let s2 = x.clone();
+        x = self.patch_embed3.forward(x, cell2, ctx)?;
+        ctx.record("patch_embed3_out", &x)?;
+        x = self.patch_embed4.forward(x, ctx)?;
+        x = ops::add_positions(x, &self.pos_embed, self.grid.tokens(), Some(&layout.ids), 0)?;
+        x = self.keep(x, mask)?;
+        ctx.record("tokens_in_blocks3", &x)?;
+        for block in &self.blocks3 {
+            x = block.forward(x, ctx)?;
+        }
+        ctx.record("tokens_out_blocks3", &x)?;
+        if let Some([stage1, stage2]) = &self.fusion {
+            let stage1 = self.keep(stage1.forward(s1.clone(), cell1, ctx)?, mask)?;
+            let stage2 = self.keep(stage2.forward(s2.clone(), cell2, ctx)?, mask)?;
+            ctx.record("stage1_embed", &stage1)?;
+            ctx.record("stage2_embed", &stage2)?;
+            x = ops::add(ops::add(x, stage1)?, stage2)?;
+        }
+        if let Some(norm) = &self.norm {
+            x = norm.forward(x, ctx)?;
+        }
+        let levels = self.levels.iter().zip([s1, s2, x]);
+        Ok(Features {
+            levels: levels.map(|(shape, tokens)| Level { shape: shape.clone(), tokens }).collect(),
+            mask: mask.cloned(),
+        })
+    }
+}
+
+impl ConvViTModule {
+    /// The patches that the convolutional stages compute.
+    fn layout(&self, batch: usize, mask: Option<&Rc<Mask>>) -> Result<PatchLayout> {
+        let (rows, cols) = (self.grid.rows, self.grid.cols);
+        match mask {
+            Some(mask) if self.sparse => PatchLayout::new(rows, cols, 1, mask.kept, mask.ids_keep.clone()),
+            _ => Ok(PatchLayout::dense(batch, rows, cols, 1)),
+        }
+    }
+
+    /// Which positions of a densely computed stage the depthwise convolution sees, `[B, L * cell * cell]` grouped by patch.
+    fn visible(&self, mask: Option<&Rc<Mask>>, stage: usize, cell: usize) -> Option<Rc<[f32]>> {
+        let mask = mask.filter(|_| !self.sparse && self.spec.masked_convolution)?;
+        if mask.stages.is_empty() {
+            let area = cell * cell;
+            return Some(
+                mask.removed.iter().flat_map(|removed| std::iter::repeat_n(1.0 - removed, area)).collect(),
+            );
+        }
+        let (rows, cols) = (self.grid.rows, self.grid.cols);
+        let removed = &mask.stages[stage];
+        let images = removed.chunks_exact(rows * cols * cell * cell);
+        let positions = images.flat_map(|image| {
+            (0..rows * cols).flat_map(move |patch| {
+                let corner = (patch / cols * cols * cell + patch % cols) * cell;
+                (0..cell * cell).map(move |at| 1.0 - image[corner + at / cell * cols * cell + at % cell])
+            })
+        });
+        Some(positions.collect())
+    }
+
+    /// The kept tokens of a densely computed map.
+    fn keep(&self, x: T3, mask: Option<&Rc<Mask>>) -> Result<T3> {
+        match mask {
+            Some(mask) if !self.sparse => ops::gather_tokens(x, &mask.ids_keep),
+            _ => Ok(x),
+        }
+    }
+
+    /// Multiply-adds of everything before the transformer blocks, for a number of patches.
+    fn convolutional_macs(&self, patches: usize) -> u64 {
+        let [cell1, cell2, _] = self.spec.cells();
+        let (stage1, stage2) = (patches * cell1 * cell1, patches * cell2 * cell2);
+        let embeds =
+            self.patch_embed1.macs(stage1) + self.patch_embed2.macs(stage2) + self.patch_embed3.macs(patches);
+        let blocks1: u64 = self.blocks1.iter().map(|block| block.macs(stage1)).sum();
+        let blocks2: u64 = self.blocks2.iter().map(|block| block.macs(stage2)).sum();
+        let fusion: u64 = self.fusion.iter().flatten().map(|conv| conv.macs(patches)).sum();
+        embeds + self.patch_embed4.macs(patches) + blocks1 + blocks2 + fusion
+    }
+}
