@@ -1,5 +1,7 @@
 //! `convmae list`: what is registered.
 
+use std::fmt::Write as _;
+
 use serde_json::json;
 
 use super::{CliError, print};
@@ -29,10 +31,10 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     let mut last = None;
     for entry in entries {
         if last != Some(entry.kind) {
-            text.push_str(&format!("{}{}\n", if last.is_none() { "" } else { "\n" }, entry.kind));
+            let _ = writeln!(text, "{}{}", if last.is_none() { "" } else { "\n" }, entry.kind);
             last = Some(entry.kind);
         }
-        text.push_str(&format!("  {:<24} {}\n", entry.name, summary(entry)));
+        let _ = writeln!(text, "  {:<24} {}", entry.name, summary(entry));
     }
     print(&text)
 }

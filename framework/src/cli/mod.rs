@@ -95,6 +95,8 @@ impl CliError {
 /// The `main` of the program, and of any program that brings components of its own: link them with `use my_crate as _;`, then
 /// `fn main() -> ExitCode { convmae_framework::cli::main() }`.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "cuda")]
+    allow_tf32();
     let cli = Cli::parse();
     let log = logging::init(
         i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX),
@@ -130,6 +132,16 @@ fn complain(error: CliError) {
         Box::new(handler.build())
     }));
     eprintln!("{:?}", miette::Report::new(error));
+}
+
+/// Lets cuBLAS multiply `f32` in TF32, unless the user has decided about it.
+#[cfg(feature = "cuda")]
+fn allow_tf32() {
+    const SWITCH: &str = "NVIDIA_TF32_OVERRIDE";
+    if std::env::var_os(SWITCH).is_none() {
+        // SAFETY: the first thing `main` does; there is no other thread that could read the environment meanwhile.
+        unsafe { std::env::set_var(SWITCH, "1") };
+    }
 }
 
 /// Prints a text to standard output; a closed pipe is an error, not a panic.

@@ -18,10 +18,10 @@ pub enum EngineError {
     #[diagnostic(transparent)]
     Recipe(#[from] Diagnostics),
     /// Data could not be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Data(#[from] DataError),
     /// Tensor code failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Tensor(#[from] nn::Error),
     /// The run directory could not be used.
     #[error(transparent)]

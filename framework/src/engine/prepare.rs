@@ -6,7 +6,7 @@ use crate::component::{DataError, Evaluator, Picture, Problem};
 use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
 use crate::experiment::{Data, Experiment, Split};
 use crate::graph::{Checked, Model, Summary};
-use crate::nn::{Context, Scope};
+use crate::nn::{self, Context, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::Recipe;
 
@@ -78,6 +78,7 @@ impl Prepared {
 
 /// Opens the data and builds the model of a checked recipe.
 pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
+    nn::device()?; // Without one, nothing else is worth opening.
     let Checked { experiment, plan, image, summary } = checked;
     let Experiment {
         name, description, seed, data, optimizer, schedule, train, evaluate, checkpoint, ..

@@ -258,7 +258,7 @@ impl Model {
             if taken.len() == before {
                 let names: Vec<_> = levels.iter().map(|level| level.name.as_str()).collect();
                 return Err(Problem::new(
-                    &format!("{}.from", planned.node.name),
+                    format!("{}.from", planned.node.name),
                     format!(
                         "`{}` has no level `{}`",
                         source.node,

@@ -112,14 +112,12 @@ fn sort(mut waiting: Vec<Planned>) -> Result<Vec<Planned>, Vec<Problem>> {
         let ready = waiting.iter().position(|planned| {
             planned.sources.iter().all(|source| sorted.iter().any(|done| done.node.name == source.node))
         });
-        match ready {
-            Some(at) => sorted.push(waiting.remove(at)),
-            None => {
-                let cycle: Vec<_> = waiting.iter().map(|planned| planned.node.name.as_str()).collect();
-                let message = format!("these nodes feed each other in a circle: {}", cycle.join(", "));
-                return Err(vec![Problem::new(&format!("{}.from", cycle[0]), message)]);
-            }
-        }
+        let Some(at) = ready else {
+            let cycle: Vec<_> = waiting.iter().map(|planned| planned.node.name.as_str()).collect();
+            let message = format!("these nodes feed each other in a circle: {}", cycle.join(", "));
+            return Err(vec![Problem::new(format!("{}.from", cycle[0]), message)]);
+        };
+        sorted.push(waiting.remove(at));
     }
     Ok(sorted)
 }

@@ -113,12 +113,13 @@ impl Param {
     pub fn tensor(&self, tape: &Tape) -> Result<T1> {
         use dfdx::tensor::Tape as _;
         // A fresh id for every use: each use collects its own gradient, exactly once.
-        let own = device().try_tensor_from_vec(self.values().to_vec(), (self.numel(),))?;
+        let own = device()?.try_tensor_from_vec(self.values().to_vec(), (self.numel(),))?;
         if self.requires_grad() {
             let (param, ghost) = (self.clone(), own.ghost());
             tape.clone().add_backward_op(move |grads| {
                 grads.try_alloc_for(&ghost)?;
-                let grad = grads.get(&ghost).as_vec();
+                let mut grad = vec![0.0; param.numel()];
+                grads.get(&ghost).copy_into(&mut grad);
                 param.accumulate_grad(|sum| sum.iter_mut().zip(&grad).for_each(|(sum, grad)| *sum += grad));
                 Ok(())
             });

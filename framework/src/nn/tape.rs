@@ -209,7 +209,7 @@ mod tests {
             drop(second);
             Ok(())
         });
-        let scalar = device().try_tensor_from_vec(vec![1.0], ()).unwrap().put_tape(tape.clone());
+        let scalar = device().unwrap().try_tensor_from_vec(vec![1.0], ()).unwrap().put_tape(tape.clone());
         backward(scalar).unwrap();
         assert_eq!(Rc::strong_count(&first), 1);
         assert_eq!(format!("{tape:?}"), "Tape(0 operations)");

@@ -1,5 +1,7 @@
 //! Aliases of dfdx tensors with run-time shapes, the device, and the errors of tensor code.
 
+use std::cell::OnceCell;
+
 use dfdx::shapes::HasShape;
 use dfdx::tensor::{AutoDevice, NoneTape, TensorFromVec};
 use dfdx::tensor_ops::ReshapeTo as _;
@@ -26,6 +28,11 @@ pub type T4 = Tensor<(usize, usize, usize, usize)>;
 /// What can go wrong in tensor code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// There is no CUDA driver, or no card that it may use.
+    #[error(
+        "no CUDA device: {0}; is the NVIDIA driver installed, and a card visible (nvidia-smi, CUDA_VISIBLE_DEVICES)?"
+    )]
+    NoDevice(String),
     /// The device ran out of memory or failed.
     #[error("device: {0}")]
     Device(String),
@@ -54,12 +61,34 @@ impl From<DeviceError> for Error {
 }
 
 thread_local! {
-    static DEVICE: Device = Device::default();
+    static DEVICE: OnceCell<Device> = const { OnceCell::new() };
 }
 
-/// The device of this thread.
-pub fn device() -> Device {
-    DEVICE.with(Clone::clone)
+/// The device of this thread, opened on first use: on CUDA the first card that `CUDA_VISIBLE_DEVICES` allows.
+///
+/// # Errors
+/// On CUDA, if there is no driver or no card.
+pub fn device() -> Result<Device> {
+    DEVICE.with(|device| match device.get() {
+        Some(device) => Ok(device.clone()),
+        None => open().map(|opened| device.get_or_init(|| opened).clone()),
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+#[allow(clippy::unnecessary_wraps)] // The signature is that on CUDA.
+fn open() -> Result<Device> {
+    Ok(Device::default())
+}
+
+#[cfg(feature = "cuda")]
+fn open() -> Result<Device> {
+    use cudarc::driver::result::{DriverError, device, init};
+    // dfdx panics where one of these fails. The code is all that can be told: its text is the driver's, too.
+    if let Err(DriverError(code)) = init().and_then(|()| device::get(0)) {
+        return Err(Error::NoDevice(format!("{code:?}")));
+    }
+    Ok(Device::try_build(0, 0)?)
 }
 
 /// A tensor from values in row-major order, recorded on `tape`.
@@ -68,7 +97,7 @@ pub fn from_vec<S: dfdx::shapes::Shape>(values: Vec<f32>, shape: S, tape: &Tape)
     if values.len() != shape.num_elements() {
         return Err(Error::Shape(format!("{} values do not fill the shape {shape:?}", values.len())));
     }
-    Ok(device().try_tensor_from_vec(values, shape)?.put_tape(tape.clone()))
+    Ok(device()?.try_tensor_from_vec(values, shape)?.put_tape(tape.clone()))
 }
 
 /// The values of a tensor in row-major order.

@@ -63,13 +63,14 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axes4, Axes5, Axis, HasShape as _};
+    use dfdx::shapes::{Axes3, Axes4, Axes5, Axis, HasShape as _};
     use dfdx::tensor::TensorFromVec as _;
     use dfdx::tensor_ops::{
         BroadcastTo as _, PermuteTo as _, ReshapeTo as _, SelectTo as _, TryAdd as _, TryMatMul as _,
         TryMul as _,
     };
 
+    use crate::nn::ops::rows::dense;
     use crate::nn::tensor::{Result, T3, T4, device};
 
     pub fn attention(qkv: T3, heads: usize, bias: Option<T3>) -> Result<T3> {
@@ -77,19 +78,24 @@ mod composed {
         let head_dim = channels / 3 / heads;
         let qkv = qkv
             .try_reshape_like(&(batch, tokens, 3usize, heads, head_dim))?
-            .try_permute::<_, Axes5<2, 0, 3, 1, 4>>()?
-            .try_contiguous()?;
-        let part = |index: usize| -> Result<T4> {
-            Ok(qkv.clone().try_select(device().try_tensor_from_vec(vec![index], ())?)?)
+            .try_permute::<_, Axes5<2, 0, 3, 1, 4>>()?;
+        // Images and heads are one axis: one batch of products, not one for every image.
+        let part = |index: usize| -> Result<T3> {
+            let part: T4 = qkv.clone().try_select(device()?.try_tensor_from_vec(vec![index], ())?)?;
+            Ok(part.try_reshape_like(&(batch * heads, tokens, head_dim))?)
         };
-        let keys = part(1)?.try_permute::<_, Axes4<0, 1, 3, 2>>()?;
-        let mut scores = part(0)?.try_matmul(keys)?.try_mul((head_dim as f32).powf(-0.5))?;
+        let keys = part(1)?.try_permute::<_, Axes3<0, 2, 1>>()?;
+        let mut scores: T3 = part(0)?.try_matmul(keys)?.try_mul((head_dim as f32).powf(-0.5))?;
         if let Some(bias) = bias {
-            scores =
-                scores.try_add(bias.try_broadcast_like::<_, Axis<0>>(&(batch, heads, tokens, tokens))?)?;
+            let by_head = (batch, heads, tokens, tokens);
+            let bias = bias.try_broadcast_like::<_, Axis<0>>(&by_head)?;
+            let biased = scores.try_reshape_like(&by_head)?.try_add(bias)?;
+            scores = biased.try_reshape_like(&(batch * heads, tokens, tokens))?;
         }
-        let output = scores.try_softmax::<Axis<3>>()?.try_matmul(part(2)?)?;
-        Ok(output.try_permute::<_, Axes4<0, 2, 1, 3>>()?.try_reshape_like(&(batch, tokens, channels / 3))?)
+        let output: T3 = scores.try_softmax::<Axis<2>>()?.try_matmul(part(2)?)?;
+        let output = output.try_reshape_like(&(batch, heads, tokens, head_dim))?;
+        let output = dense(output.try_permute::<_, Axes4<0, 2, 1, 3>>()?)?;
+        Ok(output.try_reshape_like(&(batch, tokens, channels / 3))?)
     }
 }
 

@@ -90,7 +90,7 @@ mod composed {
 
     use crate::nn::Param;
     use crate::nn::kernels::conv2d::Conv2d;
-    use crate::nn::ops::rows::gather_taps;
+    use crate::nn::ops::rows::{dense, gather_taps};
     use crate::nn::tensor::{Result, T2, T3, T4, tape_of};
 
     /// Holds what all taps read: `k * k` times the input.
@@ -103,7 +103,7 @@ mod composed {
         let read = gather_taps(x, &conv.sources(), taps)?;
         let read: T2 = read.try_reshape_like(&(positions, taps * in_channels))?;
         let weight: T3 = weight.tensor(&tape)?.try_reshape_like(&(out_channels, in_channels, taps))?;
-        let weight = weight.try_permute::<_, Axes3<2, 1, 0>>()?;
+        let weight = dense(weight.try_permute::<_, Axes3<2, 1, 0>>()?)?;
         let weight: T2 = weight.try_reshape_like(&(taps * in_channels, out_channels))?;
         let mut y: T2 = read.try_matmul(weight)?;
         if let Some(bias) = bias {

@@ -145,21 +145,25 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axes2, HasShape as _};
+    use dfdx::shapes::{Axes2, Axis, HasShape as _};
     use dfdx::tensor::SplitTape as _;
     use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
 
-    use crate::nn::tensor::{Result, T3, from_vec};
+    use crate::nn::tensor::{Result, T2, T3, from_vec};
     use crate::nn::{Param, Tape};
 
     pub fn linear(x: T3, outputs: usize, weight: &Param, bias: Option<&Param>) -> Result<T3> {
         let (batch, tokens, inputs) = *x.shape();
         let tape = x.clone().split_tape().1;
         let weight = weight.tensor(&tape)?.try_reshape_like(&(outputs, inputs))?;
-        let y = x.try_matmul(weight.try_permute::<_, Axes2<1, 0>>()?)?;
-        let Some(bias) = bias else { return Ok(y) };
-        let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axes2<0, 1>>(&(batch, tokens, outputs))?;
-        Ok(y.try_add(bias)?)
+        // One product: the backward of a batched one goes through the batch one by one.
+        let rows: T2 = x.try_reshape_like(&(batch * tokens, inputs))?;
+        let mut y: T2 = rows.try_matmul(weight.try_permute::<_, Axes2<1, 0>>()?)?;
+        if let Some(bias) = bias {
+            y =
+                y.try_add(bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&(batch * tokens, outputs))?)?;
+        }
+        Ok(y.try_reshape_like(&(batch, tokens, outputs))?)
     }
 
     pub fn linear_rows(

@@ -69,6 +69,7 @@ mod composed {
     use dfdx::shapes::{Axes5, HasShape as _};
     use dfdx::tensor_ops::{PermuteTo as _, ReshapeTo as _};
 
+    use crate::nn::ops::rows::dense;
     use crate::nn::tensor::{Result, T3};
 
     pub fn merge_cells(x: T3, cell: usize, k: usize) -> Result<T3> {
@@ -76,7 +77,7 @@ mod composed {
         let groups = cell / k;
         let x = x.try_reshape_like(&(batch * positions / (cell * k), k, groups, k, channels))?;
         // (row of groups, row, column of groups, column, channel): the channel comes before row and column.
-        let x = x.try_permute::<_, Axes5<0, 2, 4, 1, 3>>()?;
+        let x = dense(x.try_permute::<_, Axes5<0, 2, 4, 1, 3>>()?)?;
         Ok(x.try_reshape_like(&(batch, positions / (k * k), channels * k * k))?)
     }
 }

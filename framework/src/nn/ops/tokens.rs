@@ -185,8 +185,8 @@ mod composed {
     use dfdx::tensor_ops::{ReshapeTo as _, TryAdd as _};
 
     use crate::nn::Param;
-    use crate::nn::ops::rows::{append_row, gather};
-    use crate::nn::tensor::{Result, T2, T3, from_vec, tape_of};
+    use crate::nn::ops::rows::{append_row, append_zeros, gather};
+    use crate::nn::tensor::{Result, T2, T3, tape_of};
 
     pub fn take_rows(x: T3, extra: Option<&Param>, index: Vec<u32>) -> Result<T3> {
         let (batch, tokens, channels) = *x.shape();
@@ -202,7 +202,7 @@ mod composed {
         let shape = *x.shape();
         let tape = tape_of(&x);
         let rows: T2 = table.tensor(&tape)?.try_reshape_like(&(table.numel() / shape.2, shape.2))?;
-        let rows = append_row(rows, from_vec(vec![0.0; shape.2], (shape.2,), &tape)?)?;
+        let rows = append_zeros(rows)?;
         Ok(x.try_add(gather(rows, &index)?.try_reshape_like(&shape)?)?)
     }
 }
