@@ -9,6 +9,7 @@ mod initialize;
 mod plan;
 mod prepare;
 mod run;
+mod session;
 mod signal;
 mod state;
 mod trace;

@@ -4,7 +4,7 @@ use crate::graph::{Row, Summary as ModelSummary};
 use crate::report::{CorruptSample, GraphNode, Link, Report, Split, Status, Summary};
 
 use super::EngineError;
-use super::run::Session;
+use super::session::Session;
 
 /// Sets of pictures in the report, spread over the run.
 const PICTURE_SETS: usize = 6;

@@ -1,0 +1,360 @@
+//! A run in progress: steps, and what is due between them.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use crate::component::Span;
+use crate::data::Batch;
+use crate::recipe::Recipe;
+use crate::report::logging::LOG_ONLY;
+use crate::report::{
+    Environment, MetricLog, PictureSet, PictureStore, Progress, RunDir, Split, Status, StepReport, Summary,
+};
+
+use super::EngineError;
+use super::checkpoint::{Checkpoint, CheckpointStore, Kind};
+use super::evaluate::Evaluation;
+use super::prepare::Prepared;
+use super::run::Outcome;
+use super::signal::StopSignal;
+use super::state::RunState;
+use super::trainer::StepResult;
+use super::window::Window;
+use super::write::write_report;
+
+#[cfg(not(feature = "cuda"))]
+const DEVICE: &str = "cpu";
+#[cfg(feature = "cuda")]
+const DEVICE: &str = "cuda";
+
+/// A run in progress.
+pub struct Session {
+    pub prepared: Prepared,
+    pub dir: RunDir,
+    pub recipe_yaml: String,
+    pub metrics: MetricLog,
+    pub evaluation: Evaluation,
+    /// Unreadable samples of earlier sessions: path and reason.
+    corrupt_before: Vec<(String, String)>,
+    pub digest: String,
+    pub environment: Environment,
+    store: CheckpointStore,
+    stop: StopSignal,
+    pub best: Option<f64>,
+    /// Seconds of earlier sessions.
+    seconds_before: f64,
+    started: Instant,
+    saved: u64,
+    pictured: Option<Batch>,
+}
+
+impl Session {
+    /// A run at its first step.
+    pub fn new(prepared: Prepared, dir: RunDir, recipe: &Recipe) -> Result<Self, EngineError> {
+        let store = CheckpointStore::open(dir.checkpoints())?.with_keep(prepared.settings.checkpoint.keep);
+        Ok(Self {
+            store,
+            stop: StopSignal::listen().map_err(EngineError::Signals)?,
+            metrics: MetricLog::default(),
+            evaluation: Evaluation::default(),
+            corrupt_before: Vec::new(),
+            digest: recipe.digest(),
+            environment: Environment::collect(DEVICE, rayon::current_num_threads()),
+            recipe_yaml: recipe.lock_yaml(),
+            best: None,
+            seconds_before: 0.0,
+            started: Instant::now(),
+            saved: 0,
+            pictured: None,
+            prepared,
+            dir,
+        })
+    }
+
+    /// Goes back to the last intact checkpoint; a run that has none starts anew.
+    pub fn restore(&mut self) -> Result<(), EngineError> {
+        let Some(loaded) = self.store.load_last()? else {
+            tracing::info!("no checkpoint yet in {}: from the start", self.dir.root().display());
+            return Ok(());
+        };
+        for refusal in &loaded.refused {
+            tracing::warn!("checkpoint refused: {refusal}; the one before it is used");
+        }
+        let Checkpoint { step, tensors, state } = loaded.checkpoint;
+        let state: RunState = serde_json::from_value(state).map_err(|error| {
+            EngineError::Usage(format!("the checkpoint of step {step} has another state: {error}"))
+        })?;
+        self.prepared.trainer.restore(step, tensors)?;
+        (self.best, self.seconds_before, self.corrupt_before) = (state.best, state.seconds, state.corrupt);
+        self.evaluation = Evaluation { metrics: state.evaluation };
+        self.saved = step;
+        if self.dir.metrics().is_file() {
+            self.metrics = MetricLog::open(&self.dir.metrics())?;
+            self.metrics.truncate_after(step);
+        }
+        self.pictures_store().truncate_after(step)?;
+        tracing::info!("resumed at step {step} of {}", self.prepared.trainer.plan().steps);
+        Ok(())
+    }
+
+    /// Trains to the end, or to a signal. A failure is written into the report before it is returned.
+    pub fn train(mut self) -> Result<Outcome, EngineError> {
+        match self.train_to_end() {
+            Ok(interrupted) => Ok(self.outcome(interrupted)),
+            Err(error) => {
+                if let Err(second) = self.write(&Status::Failed(error.to_string())) {
+                    tracing::warn!("the report of the failed run could not be written: {second}");
+                }
+                tracing::error!(target: LOG_ONLY, "{error}");
+                Err(error)
+            }
+        }
+    }
+
+    /// How the run ended.
+    pub fn outcome(self, interrupted: bool) -> Outcome {
+        Outcome {
+            run: self.dir.root().to_path_buf(),
+            step: self.prepared.trainer.steps_done(),
+            interrupted,
+            evaluation: self.evaluation,
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_finished(&self) -> bool {
+        let trainer = &self.prepared.trainer;
+        trainer.steps_done() == trainer.plan().steps
+            && self.dir.weights().is_file()
+            && Summary::read(&self.dir.summary())
+                .is_ok_and(|summary| summary.get("status").is_some_and(|status| status == "finished"))
+    }
+
+    /// Whether a signal ended the run.
+    fn train_to_end(&mut self) -> Result<bool, EngineError> {
+        let plan = *self.prepared.trainer.plan();
+        let start = self.prepared.trainer.steps_done();
+        self.announce();
+        let mut progress = Progress::new(plan.steps, start, plan.steps_per_epoch);
+        let mut interrupted = false;
+        if start == 0 {
+            self.take_pictures(0)?;
+        }
+        while self.prepared.trainer.steps_done() < plan.steps && !interrupted {
+            interrupted = self.epoch(&mut progress)?;
+        }
+        if interrupted {
+            self.save(Kind::Last)?;
+            self.write(&Status::Interrupted)?;
+            progress.finish();
+        } else {
+            self.finish(progress)?;
+        }
+        Ok(interrupted)
+    }
+
+    /// The rest of the current epoch. Returns whether a signal asks to stop.
+    fn epoch(&mut self, progress: &mut Progress) -> Result<bool, EngineError> {
+        let plan = *self.prepared.trainer.plan();
+        let position = plan.position(self.prepared.trainer.steps_done());
+        let mut batches = self.prepared.train.epoch(position.epoch, position.batch as usize);
+        let mut window = Window::new();
+        for _ in position.step..plan.steps_per_epoch {
+            let result = self.step(&mut batches)?;
+            let step = self.prepared.trainer.steps_done();
+            window.add(&result, plan.images_per_step);
+            progress.step(&StepReport {
+                step,
+                epoch: plan.epoch_after(step),
+                loss: result.loss,
+                lr: result.lr,
+                images_per_second: window.images_per_second(),
+            });
+            if step.is_multiple_of(self.prepared.settings.train.log_every) || step == plan.steps {
+                self.log_window(&mut window, step);
+            }
+            self.periodic(step)?;
+            if self.stop.is_set() {
+                return Ok(true);
+            }
+            if step == plan.steps {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    fn step(
+        &mut self,
+        batches: &mut impl Iterator<Item = Result<Batch, crate::component::DataError>>,
+    ) -> Result<StepResult, EngineError> {
+        let result = self.prepared.trainer.step(batches.map(|batch| batch.map_err(EngineError::from)));
+        result.map_err(|error| match error {
+            EngineError::NotFinite { what, value, step, images, .. } => {
+                EngineError::NotFinite { what, value, step, images, checkpoint: self.saved }
+            }
+            other => other,
+        })
+    }
+
+    /// Evaluation and checkpoints that are due after a step.
+    fn periodic(&mut self, step: u64) -> Result<(), EngineError> {
+        let plan = *self.prepared.trainer.plan();
+        let due = |every: Span| step.is_multiple_of(every.steps(plan.steps_per_epoch).max(1));
+        if step == plan.steps {
+            return Ok(()); // `finish` does all of it.
+        }
+        let mut kind = None;
+        if due(self.prepared.settings.evaluate_every) {
+            if self.evaluate()? {
+                kind = Some(Kind::Best);
+            }
+            self.take_pictures(step)?;
+        }
+        if due(self.prepared.settings.checkpoint.every) {
+            kind = kind.or(Some(Kind::Last));
+        }
+        if let Some(kind) = kind {
+            self.save(kind)?;
+        }
+        if due(self.prepared.settings.evaluate_every) {
+            self.write(&Status::Running)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates, and tells whether this is the best so far.
+    fn evaluate(&mut self) -> Result<bool, EngineError> {
+        let Prepared { trainer, val, evaluators, settings, .. } = &mut self.prepared;
+        let (Some(val), Some(first)) = (val.as_ref(), evaluators.first()) else { return Ok(false) };
+        let evaluation =
+            trainer.with_evaluated(|model| Evaluation::run(model, val, evaluators, settings.seed))?;
+        let step = trainer.steps_done();
+        let epoch = trainer.plan().epoch_after(step);
+        let (name, more_is_better) = first.best();
+        let better = evaluation.get(name).is_some_and(|value| match self.best {
+            Some(best) if more_is_better => value > best,
+            Some(best) => value < best,
+            None => true,
+        });
+        if better {
+            self.best = evaluation.get(name);
+        }
+        let seconds = self.seconds();
+        let mut line = format!("epoch {epoch:.2}, step {step}: val");
+        for (name, value) in &evaluation.metrics {
+            self.metrics.push(step, epoch, Split::Val, name, *value, seconds);
+            let _ = write!(line, " {name} {value:.4}");
+        }
+        tracing::info!("{line}");
+        self.evaluation = evaluation;
+        Ok(better)
+    }
+
+    fn finish(&mut self, progress: Progress) -> Result<(), EngineError> {
+        let step = self.prepared.trainer.steps_done();
+        let better = !self.is_evaluated(step) && self.evaluate()?;
+        self.take_pictures(step)?;
+        self.save(if better { Kind::Best } else { Kind::Last })?;
+        crate::weights::write_safetensors(
+            &self.dir.weights(),
+            &self.prepared.trainer.weights(),
+            &std::collections::BTreeMap::new(),
+        )?;
+        self.write(&Status::Finished)?;
+        progress.finish();
+        Ok(())
+    }
+
+    /// Whether a step was evaluated before the run was resumed there.
+    fn is_evaluated(&self, step: u64) -> bool {
+        let last = |name: &str| self.metrics.series(Split::Val, name).last().map(|point| point.step);
+        self.metrics.names(Split::Val).into_iter().any(|name| last(name) == Some(step))
+    }
+
+    fn save(&mut self, kind: Kind) -> Result<(), EngineError> {
+        let trainer = &self.prepared.trainer;
+        // Saved again it would have another digest, and no longer be the best.
+        if kind == Kind::Last && self.saved == trainer.steps_done() {
+            return Ok(());
+        }
+        // Before the checkpoint: what is logged beyond it is cut off when resuming, what is missing would be lost.
+        self.metrics.write(&self.dir.metrics())?;
+        let state = RunState {
+            step: trainer.steps_done(),
+            seconds: self.seconds(),
+            best: self.best,
+            evaluation: self.evaluation.metrics.clone(),
+            corrupt: self.corrupt(),
+            recipe: self.digest.clone(),
+        };
+        let state = serde_json::to_value(&state).unwrap_or_default();
+        let checkpoint = Checkpoint { step: trainer.steps_done(), tensors: trainer.tensors(), state };
+        let path = self.store.save(&checkpoint, kind)?;
+        self.saved = checkpoint.step;
+        tracing::debug!("saved {}", path.display());
+        Ok(())
+    }
+
+    fn write(&self, status: &Status) -> Result<(), EngineError> {
+        self.metrics.write(&self.dir.metrics())?;
+        write_report(self, status)
+    }
+
+    fn log_window(&mut self, window: &mut Window, step: u64) {
+        let epoch = self.prepared.trainer.plan().epoch_after(step);
+        let seconds = self.seconds();
+        for (name, value) in window.take() {
+            self.metrics.push(step, epoch, Split::Train, &name, value, seconds);
+        }
+    }
+
+    /// Pictures of the first validation images, the same ones and the same masks every time.
+    fn take_pictures(&mut self, step: u64) -> Result<(), EngineError> {
+        if self.pictured.is_none() {
+            self.pictured = self.prepared.pictured_batch()?;
+        }
+        let Some(batch) = &self.pictured else { return Ok(()) };
+        let rows = self.prepared.pictures(batch)?;
+        if !rows.is_empty() {
+            self.pictures_store().save(&PictureSet { step, rows })?;
+        }
+        Ok(())
+    }
+
+    /// The pictures over time.
+    pub fn pictures_store(&self) -> PictureStore {
+        PictureStore::new(self.dir.pictures())
+    }
+
+    /// Seconds of training, over all sessions.
+    pub fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// Unreadable samples met, over all sessions: path and reason, each once.
+    pub fn corrupt(&self) -> Vec<(String, String)> {
+        let mut all = self.corrupt_before.clone();
+        for sample in self.prepared.corrupt() {
+            let entry = (sample.path.display().to_string(), sample.reason);
+            if !all.contains(&entry) {
+                all.push(entry);
+            }
+        }
+        all
+    }
+
+    fn announce(&self) {
+        let (summary, plan) = (&self.prepared.summary, self.prepared.trainer.plan());
+        tracing::info!(
+            "{}: {:.2} M parameters, {:.3} GMACs per image; {} steps of {} images ({} epochs); {}",
+            self.prepared.settings.name,
+            summary.parameters as f64 / 1e6,
+            summary.macs.computed as f64 / 1e9,
+            plan.steps,
+            plan.images_per_step,
+            plan.epoch_after(plan.steps),
+            self.dir.root().display(),
+        );
+    }
+}
