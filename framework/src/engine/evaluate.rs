@@ -48,18 +48,22 @@ impl Evaluation {
     }
 }
 
-/// The losses of a batch by name, their weighted sum (`loss`) first.
+/// The weighted sum of a batch's losses (`loss`), then each by name if there are several.
 fn losses(
     model: &Model,
     outputs: &crate::graph::Outputs,
     batch: &crate::data::Batch,
     ctx: &Context,
 ) -> Result<Vec<(String, f64)>, EngineError> {
-    let mut named = vec![("loss".to_owned(), 0.0)];
+    let (mut total, mut named) = (0.0, Vec::new());
     for loss in model.losses(outputs, batch, ctx)? {
         let value = f64::from(to_vec(&loss.value)?[0]);
-        named[0].1 += f64::from(loss.weight) * value;
+        total += f64::from(loss.weight) * value;
         named.push((loss.name, value));
     }
+    if named.len() < 2 {
+        named.clear();
+    }
+    named.insert(0, ("loss".to_owned(), total));
     Ok(named)
 }

@@ -25,7 +25,7 @@ pub fn write_report(session: &Session, status: &Status) -> Result<(), EngineErro
     Report {
         name: &settings.name,
         status,
-        summary: &summary,
+        summary: &headline(&summary),
         metrics: &session.metrics,
         pictures: &session.pictures_store().overview(PICTURE_SETS)?,
         graph: &graph(&session.prepared.summary),
@@ -74,6 +74,17 @@ fn summary(session: &Session, status: &Status) -> Summary {
         }
     }
     summary
+}
+
+/// The figures at the top of the page: what is not a figure, or said elsewhere on it, is left out.
+fn headline(summary: &Summary) -> Summary {
+    let mut headline = Summary::default();
+    for (name, value) in summary.iter() {
+        if !matches!(name, "name" | "status" | "seed" | "recipe_digest") {
+            headline.set(name, value.clone());
+        }
+    }
+    headline
 }
 
 fn graph(summary: &ModelSummary) -> Vec<GraphNode> {
