@@ -13,6 +13,7 @@ use crate::graph::Nodes;
 #[serde(deny_unknown_fields)]
 pub struct Experiment {
     /// Name of the experiment; its run directory is `runs/<name>` unless `--out` says otherwise.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), extend("examples" = ["convmae_base"]))]
     pub name: String,
     /// What it is for, and where its values come from.
     #[serde(default)]
@@ -78,8 +79,13 @@ impl JsonSchema for ImageSize {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "anyOf": [
-                { "type": "integer", "minimum": 1 },
-                { "type": "array", "items": { "type": "integer", "minimum": 1 }, "minItems": 2, "maxItems": 2 },
+                { "type": "integer", "minimum": 1, "maximum": 65536 },
+                {
+                    "type": "array",
+                    "items": { "type": "integer", "minimum": 1, "maximum": 65536 },
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
             ]
         })
     }
@@ -102,7 +108,8 @@ pub struct Data {
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 1024))]
     pub prefetch: usize,
-    /// Share of unreadable samples above which the run fails; below it they are replaced, reported and counted.
+    /// Share of the dataset's samples that may be unreadable, and one in any case: they are replaced, reported and counted.
+    /// Above it the run fails.
     #[serde(default = "max_corrupt")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_corrupt: f64,
@@ -142,7 +149,7 @@ pub struct Train {
     pub accumulate: usize,
     /// Largest L2 norm of the whole gradient; larger ones are scaled down to it.
     #[serde(default)]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_grad_norm: Option<f64>,
     /// Keeps an exponential moving average of the parameters, which is then evaluated and saved too.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! Counter-based randomness: every draw is a function of named integers, never of thread timing or call order.
+//! Counter-based randomness: every stream is a function of named integers, never of thread timing.
 
 use rand::SeedableRng as _;
 
@@ -18,8 +18,10 @@ pub enum Purpose {
     Step = 4,
     /// Content of generated data.
     Synthesis = 5,
-    /// Masks of one evaluation batch.
+    /// Masks of an evaluation.
     Evaluate = 6,
+    /// Whatever is random about one image of a pass.
+    Image = 7,
 }
 
 /// The stream of `purpose` for the given counters, for example `(seed, epoch, index)`.

@@ -74,7 +74,8 @@ fn type_of(field: &Value, root: &Value) -> String {
     }
     for key in ["anyOf", "oneOf"] {
         if let Some(branches) = field[key].as_array() {
-            return branches.iter().map(|branch| type_of(branch, root)).collect::<Vec<_>>().join(" | ");
+            let branches = branches.iter().filter(|branch| branch["type"] != "null");
+            return branches.map(|branch| type_of(branch, root)).collect::<Vec<_>>().join(" | ");
         }
     }
     if let Some(values) = field["enum"].as_array() {
@@ -84,11 +85,16 @@ fn type_of(field: &Value, root: &Value) -> String {
         return value.to_owned();
     }
     if let Some(types) = field["type"].as_array() {
-        return types.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" | ");
+        let types = types.iter().filter_map(Value::as_str).filter(|name| *name != "null");
+        return format!("{}{}", types.collect::<Vec<_>>().join(" | "), range(field));
     }
     match field["type"].as_str().unwrap_or("anything") {
         "array" => {
-            let count = field["minItems"].as_u64().map_or_else(String::new, |count| format!("{count} x "));
+            let count = match (field["minItems"].as_u64(), field["maxItems"].as_u64()) {
+                (Some(least), Some(most)) if least == most => format!("{least} x "),
+                (Some(least), _) => format!("at least {least} x "),
+                _ => String::new(),
+            };
             format!("list of {count}{}", type_of(&field["items"], root))
         }
         name => format!("{name}{}", range(field)),

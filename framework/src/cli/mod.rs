@@ -20,16 +20,16 @@ use crate::engine::EngineError;
 use crate::recipe::Diagnostics;
 use crate::report::{ReportError, logging};
 
-/// Masked image modelling from YAML recipes: ConvMAE (Gao et al., NeurIPS 2022) and its ablations.
+/// Masked image modelling from YAML recipes: `ConvMAE` (Gao et al., NeurIPS 2022) and its ablations.
 #[derive(Debug, Parser)]
 #[command(name = "convmae", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Say more (-v: details, -vv: everything).
+    /// Log more (-v: details, -vv: everything).
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
-    /// Say less (-q: warnings only, -qq: errors only).
+    /// Log less (-q: warnings only, -qq: errors only).
     #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "verbose")]
     quiet: u8,
 }
@@ -79,6 +79,7 @@ impl CliError {
         match self {
             Self::Recipe(_)
             | Self::Usage { .. }
+            | Self::Convert(convert::ConvertError::Extension(_) | convert::ConvertError::SameFile(_))
             | Self::Engine(
                 EngineError::Recipe(_)
                 | EngineError::RecipeChanged { .. }

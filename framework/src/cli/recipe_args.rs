@@ -17,11 +17,16 @@ pub struct RecipeArgs {
 }
 
 impl RecipeArgs {
-    /// The arguments again, as one writes them in a shell.
-    pub fn to_shell(&self) -> String {
+    /// This program with `command` and the arguments again, as one writes them in a shell; overrides from the environment are
+    /// put in front.
+    pub fn to_shell(&self, command: &str) -> String {
+        let environment = self.sources().environment;
+        let environment = environment.iter().map(|(name, value)| format!("{name}={}", quote(value)));
+        let program = std::env::args().next().unwrap_or_else(|| "convmae".to_owned());
         let recipe = self.recipe.to_string_lossy();
         let sets = self.sets.iter().flat_map(|set| ["--set", set]);
-        std::iter::once(&*recipe).chain(sets).map(quote).collect::<Vec<_>>().join(" ")
+        let words = [&*program, command, &*recipe].into_iter().chain(sets).map(quote);
+        environment.chain(words).collect::<Vec<_>>().join(" ")
     }
 
     /// The layers of the recipe.

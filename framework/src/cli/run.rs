@@ -24,12 +24,12 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
-    let recipe = args.recipe.to_shell();
+    let command = args.recipe.to_shell("run");
     let options = RunOptions { sources: args.recipe.sources(), out: args.out, resume: args.resume, log };
     let Outcome { run, step, interrupted, .. } = engine::run(options)?;
     if interrupted {
         eprintln!(
-            "stopped after step {step}, the state is saved; continue with\n  convmae run {recipe} --out {} --resume",
+            "stopped after step {step}, the state is saved; continue with\n  {command} --out {} --resume",
             quote(&run.to_string_lossy())
         );
     } else {

@@ -50,7 +50,7 @@ pub trait HeadModule {
 pub struct Loss {
     /// Its name in the metrics.
     pub name: String,
-    /// Its share of the total.
+    /// Its factor in the total.
     pub weight: f32,
     /// Its value, on the tape.
     pub value: T0,

@@ -12,7 +12,9 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 
 /// Reads a JPEG, PNG or WebP file as 8 bit RGB; see [`decode`].
 pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {
-    let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let unreadable =
+        |error: std::io::Error| DataError::Corrupt { path: path.to_owned(), reason: error.to_string() };
+    let bytes = std::fs::read(path).map_err(unreadable)?;
     decode(&bytes, path)
 }
 

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use serde::{Deserialize, Serialize};
+
 use super::queue::{Claim, Queue};
 use super::{Batch, Pipeline, Sample};
 use crate::component::DataError;
@@ -45,7 +47,7 @@ impl LoaderOptions {
 }
 
 /// A sample that could not be decoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorruptSample {
     /// Its index in the dataset.
     pub index: usize,
@@ -148,6 +150,11 @@ impl Loader {
             }
         }
         epoch
+    }
+
+    /// Counts samples that were found corrupt before: in an earlier session of the run.
+    pub fn remember_corrupt(&mut self, samples: Vec<CorruptSample>) {
+        lock(&self.corrupt).extend(samples.into_iter().map(|sample| (sample.index, sample)));
     }
 
     /// The corrupt samples met so far, by index.

@@ -33,9 +33,10 @@ pub enum EngineError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// A loss, or the norm of the gradient, is infinite or not a number.
-    #[error("{what} is {value} at step {step}; images: {images}")]
+    #[error("{what} is {value} at step {}; images: {images}", step + 1)]
     #[diagnostic(help(
-        "nothing was saved from this step; {}. Try a lower learning rate, a longer warm-up, or `train.clip_grad_norm`",
+        "nothing was saved from this step; {}. Resuming would come here again: start a new run with a lower learning rate, a \
+         longer warm-up, or `train.clip_grad_norm`",
         last_checkpoint(*checkpoint)
     ))]
     NotFinite {

@@ -49,14 +49,20 @@ pub struct Settings {
 }
 
 impl Prepared {
-    /// The first validation images, as many as the report shows; unreadable ones are left out.
+    /// The validation images that the report shows, spread over the set; unreadable ones are left out.
     pub fn pictured_batch(&self) -> Result<Option<Batch>, EngineError> {
         let Some(val) = &self.val else { return Ok(None) };
-        let count = self.settings.pictures.min(val.pipeline().samples.len());
-        if count == 0 {
-            return Ok(None);
+        let pipeline = val.pipeline();
+        let len = pipeline.samples.len();
+        let count = self.settings.pictures.min(len);
+        let mut samples = Vec::with_capacity(count);
+        for picture in 0..count {
+            match pipeline.sample(0, picture * len / count) {
+                Ok(sample) => samples.push(sample),
+                Err(DataError::Corrupt { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        let samples: Vec<_> = (0..count).filter_map(|index| val.pipeline().sample(0, index).ok()).collect();
         Ok(if samples.is_empty() { None } else { Some(Batch::stack(samples)?) })
     }
 
@@ -69,10 +75,17 @@ impl Prepared {
         })
     }
 
-    /// Unreadable samples met so far, in training and validation.
-    pub fn corrupt(&self) -> Vec<CorruptSample> {
-        let val = self.val.iter().flat_map(Loader::corrupt);
-        self.train.corrupt().into_iter().chain(val).collect()
+    /// Unreadable samples met so far, in training and in validation.
+    pub fn corrupt(&self) -> (Vec<CorruptSample>, Vec<CorruptSample>) {
+        (self.train.corrupt(), self.val.as_ref().map(Loader::corrupt).unwrap_or_default())
+    }
+
+    /// Takes over the unreadable samples that earlier sessions met.
+    pub fn restore_corrupt(&mut self, train: Vec<CorruptSample>, val: Vec<CorruptSample>) {
+        self.train.remember_corrupt(train);
+        if let Some(loader) = &mut self.val {
+            loader.remember_corrupt(val);
+        }
     }
 }
 

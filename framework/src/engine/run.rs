@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::graph::{catalog, check};
 use crate::recipe::{Recipe, Sources, load};
-use crate::report::RunDir;
 use crate::report::logging::LogFile;
+use crate::report::{ReportError, RunDir};
 
 use super::EngineError;
 use super::evaluate::Evaluation;
@@ -43,6 +43,9 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     let checked = check(&recipe)?;
     let root = options.out.unwrap_or_else(|| Path::new("runs").join(&checked.experiment.name));
     let resume = options.resume && RunDir::is_run(&root);
+    if !options.resume && RunDir::is_run(&root) {
+        return Err(ReportError::AlreadyARun(root).into());
+    }
     if resume {
         refuse_changed_recipe(&recipe, &root)?;
     }

@@ -19,7 +19,7 @@ use super::run::Outcome;
 use super::signal::StopSignal;
 use super::state::RunState;
 use super::trainer::StepResult;
-use super::window::Window;
+use super::window::{Sums, Window};
 use super::write::write_report;
 
 #[cfg(not(feature = "cuda"))]
@@ -34,8 +34,6 @@ pub struct Session {
     pub recipe_yaml: String,
     pub metrics: MetricLog,
     pub evaluation: Evaluation,
-    /// Unreadable samples of earlier sessions: path and reason.
-    corrupt_before: Vec<(String, String)>,
     pub digest: String,
     pub environment: Environment,
     store: CheckpointStore,
@@ -46,6 +44,7 @@ pub struct Session {
     started: Instant,
     saved: u64,
     pictured: Option<Batch>,
+    window: Window,
 }
 
 impl Session {
@@ -57,7 +56,6 @@ impl Session {
             stop: StopSignal::listen().map_err(EngineError::Signals)?,
             metrics: MetricLog::default(),
             evaluation: Evaluation::default(),
-            corrupt_before: Vec::new(),
             digest: recipe.digest(),
             environment: Environment::collect(DEVICE, rayon::current_num_threads()),
             recipe_yaml: recipe.lock_yaml(),
@@ -66,6 +64,7 @@ impl Session {
             started: Instant::now(),
             saved: 0,
             pictured: None,
+            window: Window::new(Sums::default()),
             prepared,
             dir,
         })
@@ -84,10 +83,13 @@ impl Session {
         let state: RunState = serde_json::from_value(state).map_err(|error| {
             EngineError::Usage(format!("the checkpoint of step {step} has another state: {error}"))
         })?;
+        self.refuse_other_data(&state)?;
         self.prepared.trainer.restore(step, tensors)?;
-        (self.best, self.seconds_before, self.corrupt_before) = (state.best, state.seconds, state.corrupt);
-        self.evaluation = Evaluation { metrics: state.evaluation };
-        self.saved = step;
+        self.prepared.restore_corrupt(state.corrupt_train, state.corrupt_val);
+        (self.best, self.seconds_before, self.saved) = (state.best, state.seconds, step);
+        self.window = Window::new(state.window);
+        let metrics = state.evaluation.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN)));
+        self.evaluation = Evaluation { metrics: metrics.collect() };
         if self.dir.metrics().is_file() {
             self.metrics = MetricLog::open(&self.dir.metrics())?;
             self.metrics.truncate_after(step);
@@ -95,6 +97,18 @@ impl Session {
         self.pictures_store().truncate_after(step)?;
         tracing::info!("resumed at step {step} of {}", self.prepared.trainer.plan().steps);
         Ok(())
+    }
+
+    /// Refuses to go on with another number of samples: order and length of epochs would be others.
+    fn refuse_other_data(&self, state: &RunState) -> Result<(), EngineError> {
+        let samples = self.prepared.train.pipeline().samples.len();
+        if samples == state.samples {
+            return Ok(());
+        }
+        Err(EngineError::Usage(format!(
+            "the training set has {samples} samples, it had {} when the checkpoint was saved; start a new run with `--out`",
+            state.samples
+        )))
     }
 
     /// Trains to the end, or to a signal. A failure is written into the report before it is returned.
@@ -158,20 +172,19 @@ impl Session {
         let plan = *self.prepared.trainer.plan();
         let position = plan.position(self.prepared.trainer.steps_done());
         let mut batches = self.prepared.train.epoch(position.epoch, position.batch as usize);
-        let mut window = Window::new();
         for _ in position.step..plan.steps_per_epoch {
             let result = self.step(&mut batches)?;
             let step = self.prepared.trainer.steps_done();
-            window.add(&result, plan.images_per_step);
+            self.window.add(&result, plan.images_per_step);
             progress.step(&StepReport {
                 step,
                 epoch: plan.epoch_after(step),
                 loss: result.loss,
                 lr: result.lr,
-                images_per_second: window.images_per_second(),
+                images_per_second: self.window.images_per_second(),
             });
             if step.is_multiple_of(self.prepared.settings.train.log_every) || step == plan.steps {
-                self.log_window(&mut window, step);
+                self.log_window(step);
             }
             self.periodic(step)?;
             if self.stop.is_set() {
@@ -220,6 +233,9 @@ impl Session {
         if due(self.prepared.settings.evaluate_every) {
             self.write(&Status::Running)?;
         }
+        if kind.is_some() || due(self.prepared.settings.evaluate_every) {
+            self.window.resume_clock();
+        }
         Ok(())
     }
 
@@ -232,13 +248,14 @@ impl Session {
         let step = trainer.steps_done();
         let epoch = trainer.plan().epoch_after(step);
         let (name, more_is_better) = first.best();
-        let better = evaluation.get(name).is_some_and(|value| match self.best {
+        let figure = evaluation.get(name).filter(|value| value.is_finite());
+        let better = figure.is_some_and(|value| match self.best {
             Some(best) if more_is_better => value > best,
             Some(best) => value < best,
             None => true,
         });
         if better {
-            self.best = evaluation.get(name);
+            self.best = figure;
         }
         let seconds = self.seconds();
         let mut line = format!("epoch {epoch:.2}, step {step}: val");
@@ -280,13 +297,16 @@ impl Session {
         }
         // Before the checkpoint: what is logged beyond it is cut off when resuming, what is missing would be lost.
         self.metrics.write(&self.dir.metrics())?;
+        let (corrupt_train, corrupt_val) = self.prepared.corrupt();
+        let finite = |(name, value): &(String, f64)| (name.clone(), value.is_finite().then_some(*value));
         let state = RunState {
-            step: trainer.steps_done(),
+            samples: self.prepared.train.pipeline().samples.len(),
             seconds: self.seconds(),
             best: self.best,
-            evaluation: self.evaluation.metrics.clone(),
-            corrupt: self.corrupt(),
-            recipe: self.digest.clone(),
+            evaluation: self.evaluation.metrics.iter().map(finite).collect(),
+            window: self.window.sums().clone(),
+            corrupt_train,
+            corrupt_val,
         };
         let state = serde_json::to_value(&state).unwrap_or_default();
         let checkpoint = Checkpoint { step: trainer.steps_done(), tensors: trainer.tensors(), state };
@@ -301,10 +321,10 @@ impl Session {
         write_report(self, status)
     }
 
-    fn log_window(&mut self, window: &mut Window, step: u64) {
+    fn log_window(&mut self, step: u64) {
         let epoch = self.prepared.trainer.plan().epoch_after(step);
         let seconds = self.seconds();
-        for (name, value) in window.take() {
+        for (name, value) in self.window.take() {
             self.metrics.push(step, epoch, Split::Train, &name, value, seconds);
         }
     }
@@ -332,22 +352,10 @@ impl Session {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
 
-    /// Unreadable samples met, over all sessions: path and reason, each once.
-    pub fn corrupt(&self) -> Vec<(String, String)> {
-        let mut all = self.corrupt_before.clone();
-        for sample in self.prepared.corrupt() {
-            let entry = (sample.path.display().to_string(), sample.reason);
-            if !all.contains(&entry) {
-                all.push(entry);
-            }
-        }
-        all
-    }
-
     fn announce(&self) {
         let (summary, plan) = (&self.prepared.summary, self.prepared.trainer.plan());
         tracing::info!(
-            "{}: {:.2} M parameters, {:.3} GMACs per image; {} steps of {} images ({} epochs); {}",
+            "{}: {:.2} M parameters, {:.3} GMACs per image; {} steps of {} images ({:.2} epochs); {}",
             self.prepared.settings.name,
             summary.parameters as f64 / 1e6,
             summary.macs.computed as f64 / 1e9,

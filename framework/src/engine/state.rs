@@ -2,24 +2,28 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::window::Sums;
+use crate::data::CorruptSample;
 use crate::nn::{Error, Param, Result};
 use crate::weights::{HostTensor, TensorMap};
 
 /// Where a run is, saved with every checkpoint.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunState {
-    /// Optimizer steps done.
-    pub step: u64,
+    /// Samples of the training set: another number would be another run.
+    pub samples: usize,
     /// Seconds of training, over all sessions of the run.
     pub seconds: f64,
     /// The best value so far of the metric that decides.
     pub best: Option<f64>,
-    /// The last evaluation.
-    pub evaluation: Vec<(String, f64)>,
-    /// Unreadable samples met, over all sessions: path and reason.
-    pub corrupt: Vec<(String, String)>,
-    /// Digest of the resolved recipe.
-    pub recipe: String,
+    /// The last evaluation; what is not finite is `None`.
+    pub evaluation: Vec<(String, Option<f64>)>,
+    /// Figures of training that are not recorded yet.
+    pub window: Sums,
+    /// Unreadable samples met in training, over all sessions.
+    pub corrupt_train: Vec<CorruptSample>,
+    /// Unreadable samples met in validation, over all sessions.
+    pub corrupt_val: Vec<CorruptSample>,
 }
 
 /// Values under their parameters' names.

@@ -58,7 +58,8 @@ pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
 /// The tensors that are given.
 struct Inputs {
     batch: Batch,
-    given: HashMap<String, Vec<f32>>,
+    /// Shape and values by name.
+    given: HashMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
 impl Inputs {
@@ -70,7 +71,7 @@ impl Inputs {
             if name == "images" {
                 images = Some(tensor);
             } else {
-                given.insert(name, tensor.to_f32());
+                given.insert(name, (tensor.shape.clone(), tensor.to_f32()));
             }
         }
         let wrong = |what: &str| EngineError::Usage(format!("{}: {what}", path.display()));
@@ -92,20 +93,25 @@ impl Inputs {
         Ok(Self { batch, given })
     }
 
-    /// What is given for one of several steps.
+    /// What is given for a single pass.
+    fn values(&self) -> HashMap<String, Vec<f32>> {
+        self.given.iter().map(|(name, (_, values))| (name.clone(), values.clone())).collect()
+    }
+
+    /// What is given for one of several steps: the leading axis counts them.
     fn of_step(&self, step: u64, steps: u64) -> HashMap<String, Vec<f32>> {
-        let part = |values: &Vec<f32>| {
+        let part = |values: &[f32]| {
             let size = values.len() / steps as usize;
             values[step as usize * size..][..size].to_vec()
         };
-        self.given.iter().map(|(name, values)| (name.clone(), part(values))).collect()
+        self.given.iter().map(|(name, (_, values))| (name.clone(), part(values))).collect()
     }
 }
 
 fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<TensorMap, EngineError> {
     let rng = random::stream(Purpose::Step, &[seed, 0, 0]);
     let ctx = if grads { Context::train(rng) } else { Context::eval(rng) };
-    let ctx = ctx.with_given(inputs.given.clone()).recording();
+    let ctx = ctx.with_given(inputs.values()).recording();
     let features = model.forward(&inputs.batch, &ctx)?;
     let mut outputs = TensorMap::new();
     let mut sum = 0.0;
@@ -122,6 +128,9 @@ fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<Tensor
     }
     insert(&mut outputs, "loss".to_owned(), vec![1], &[sum]);
     drop(features);
+    for name in ctx.unused() {
+        tracing::warn!("`{name}` is given, but nothing in this model draws it");
+    }
     for (name, (shape, values)) in ctx.into_records() {
         insert(&mut outputs, name, shape, &values);
     }
@@ -155,6 +164,13 @@ fn train(checked: Checked, model: Model, inputs: &Inputs, steps: u64) -> Result<
         ema: None,
         seed,
     });
+    for (name, (shape, _)) in &inputs.given {
+        if shape.first() != Some(&(steps as usize)) {
+            return Err(EngineError::Usage(format!(
+                "`{name}` has the shape {shape:?}, its first axis is not {steps} steps"
+            )));
+        }
+    }
     let (mut losses, mut rates, mut norms) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..steps {
         let given = inputs.of_step(step, steps);

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::metrics::Throughput;
 
 use super::trainer::StepResult;
@@ -9,24 +11,34 @@ use super::trainer::StepResult;
 /// Over how long the throughput is averaged.
 const THROUGHPUT_WINDOW: Duration = Duration::from_secs(20);
 
+/// Sums over the steps since the last record; part of a checkpoint, so that records do not depend on where a run stopped.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sums {
+    steps: usize,
+    figures: Vec<(String, f64)>,
+}
+
 /// The steps since the last record.
 pub struct Window {
-    steps: usize,
-    sums: Vec<(String, f64)>,
+    sums: Sums,
     lr: f64,
     throughput: Throughput,
 }
 
 impl Window {
-    /// A window without steps.
-    pub fn new() -> Self {
-        let throughput = Throughput::new(THROUGHPUT_WINDOW, Instant::now());
-        Self { steps: 0, sums: Vec::new(), lr: 0.0, throughput }
+    /// A window that goes on from sums of an earlier session.
+    pub fn new(sums: Sums) -> Self {
+        Self { sums, lr: 0.0, throughput: Throughput::new(THROUGHPUT_WINDOW, Instant::now()) }
+    }
+
+    /// What is not recorded yet.
+    pub fn sums(&self) -> &Sums {
+        &self.sums
     }
 
     /// Takes in a step over a number of images.
     pub fn add(&mut self, step: &StepResult, images: usize) {
-        self.steps += 1;
+        self.sums.steps += 1;
         self.lr = step.lr;
         self.throughput.record(images, Instant::now());
         self.sum("loss", step.loss);
@@ -43,20 +55,25 @@ impl Window {
         self.throughput.images_per_second()
     }
 
-    /// The means by name, with the last learning rate and the throughput; starts a new window.
+    /// Leaves out of the throughput what was not training: an evaluation, a checkpoint.
+    pub fn resume_clock(&mut self) {
+        self.throughput.restart(Instant::now());
+    }
+
+    /// The means by name, with the last learning rate and the throughput; starts anew.
     pub fn take(&mut self) -> Vec<(String, f64)> {
-        let steps = self.steps.max(1) as f64;
-        let mut figures: Vec<_> = self.sums.drain(..).map(|(name, sum)| (name, sum / steps)).collect();
+        let Sums { steps, figures } = std::mem::take(&mut self.sums);
+        let mean = |(name, sum): (String, f64)| (name, sum / steps.max(1) as f64);
+        let mut figures: Vec<_> = figures.into_iter().map(mean).collect();
         figures.push(("lr".to_owned(), self.lr));
         figures.extend(self.images_per_second().map(|rate| ("images_per_second".to_owned(), rate)));
-        self.steps = 0;
         figures
     }
 
     fn sum(&mut self, name: &str, value: f64) {
-        match self.sums.iter_mut().find(|(known, _)| known == name) {
+        match self.sums.figures.iter_mut().find(|(known, _)| known == name) {
             Some((_, sum)) => *sum += value,
-            None => self.sums.push((name.to_owned(), value)),
+            None => self.sums.figures.push((name.to_owned(), value)),
         }
     }
 }

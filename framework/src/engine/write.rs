@@ -14,8 +14,12 @@ pub fn write_report(session: &Session, status: &Status) -> Result<(), EngineErro
     let summary = summary(session, status);
     summary.write(&session.dir.summary())?;
     let settings = &session.prepared.settings;
-    let corrupt: Vec<_> =
-        session.corrupt().into_iter().map(|(name, reason)| CorruptSample { name, reason }).collect();
+    let (train, val) = session.prepared.corrupt();
+    let corrupt: Vec<_> = train
+        .into_iter()
+        .chain(val)
+        .map(|sample| CorruptSample { name: sample.path.display().to_string(), reason: sample.reason })
+        .collect();
     let links = [
         ("summary.json", "final metrics"),
         ("metrics.parquet", "all metrics"),
@@ -60,7 +64,8 @@ fn summary(session: &Session, status: &Status) -> Summary {
     summary.set("seconds", session.seconds());
     summary.set("parameters", model.parameters);
     summary.set("gmacs", model.macs.computed as f64 / 1e9);
-    summary.set("corrupt_samples", session.corrupt().len());
+    let (corrupt_train, corrupt_val) = session.prepared.corrupt();
+    summary.set("corrupt_samples", corrupt_train.len() + corrupt_val.len());
     summary.set("recipe_digest", session.digest.as_str());
     for (name, value) in &session.evaluation.metrics {
         summary.set(format!("val.{name}"), *value);

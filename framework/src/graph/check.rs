@@ -3,7 +3,7 @@
 use super::model::Model;
 use super::plan::Plan;
 use super::summary::Summary;
-use crate::component::{ImageShape, Problem, SampleShape};
+use crate::component::{ImageShape, Problem, SampleShape, Span};
 use crate::data::output_shape;
 use crate::experiment::{Experiment, ImageSize, Split};
 use crate::nn::Scope;
@@ -48,6 +48,14 @@ fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
     if experiment.data.val.is_none() && !experiment.evaluate.evaluators.is_empty() {
         let problem = Problem::new("evaluate.evaluators", "there is no validation set to evaluate on");
         problems.push(problem.help("add `val` to `data`, or remove the evaluators"));
+    }
+    if matches!(experiment.train.length, Span::Epochs(epochs) if epochs <= 0.0)
+        || experiment.train.length == Span::Iterations(0)
+    {
+        problems.push(
+            Problem::new("train.length", "there is nothing to do")
+                .help("write `40 epochs` or `1500 iterations`"),
+        );
     }
     let splits = [("data.train", Some(&experiment.data.train)), ("data.val", experiment.data.val.as_ref())];
     for (key, split) in splits {

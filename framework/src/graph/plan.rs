@@ -29,6 +29,7 @@ impl Plan {
             nodes.0.iter().map(|node| (node.name.clone(), node.kind.kind())).collect();
         let mut problems = Vec::new();
         let mut planned = Vec::new();
+        problems.extend(nodes.0.iter().filter_map(|node| problem_of_name(&node.name)));
         for node in nodes.0 {
             match sources(&node, &known) {
                 Ok(sources) => planned.push(Planned { node, sources }),
@@ -41,6 +42,19 @@ impl Plan {
             Err(problems)
         }
     }
+}
+
+/// Names are referred to by `from`, in which a dot stands before a level, and drawn.
+fn problem_of_name(name: &str) -> Option<Problem> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name == "images" {
+        return Some(
+            Problem::new(name, "`images` is the name of the model's input")
+                .help("call this node something else"),
+        );
+    }
+    (name.is_empty() || !name.chars().all(plain))
+        .then(|| Problem::new(name, "a node's name is made of letters, digits, `_` and `-`"))
 }
 
 /// What a kind of node may be connected to.
@@ -70,6 +84,12 @@ fn sources(node: &Node, known: &[(String, Kind)]) -> Result<Vec<Source>, Vec<Pro
             continue;
         }
         match known.iter().find(|(name, _)| *name == source.node) {
+            Some(_) if resolved.contains(source) => {
+                problems.push(Problem::new(&key, format!("`{source}` is named twice")));
+            }
+            Some((_, Kind::Masker)) if source.level.is_some() => {
+                problems.push(Problem::new(&key, format!("`{}` is a masker, it has no levels", source.node)));
+            }
             Some((_, kind_of)) if upstream(kind).contains(kind_of) => resolved.push(source.clone()),
             Some((_, kind_of)) => problems.push(
                 Problem::new(&key, format!("`{}` is a {kind_of}, which does not feed a {kind}", source.node))

@@ -1,7 +1,7 @@
 //! What a forward pass needs besides its inputs: the tape, the mode, randomness, and a place to record what it computes.
 
 use std::cell::{RefCell, RefMut};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use rand::Rng as _;
@@ -9,8 +9,8 @@ use rand::Rng as _;
 use dfdx::shapes::HasShape as _;
 
 use super::tensor::to_vec;
-use super::{Result, Tape, Tensor};
-use crate::random::Rng;
+use super::{Error, Result, Tape, Tensor};
+use crate::random::{self, Purpose, Rng};
 
 /// A recorded intermediate result: shape and values.
 pub type Recorded = (Vec<usize>, Vec<f32>);
@@ -23,6 +23,7 @@ pub struct Context {
     pub training: bool,
     rng: RefCell<Rng>,
     given: Rc<HashMap<String, Vec<f32>>>,
+    used: RefCell<HashSet<String>>,
     records: Option<RefCell<Vec<(String, Recorded)>>>,
 }
 
@@ -34,6 +35,7 @@ impl Context {
             training: true,
             rng: RefCell::new(rng),
             given: Rc::default(),
+            used: RefCell::default(),
             records: None,
         }
     }
@@ -60,15 +62,42 @@ impl Context {
         self.rng.borrow_mut()
     }
 
-    /// `numel` values drawn uniformly from `[0, 1)`, or the ones given under `name`.
-    pub fn uniform(&self, name: &str, numel: usize) -> Vec<f32> {
-        match self.given.get(name) {
-            Some(values) if values.len() == numel => values.clone(),
-            _ => {
-                let mut rng = self.rng();
-                (0..numel).map(|_| rng.random::<f32>()).collect()
-            }
+    /// Values drawn uniformly from `[0, 1)`, `[batch, per_image]`, or the ones given under `name`.
+    ///
+    /// Every image has a stream of its own, which starts from one number of this pass's generator: with equal generators, an image
+    /// gets the same values in whatever batch it comes. `seeds` are these numbers, see [`Context::image_seeds`].
+    ///
+    /// # Errors
+    /// If values are given, but not as many.
+    pub fn uniform(&self, name: &str, seeds: &[u64], per_image: usize) -> Result<Vec<f32>> {
+        if let Some(values) = self.given.get(name) {
+            self.used.borrow_mut().insert(name.to_owned());
+            return match values.len() == seeds.len() * per_image {
+                true => Ok(values.clone()),
+                false => Err(Error::Shape(format!(
+                    "{} values are given for `{name}`; [{}, {per_image}] are needed",
+                    values.len(),
+                    seeds.len()
+                ))),
+            };
         }
+        let draw = |seed: &u64| {
+            let mut rng = random::stream(Purpose::Image, &[*seed, random::name_counter(name)]);
+            (0..per_image).map(move |_| rng.random::<f32>())
+        };
+        Ok(seeds.iter().flat_map(draw).collect())
+    }
+
+    /// A number for every image of a batch, from which everything random about it is drawn.
+    pub fn image_seeds(&self, batch: usize) -> Vec<u64> {
+        let mut rng = self.rng();
+        (0..batch).map(|_| rng.random()).collect()
+    }
+
+    /// The names of given values that nothing asked for.
+    pub fn unused(&self) -> Vec<&str> {
+        let used = self.used.borrow();
+        self.given.keys().map(String::as_str).filter(|name| !used.contains(*name)).collect()
     }
 
     /// Records an intermediate result under a name, if someone asked for it.

@@ -11,6 +11,8 @@ use convmae_framework::nn::{self, Context, HasShape as _, Init, Param, PatchLayo
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::checks;
+
 use super::blocks::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
 
 /// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks over the kept
@@ -20,22 +22,23 @@ use super::blocks::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transf
 pub struct ViT {
     /// Pixels along each side of a patch.
     #[serde(default = "default_patch_size")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1024))]
     pub patch_size: usize,
     /// Channels.
     #[serde(default = "default_embed_dim")]
-    #[schemars(range(min = 4))]
+    #[schemars(range(min = 4, max = 65536))]
     pub embed_dim: usize,
     /// Transformer blocks.
     #[serde(default = "default_depth")]
+    #[schemars(range(max = 1024))]
     pub depth: usize,
     /// Attention heads.
-    #[serde(default = "default_depth")]
+    #[serde(default = "default_num_heads")]
     #[schemars(range(min = 1))]
     pub num_heads: usize,
     /// Hidden channels of the MLP, as a multiple of the channels.
     #[serde(default = "default_mlp_ratio")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1024.0))]
     pub mlp_ratio: f32,
     /// Largest rate of stochastic depth; it grows linearly with the depth of a block.
     #[serde(default)]
@@ -58,6 +61,10 @@ fn default_depth() -> usize {
     12
 }
 
+fn default_num_heads() -> usize {
+    12
+}
+
 fn default_mlp_ratio() -> f32 {
     4.0
 }
@@ -66,7 +73,7 @@ fn default_mlp_ratio() -> f32 {
 impl Backbone for ViT {
     fn mask_grid(&self, image: ImageShape) -> Result<MaskGrid, Problem> {
         let patch = self.patch_size;
-        if patch == 0 || !image.height.is_multiple_of(patch) || !image.width.is_multiple_of(patch) {
+        if !image.height.is_multiple_of(patch) || !image.width.is_multiple_of(patch) {
             let message = format!(
                 "patches of {patch} pixels do not divide images of {} x {}",
                 image.height, image.width
@@ -84,16 +91,9 @@ impl Backbone for ViT {
     ) -> Result<Box<dyn BackboneModule>, Problem> {
         let grid = self.mask_grid(image)?;
         let (dim, patch) = (self.embed_dim, self.patch_size);
-        if !dim.is_multiple_of(self.num_heads) {
-            return Err(Problem::new(
-                "num_heads",
-                format!("{} heads do not divide {dim} channels", self.num_heads),
-            ));
-        }
-        if !dim.is_multiple_of(4) {
-            return Err(Problem::new("embed_dim", format!("{dim} is no multiple of 4"))
-                .help("the sin-cos position embedding needs a sine and a cosine for rows and columns"));
-        }
+        checks::heads(dim, self.num_heads)?;
+        checks::sin_cos("embed_dim", dim)?;
+        checks::hidden("mlp_ratio", dim, self.mlp_ratio)?;
         let fan_in = image.channels * patch * patch;
         let proj = scope.child("patch_embed").child("proj");
         let module = ViTModule {

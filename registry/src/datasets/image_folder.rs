@@ -123,7 +123,7 @@ fn list(folder: &Path) -> Result<(Vec<String>, Vec<String>), DataError> {
     for entry in std::fs::read_dir(folder).map_err(error)? {
         let entry = entry.map_err(error)?;
         let Ok(name) = entry.file_name().into_string() else {
-            let reason = "a folder of a class has a name that is not UTF-8; rename it".to_owned();
+            let reason = "its name is not UTF-8; rename it".to_owned();
             return Err(DataError::Invalid { path: entry.path(), reason });
         };
         if !name.starts_with('.') {

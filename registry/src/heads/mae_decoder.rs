@@ -15,6 +15,8 @@ use convmae_framework::nn::{self, Context, Error, Init, Param, Scope, T3, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::checks;
+
 /// Reconstructs the pixels of removed patches from the last level's kept tokens: a light transformer over the kept tokens and a
 /// learned mask token (MAE; `forward_decoder` and `forward_loss` of `models_convmae.py`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -22,10 +24,11 @@ use serde::{Deserialize, Serialize};
 pub struct MaeDecoder {
     /// Channels.
     #[serde(default = "default_embed_dim")]
-    #[schemars(range(min = 4))]
+    #[schemars(range(min = 4, max = 65536))]
     pub embed_dim: usize,
     /// Transformer blocks.
     #[serde(default = "default_depth")]
+    #[schemars(range(max = 1024))]
     pub depth: usize,
     /// Attention heads.
     #[serde(default = "default_num_heads")]
@@ -33,12 +36,12 @@ pub struct MaeDecoder {
     pub num_heads: usize,
     /// Hidden channels of the MLP, as a multiple of the channels.
     #[serde(default = "default_mlp_ratio")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1024.0))]
     pub mlp_ratio: f32,
     /// Whether each target patch is normalised by its own mean and deviation (official pretraining: yes).
     #[serde(default)]
     pub norm_pix_loss: bool,
-    /// Share of this head's loss in the total.
+    /// Factor of this head's loss in the total.
     #[serde(default = "default_loss_weight")]
     #[schemars(range(min = 0.0))]
     pub loss_weight: f32,
@@ -81,16 +84,9 @@ impl Head for MaeDecoder {
             .help("take the last level of the backbone"));
         }
         let dim = self.embed_dim;
-        if !dim.is_multiple_of(self.num_heads) {
-            return Err(Problem::new(
-                "num_heads",
-                format!("{} heads do not divide {dim} channels", self.num_heads),
-            ));
-        }
-        if !dim.is_multiple_of(4) {
-            return Err(Problem::new("embed_dim", format!("{dim} is no multiple of 4"))
-                .help("the sin-cos position embedding needs a sine and a cosine for rows and columns"));
-        }
+        checks::heads(dim, self.num_heads)?;
+        checks::sin_cos("embed_dim", dim)?;
+        checks::hidden("mlp_ratio", dim, self.mlp_ratio)?;
         let tokens = level.prefix_tokens + grid.tokens();
         let table = if scope.allocates() {
             let table = sin_cos_table(grid.rows, grid.cols, dim, level.prefix_tokens);

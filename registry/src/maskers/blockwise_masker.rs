@@ -23,8 +23,8 @@ impl Masker for BlockwiseMasker {
     }
 
     fn draw(&self, grid: &MaskGrid, batch: usize, ctx: &Context) -> Result<Mask> {
-        let kept = (grid.tokens() as f64 * (1.0 - self.mask_ratio)) as usize;
-        Ok(Mask::from_noise(grid, kept, &ctx.uniform("noise", batch * grid.tokens())))
+        let noise = ctx.uniform("noise", &ctx.image_seeds(batch), grid.tokens())?;
+        Ok(Mask::from_noise(grid, super::kept(grid.tokens(), self.mask_ratio), &noise))
     }
 }
 

@@ -22,10 +22,11 @@ pub struct AdamW {
     pub lr_scaling: LrScaling,
     /// Decay rates of the first and second moment.
     #[serde(default = "default_betas")]
+    #[schemars(inner(range(min = 0.0, max = 0.999_999)))]
     pub betas: [f64; 2],
     /// Added to the denominator.
     #[serde(default = "default_eps")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
     /// Decoupled weight decay.
     #[serde(default = "default_weight_decay")]

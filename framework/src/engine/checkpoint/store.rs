@@ -67,10 +67,11 @@ impl CheckpointStore {
         ]);
         let blake3 = write_sealed(&path, &checkpoint.tensors, &metadata)?;
         let pointer = Pointer { file, blake3 };
-        pointer.write(&self.directory.join(LAST))?;
+        // The best first: a crash in between leaves a last checkpoint from which the best one is found again.
         if kind == Kind::Best {
             pointer.write(&self.directory.join(BEST))?;
         }
+        pointer.write(&self.directory.join(LAST))?;
         self.rotate(checkpoint.step);
         Ok(path)
     }

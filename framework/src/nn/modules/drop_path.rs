@@ -97,7 +97,7 @@ mod tests {
         let (eval, ctx) = (Context::eval(stream(Purpose::Evaluate, &[0])), train(0));
         assert_eq!(drop(0.9, &eval), [1.0; 32]);
         assert_eq!(drop(0.0, &ctx), [1.0; 32]);
-        assert_eq!(ctx.uniform("u", 3), train(0).uniform("u", 3));
+        assert_eq!(ctx.image_seeds(3), train(0).image_seeds(3));
     }
 
     #[test]

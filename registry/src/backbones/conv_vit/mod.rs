@@ -10,6 +10,8 @@ use convmae_framework::nn::modules::{ConvBlock, ConvBlockConfig, LayerNorm, Line
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::checks;
+
 use super::blocks::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
 use module::ConvViTModule;
 
@@ -22,12 +24,15 @@ use module::ConvViTModule;
 pub struct ConvViT {
     /// Patch size of each stage's embedding, in positions of the stage before. Their product is the stride of a token.
     #[serde(default = "default_patch_size")]
+    #[schemars(inner(range(min = 1, max = 1024)))]
     pub patch_size: [usize; 3],
     /// Channels of each stage.
     #[serde(default = "default_embed_dim")]
+    #[schemars(inner(range(min = 1, max = 65536)))]
     pub embed_dim: [usize; 3],
     /// Blocks of each stage.
     #[serde(default = "default_depth")]
+    #[schemars(inner(range(max = 1024)))]
     pub depth: [usize; 3],
     /// Attention heads of the last stage.
     #[serde(default = "default_num_heads")]
@@ -35,10 +40,11 @@ pub struct ConvViT {
     pub num_heads: usize,
     /// Hidden channels of each stage's MLP, as a multiple of its channels.
     #[serde(default = "default_mlp_ratio")]
+    #[schemars(inner(range(min = 0.0, max = 1024.0)))]
     pub mlp_ratio: [f32; 3],
     /// Kernel size of the depthwise convolutions; odd.
     #[serde(default = "default_kernel_size")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 255))]
     pub kernel_size: usize,
     /// Largest rate of stochastic depth; it grows linearly with the depth of a block.
     #[serde(default)]
@@ -110,9 +116,6 @@ impl ConvViT {
 
     fn check(&self, image: ImageShape) -> Result<(), Problem> {
         let stride: usize = self.patch_size.iter().product();
-        if stride == 0 {
-            return Err(Problem::new("patch_size", "a patch has at least one position"));
-        }
         if !image.height.is_multiple_of(stride) || !image.width.is_multiple_of(stride) {
             let nearest = (image.height / stride).max(1) * stride;
             return Err(Problem::new(
@@ -126,20 +129,11 @@ impl ConvViT {
                 "choose an `image_size` that {stride} divides, such as {nearest}, or other patch sizes"
             )));
         }
-        if let Some(stage) = self.embed_dim.iter().position(|&dim| dim == 0) {
-            return Err(Problem::new(&format!("embed_dim.{stage}"), "a stage has at least one channel"));
+        for (stage, (&dim, &ratio)) in self.embed_dim.iter().zip(&self.mlp_ratio).enumerate() {
+            checks::hidden(&format!("mlp_ratio.{stage}"), dim, ratio)?;
         }
-        let dim = self.embed_dim[2];
-        if !dim.is_multiple_of(self.num_heads) {
-            return Err(Problem::new(
-                "num_heads",
-                format!("{} heads do not divide {dim} channels", self.num_heads),
-            ));
-        }
-        if !dim.is_multiple_of(4) {
-            return Err(Problem::new("embed_dim.2", format!("{dim} is no multiple of 4"))
-                .help("the sin-cos position embedding needs a sine and a cosine for rows and columns"));
-        }
+        checks::heads(self.embed_dim[2], self.num_heads)?;
+        checks::sin_cos("embed_dim.2", self.embed_dim[2])?;
         if self.kernel_size.is_multiple_of(2) {
             return Err(Problem::new("kernel_size", format!("{} is even", self.kernel_size))
                 .help("an odd kernel has a centre: 3, 5, 7, ..."));

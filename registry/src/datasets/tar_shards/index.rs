@@ -43,7 +43,10 @@ pub fn read(shard: &Path, stem: &str, member: &Member) -> Result<Vec<u8>, DataEr
         file.read_exact(&mut bytes)?;
         Ok(bytes)
     };
-    read().map_err(|source| DataError::Io { path: member_path(shard, stem, member), source })
+    read().map_err(|error| DataError::Corrupt {
+        path: member_path(shard, stem, member),
+        reason: error.to_string(),
+    })
 }
 
 /// Scans the headers of a shard; contents are skipped, not read.
