@@ -19,8 +19,5 @@ mod write;
 
 pub use error::EngineError;
 pub use evaluate::Evaluation;
-pub use initialize::load_weights;
-pub use plan::TrainingPlan;
-pub use prepare::{Prepared, Settings, prepare};
 pub use run::{Outcome, RunOptions, run};
 pub use trace::{TraceOptions, trace};

@@ -34,8 +34,6 @@ pub struct Prepared {
 pub struct Settings {
     /// Name of the experiment.
     pub name: String,
-    /// What it is for.
-    pub description: String,
     /// Its seed.
     pub seed: u64,
     /// How it is trained.
@@ -93,9 +91,7 @@ impl Prepared {
 pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
     nn::device()?; // Without one, nothing else is worth opening.
     let Checked { experiment, plan, image, summary } = checked;
-    let Experiment {
-        name, description, seed, data, optimizer, schedule, train, evaluate, checkpoint, ..
-    } = experiment;
+    let Experiment { name, seed, data, optimizer, schedule, train, evaluate, checkpoint, .. } = experiment;
     let Data { train: train_split, val: val_split, workers, prefetch, max_corrupt } = data;
     let batch_size = train_split.batch_size;
     let loader = |key: &str, split: Split, training: bool| {
@@ -132,7 +128,6 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     });
     let settings = Settings {
         name,
-        description,
         seed,
         train,
         evaluate_every: evaluate.every,

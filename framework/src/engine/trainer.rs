@@ -91,11 +91,6 @@ impl Trainer {
         &self.plan
     }
 
-    /// The parameters.
-    pub fn params(&self) -> &[Param] {
-        &self.params
-    }
-
     /// The optimizer's groups.
     pub fn groups(&self) -> Vec<ParameterGroup> {
         self.optimizer.groups()

@@ -2,6 +2,7 @@
 
 use convmae_framework::component::{Evaluator, Meter, Needs, Predictions};
 use convmae_framework::data::Batch;
+use convmae_framework::metrics::WeightedMean;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,27 +28,23 @@ impl Evaluator for ReconstructionLoss {
 
 convmae_framework::register!(Evaluator: ReconstructionLoss);
 
-/// Sums of losses weighted by images.
+/// Means of losses weighted by images.
 #[derive(Default)]
-struct LossMeter {
-    sums: Vec<(String, f64)>,
-    images: usize,
-}
+struct LossMeter(Vec<(String, WeightedMean)>);
 
 impl Meter for LossMeter {
     fn update(&mut self, losses: &[(String, f64)], _: &[(String, Predictions)], batch: &Batch) {
-        self.images += batch.len();
         for (name, loss) in losses {
-            let weighted = loss * batch.len() as f64;
-            match self.sums.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => *sum += weighted,
-                None => self.sums.push((name.clone(), weighted)),
-            }
+            let at = self.0.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+                self.0.push((name.clone(), WeightedMean::default()));
+                self.0.len() - 1
+            });
+            self.0[at].1.add(*loss, batch.len());
         }
     }
 
     fn finish(&self) -> Vec<(String, f64)> {
-        self.sums.iter().map(|(name, sum)| (name.clone(), sum / self.images as f64)).collect()
+        self.0.iter().filter_map(|(name, mean)| Some((name.clone(), mean.mean()?))).collect()
     }
 }
 
