@@ -2,6 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::elementwise::CHUNK;
+use super::simd::multiversion;
+
 /// What a step of `AdamW` needs besides the tensors.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamwStep {
@@ -20,27 +23,57 @@ pub struct AdamwStep {
 /// Updates `values`, `exp_avg` and `exp_avg_sq` (equal lengths) from `grad`, in the order of operations of
 /// `torch.optim.AdamW`: decay, moments, bias-corrected step.
 pub fn adamw(values: &mut [f32], grad: &[f32], exp_avg: &mut [f32], exp_avg_sq: &mut [f32], at: AdamwStep) {
-    const CHUNK: usize = 1 << 14;
+    let lengths = [grad.len(), exp_avg.len(), exp_avg_sq.len()];
+    assert_eq!(lengths, [values.len(); 3]);
     let [beta1, beta2] = at.betas;
-    let correction1 = 1.0 - beta1.powf(at.step as f64);
-    let correction2 = (1.0 - beta2.powf(at.step as f64)).sqrt();
-    let keep = (1.0 - at.lr * at.weight_decay) as f32;
-    let step_size = (at.lr / correction1) as f32;
-    let (beta1, rest1) = (beta1 as f32, (1.0 - beta1) as f32);
-    let (beta2, rest2) = (beta2 as f32, (1.0 - beta2) as f32);
-    let (correction2, eps) = (correction2 as f32, at.eps as f32);
+    let factors = Factors {
+        keep: (1.0 - at.lr * at.weight_decay) as f32,
+        step_size: (at.lr / (1.0 - beta1.powf(at.step as f64))) as f32,
+        correction: (1.0 - beta2.powf(at.step as f64)).sqrt() as f32,
+        eps: at.eps as f32,
+        betas: [beta1 as f32, beta2 as f32],
+        rests: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+    };
     values
         .par_chunks_mut(CHUNK)
         .zip(grad.par_chunks(CHUNK))
         .zip(exp_avg.par_chunks_mut(CHUNK).zip(exp_avg_sq.par_chunks_mut(CHUNK)))
         .for_each(|((values, grad), (exp_avg, exp_avg_sq))| {
-            for (((value, &grad), m), v) in values.iter_mut().zip(grad).zip(exp_avg).zip(exp_avg_sq) {
-                *value *= keep;
-                *m = beta1 * *m + rest1 * grad;
-                *v = beta2 * *v + rest2 * grad * grad;
-                *value -= step_size * *m / (v.sqrt() / correction2 + eps);
-            }
+            adamw_chunk(values, grad, exp_avg, exp_avg_sq, factors);
         });
+}
+
+/// What [`AdamwStep`] comes to for a single value.
+#[derive(Clone, Copy)]
+struct Factors {
+    /// What the weight decay leaves of a value.
+    keep: f32,
+    /// The learning rate over the bias correction of the first moment.
+    step_size: f32,
+    /// The root of the bias correction of the second moment.
+    correction: f32,
+    eps: f32,
+    betas: [f32; 2],
+    /// `1 - betas`, subtracted in double precision.
+    rests: [f32; 2],
+}
+
+multiversion! {
+    fn adamw_chunk(
+        values: &mut [f32],
+        grad: &[f32],
+        exp_avg: &mut [f32],
+        exp_avg_sq: &mut [f32],
+        factors: Factors,
+    ) {
+        let Factors { keep, step_size, correction, eps, betas: [beta1, beta2], rests: [rest1, rest2] } = factors;
+        for (((value, &grad), m), v) in values.iter_mut().zip(grad).zip(exp_avg).zip(exp_avg_sq) {
+            *value *= keep;
+            *m = beta1 * *m + rest1 * grad;
+            *v = beta2 * *v + rest2 * grad * grad;
+            *value -= step_size * *m / (v.sqrt() / correction + eps);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Output, Threads, gemm};
-use super::simd::vectorized;
+use super::simd::multiversion;
 use super::{reduce, softmax};
 
 /// Queries whose scores are held at a time.
@@ -29,6 +29,12 @@ impl Dims {
     /// `D`.
     pub fn dim(self) -> usize {
         self.heads * self.head_dim
+    }
+
+    /// Asserts that the inputs have these sizes.
+    fn check(self, qkv: &[f32], bias: Option<&[f32]>) {
+        assert_eq!(qkv.len(), self.batch * self.tokens * 3 * self.dim());
+        assert!(bias.is_none_or(|bias| bias.len() == self.heads * self.tokens * self.tokens));
     }
 
     fn scale(self) -> f32 {
@@ -88,6 +94,7 @@ struct Head {
 /// `[B, H, N]`.
 pub fn forward(qkv: &[f32], bias: Option<&[f32]>, dims: Dims) -> (Vec<f32>, Vec<f32>) {
     let Dims { batch, tokens, heads, head_dim } = dims;
+    dims.check(qkv, bias);
     let mut by_head = vec![0.0; batch * tokens * dims.dim()];
     let mut normalisers = vec![0.0; batch * heads * tokens];
     by_head.par_chunks_mut(tokens * head_dim).zip(normalisers.par_chunks_mut(tokens)).enumerate().for_each(
@@ -98,11 +105,7 @@ pub fn forward(qkv: &[f32], bias: Option<&[f32]>, dims: Dims) -> (Vec<f32>, Vec<
             for (from, count) in dims.blocks() {
                 let scores = &mut buffer[..count * tokens];
                 dims.scores(qkv, bias, head, (from, count), scores);
-                vectorized(|| {
-                    for (row, normaliser) in scores.chunks_exact_mut(tokens).zip(&mut normalisers[from..]) {
-                        *normaliser = softmax::softmax(row);
-                    }
-                });
+                softmax_rows(scores, &mut normalisers[from..][..count]);
                 let output = &mut output[from * head_dim..][..count * head_dim];
                 let probabilities = Matrix::new(scores, count, tokens);
                 gemm(output, Output::Replace, 1.0, probabilities, values, Threads::One);
@@ -129,6 +132,8 @@ pub fn backward(
     dims: Dims,
 ) -> (Vec<f32>, Option<Vec<f32>>) {
     let Dims { batch, tokens, heads, head_dim } = dims;
+    dims.check(qkv, bias);
+    assert_eq!((grad.len(), normalisers.len()), (qkv.len() / 3, batch * heads * tokens));
     let part = tokens * head_dim;
     // [H, B, 3, N, d]: a head's images are neighbours, so that one thread can add up the bias over them, in order.
     let mut by_head = vec![0.0; qkv.len()];
@@ -164,6 +169,28 @@ pub fn backward(
     (grad_qkv, grad_bias)
 }
 
+multiversion! {
+    /// Replaces rows of scores by probabilities; one normaliser for each row.
+    fn softmax_rows(scores: &mut [f32], normalisers: &mut [f32]) {
+        let tokens = scores.len() / normalisers.len();
+        for (row, normaliser) in scores.chunks_exact_mut(tokens).zip(normalisers) {
+            *normaliser = softmax::softmax(row);
+        }
+    }
+}
+
+multiversion! {
+    /// Replaces rows of scores by probabilities again, and the gradients of these by those of the scores.
+    fn softmax_backward_rows(grad: &mut [f32], scores: &mut [f32], normalisers: &[f32]) {
+        let tokens = scores.len() / normalisers.len();
+        let rows = grad.chunks_exact_mut(tokens).zip(scores.chunks_exact_mut(tokens));
+        for ((grad, row), &normaliser) in rows.zip(normalisers) {
+            softmax::recompute(row, normaliser);
+            softmax::backward(grad, row);
+        }
+    }
+}
+
 /// What the backward reads.
 struct Inputs<'a> {
     grad: &'a [f32],
@@ -195,13 +222,7 @@ fn backward_head(
 
         dims.scores(inputs.qkv, inputs.bias, head, (from, count), probabilities);
         gemm(grad_scores, Output::Replace, 1.0, grad, values.t(), Threads::One);
-        vectorized(|| {
-            let rows = probabilities.chunks_exact_mut(tokens).zip(grad_scores.chunks_exact_mut(tokens));
-            for ((probabilities, grad_scores), &normaliser) in rows.zip(&normalisers[from..]) {
-                softmax::recompute(probabilities, normaliser);
-                softmax::backward(grad_scores, probabilities);
-            }
-        });
+        softmax_backward_rows(grad_scores, probabilities, &normalisers[from..][..count]);
         if let Some(grad_bias) = grad_bias.as_deref_mut() {
             reduce::add(&mut grad_bias[from * tokens..][..count * tokens], grad_scores);
         }

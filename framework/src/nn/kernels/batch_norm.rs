@@ -66,28 +66,27 @@ pub fn grad_affine(x: &[f32], grad: &[f32], mean: &[f32], inverse_std: &[f32]) -
     (shift, scale)
 }
 
-/// The gradient of the input, from the gradient of the output times the affine weight being `grad * weight`.
+/// Replaces the gradient of the output by that of the input; the affine weight is `weight`.
 ///
 /// `means` are the gradients of [`grad_affine`] over `N` where the moments are those of the batch, and `None` where they are given.
 pub fn grad_input(
     x: &[f32],
-    grad: &[f32],
+    grad: &mut [f32],
     mean: &[f32],
     inverse_std: &[f32],
     weight: &[f32],
     means: Option<(&[f32], &[f32])>,
-) -> Vec<f32> {
+) {
     let channels = mean.len();
-    let mut output = grad.to_vec();
-    output.par_chunks_mut(channels).zip(x.par_chunks(channels)).for_each(|(output, x)| {
+    assert_eq!(grad.len(), x.len());
+    grad.par_chunks_mut(channels).zip(x.par_chunks(channels)).for_each(|(grad, x)| {
         for channel in 0..channels {
-            let mut value = output[channel];
+            let mut value = grad[channel];
             if let Some((shift, scale)) = means {
                 value -=
                     shift[channel] + (x[channel] - mean[channel]) * inverse_std[channel] * scale[channel];
             }
-            output[channel] = value * inverse_std[channel] * weight[channel];
+            grad[channel] = value * inverse_std[channel] * weight[channel];
         }
     });
-    output
 }

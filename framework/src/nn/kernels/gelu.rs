@@ -1,16 +1,27 @@
 //! GELU with the exact normal distribution function (PyTorch's default, `approximate='none'`).
 
-use super::elementwise::{map, zip_map};
-use super::simd::exp;
+use rayon::prelude::*;
+
+use super::elementwise::{CHUNK, map};
+use super::simd::{exp, multiversion};
 
 /// `x * P(X <= x)` for a standard normal `X`.
 pub fn forward(x: &[f32]) -> Vec<f32> {
     map(x, gelu)
 }
 
-/// The gradient of the input.
-pub fn backward(grad: &[f32], x: &[f32]) -> Vec<f32> {
-    zip_map(grad, x, |grad, x| grad * derivative(x))
+/// Replaces the gradient of the output by that of the input.
+pub fn backward(grad: &mut [f32], x: &[f32]) {
+    assert_eq!(grad.len(), x.len());
+    grad.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(grad, x)| gelu_backward(grad, x));
+}
+
+multiversion! {
+    fn gelu_backward(grad: &mut [f32], x: &[f32]) {
+        for (grad, &x) in grad.iter_mut().zip(x) {
+            *grad *= derivative(x);
+        }
+    }
 }
 
 #[inline(always)]
@@ -77,7 +88,9 @@ mod tests {
         let grad = noise(2, 200);
         let expected: Vec<f64> = x.iter().map(|&x| f64::from(x) * normal_cdf(f64::from(x))).collect();
         assert_close(&forward(&x), &expected, 1e-6);
-        check_gradient(&x, &backward(&grad, &x), |x| {
+        let mut grad_x = grad.clone();
+        backward(&mut grad_x, &x);
+        check_gradient(&x, &grad_x, |x| {
             x.iter().zip(&grad).map(|(x, &grad)| f64::from(grad) * x * normal_cdf(*x)).sum()
         });
     }

@@ -24,7 +24,8 @@ impl<'a> Matrix<'a> {
     /// If the slice is too short.
     pub fn with_row_stride(values: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         if rows > 0 && cols > 0 {
-            assert!(values.len() >= (rows - 1) * row_stride + cols, "the slice holds no {rows} x {cols}");
+            let len = (rows - 1).checked_mul(row_stride).and_then(|start| start.checked_add(cols));
+            assert!(len.is_some_and(|len| values.len() >= len), "the slice holds no {rows} x {cols}");
         }
         Self { values, rows, cols, row_stride, col_stride: 1 }
     }
@@ -67,8 +68,8 @@ pub enum Output {
 pub fn gemm(out: &mut [f32], mode: Output, factor: f32, a: Matrix<'_>, b: Matrix<'_>, threads: Threads) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     assert_eq!(k, b.rows, "the inner dimensions of a product differ");
-    assert_eq!(out.len(), m * n, "the output of a product is not {m} x {n}");
-    if m * n * k == 0 {
+    assert_eq!(Some(out.len()), m.checked_mul(n), "the output of a product is not {m} x {n}");
+    if m == 0 || n == 0 || k == 0 {
         if mode == Output::Replace {
             out.fill(0.0);
         }
@@ -153,6 +154,13 @@ mod tests {
         let mut out = [0.0; 4];
         gemm(&mut out, Output::Replace, 1.0, matrix, Matrix::new(&[1.0, 0.0, 0.0, 1.0], 2, 2), Threads::One);
         assert_eq!(out, [1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "the slice holds no")]
+    fn sizes_that_overflow_are_refused() {
+        let rows = usize::MAX / 4 + 2;
+        Matrix::with_row_stride(&[0.0; 8], rows, 4, 4);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::reduce;
-use super::simd::vectorized;
+use super::simd::multiversion;
 
 /// Rows that one thread takes at a time.
 const ROWS: usize = 64;
@@ -19,20 +19,30 @@ pub struct Statistics {
 /// Rows `[R, C]` normalised, times `weight`, plus `bias`.
 pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> (Vec<f32>, Vec<Statistics>) {
     let channels = weight.len();
+    assert!(x.len().is_multiple_of(channels) && bias.len() == channels);
     let mut y = vec![0.0; x.len()];
     let mut statistics = vec![Statistics::default(); x.len() / channels];
     y.par_chunks_mut(ROWS * channels)
         .zip(x.par_chunks(ROWS * channels))
         .zip(statistics.par_chunks_mut(ROWS))
-        .for_each(|((y, x), statistics)| {
-            vectorized(|| {
-                let rows = y.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
-                for ((y, x), statistics) in rows.zip(statistics) {
-                    *statistics = normalize(y, x, weight, bias, eps);
-                }
-            });
-        });
+        .for_each(|((y, x), statistics)| layer_norm_rows(y, x, statistics, weight, bias, eps));
     (y, statistics)
+}
+
+multiversion! {
+    fn layer_norm_rows(
+        y: &mut [f32],
+        x: &[f32],
+        statistics: &mut [Statistics],
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+    ) {
+        let rows = y.chunks_exact_mut(weight.len()).zip(x.chunks_exact(weight.len()));
+        for ((y, x), statistics) in rows.zip(statistics) {
+            *statistics = normalize(y, x, weight, bias, eps);
+        }
+    }
 }
 
 #[inline(always)]
@@ -55,6 +65,7 @@ pub fn backward(
     weight: &[f32],
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let channels = weight.len();
+    assert_eq!((grad.len(), statistics.len() * channels), (x.len(), x.len()));
     let mut grad_x = vec![0.0; x.len()];
     // `[chunks, 2, C]`: each chunk's gradient of the weight, then of the bias.
     let mut partial = vec![0.0; statistics.len().div_ceil(ROWS) * 2 * channels];
@@ -65,14 +76,7 @@ pub fn backward(
         .zip(statistics.par_chunks(ROWS))
         .zip(partial.par_chunks_mut(2 * channels))
         .for_each(|((((grad_x, grad), x), statistics), partial)| {
-            vectorized(|| {
-                let (grad_weight, grad_bias) = partial.split_at_mut(channels);
-                let rows = grad_x.chunks_exact_mut(channels).zip(grad.chunks_exact(channels));
-                for (((grad_x, grad), x), &statistics) in rows.zip(x.chunks_exact(channels)).zip(statistics) {
-                    backward_row(grad_x, grad, x, statistics, weight, grad_weight);
-                    reduce::add(grad_bias, grad);
-                }
-            });
+            layer_norm_backward_rows(grad_x, grad, x, statistics, weight, partial);
         });
     let mut grad_weight = vec![0.0; channels];
     let mut grad_bias = vec![0.0; channels];
@@ -81,6 +85,26 @@ pub fn backward(
         reduce::add(&mut grad_bias, &partial[channels..]);
     }
     (grad_x, grad_weight, grad_bias)
+}
+
+multiversion! {
+    /// `partial` is `[2, C]`: the gradients of the weight and of the bias, which these rows are added to.
+    fn layer_norm_backward_rows(
+        grad_x: &mut [f32],
+        grad: &[f32],
+        x: &[f32],
+        statistics: &[Statistics],
+        weight: &[f32],
+        partial: &mut [f32],
+    ) {
+        let channels = weight.len();
+        let (grad_weight, grad_bias) = partial.split_at_mut(channels);
+        let rows = grad_x.chunks_exact_mut(channels).zip(grad.chunks_exact(channels));
+        for (((grad_x, grad), x), &statistics) in rows.zip(x.chunks_exact(channels)).zip(statistics) {
+            backward_row(grad_x, grad, x, statistics, weight, grad_weight);
+            reduce::add(grad_bias, grad);
+        }
+    }
 }
 
 /// With `n` the normalised row and `h = grad * weight`: `grad_x = scale * (h - mean(h) - n * mean(h * n))`.

@@ -51,9 +51,9 @@ mod kernel {
             let mut values = values.into_iter();
             let (qkv, bias) = (values.next().unwrap_or_default(), values.next());
             let (output, normalisers) = attention::forward(&qkv, bias.as_deref(), dims);
-            let backward = move |grad: &[f32]| {
+            let backward = move |grad: Vec<f32>| {
                 let (grad_qkv, grad_bias) =
-                    attention::backward(grad, &qkv, bias.as_deref(), &normalisers, dims);
+                    attention::backward(&grad, &qkv, bias.as_deref(), &normalisers, dims);
                 std::iter::once(grad_qkv).chain(grad_bias).collect()
             };
             Ok((output, record.then(|| Box::new(backward) as _)))

@@ -116,8 +116,8 @@ mod kernel {
             let scale: Vec<f32> = inverse_std.iter().zip(&weight).map(|(a, b)| a * b).collect();
             let mut output = x.clone();
             kernel::normalize(&mut output, &moments.mean, &scale, &bias);
-            let backward = move |grad: &[f32]| {
-                let (shift, scale) = kernel::grad_affine(&x, grad, &moments.mean, &inverse_std);
+            let backward = move |mut grad: Vec<f32>| {
+                let (shift, scale) = kernel::grad_affine(&x, &grad, &moments.mean, &inverse_std);
                 if let Some((weight, bias)) = &params.affine {
                     weight.accumulate_grad(|sum| add(sum, &scale));
                     bias.accumulate_grad(|sum| add(sum, &shift));
@@ -125,7 +125,8 @@ mod kernel {
                 let mean = |sums: Vec<f32>| sums.iter().map(|sum| sum / rows as f32).collect::<Vec<f32>>();
                 let means = training.then(|| (mean(shift), mean(scale)));
                 let means = means.as_ref().map(|(shift, scale)| (shift.as_slice(), scale.as_slice()));
-                vec![kernel::grad_input(&x, grad, &moments.mean, &inverse_std, &weight, means)]
+                kernel::grad_input(&x, &mut grad, &moments.mean, &inverse_std, &weight, means);
+                vec![grad]
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })

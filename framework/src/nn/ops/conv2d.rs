@@ -71,12 +71,14 @@ mod kernel {
                 let bias = bias.as_ref().map(Param::values);
                 conv.forward(&x, &weight.values(), bias.as_deref())
             };
-            let backward = move |grad: &[f32]| {
-                weight.accumulate_grad(|sum| add(sum, &conv.grad_weight(&x, grad)));
+            // A frozen weight needs no input kept.
+            let kept = if weight.requires_grad() { x } else { Vec::new() };
+            let backward = move |grad: Vec<f32>| {
+                weight.accumulate_grad(|sum| add(sum, &conv.grad_weight(&kept, &grad)));
                 if let Some(bias) = &bias {
-                    bias.accumulate_grad(|sum| sum_rows(grad, sum));
+                    bias.accumulate_grad(|sum| sum_rows(&grad, sum));
                 }
-                vec![conv.grad_input(grad, &weight.values())]
+                vec![conv.grad_input(&grad, &weight.values())]
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })

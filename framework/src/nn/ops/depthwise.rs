@@ -82,13 +82,15 @@ mod kernel {
                 let conv = Depthwise { layout: &layout, channels, kernel };
                 conv.forward(&x, &weight.values(), bias.as_deref(), visible.as_deref())
             };
-            let backward = move |grad: &[f32]| {
+            // A frozen weight needs no input kept.
+            let kept = if weight.requires_grad() { x } else { Vec::new() };
+            let backward = move |grad: Vec<f32>| {
                 let conv = Depthwise { layout: &layout, channels, kernel };
-                weight.accumulate_grad(|sum| add(sum, &conv.grad_weight(&x, grad, visible.as_deref())));
+                weight.accumulate_grad(|sum| add(sum, &conv.grad_weight(&kept, &grad, visible.as_deref())));
                 if let Some(bias) = &bias {
-                    bias.accumulate_grad(|sum| sum_rows(grad, sum));
+                    bias.accumulate_grad(|sum| sum_rows(&grad, sum));
                 }
-                vec![conv.grad_input(grad, &weight.values(), visible.as_deref())]
+                vec![conv.grad_input(&grad, &weight.values(), visible.as_deref())]
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })

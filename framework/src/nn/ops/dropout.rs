@@ -57,8 +57,7 @@ mod kernel {
         operation(vec![flat(x)?], shape, move |mut values, record| {
             let mut y = values.swap_remove(0);
             multiply(&mut y, &factors);
-            let backward = move |grad: &[f32]| {
-                let mut grad = grad.to_vec();
+            let backward = move |mut grad: Vec<f32>| {
                 multiply(&mut grad, &factors);
                 vec![grad]
             };

@@ -25,7 +25,11 @@ mod kernel {
         operation(vec![flat(x)?], shape, |mut values, record| {
             let x = values.swap_remove(0);
             let y = gelu::forward(&x);
-            Ok((y, record.then(|| Box::new(move |grad: &[f32]| vec![gelu::backward(grad, &x)]) as _)))
+            let backward = move |mut grad: Vec<f32>| {
+                gelu::backward(&mut grad, &x);
+                vec![grad]
+            };
+            Ok((y, record.then(|| Box::new(backward) as _)))
         })
     }
 }

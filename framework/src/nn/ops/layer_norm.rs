@@ -44,9 +44,9 @@ mod kernel {
         operation(vec![flat(x)?], shape, move |mut values, record| {
             let x = values.swap_remove(0);
             let (y, statistics) = layer_norm::forward(&x, &weight.values(), &bias.values(), eps);
-            let backward = move |grad: &[f32]| {
+            let backward = move |grad: Vec<f32>| {
                 let (grad_x, grad_weight, grad_bias) =
-                    layer_norm::backward(grad, &x, &statistics, &weight.values());
+                    layer_norm::backward(&grad, &x, &statistics, &weight.values());
                 weight.accumulate_grad(|sum| reduce::add(sum, &grad_weight));
                 bias.accumulate_grad(|sum| reduce::add(sum, &grad_bias));
                 vec![grad_x]

@@ -95,9 +95,9 @@ mod kernel {
             let y = forward(&x, &weight, bias.as_ref(), inputs, outputs);
             // A frozen weight needs no input kept.
             let kept = if weight.requires_grad() { x } else { Vec::new() };
-            let backward = move |grad: &[f32]| {
-                backward_params(grad, &kept, &weight, bias.as_ref(), inputs, outputs);
-                vec![linear::backward_input(grad, &weight.values(), inputs, outputs)]
+            let backward = move |grad: Vec<f32>| {
+                backward_params(&grad, &kept, &weight, bias.as_ref(), inputs, outputs);
+                vec![linear::backward_input(&grad, &weight.values(), inputs, outputs)]
             };
             Ok((y, record.then(|| Box::new(backward) as _)))
         })
@@ -115,8 +115,8 @@ mod kernel {
         let (weight, bias) = (weight.clone(), bias.cloned());
         operation_on(tape.clone(), Vec::new(), shape, move |_, record| {
             let y = forward(&rows, &weight, bias.as_ref(), inputs, outputs);
-            let backward = move |grad: &[f32]| {
-                backward_params(grad, &rows, &weight, bias.as_ref(), inputs, outputs);
+            let backward = move |grad: Vec<f32>| {
+                backward_params(&grad, &rows, &weight, bias.as_ref(), inputs, outputs);
                 Vec::new()
             };
             Ok((y, record.then(|| Box::new(backward) as _)))

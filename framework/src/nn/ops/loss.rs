@@ -48,7 +48,7 @@ mod kernel {
             let pred = inputs.swap_remove(0);
             let value = loss::masked_mse(&pred, &target, &removed, width);
             let backward =
-                move |grad: &[f32]| vec![loss::masked_mse_grad(&pred, &target, &removed, width, grad[0])];
+                move |grad: Vec<f32>| vec![loss::masked_mse_grad(&pred, &target, &removed, width, grad[0])];
             Ok((vec![value], record.then(|| Box::new(backward) as _)))
         })
     }

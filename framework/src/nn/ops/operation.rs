@@ -9,7 +9,7 @@ use crate::nn::tensor::{Error, Result, T1, Tensor, from_vec, to_vec};
 
 /// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order.
 /// An empty gradient stands for zeros.
-pub type Backward = Box<dyn FnOnce(&[f32]) -> Vec<Vec<f32>>>;
+pub type Backward = Box<dyn FnOnce(Vec<f32>) -> Vec<Vec<f32>>>;
 
 /// Puts a kernel on the tape of its inputs.
 ///
@@ -52,7 +52,7 @@ pub fn operation_on<S: Shape>(
         let ghost = output.ghost();
         tape.add_backward_op(move |grads| {
             let grad_output = std::mem::take(&mut **grads.get_or_alloc_mut(&ghost)?);
-            for (ghost, grad) in ghosts.iter().zip(backward(&grad_output)) {
+            for (ghost, grad) in ghosts.iter().zip(backward(grad_output)) {
                 if let (Some(ghost), false) = (ghost, grad.is_empty()) {
                     elementwise::add_assign(grads.get_or_alloc_mut(ghost)?, &grad);
                 }

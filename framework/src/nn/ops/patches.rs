@@ -58,7 +58,7 @@ mod kernel {
         let shape = (batch, positions / (k * k), channels * k * k);
         operation(vec![flat(x)?], shape, |inputs, record| {
             let merged = patches::merge_cells(&inputs[0], channels, cell, k);
-            let backward = move |grad: &[f32]| vec![patches::split_cells(grad, channels, cell, k)];
+            let backward = move |grad: Vec<f32>| vec![patches::split_cells(&grad, channels, cell, k)];
             Ok((merged, record.then(|| Box::new(backward) as _)))
         })
     }

@@ -34,7 +34,7 @@ mod kernel {
             let y = values.swap_remove(1);
             let mut sum = values.swap_remove(0);
             elementwise::add_assign(&mut sum, &y);
-            Ok((sum, record.then(|| Box::new(|grad: &[f32]| vec![grad.to_vec(), grad.to_vec()]) as _)))
+            Ok((sum, record.then(|| Box::new(|grad: Vec<f32>| vec![grad.clone(), grad]) as _)))
         })
     }
 }

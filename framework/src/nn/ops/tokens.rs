@@ -147,14 +147,15 @@ mod kernel {
         operation(vec![flat(x)?], shape, move |inputs, record| {
             let row = extra.as_ref().map(|extra| extra.values().to_vec()).unwrap_or_default();
             let output = tokens::gather_rows(&inputs[0], &row, channels, &index);
-            let backward = move |grad: &[f32]| {
+            let backward = move |grad: Vec<f32>| {
                 let rows = batch * tokens;
                 let takers = Takers::new(&index, rows + 1);
                 if let Some(extra) = extra {
-                    extra.accumulate_grad(|sum| add(sum, &tokens::sum_rows(grad, channels, takers.of(rows))));
+                    extra
+                        .accumulate_grad(|sum| add(sum, &tokens::sum_rows(&grad, channels, takers.of(rows))));
                 }
                 let mut grad_input = vec![0.0; rows * channels];
-                takers.add_grad(grad, channels, &mut grad_input);
+                takers.add_grad(&grad, channels, &mut grad_input);
                 vec![grad_input]
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
@@ -168,10 +169,10 @@ mod kernel {
         operation(vec![flat(x)?], shape, move |mut inputs, record| {
             let mut output = inputs.swap_remove(0);
             tokens::add_rows(&mut output, &table.values(), shape.2, &index);
-            let backward = move |grad: &[f32]| {
+            let backward = move |grad: Vec<f32>| {
                 let rows = table.numel() / shape.2;
-                table.accumulate_grad(|sum| Takers::new(&index, rows).add_grad(grad, shape.2, sum));
-                vec![grad.to_vec()]
+                table.accumulate_grad(|sum| Takers::new(&index, rows).add_grad(&grad, shape.2, sum));
+                vec![grad]
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })
