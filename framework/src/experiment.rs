@@ -108,8 +108,8 @@ pub struct Data {
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 1024))]
     pub prefetch: usize,
-    /// Share of the dataset's samples that may be unreadable, and one in any case: they are replaced, reported and counted.
-    /// Above it the run fails.
+    /// Share of the dataset's samples that may be unreadable, and one in any case unless 0: they are replaced, reported and
+    /// counted. Above it the run fails.
     #[serde(default = "max_corrupt")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_corrupt: f64,

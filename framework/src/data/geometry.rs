@@ -63,8 +63,9 @@ impl Sample {
     /// nothing is dropped, one that is cut gets the box of what is left of it.
     ///
     /// # Errors
-    /// [`DataError::Transform`], naming `transform`, if the image is normalised already, the crop is not within it, or the
-    /// new size is empty or above [`MAX_PIXELS`].
+    /// Naming `transform`: [`DataError::Transform`] if the image is normalised already or the new size is empty, and
+    /// [`DataError::Corrupt`] if the crop is not within the image, a mask or label map is not of its size, or the result
+    /// or the way to it takes more than [`MAX_PIXELS`].
     pub fn crop_and_resize(
         mut self,
         crop: CropBox,
@@ -84,9 +85,14 @@ impl Sample {
                 return Err(self.misfit(transform, &format!("its mask or label map is {height} x {width}")));
             }
         }
-        let pixels = height as u64 * width as u64;
-        if pixels == 0 || pixels > MAX_PIXELS {
-            return Err(self.misfit(transform, &format!("cannot make it {height} x {width}")));
+        if height == 0 || width == 0 {
+            return Err(DataError::Transform(format!("`{transform}`: a size of {height} x {width}")));
+        }
+        // The rows are resized before the columns.
+        let pixels = (height.max(crop.height) as u64).saturating_mul(width as u64);
+        if pixels > MAX_PIXELS {
+            let reason = format!("to make it {height} x {width} takes more than {MAX_PIXELS} pixels");
+            return Err(self.misfit(transform, &reason));
         }
         if crop == CropBox::whole(height, width) && size == (height, width) {
             return Ok(self);
@@ -127,14 +133,20 @@ impl Sample {
     /// Adds a black border, ignored (255) in the label map.
     ///
     /// # Errors
-    /// [`DataError::Transform`], naming `transform`, if the image is normalised already.
+    /// Naming `transform`: [`DataError::Transform`] if the image is normalised already, [`DataError::Corrupt`] if the
+    /// result has more than [`MAX_PIXELS`].
     pub fn pad(mut self, border: usize, transform: &str) -> Result<Self, DataError> {
         if border == 0 {
             return Ok(self);
         }
         let image = self.rgb(transform)?;
-        let (width, height) = (image.width() + 2 * border as u32, image.height() + 2 * border as u32);
-        let at = border as i64;
+        let padded = |side: u32| (border as u64).saturating_mul(2).saturating_add(u64::from(side));
+        let (width, height) = (padded(image.width()), padded(image.height()));
+        if width.saturating_mul(height) > MAX_PIXELS {
+            let reason = format!("with a border of {border} it has more than {MAX_PIXELS} pixels");
+            return Err(self.misfit(transform, &reason));
+        }
+        let (width, height, at) = (width as u32, height as u32, border as i64);
         let mut padded = RgbImage::from_pixel(width, height, Rgb([0; 3]));
         imageops::replace(&mut padded, image, at, at);
         self.pixels = Pixels::Rgb(padded);
@@ -153,10 +165,11 @@ impl Sample {
         Ok(self)
     }
 
-    /// An error that says which transform does not fit which image.
+    /// An error that says which transform does not fit which image: [`DataError::Corrupt`], as another image may fit.
     pub fn misfit(&self, transform: &str, reason: &str) -> DataError {
         let (height, width) = self.size();
-        DataError::Transform(format!("{}: `{transform}`: the image is {height} x {width}; {reason}", self.id))
+        let reason = format!("`{transform}`: the image is {height} x {width}; {reason}");
+        DataError::Corrupt { path: self.id.clone().into(), reason }
     }
 }
 
@@ -284,9 +297,37 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_outside_of_the_image_is_an_error() {
+    fn a_crop_outside_of_the_image_is_the_fault_of_the_sample() {
         let crop = CropBox { top: 0, left: 3, height: 4, width: 4 };
         let error = sample().crop_and_resize(crop, (2, 2), Interpolation::Bicubic, "Crop").unwrap_err();
         assert!(error.to_string().starts_with("a.png: `Crop`: the image is 4 x 6; cannot crop"), "{error}");
+        assert!(matches!(error, DataError::Corrupt { .. }), "{error:?}");
+    }
+
+    /// 4 rows of 6 without a target, `times` as high.
+    fn tall(times: u32) -> Sample {
+        let pixels = Pixels::Rgb(RgbImage::new(6, 4 * times));
+        Sample { pixels, target: Target::default(), ..sample() }
+    }
+
+    #[test]
+    fn what_would_take_too_many_pixels_is_the_fault_of_the_sample() {
+        let resize = |sample: Sample, to| {
+            let (height, width) = sample.size();
+            let whole = CropBox::whole(height, width);
+            sample.crop_and_resize(whole, to, Interpolation::Bicubic, "Resize").unwrap_err()
+        };
+        for error in [
+            resize(tall(1), (4, 100_000_000)),
+            resize(tall(1), (usize::MAX, usize::MAX)),
+            // The result is small, but not what the first pass leaves.
+            resize(tall(100_000), (1, 1000)),
+            tall(1).pad(10_000, "Pad").unwrap_err(),
+            tall(1).pad(1 << 31, "Pad").unwrap_err(),
+            tall(1).pad(usize::MAX, "Pad").unwrap_err(),
+        ] {
+            assert!(matches!(error, DataError::Corrupt { .. }), "{error:?}");
+            assert!(error.to_string().contains("more than 178956970 pixels"), "{error}");
+        }
     }
 }

@@ -29,7 +29,7 @@ pub struct LoaderOptions {
     pub shuffle: bool,
     /// Whether an incomplete batch at the end is left out.
     pub drop_last: bool,
-    /// The fraction of the dataset's samples that may be corrupt; one always may.
+    /// The fraction of the dataset's samples that may be corrupt; one may in any case, unless it is 0.
     pub max_corrupt: f64,
 }
 
@@ -121,12 +121,14 @@ impl Loader {
             let reason = format!("the dataset has {length} samples, but its order names {}", order.len());
             DataError::Transform(reason)
         });
+        let max_corrupt = self.options.max_corrupt;
+        let limit = if max_corrupt > 0.0 { (max_corrupt * length as f64).max(1.0) as usize } else { 0 };
         let end = length.min(self.batches() * self.options.batch_size);
         let reader = Arc::new(Reader {
             pipeline: Arc::clone(&self.pipeline),
             epoch,
             order,
-            limit: (self.options.max_corrupt * length as f64).max(1.0) as usize,
+            limit,
             queue: Queue::new(from_batch, end, self.options.batch_size, self.options.prefetch),
         });
         let spawn = |number: usize| {
@@ -183,7 +185,8 @@ impl Reader {
         while let Some(claim) = self.queue.claim() {
             let read = self.read(&claim);
             if let Some(parts) = self.queue.deposit(&claim, read) {
-                self.queue.finish(&claim, stack(parts));
+                let first = self.order[self.queue.positions(&claim).start];
+                self.queue.finish(&claim, stack(first, parts));
             }
         }
     }
@@ -213,15 +216,18 @@ impl Reader {
     }
 }
 
-fn stack(parts: Vec<Read<Sample>>) -> Read<Batch> {
+/// Makes a batch, whose first sample has index `first`, of its samples.
+fn stack(first: usize, parts: Vec<Read<Sample>>) -> Read<Batch> {
     // All that is corrupt counts, whichever sample's error comes first.
     let (results, corrupt): (Vec<_>, Vec<_>) =
         parts.into_iter().map(|part| (part.result, part.corrupt)).unzip();
     let samples: Result<Vec<_>, _> = results.into_iter().collect();
-    Read { result: samples.and_then(Batch::stack), corrupt: corrupt.concat() }
+    // Without a result for the batch, the consumer would wait for ever.
+    let result = samples.and_then(|samples| catch(first, || Batch::stack(samples)));
+    Read { result, corrupt: corrupt.concat() }
 }
 
-/// Turns a panic of a dataset or transform into an error.
+/// Turns a panic of a dataset, of a transform or of stacking into an error.
 fn catch<T>(index: usize, read: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -17,4 +17,4 @@ pub use loader::{CorruptSample, Epoch, Loader, LoaderOptions};
 pub use pipeline::{Pipeline, output_shape};
 pub use resize::{Interpolation, nearest, resize};
 pub use sample::{Instance, Normalization, Pixels, Sample, Target};
-pub use size::Size;
+pub use size::{MAX_SIDE, Size};

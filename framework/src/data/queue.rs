@@ -51,8 +51,9 @@ impl<Part, Whole> Queue<Part, Whole> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn positions(&self, group: usize) -> Range<usize> {
-        let start = group * self.group_size;
+    /// The positions of a claim's group.
+    pub fn positions(&self, claim: &Claim) -> Range<usize> {
+        let start = claim.group * self.group_size;
         start..self.end.min(start + self.group_size)
     }
 
@@ -63,15 +64,17 @@ impl<Part, Whole> Queue<Part, Whole> {
             if state.stopped || state.position >= self.end {
                 return None;
             }
-            let (position, group) = (state.position, state.position / self.group_size);
+            let position = state.position;
+            let group = position / self.group_size;
+            let claim = Claim { position, group };
             if group < state.first + self.ahead {
                 state.position += 1;
                 if group - state.first == state.groups.len() {
-                    let missing = self.positions(group).len();
+                    let missing = self.positions(&claim).len();
                     let parts = (0..missing).map(|_| None).collect();
                     state.groups.push_back(Group::Filling { parts, missing });
                 }
-                return Some(Claim { position, group });
+                return Some(claim);
             }
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

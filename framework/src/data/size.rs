@@ -3,14 +3,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Longest side a recipe may ask for, in pixels: the longest of a JPEG.
+pub const MAX_SIDE: usize = 65_535;
+
 /// A size in pixels: one number, or `[height, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Size {
     /// One number; a square, unless the component says otherwise.
-    Single(#[schemars(range(min = 1))] usize),
+    Single(#[schemars(range(min = 1, max = MAX_SIDE))] usize),
     /// Height and width.
-    HeightWidth(#[schemars(inner(range(min = 1)))] [usize; 2]),
+    HeightWidth(#[schemars(inner(range(min = 1, max = MAX_SIDE)))] [usize; 2]),
 }
 
 impl Size {

@@ -13,7 +13,7 @@ use super::{path, scalar};
 
 /// Deeper nesting, or more nodes once aliases are copied, is refused.
 pub(super) const MAX_DEPTH: usize = 64;
-pub(super) const MAX_NODES: usize = 100_000;
+pub(super) const MAX_NODES: usize = 10_000;
 
 /// Something wrong with the text itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,6 +184,8 @@ impl<'t> Reader<'t> {
 
     fn map(&mut self) -> Result<Content, TextFault> {
         let mut entries: Vec<Entry> = Vec::new();
+        // Where each key begins.
+        let mut seen: HashMap<String, usize> = HashMap::new();
         loop {
             let (event, key_span) = self.next()?;
             if matches!(event, Event::MappingEnd | Event::StreamEnd) {
@@ -195,8 +197,8 @@ impl<'t> Reader<'t> {
             let value = self.node(event, span)?;
             self.keys.pop();
             let Some(key) = key else { continue };
-            if let Some(first) = entries.iter().find(|entry| entry.key == key) {
-                let (line, _) = super::diagnostics::position(self.text, first.key_span.start);
+            if let Some(&first) = seen.get(&key) {
+                let (line, _) = super::diagnostics::position(self.text, first);
                 self.keys.push(key);
                 let fault = self.fault(key_span, "the key is given twice".to_owned(), "given again here");
                 self.faults.push(
@@ -205,6 +207,7 @@ impl<'t> Reader<'t> {
                 self.keys.pop();
                 continue;
             }
+            seen.insert(key.clone(), key_span.start);
             entries.push(Entry { key, key_span, value });
         }
     }
@@ -214,7 +217,10 @@ impl<'t> Reader<'t> {
         let Event::Scalar(text, style, _, tag) = event else {
             let fault = self.fault(span.clone(), "a key must be a string".to_owned(), "not a string");
             self.faults.push(fault);
+            // It may nest as values do, and counts towards the depth as they do.
+            self.keys.push("?".to_owned());
             self.node(event, span)?;
+            self.keys.pop();
             return Ok(None);
         };
         self.check_tag(tag.as_deref(), &span);

@@ -152,9 +152,14 @@ fn a_corrupt_sample_is_replaced_by_the_next_and_reported_once() {
 }
 
 #[test]
-fn one_corrupt_sample_is_always_tolerated() {
-    let samples = Numbers { corrupt: vec![3], ..numbers(10) };
-    assert_eq!(read(&loader(samples, LoaderOptions::evaluate(5)), 0, 0).len(), 2);
+fn one_corrupt_sample_is_tolerated_unless_none_may_be() {
+    let samples = || Numbers { corrupt: vec![3], ..numbers(10) };
+    assert_eq!(read(&loader(samples(), LoaderOptions::evaluate(5)), 0, 0).len(), 2);
+    let none = LoaderOptions { max_corrupt: 0.0, ..LoaderOptions::evaluate(5) };
+    assert_eq!(
+        first_error(&loader(samples(), none)),
+        "1 of 10 samples are corrupt, `max_corrupt` allows 0; the first: 3.jpg: not an image"
+    );
 }
 
 #[test]

@@ -120,6 +120,12 @@ fn deep_and_exploding_files_are_refused() {
     assert!(load_text(&deep).is_err());
     let deep = format!("a: {}1{}", "[".repeat(200), "]".repeat(200));
     assert!(load_text(&deep).unwrap_err().lines()[0].contains("too large"));
+    for deep in ["? ", "- ", "- ? ", "? - ", "{? ", "a: {? ", "? [", "{[", "&a ? "] {
+        let deep = deep.repeat(20_000) + "a";
+        assert!(load_text(&deep).is_err());
+    }
+    let keys = format!("{}a", "? ".repeat(200));
+    assert!(load_text(&keys).unwrap_err().lines().iter().any(|line| line.contains("too large")));
     let mut laughs = String::from("a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n");
     for level in 1..12 {
         let item = format!("*a{}, ", level - 1);
