@@ -72,7 +72,7 @@ convmae_framework::register!(Optimizer: AdamW);
 
 /// timm 0.3.2 `add_weight_decay`: no decay if and only if the parameter has one axis or is a bias.
 fn is_decayed(param: &Param) -> bool {
-    param.shape().len() > 1 && !param.name().ends_with(".bias")
+    param.shape().len() > 1 && param.name().rsplit('.').next() != Some("bias")
 }
 
 struct Moments {
