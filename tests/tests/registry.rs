@@ -204,7 +204,7 @@ fn the_schema_of_recipes_is_standard_json_schema() {
 #[test]
 fn the_schema_lets_a_node_have_its_wiring() {
     let schema: Value = serde_json::from_str(&stdout(&Folder::new().succeeds(["schema"]))).unwrap();
-    let branches = schema["$defs"]["Nodes"]["additionalProperties"]["anyOf"].as_array().unwrap();
+    let branches = schema["$defs"]["recipe.Nodes"]["additionalProperties"]["anyOf"].as_array().unwrap();
     assert!(branches.len() >= 6, "{branches:?}");
     for branch in branches {
         let node = schema.pointer(&branch["$ref"].as_str().unwrap()[1..]).unwrap();

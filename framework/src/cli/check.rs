@@ -53,9 +53,9 @@ fn json(summary: &graph::Summary) -> String {
 
 fn why(recipe: &Recipe, key: &str) -> Result<(), CliError> {
     let Some(origins) = recipe.why(key) else {
-        let message = format!("no layer sets `{key}`");
+        let message = format!("no layer sets `{key}`, and it has no default");
         let help = Some(format!(
-            "its default holds, if it has one: `convmae describe` shows it for a component. Keys are dotted paths such as `optimizer.lr`; list items go by index. Recipe: {}",
+            "keys are dotted paths such as `optimizer.lr`; list items go by index. Recipe: {}",
             recipe.path().display()
         ));
         return Err(CliError::Usage { message, help });

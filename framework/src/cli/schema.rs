@@ -3,8 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::{CliError, print};
-use crate::component::{Kind, entries};
+use crate::component::entries;
 use crate::experiment::Experiment;
+
+/// Where references to definitions start.
+const DEFINITIONS: &str = "#/$defs/";
 
 /// Print the JSON Schema of recipes, for completion and checks in editors.
 #[derive(Debug, clap::Args)]
@@ -12,43 +15,82 @@ pub struct Args {}
 
 /// Runs the subcommand.
 pub fn run(_: &Args) -> Result<(), CliError> {
-    print(&format!("{:#}", schema()))
+    let components = entries().into_iter().map(|entry| Component {
+        kind: entry.kind.name(),
+        name: entry.name,
+        schema: (entry.schema)().to_value(),
+    });
+    let recipe = schemars::schema_for!(Experiment).to_value();
+    print(&format!("{:#}", schema(recipe, components.collect())))
+}
+
+/// A component and the schema of its fields.
+struct Component {
+    kind: &'static str,
+    name: &'static str,
+    schema: Value,
 }
 
 /// The schema of a recipe, with every component's schema in its slots. Standard JSON Schema: our own keywords are resolved.
-fn schema() -> Value {
-    let mut root = schemars::schema_for!(Experiment).to_value();
-    let (nodes, wiring) = wiring(&root);
-    let mut definitions = wiring.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
-    definitions.insert("Reference".to_owned(), reference());
-    for entry in entries() {
-        let mut schema = (entry.schema)().to_value();
-        // What a component defines for itself moves up: references are from the root.
-        if let Some(Value::Object(own)) = schema.as_object_mut().and_then(|schema| schema.remove("$defs")) {
-            definitions.extend(own);
-        }
-        let is_node = nodes.contains(&entry.kind.name().into());
+///
+/// The definitions are named after the components; all others have an owner and a dot in front, so that none replaces another.
+fn schema(mut root: Value, mut components: Vec<Component>) -> Value {
+    let (nodes, mut wiring) = wiring(&root);
+    let mut definitions = Map::new();
+    move_definitions(&mut root, "recipe", &mut definitions);
+    move_definitions(&mut wiring, "node", &mut definitions);
+    definitions.insert("recipe.Reference".to_owned(), reference());
+    for component in &mut components {
+        let mut schema = component.schema.take();
+        move_definitions(&mut schema, component.name, &mut definitions);
+        let is_node = nodes.contains(&component.kind.into());
         let more = wiring["properties"].as_object().filter(|_| is_node);
         if let Some(schema) = schema.as_object_mut() {
-            as_block(schema, entry.name, more);
+            as_block(schema, component.name, more);
         }
-        definitions.insert(entry.name.to_owned(), schema);
+        definitions.insert(component.name.to_owned(), schema);
     }
     root["properties"]["extends"] = json!({
         "description": "Recipes that this one builds on, relative to it.",
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
     });
-    resolve(&mut root);
+    resolve(&mut root, &components);
+    definitions.values_mut().for_each(|schema| resolve(schema, &components));
+    root["$defs"] = Value::Object(definitions);
     // A recipe that extends another one need not repeat what is there.
     if let Some(root) = root.as_object_mut() {
         root.remove("required");
-        let own = root.entry("$defs").or_insert_with(|| json!({}));
-        if let Some(own) = own.as_object_mut() {
-            definitions.values_mut().for_each(resolve);
-            own.extend(definitions);
-        }
     }
     root
+}
+
+/// Moves what a schema defines for itself to the definitions of the whole, as `owner.Name`: names are unique only within a
+/// schema.
+fn move_definitions(schema: &mut Value, owner: &str, definitions: &mut Map<String, Value>) {
+    let own = schema.as_object_mut().and_then(|schema| schema.remove("$defs"));
+    qualify(schema, owner);
+    if let Some(Value::Object(own)) = own {
+        for (name, mut definition) in own {
+            qualify(&mut definition, owner);
+            definitions.insert(format!("{owner}.{name}"), definition);
+        }
+    }
+}
+
+/// Lets the references of a schema to its own definitions follow these.
+fn qualify(schema: &mut Value, owner: &str) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::String(reference)) = object.get_mut("$ref")
+                && let Some(name) = reference.strip_prefix(DEFINITIONS)
+            {
+                *reference = format!("{DEFINITIONS}{owner}.{name}");
+            }
+            object.values_mut().for_each(|schema| qualify(schema, owner));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|schema| qualify(schema, owner)),
+        _ => {}
+    }
 }
 
 /// Turns the schema of a component's fields into that of its block in a recipe: with `type`, and the keys of its slot.
@@ -77,15 +119,15 @@ fn reference() -> Value {
 }
 
 /// Replaces every slot by the components that fit, and lets any value be a reference (`${..size}`).
-fn resolve(schema: &mut Value) {
+fn resolve(schema: &mut Value, components: &[Component]) {
     match schema {
         Value::Object(object) => {
             if let Some(kinds) = object.remove("x-component") {
                 object.remove("x-extra");
-                object.insert("anyOf".to_owned(), components(&kinds));
+                object.insert("anyOf".to_owned(), fitting(&kinds, components));
                 return;
             }
-            object.values_mut().for_each(resolve);
+            object.values_mut().for_each(|schema| resolve(schema, components));
             if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
                 properties.values_mut().for_each(or_reference);
             }
@@ -93,7 +135,7 @@ fn resolve(schema: &mut Value) {
                 or_reference(items);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(resolve),
+        Value::Array(items) => items.iter_mut().for_each(|schema| resolve(schema, components)),
         _ => {}
     }
 }
@@ -109,19 +151,101 @@ fn or_reference(schema: &mut Value) {
     for keyword in ["description", "default"] {
         outer.extend(own.remove(keyword).map(|value| (keyword.to_owned(), value)));
     }
-    outer.insert("anyOf".to_owned(), json!([own, { "$ref": "#/$defs/Reference" }]));
+    outer.insert("anyOf".to_owned(), json!([own, { "$ref": "#/$defs/recipe.Reference" }]));
     *schema = Value::Object(outer);
 }
 
-fn components(kinds: &Value) -> Value {
+/// References to the components of these kinds.
+fn fitting(kinds: &Value, components: &[Component]) -> Value {
     let kinds: Vec<&str> = match kinds {
         Value::String(kind) => vec![kind],
         other => other.as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
     };
-    let fits = |kind: Kind| kinds.contains(&kind.name());
-    let refs = entries()
-        .into_iter()
-        .filter(|entry| fits(entry.kind))
-        .map(|entry| json!({ "$ref": format!("#/$defs/{}", entry.name) }));
+    let refs = components
+        .iter()
+        .filter(|component| kinds.contains(&component.kind))
+        .map(|component| json!({ "$ref": format!("{DEFINITIONS}{}", component.name) }));
     Value::Array(refs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Components that define `Split` and `Sources` for themselves, as the recipe and a node's wiring do; some are named like
+    /// definitions of the recipe.
+    fn components() -> Vec<Component> {
+        let fields = json!({
+            "type": "object",
+            "properties": { "split": { "$ref": "#/$defs/Split", "default": "train" } },
+            "$defs": {
+                "Split": { "anyOf": [{ "$ref": "#/$defs/Sources" }, { "type": "null" }] },
+                "Sources": { "type": "string", "enum": ["train", "val"] },
+            },
+        });
+        [("dataset", "Scenes"), ("dataset", "Data"), ("backbone", "Split"), ("neck", "Reference")]
+            .map(|(kind, name)| Component { kind, name, schema: fields.clone() })
+            .into()
+    }
+
+    fn recipe() -> Value {
+        schemars::schema_for!(Experiment).to_value()
+    }
+
+    /// Follows a reference, past the choice of a reference to another key.
+    fn target<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+        let schema = schema.pointer("/anyOf/0").unwrap_or(schema);
+        match schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {
+            Some(pointer) => target(root, root.pointer(pointer).unwrap_or(&Value::Null)),
+            None => schema,
+        }
+    }
+
+    fn references<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
+        found.extend(schema["$ref"].as_str());
+        match schema {
+            Value::Object(object) => object.values().for_each(|schema| references(schema, found)),
+            Value::Array(items) => items.iter().for_each(|schema| references(schema, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn merging_replaces_no_definition() {
+        let definitions = |schema: &Value| schema["$defs"].as_object().map_or(0, Map::len);
+        let (_, wiring) = wiring(&recipe());
+        let of_components =
+            components().iter().map(|component| 1 + definitions(&component.schema)).sum::<usize>();
+        let merged = schema(recipe(), components());
+        assert_eq!(definitions(&merged), definitions(&recipe()) + definitions(&wiring) + 1 + of_components);
+    }
+
+    #[test]
+    fn every_reference_leads_to_a_definition() {
+        let merged = schema(recipe(), components());
+        let mut found = Vec::new();
+        references(&merged, &mut found);
+        for reference in found {
+            assert!(merged.pointer(&reference[1..]).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn the_training_set_stays_a_block_with_a_dataset() {
+        let merged = schema(recipe(), components());
+        let data = target(&merged, &merged["properties"]["data"]);
+        let train = target(&merged, &data["properties"]["train"]);
+        assert_eq!(train["type"], "object");
+        assert!(train["properties"]["dataset"].is_object(), "{train:#}");
+    }
+
+    #[test]
+    fn components_and_wiring_keep_their_own_definitions() {
+        let merged = schema(recipe(), components());
+        let node = &merged["$defs"]["Split"]["properties"];
+        assert_eq!(target(&merged, &node["split"])["enum"], json!(["train", "val"]));
+        let from = &node["from"]["anyOf"][0]["$ref"];
+        assert_eq!(from, "#/$defs/node.Sources");
+        assert_eq!(merged["$defs"]["Data"]["properties"]["from"], Value::Null);
+    }
 }

@@ -10,7 +10,7 @@ use super::layer::{self, Layer, LayerKind};
 use super::node::{Content, Entry, Node, Span};
 use super::yaml::{self, TextFault};
 
-/// `CONVMAE_TRAIN__EPOCHS=10` sets `train.epochs`.
+/// `CONVMAE_DATA__PREFETCH=4` sets `data.prefetch`.
 pub(super) const PREFIX: &str = "CONVMAE_";
 
 impl Layers {

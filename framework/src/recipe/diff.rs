@@ -17,7 +17,7 @@ pub struct Change {
     pub after: Option<Value>,
 }
 
-/// `train.epochs: 100 -> 200`.
+/// `train.log_every: 10 -> 20`.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show =

@@ -17,6 +17,8 @@ pub enum LayerKind {
     Environment(String),
     /// A `--set` argument, `key=value`.
     Set(String),
+    /// No layer: the default of a key of this component or block.
+    Default(String),
 }
 
 impl fmt::Display for LayerKind {
@@ -25,6 +27,7 @@ impl fmt::Display for LayerKind {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::Set(argument) => write!(f, "--set {argument}"),
+            Self::Default(owner) => write!(f, "default of {owner}"),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Recipes: layers, references, provenance, diagnostics. Knows no tensors.
 //!
 //! A recipe is YAML. Its layers, lowest first: the files it names under `extends`, the file itself, environment variables
-//! (`CONVMAE_TRAIN__EPOCHS=10`), and `--set train.epochs=10`. Mappings merge, lists are replaced, and a layer that changes
-//! the `type` of a block replaces the block. Then references such as `${train.epochs}` are resolved (see `reference.rs` for
-//! their rules), and the value is checked against the [`Catalog`]. [`load`] reports everything wrong at once, each problem
-//! with its file, line and column; [`Recipe::diagnose`] gives later checks the same power.
+//! (`CONVMAE_TRAIN__LENGTH='40 epochs'`), and `--set train.length='40 epochs'`. Mappings merge, lists are replaced, and a
+//! layer that changes the `type` of a block replaces the block. Then references such as `${train.length}` are resolved
+//! (see `reference.rs` for their rules), the value is checked against the [`Catalog`], and the defaults of keys that it
+//! leaves out are filled in. [`load`] reports everything wrong at once, each problem with its file, line and column;
+//! [`Recipe::diagnose`] gives later checks the same power.
 //!
 //! Words mean what YAML 1.2 says: `1.5e-4` and `1e-6` are numbers, `yes` and `on` are strings. An integer is written
 //! without point and exponent: `1600`, not `1.6e3`. An empty value is null.
@@ -43,6 +44,7 @@ pub use provenance::Origin;
 use diagnostics::Fault;
 use files::Layers;
 use provenance::Provenance;
+use reference::Resolved;
 
 /// What a recipe is loaded from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,7 +67,7 @@ impl Sources {
     }
 }
 
-/// A merged, resolved and valid recipe.
+/// A merged, resolved and valid recipe, with its defaults.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     path: PathBuf,
@@ -92,14 +94,15 @@ pub fn load(sources: &Sources, catalog: &Catalog) -> Result<Recipe, Diagnostics>
         Err(error) => return Err(refuse(vec![unmergeable(&error)])),
     };
     let misfits = std::mem::take(&mut merged.misfits);
-    let (provenance, merged) = Provenance::new(layers, merged);
+    let (mut provenance, merged) = Provenance::new(layers, merged);
     findings.extend(misfits.into_iter().map(|(layer, fault)| provenance.locate_in(layer, fault)));
-    let resolved = reference::resolve(&merged);
-    let broken: HashSet<_> = resolved.broken.into_iter().chain(broken).collect();
-    let faults = resolved.faults.into_iter().chain(schema::check(&resolved.value, catalog, &broken));
+    let Resolved { mut value, faults, broken: unresolved } = reference::resolve(&merged);
+    let broken: HashSet<_> = unresolved.into_iter().chain(broken).collect();
+    let faults = faults.into_iter().chain(schema::check(&value, catalog, &broken));
     findings.extend(faults.map(|fault| provenance.locate(fault)));
     if findings.is_empty() {
-        return Ok(Recipe { path: sources.recipe.clone(), value: resolved.value, provenance });
+        provenance.defaults = schema::fill(&mut value, catalog);
+        return Ok(Recipe { path: sources.recipe.clone(), value, provenance });
     }
     findings.sort_by_key(|finding| provenance.rank(finding));
     Err(refuse(findings))
@@ -122,7 +125,7 @@ impl Recipe {
         &self.path
     }
 
-    /// The resolved recipe. Keys stand in the order in which the layers first name them.
+    /// The resolved recipe. Keys stand in the order in which the layers first name them, defaults after them.
     pub fn value(&self) -> &Value {
         &self.value
     }
@@ -153,10 +156,10 @@ impl Recipe {
         lock::digest(&self.value)
     }
 
-    /// Every layer that sets a key, the winner last; `None` when the recipe has no such key.
+    /// Every layer that sets a key, the winner last, or that its default holds; `None` when the recipe has no such key.
     pub fn why(&self, key: &str) -> Option<Vec<Origin>> {
-        self.get(key)?;
-        Some(self.provenance.origins(key))
+        let value = self.get(key)?;
+        Some(self.provenance.origins(key, value))
     }
 
     /// Problems that a later check found, with the file, line and column of each.

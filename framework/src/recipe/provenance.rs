@@ -15,11 +15,11 @@ use super::path;
 /// One layer's word on a key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Origin {
-    /// The file, environment variable or argument.
+    /// The file, environment variable or argument, or that it is a default.
     pub layer: LayerKind,
-    /// Line of the key, from 1.
+    /// Line of the key, from 1; 0 of a default.
     pub line: usize,
-    /// Column of the key, from 1.
+    /// Column of the key, from 1; 0 of a default.
     pub column: usize,
     /// What the layer says, references as they are written. Of a block only the layer's own part.
     pub value: Value,
@@ -41,20 +41,25 @@ pub(super) struct Provenance {
     layers: Vec<Layer>,
     winners: HashMap<String, usize>,
     replaced: Vec<Replaced>,
+    /// Keys that hold their default, and the component or block they are a key of.
+    pub defaults: HashMap<String, String>,
 }
 
 impl Provenance {
     pub fn new(layers: Vec<Layer>, merged: Merged) -> (Self, Value) {
-        let provenance = Self { layers, winners: merged.winners, replaced: merged.replaced };
-        (provenance, merged.value)
+        let Merged { value, winners, replaced, .. } = merged;
+        let provenance = Self { layers, winners, replaced, defaults: HashMap::new() };
+        (provenance, value)
     }
 
-    /// Every layer that sets a key, the winner last. A key inside of a block that a reference copied has the origins of
-    /// the reference.
-    pub fn origins(&self, key: &str) -> Vec<Origin> {
+    /// Every layer that sets a key, the winner last; a default is the last of all. A key inside of a block that a
+    /// reference copied has the origins of the reference. `value` is what the key resolves to.
+    pub fn origins(&self, key: &str, value: &Value) -> Vec<Origin> {
         let mut key = key;
         loop {
-            let origins: Vec<_> = self.layers.iter().filter_map(|layer| origin(layer, key)).collect();
+            let layers = self.layers.iter().filter_map(|layer| origin(layer, key));
+            let default = self.defaults.get(key).map(|owner| default(owner, value));
+            let origins: Vec<_> = layers.chain(default).collect();
             match path::split_last(key) {
                 Some((parent, _)) if origins.is_empty() => key = parent,
                 _ => return origins,
@@ -144,6 +149,10 @@ fn origin(layer: &Layer, key: &str) -> Option<Origin> {
     let start = at.key_span.unwrap_or(&at.node.span).start;
     let (line, column) = position(layer.source.inner(), start);
     Some(Origin { layer: layer.kind.clone(), line, column, value: at.node.to_value() })
+}
+
+fn default(owner: &str, value: &Value) -> Origin {
+    Origin { layer: LayerKind::Default(owner.to_owned()), line: 0, column: 0, value: value.clone() }
 }
 
 fn finding(fault: Fault, layer: &Layer, span: Span) -> Finding {

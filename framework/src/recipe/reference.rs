@@ -1,6 +1,6 @@
-//! References: `${train.epochs}`, `${.size}`, `${..num_classes}`.
+//! References: `${train.length}`, `${.size}`, `${..num_classes}`.
 //!
-//! - `${a.b}` is a path from the top. List items go by index: `${data.transforms.0.size}`.
+//! - `${a.b}` is a path from the top. List items go by index: `${data.train.transforms.0.size}`.
 //! - `${.key}` is a key of the mapping the reference stands in, `${..key}` of the mapping around that one, and so on: one
 //!   more dot, one mapping further out. Lists do not count: for a transform in a list, `..` is the block that holds the list.
 //! - A value that is one reference takes the type of what it names, a block too. Inside of a longer string the text of a

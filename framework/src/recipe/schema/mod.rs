@@ -1,9 +1,10 @@
-//! Checks a resolved recipe against the schemas of the catalog, and says what is wrong in words.
+//! Checks a resolved recipe against the schemas of the catalog, says what is wrong in words, and fills in the defaults.
 //!
 //! The part of JSON Schema that schemars 1 writes, read for its messages: a union names the branch that was most likely
 //! meant, an unknown key the one it resembles or the section it belongs to.
 
 mod component;
+mod defaults;
 mod elsewhere;
 mod expected;
 mod mapping;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use super::catalog::Catalog;
 use super::diagnostics::Fault;
 use super::{path, suggest};
+pub(super) use defaults::fill;
 use expected::{describe, describe_type, matches_type};
 
 /// Everything wrong with a recipe. Paths in `broken` hold a placeholder for a value whose fault is known already.
@@ -95,9 +97,8 @@ impl<'a> Check<'a> {
 
     fn items(self, items: &[Value], schema: &'a Value, key: &str, scope: Scope<'a>) -> Vec<Fault> {
         let mut faults: Vec<_> = wrong_length(items.len(), schema, key).into_iter().collect();
-        let fixed: Vec<_> = list(schema, "prefixItems").collect();
         for (index, item) in items.iter().enumerate() {
-            if let Some(schema) = fixed.get(index).copied().or(schema.get("items")) {
+            if let Some(schema) = item_schema(schema, index) {
                 faults.extend(self.value(item, schema, &path::join(key, index), scope));
             }
         }
@@ -108,6 +109,11 @@ impl<'a> Check<'a> {
 /// The schemas of a list keyword.
 fn list<'a>(schema: &'a Value, keyword: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
     schema.get(keyword).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The schema of a list item.
+fn item_schema(schema: &Value, index: usize) -> Option<&Value> {
+    schema.get("prefixItems").and_then(|fixed| fixed.get(index)).or(schema.get("items"))
 }
 
 /// The schema a `$ref` names.

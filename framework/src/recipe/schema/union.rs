@@ -83,7 +83,22 @@ fn no_branch(value: &Value, branches: &[&Value], key: &str, document: &Value) ->
 /// How many constant keys of a branch the value contradicts: `{kind: cosine}` is not the branch of `kind: step`.
 fn wrong_tags(value: &Value, branch: &Value, document: &Value) -> usize {
     let branch = resolve(branch, document);
-    let contradicted = tags(branch, document).filter(|(name, tag)| value.get(name) != Some(tag));
     let missing = list(branch, "required").filter_map(Value::as_str).filter(|name| value.get(name).is_none());
-    contradicted.count() * 100 + missing.count()
+    contradicted(value, branch, document) * 100 + missing.count()
+}
+
+fn contradicted(value: &Value, branch: &Value, document: &Value) -> usize {
+    tags(branch, document).filter(|(name, tag)| value.get(name) != Some(tag)).count()
+}
+
+/// The branch of a valid value, told by type and tags alone; `None` where that leaves several.
+pub(super) fn meant<'a>(
+    value: &Value,
+    branches: impl Iterator<Item = &'a Value>,
+    document: &Value,
+) -> Option<&'a Value> {
+    let mut possible = branches
+        .filter(|branch| matches_type(value, branch, document) && contradicted(value, branch, document) == 0);
+    let branch = possible.next()?;
+    possible.next().is_none().then_some(branch)
 }

@@ -38,7 +38,7 @@ fn keys_keep_the_order_of_the_files() {
     let recipe = family().load("pretrain/base.yaml", &[], &["model.backbone.drop_path=0.1"]).unwrap();
     let keys = |key: &str| recipe.get(key).unwrap().as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(""), ["name", "seed", "model", "data", "train", "optimizer"]);
-    assert_eq!(keys("model.backbone"), ["type", "embed_dim", "depth", "num_heads", "drop_path"]);
+    assert_eq!(keys("model.backbone"), ["type", "embed_dim", "depth", "num_heads", "drop_path", "window"]);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_changed_type_replaces_the_block() {
     let recipe = files.load("recipe.yaml", &[], &[]).unwrap();
     assert_eq!(recipe.get("model.backbone"), Some(&json!({"type": "Vit", "depth": 12})));
     let recipe = files.load("base.yaml", &[], &["model.backbone.type=Vit"]).unwrap();
-    assert_eq!(recipe.get("model.backbone"), Some(&json!({"type": "Vit"})));
+    assert_eq!(recipe.get("model.backbone"), Some(&json!({"type": "Vit", "depth": 0})));
     let recipe = files.load("base.yaml", &[], &["model.backbone.type=ConvViT"]).unwrap();
     assert_eq!(recipe.get("model.backbone.num_heads"), Some(&json!(12)));
 }
@@ -89,12 +89,15 @@ fn lists_replace_and_set_reaches_into_them() {
         ("recipe.yaml", "extends: base.yaml\ndata: { transforms: [{type: Flip}] }\n"),
     ]);
     let recipe = files.load("recipe.yaml", &[], &[]).unwrap();
-    assert_eq!(recipe.get("data.transforms"), Some(&json!([{"type": "Flip"}])));
+    assert_eq!(recipe.get("data.transforms"), Some(&json!([{"type": "Flip", "p": 0.0}])));
     let sets = ["data.transforms.0.size=64", "data.transforms.1.type=Resize", "data.transforms.1.size=32"];
     let recipe = files.load("base.yaml", &[("CONVMAE_DATA__TRANSFORMS__1__P", "0.5")], &sets).unwrap();
     assert_eq!(
         recipe.get("data.transforms"),
-        Some(&json!([{"type": "Resize", "size": 64}, {"type": "Resize", "size": 32}]))
+        Some(&json!([
+            {"type": "Resize", "size": 64, "interpolation": "bicubic"},
+            {"type": "Resize", "size": 32, "interpolation": "bicubic"}
+        ]))
     );
     let why = recipe.why("data.transforms.0.size").unwrap();
     assert_eq!(why.len(), 2);

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::format_push_string, clippy::format_collect)]
 
+mod defaults;
 mod layers;
 mod mistakes;
 mod references;
