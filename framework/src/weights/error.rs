@@ -112,7 +112,7 @@ pub enum FormatError {
         /// What is there.
         found: String,
     },
-    /// The tensors would take far more memory than the file's size justifies.
+    /// The tensors would take far more reading and memory than the file's size justifies.
     #[error("refused: its tensors would take more than {limit} bytes, {ratio} times the file's size")]
     Expansion {
         /// The limit in bytes.

@@ -147,7 +147,8 @@ fn a_state_dict_must_hold_tensors_and_an_empty_one_is_no_model() {
 fn write_zip(path: &Path, pickle: &[u8], storages: &[(&str, &[u8])]) {
     use std::io::Write;
     let mut archive = ::zip::ZipWriter::new(File::create(path).unwrap());
-    let options = ::zip::write::SimpleFileOptions::default();
+    let options =
+        ::zip::write::SimpleFileOptions::default().compression_method(::zip::CompressionMethod::Stored);
     archive.start_file("x/data.pkl", options).unwrap();
     archive.write_all(pickle).unwrap();
     for (key, bytes) in storages {
@@ -157,19 +158,44 @@ fn write_zip(path: &Path, pickle: &[u8], storages: &[(&str, &[u8])]) {
     archive.finish().unwrap();
 }
 
+/// The part of a pickle that adds a tensor of floats to a dict. `len` and `shape` are pickled.
+fn pickled_tensor(name: &str, storage: u8, len: &[u8], shape: &[u8]) -> Vec<u8> {
+    let mut pickle = [&[b'X', name.len() as u8, 0, 0, 0], name.as_bytes()].concat();
+    pickle.extend_from_slice(
+        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x00",
+    );
+    pickle.push(storage);
+    pickle.extend_from_slice(b"X\x03\x00\x00\x00cpu");
+    pickle.extend_from_slice(len);
+    pickle.extend_from_slice(b"tQK\x00");
+    pickle.extend_from_slice(shape);
+    pickle.extend_from_slice(b"K\x00\x85\x89NtRs");
+    pickle
+}
+
+#[test]
+fn storages_are_not_read_again_without_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.pth");
+    let bytes = [0; 40_000];
+    let read = |storage: fn(u32) -> u8| {
+        let tensor = |number: u32| {
+            pickled_tensor(&number.to_string(), storage(number), b"J\x10\x27\x00\x00", b"K\x01\x85")
+        };
+        let tensors: Vec<_> = (0..100).flat_map(tensor).collect();
+        write_zip(&path, &[b"\x80\x02}", &tensors[..], b"."].concat(), &[("0", &bytes), ("1", &bytes)]);
+        read(&path).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(|number| if number < 50 { b'0' } else { b'1' }).unwrap().tensors.len(), 100);
+    let error = read(|number| b'0' + (number % 2) as u8).unwrap_err();
+    assert!(error.contains("times the file's size"), "{error}");
+}
+
 #[test]
 fn a_tiny_file_cannot_ask_for_gigabytes() {
     // One element, expanded to [2147483647] with stride 0.
-    let tensor = |len: &[u8], shape: &[u8]| {
-        let mut pickle = b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n\
-            FloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
-            .to_vec();
-        pickle.extend_from_slice(len);
-        pickle.extend_from_slice(b"tQK\x00");
-        pickle.extend_from_slice(shape);
-        pickle.extend_from_slice(b"K\x00\x85\x89NtRs.");
-        pickle
-    };
+    let tensor =
+        |len: &[u8], shape: &[u8]| [b"\x80\x02}", &pickled_tensor("w", b'0', len, shape)[..], b"."].concat();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.pth");
     let reason = |pickle: &[u8]| {

@@ -7,10 +7,7 @@ use super::super::map::TensorMap;
 use super::super::pickle::{TensorRef, Value};
 use super::super::tensor::HostTensor;
 use super::super::{OptimizerState, Part, WeightsFile};
-use super::{Storages, view};
-
-/// Views may repeat elements of their storage (ties, `expand`), but not without bound.
-const MAX_EXPANSION: usize = 16;
+use super::{Budget, Storages, view};
 
 /// Finds the model and the rest in the unpickled value and reads the tensors asked for.
 pub(super) fn read(
@@ -63,14 +60,12 @@ fn split(value: Value) -> Result<(Entries, Entries), FormatError> {
 
 struct Reader<'a, S> {
     storages: &'a mut S,
-    limit: usize,
-    left: usize,
+    budget: Budget,
 }
 
 impl<'a, S: Storages> Reader<'a, S> {
     fn new(storages: &'a mut S, file_len: u64) -> Self {
-        let limit = usize::try_from(file_len).unwrap_or(usize::MAX).saturating_mul(MAX_EXPANSION);
-        Self { storages, limit, left: limit }
+        Self { storages, budget: Budget::new(file_len) }
     }
 
     fn state_dict(&mut self, entries: &[(Value, Value)]) -> Result<TensorMap, FormatError> {
@@ -127,10 +122,8 @@ impl<'a, S: Storages> Reader<'a, S> {
     fn tensor(&mut self, name: &str, tensor: &TensorRef) -> Result<HostTensor, FormatError> {
         let refuse = |reason| FormatError::Tensor { name: name.to_owned(), reason };
         let bytes = view::checked_len(tensor).map_err(refuse)?;
-        self.left = self
-            .left
-            .checked_sub(bytes)
-            .ok_or(FormatError::Expansion { limit: self.limit, ratio: MAX_EXPANSION })?;
-        view::gather(tensor, self.storages.bytes(&tensor.storage)?).map_err(refuse)
+        self.budget.spend(bytes)?;
+        let storage = self.storages.bytes(&tensor.storage, &mut self.budget)?;
+        view::gather(tensor, storage).map_err(refuse)
     }
 }

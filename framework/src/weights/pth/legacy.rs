@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::super::error::FormatError;
 use super::super::pickle::{self, Loaded, StorageRef, Value};
-use super::{MAX_PICKLE, Storages};
+use super::{Budget, MAX_PICKLE, Storages};
 
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 const PROTOCOL: i128 = 1001;
@@ -51,7 +51,7 @@ pub(super) fn open(bytes: &[u8]) -> Result<(Value, LegacyStorages<'_>), FormatEr
 }
 
 impl Storages for LegacyStorages<'_> {
-    fn bytes(&mut self, storage: &StorageRef) -> Result<&[u8], FormatError> {
+    fn bytes(&mut self, storage: &StorageRef, _: &mut Budget) -> Result<&[u8], FormatError> {
         let range = self.ranges.get(&storage.key).ok_or_else(|| missing(&storage.key, "not in the file"))?;
         Ok(&self.bytes[range.clone()])
     }

@@ -119,8 +119,18 @@ mod tests {
             let view = view(len, offset, &shape, &strides);
             let storage: Vec<u8> = (0..len as u8).collect();
             if let Ok(tensor) = gather(&view, &storage) {
-                prop_assert_eq!(tensor.data.len(), shape.iter().product::<usize>());
-                prop_assert_eq!(tensor.data.first().copied(), storage.get(offset).copied().filter(|_| !tensor.is_empty()));
+                let count = shape.iter().product::<usize>();
+                prop_assert_eq!(tensor.data.len(), count);
+                for (number, &element) in tensor.data.iter().enumerate() {
+                    // The index along each axis, the last axis first.
+                    let mut rest = number;
+                    let at = shape.iter().zip(&strides).rev().fold(offset, |at, (&axis, &stride)| {
+                        let index = rest % axis;
+                        rest /= axis;
+                        at + index * stride
+                    });
+                    prop_assert_eq!(element, storage[at]);
+                }
             }
         }
     }

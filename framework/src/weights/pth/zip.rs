@@ -7,7 +7,7 @@ use ::zip::result::ZipError;
 
 use super::super::error::FormatError;
 use super::super::pickle::{self, StorageRef, Value};
-use super::{MAX_PICKLE, Storages};
+use super::{Budget, MAX_PICKLE, Storages};
 
 /// The storages of a zip archive, read when asked for.
 pub(super) struct ZipStorages<R> {
@@ -39,11 +39,15 @@ pub(super) fn open<R: Read + Seek>(
 }
 
 impl<R: Read + Seek> Storages for ZipStorages<R> {
-    fn bytes(&mut self, storage: &StorageRef) -> Result<&[u8], FormatError> {
+    fn bytes(&mut self, storage: &StorageRef, budget: &mut Budget) -> Result<&[u8], FormatError> {
         let cached = self.last.take().filter(|(key, _)| *key == storage.key);
         let (key, bytes) = match cached {
             Some(cached) => cached,
-            None => (storage.key.clone(), self.read(storage)?),
+            None => {
+                let bytes = self.read(storage)?;
+                budget.spend(bytes.len())?;
+                (storage.key.clone(), bytes)
+            }
         };
         Ok(&self.last.insert((key, bytes)).1)
     }
