@@ -193,7 +193,7 @@ mod tests {
         let gradient = |params: &[Param]| {
             for param in params {
                 param.accumulate_grad(|grad| {
-                    grad.iter_mut().enumerate().for_each(|(i, g)| *g += 0.3 - i as f32)
+                    grad.iter_mut().enumerate().for_each(|(i, g)| *g += 0.3 - i as f32);
                 });
             }
         };
