@@ -1,5 +1,8 @@
 //! An exponential moving average of the parameters.
 
+use rayon::prelude::*;
+
+use crate::nn::kernels::elementwise::CHUNK;
 use crate::nn::{Param, ParamKind, Result};
 use crate::weights::TensorMap;
 
@@ -24,10 +27,13 @@ impl EmaState {
             let values = param.values();
             match param.kind() {
                 ParamKind::Trainable => {
-                    average
-                        .iter_mut()
-                        .zip(&*values)
-                        .for_each(|(average, value)| *average = keep * *average + take * value);
+                    average.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(
+                        |(average, values)| {
+                            for (average, value) in average.iter_mut().zip(values) {
+                                *average = keep * *average + take * value;
+                            }
+                        },
+                    );
                 }
                 ParamKind::Frozen | ParamKind::Buffer => average.copy_from_slice(&values),
             }

@@ -1,11 +1,19 @@
 //! The gradient as a whole: scale, norm, clipping.
 
-use crate::nn::Param;
+use rayon::prelude::*;
 
-/// The L2 norm of all gradients together, summed in double precision and in the order of the parameters.
+use crate::nn::Param;
+use crate::nn::kernels::elementwise::CHUNK;
+
+/// The L2 norm of all gradients together, summed in double precision and in an order that the number of threads
+/// does not change.
 pub fn norm(params: &[Param]) -> f64 {
+    let square = |chunk: &[f32]| chunk.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
     let squares = |param: &Param| {
-        param.grad().map_or(0.0, |grad| grad.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>())
+        param.grad().map_or(0.0, |grad| {
+            let partial: Vec<f64> = grad.par_chunks(CHUNK).map(square).collect();
+            partial.iter().sum()
+        })
     };
     params.iter().map(squares).sum::<f64>().sqrt()
 }
@@ -15,7 +23,10 @@ pub fn clip(params: &[Param], norm: f64, max_norm: f64) {
     let factor = max_norm / (norm + 1e-6);
     if factor < 1.0 {
         for param in params {
-            param.with_grad_mut(|grad| grad.iter_mut().for_each(|g| *g *= factor as f32));
+            param.with_grad_mut(|grad| {
+                grad.par_chunks_mut(CHUNK)
+                    .for_each(|chunk| chunk.iter_mut().for_each(|g| *g *= factor as f32));
+            });
         }
     }
 }
@@ -23,6 +34,7 @@ pub fn clip(params: &[Param], norm: f64, max_norm: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::testing::{noise, on_threads};
     use crate::nn::{Init, Scope};
 
     fn params() -> Vec<Param> {
@@ -36,6 +48,20 @@ mod tests {
     #[test]
     fn the_norm_is_over_all_parameters() {
         assert!((norm(&params()) - 5.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_norm_does_not_depend_on_the_number_of_threads() {
+        let norm_on = |threads| {
+            on_threads(threads, || {
+                let scope = Scope::new(0);
+                let len = 3 * CHUNK + 5;
+                let param = scope.param("a", &[len], &Init::ZEROS);
+                param.accumulate_grad(|sum| sum.copy_from_slice(&noise(1, len)));
+                norm(&scope.params()).to_bits()
+            })
+        };
+        assert_eq!(norm_on(1), norm_on(3));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::chunks::{add_to, sum_chunks};
+use super::chunks::sum_chunks;
+use super::reduce::add;
 
 /// Mean and biased variance of each channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,7 @@ impl Moments {
     /// The moments of the columns of `[N, channels]`, summed in f64.
     pub fn of(x: &[f32], channels: usize) -> Self {
         let rows = x.len() / channels;
+        assert_eq!(x.len(), rows * channels);
         let sums = |term: &(dyn Fn(usize, f64) -> f64 + Sync)| {
             let sums = sum_chunks(rows, channels, |range, sum: &mut [f64]| {
                 for row in x[range.start * channels..range.end * channels].chunks_exact(channels) {
@@ -51,11 +53,12 @@ pub fn normalize(x: &mut [f32], mean: &[f32], scale: &[f32], shift: &[f32]) {
 /// The gradients of shift and scale: the column sums of `grad`, and of `grad * (x - mean) * inverse_std`.
 pub fn grad_affine(x: &[f32], grad: &[f32], mean: &[f32], inverse_std: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let channels = mean.len();
+    assert_eq!(grad.len(), x.len());
     let mut shift = sum_chunks(x.len() / channels, 2 * channels, |rows, sum: &mut [f32]| {
         let (shift, scale) = sum.split_at_mut(channels);
         let range = rows.start * channels..rows.end * channels;
         for (x, grad) in x[range.clone()].chunks_exact(channels).zip(grad[range].chunks_exact(channels)) {
-            add_to(shift, grad);
+            add(shift, grad);
             for (((sum, x), grad), mean) in scale.iter_mut().zip(x).zip(grad).zip(mean) {
                 *sum += (x - mean) * grad;
             }

@@ -4,12 +4,15 @@ use std::ops::{AddAssign, Range};
 
 use rayon::prelude::*;
 
+use super::reduce::add;
+use super::simd::vectorized;
+
 /// Chunks of a sum: enough for the cores of a large machine, few enough for their partial sums to stay small.
 const CHUNKS: usize = 64;
 
-/// Sums `width` values over `0..items`: `add` adds the items of a range to a partial sum (zeros at first), the partial sums
+/// Sums `width` values over `0..items`: `add_items` adds the items of a range to a partial sum (zeros at first), the partial sums
 /// are added in order.
-pub fn sum_chunks<T>(items: usize, width: usize, add: impl Fn(Range<usize>, &mut [T]) + Sync) -> Vec<T>
+pub fn sum_chunks<T>(items: usize, width: usize, add_items: impl Fn(Range<usize>, &mut [T]) + Sync) -> Vec<T>
 where
     T: Copy + Default + AddAssign + Send + Sync,
 {
@@ -18,29 +21,36 @@ where
         .into_par_iter()
         .map(|chunk| {
             let mut sum = vec![T::default(); width];
-            add(chunk * length..((chunk + 1) * length).min(items), &mut sum);
+            add_items(chunk * length..((chunk + 1) * length).min(items), &mut sum);
             sum
         })
         .collect();
     let mut partial_sums = partial_sums.into_iter();
     let mut total = partial_sums.next().unwrap_or_else(|| vec![T::default(); width]);
     for partial in partial_sums {
-        add_to(&mut total, &partial);
+        add(&mut total, &partial);
     }
     total
 }
 
-/// `sum += values`, element by element.
-#[inline]
-pub fn add_to<T: Copy + AddAssign>(sum: &mut [T], values: &[T]) {
-    for (sum, &value) in sum.iter_mut().zip(values) {
-        *sum += value;
-    }
+/// Adds the sum of the rows of `[rows, sums.len()]` to `sums`.
+pub fn sum_rows(values: &[f32], sums: &mut [f32]) {
+    let columns = sums.len();
+    assert!(columns > 0 && values.len().is_multiple_of(columns));
+    let total = sum_chunks(values.len() / columns, columns, |rows, sum| {
+        vectorized(|| {
+            for row in values[rows.start * columns..rows.end * columns].chunks_exact(columns) {
+                add(sum, row);
+            }
+        });
+    });
+    add(sums, &total);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::testing::{noise, on_threads};
 
     #[test]
     fn every_item_is_added_once() {
@@ -51,5 +61,20 @@ mod tests {
             });
             assert_eq!(sum, [items as u64, (items * items.saturating_sub(1) / 2) as u64]);
         }
+    }
+
+    #[test]
+    fn the_sum_of_rows_does_not_depend_on_the_number_of_threads() {
+        let values = noise(1, 1000 * 37);
+        let sums = |threads| {
+            on_threads(threads, || {
+                let mut sums = vec![1.0; 37];
+                sum_rows(&values, &mut sums);
+                sums
+            })
+        };
+        assert_eq!(sums(1), sums(3));
+        let exact: f64 = 1.0 + values.iter().step_by(37).map(|&value| f64::from(value)).sum::<f64>();
+        assert!((f64::from(sums(1)[0]) - exact).abs() < 1e-4);
     }
 }

@@ -63,6 +63,7 @@ impl Conv2d {
     /// The output `[B, H', W', O]` of `x`, `[B, H, W, C]`.
     pub fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let shifts = self.input_shifts();
+        shifts.check(x, weight, self.out_channels);
         let weight = self.taps_first(weight);
         let mut output = vec![0.0; shifts.positions() * self.out_channels];
         shifts.each_block(x, |positions, rows| {
@@ -79,6 +80,7 @@ impl Conv2d {
     /// The gradient of the input: at each position the output's gradients where it was read, times the taps that read it.
     pub fn grad_input(&self, grad: &[f32], weight: &[f32]) -> Vec<f32> {
         let shifts = self.output_shifts();
+        shifts.check(grad, weight, self.in_channels);
         let taps = self.kernel * self.kernel;
         let mut transposed = vec![0.0; weight.len()];
         for (index, &weight) in weight.iter().enumerate() {
@@ -98,6 +100,7 @@ impl Conv2d {
     /// The gradient of the weight, `[O, C, k, k]`.
     pub fn grad_weight(&self, x: &[f32], grad: &[f32]) -> Vec<f32> {
         let shifts = self.input_shifts();
+        assert_eq!(grad.len(), shifts.positions() * self.out_channels);
         let mut sums = vec![0.0; self.out_channels * shifts.width()];
         shifts.each_block(x, |positions, rows| {
             let grad = &grad[positions.start * self.out_channels..positions.end * self.out_channels];
@@ -187,6 +190,12 @@ impl Shifts {
 
     fn positions(&self) -> usize {
         self.batch * self.to[0] * self.to[1]
+    }
+
+    /// Asserts the sizes of the map that is read and of the weight.
+    fn check(&self, map: &[f32], weight: &[f32], channels: usize) {
+        assert_eq!(map.len(), self.batch * self.from[0] * self.from[1] * self.channels);
+        assert_eq!(weight.len(), self.width() * channels);
     }
 
     /// Values that are read for each position.

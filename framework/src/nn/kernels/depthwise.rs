@@ -8,7 +8,8 @@
 
 use rayon::prelude::*;
 
-use super::chunks::{add_to, sum_chunks};
+use super::chunks::sum_chunks;
+use super::reduce::add;
 use super::simd::multiversion;
 use crate::nn::PatchLayout;
 
@@ -58,6 +59,7 @@ impl Depthwise<'_> {
     pub fn grad_weight(&self, x: &[f32], grad: &[f32], visible: Option<&[f32]>) -> Vec<f32> {
         let taps = self.kernel * self.kernel;
         let patch_len = self.layout.cell * self.layout.cell * self.channels;
+        assert_eq!((x.len(), grad.len()), (self.rows() * self.channels, self.rows() * self.channels));
         let width = self.channels.div_ceil(LANES) * taps * LANES;
         let packed = sum_chunks(self.layout.ids.len(), width, |patches, sums| {
             let (sums, _) = sums.as_chunks_mut();
@@ -92,6 +94,11 @@ impl Depthwise<'_> {
         sources
     }
 
+    /// Positions of all images.
+    fn rows(&self) -> usize {
+        self.layout.ids.len() * self.layout.cell * self.layout.cell
+    }
+
     fn correlate(
         &self,
         x: &[f32],
@@ -100,6 +107,8 @@ impl Depthwise<'_> {
         visible: Option<&[f32]>,
     ) -> Vec<f32> {
         let cell = self.layout.cell;
+        assert_eq!(x.len(), self.rows() * self.channels);
+        assert!(visible.is_none_or(|visible| visible.len() == self.rows()));
         let mut output = vec![0.0; x.len()];
         output.par_chunks_mut(cell * cell * self.channels).enumerate().for_each_init(
             || Tile::new(self),
@@ -114,6 +123,7 @@ impl Depthwise<'_> {
     /// `[C / LANES][K * K][LANES]` from `[C, K * K]`; `tap` says which tap of the weight comes where.
     fn pack(&self, weight: &[f32], tap: impl Fn(usize) -> usize) -> Vec<Lanes> {
         let taps = self.kernel * self.kernel;
+        assert_eq!(weight.len(), self.channels * taps);
         let mut packed = vec![[0.0; LANES]; self.channels.div_ceil(LANES) * taps];
         for (channel, weight) in weight.chunks_exact(taps).enumerate() {
             for (place, packed) in packed[channel / LANES * taps..][..taps].iter_mut().enumerate() {
@@ -284,7 +294,7 @@ impl<'a> Tile<'a> {
                     add_product(&mut sum, x, grad);
                 }
             }
-            add_to(total, &sum);
+            add(total, &sum);
         }
     }
 }
@@ -302,6 +312,6 @@ fn lanes(values: &[f32]) -> Lanes {
         return *lanes;
     }
     let mut lanes = [0.0; LANES];
-    add_to(&mut lanes, values);
+    add(&mut lanes, values);
     lanes
 }

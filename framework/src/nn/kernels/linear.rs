@@ -2,12 +2,13 @@
 
 use rayon::prelude::*;
 
+use super::chunks::sum_rows;
 use super::gemm::{Matrix, Output, Threads, gemm};
-use super::reduce;
 
 /// Rows `[R, I]` and the weight `[O, I]` to `[R, O]`.
 pub fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Vec<f32> {
     let rows = x.len() / inputs;
+    assert_eq!((x.len(), weight.len()), (rows * inputs, inputs * outputs));
     let mut y = vec![0.0; rows * outputs];
     let mode = match bias {
         // The product is added to the bias: no pass of its own over the output.
@@ -25,6 +26,7 @@ pub fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, o
 /// The gradient of the rows, `[R, I]`, from that of the output, `[R, O]`.
 pub fn backward_input(grad: &[f32], weight: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
     let rows = grad.len() / outputs;
+    assert_eq!((grad.len(), weight.len()), (rows * outputs, inputs * outputs));
     let mut grad_x = vec![0.0; rows * inputs];
     let (grad, weight) = (Matrix::new(grad, rows, outputs), Matrix::new(weight, outputs, inputs));
     gemm(&mut grad_x, Output::Replace, 1.0, grad, weight, Threads::All);
@@ -34,13 +36,14 @@ pub fn backward_input(grad: &[f32], weight: &[f32], inputs: usize, outputs: usiz
 /// Adds the gradient of the weight to `sum`, `[O, I]`.
 pub fn backward_weight(grad: &[f32], x: &[f32], inputs: usize, outputs: usize, sum: &mut [f32]) {
     let rows = x.len() / inputs;
+    assert_eq!((grad.len(), x.len()), (rows * outputs, rows * inputs));
     let (grad, x) = (Matrix::new(grad, rows, outputs), Matrix::new(x, rows, inputs));
     gemm(sum, Output::Add, 1.0, grad.t(), x, Threads::All);
 }
 
 /// Adds the gradient of the bias to `sum`, `[O]`.
 pub fn backward_bias(grad: &[f32], sum: &mut [f32]) {
-    reduce::sum_rows(grad, sum);
+    sum_rows(grad, sum);
 }
 
 #[cfg(test)]

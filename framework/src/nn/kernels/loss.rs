@@ -14,6 +14,7 @@ pub fn patch_statistics(patch: &[f32]) -> (f64, f64) {
 
 /// Normalises every patch of `[.., width]` by its [`patch_statistics`].
 pub fn normalize_patches(target: &mut [f32], width: usize) {
+    assert!(target.len().is_multiple_of(width));
     target.par_chunks_mut(width).for_each(|patch| {
         let (mean, deviation) = patch_statistics(patch);
         for value in patch {
@@ -26,6 +27,7 @@ pub fn normalize_patches(target: &mut [f32], width: usize) {
 ///
 /// `pred` and `target` are `[patches, width]`, `removed` is `[patches]`.
 pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -> f32 {
+    assert_eq!([pred.len(), target.len()], [removed.len() * width; 2]);
     let errors: Vec<f64> = (pred.par_chunks(width), target.par_chunks(width), removed)
         .into_par_iter()
         .map(|(pred, target, &weight)| {
@@ -41,6 +43,7 @@ pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -
 
 /// The gradient of [`masked_mse`] with respect to `pred`, times `grad`.
 pub fn masked_mse_grad(pred: &[f32], target: &[f32], removed: &[f32], width: usize, grad: f32) -> Vec<f32> {
+    assert_eq!([pred.len(), target.len()], [removed.len() * width; 2]);
     let scale = 2.0 * f64::from(grad) / (width as f64 * total(removed));
     let mut output = vec![0.0; pred.len()];
     (output.par_chunks_mut(width), pred.par_chunks(width), target.par_chunks(width), removed)

@@ -12,6 +12,7 @@ pub fn windows(images: &[f32], channels: usize, k: usize, layout: &PatchLayout) 
     let PatchLayout { rows, cols, cell, kept, .. } = *layout;
     let (height, width) = (rows * cell * k, cols * cell * k);
     let row_len = channels * k * k;
+    assert_eq!(images.len(), layout.batch() * channels * height * width);
     let mut output = vec![0.0; layout.ids.len() * cell * cell * row_len];
     output.par_chunks_mut(cell * cell * row_len).enumerate().for_each(|(patch, output)| {
         let image = &images[patch / kept * channels * height * width..][..channels * height * width];
@@ -31,6 +32,8 @@ pub fn windows(images: &[f32], channels: usize, k: usize, layout: &PatchLayout) 
 /// Images `[B, channels, height, width]` to patches of `p x p` pixels, `[B, L, p * p * channels]`, the index within a patch
 /// being `(row * p + column) * channels + channel` (`patchify` of the official `models_convmae.py`).
 pub fn patchify(images: &[f32], channels: usize, height: usize, width: usize, p: usize) -> Vec<f32> {
+    assert!(height.is_multiple_of(p) && width.is_multiple_of(p));
+    assert!(images.len().is_multiple_of(channels * height * width));
     let mut output = vec![0.0; images.len()];
     let cols = width / p;
     output.par_chunks_mut(p * p * channels).enumerate().for_each(|(patch, output)| {
@@ -47,6 +50,8 @@ pub fn patchify(images: &[f32], channels: usize, height: usize, width: usize, p:
 
 /// The inverse of [`patchify`]: patches `[B, L, p * p * channels]` to images `[B, channels, height, width]`.
 pub fn unpatchify(patches: &[f32], channels: usize, height: usize, width: usize, p: usize) -> Vec<f32> {
+    assert!(height.is_multiple_of(p) && width.is_multiple_of(p));
+    assert!(patches.len().is_multiple_of(channels * height * width));
     let mut output = vec![0.0; patches.len()];
     let (rows, cols) = (height / p, width / p);
     output.par_chunks_mut(width).enumerate().for_each(|(line, output)| {
@@ -95,6 +100,7 @@ fn each_cell(
     copy: impl Fn(&[f32], &mut [f32], usize, usize) + Sync,
 ) {
     let patch = cell * cell * channels;
+    assert!(cell.is_multiple_of(k) && from.len().is_multiple_of(patch));
     from.par_chunks(patch).zip(to.par_chunks_mut(patch)).for_each(|(from, to)| {
         for position in 0..cell * cell {
             let (row, col) = (position / cell, position % cell);

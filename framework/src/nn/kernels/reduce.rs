@@ -1,13 +1,9 @@
-//! Sums in a fixed order.
+//! Reductions on one thread, in a fixed order.
 
-use rayon::prelude::*;
-
-use super::simd::vectorized;
+use std::ops::AddAssign;
 
 /// Independent accumulators of a reduction, enough for one wide or four narrow vectors.
 const LANES: usize = 16;
-/// Rows whose sum one thread computes at a time.
-const ROWS: usize = 256;
 
 /// Combines `map(a[i], b[i])` with `combine`, lane by lane.
 #[inline(always)]
@@ -75,32 +71,11 @@ pub fn max(values: &[f32]) -> f32 {
     reduce(values, values, f32::NEG_INFINITY, |a, _| a, |a, b| if b > a { b } else { a })
 }
 
-/// Adds the sum of the rows of `[rows, sums.len()]` to `sums`.
-pub fn sum_rows(values: &[f32], sums: &mut [f32]) {
-    let columns = sums.len();
-    assert!(columns > 0 && values.len().is_multiple_of(columns));
-    let partial: Vec<_> = values
-        .par_chunks(ROWS * columns)
-        .map(|rows| {
-            let mut sums = vec![0.0; columns];
-            vectorized(|| {
-                for row in rows.chunks_exact(columns) {
-                    add(&mut sums, row);
-                }
-            });
-            sums
-        })
-        .collect();
-    for partial in &partial {
-        add(sums, partial);
-    }
-}
-
-/// `sums += values`, on this thread.
+/// `sums += values`, element by element.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-pub fn add(sums: &mut [f32], values: &[f32]) {
-    for (sum, value) in sums.iter_mut().zip(values) {
+pub fn add<T: Copy + AddAssign>(sums: &mut [T], values: &[T]) {
+    for (sum, &value) in sums.iter_mut().zip(values) {
         *sum += value;
     }
 }
@@ -111,7 +86,6 @@ mod tests {
     #![allow(clippy::float_cmp)]
 
     use super::*;
-    use crate::nn::testing::{noise, on_threads};
 
     #[test]
     fn reductions_take_every_value() {
@@ -122,20 +96,5 @@ mod tests {
             assert_eq!(sum_of_squares(&values, 0.0), dot(&values, &values));
             assert_eq!(max(&values), values.last().copied().unwrap_or(f32::NEG_INFINITY));
         }
-    }
-
-    #[test]
-    fn the_sum_of_rows_does_not_depend_on_the_number_of_threads() {
-        let values = noise(1, 1000 * 37);
-        let sums = |threads| {
-            on_threads(threads, || {
-                let mut sums = vec![1.0; 37];
-                sum_rows(&values, &mut sums);
-                sums
-            })
-        };
-        assert_eq!(sums(1), sums(3));
-        let exact: f64 = 1.0 + values.iter().step_by(37).map(|&value| f64::from(value)).sum::<f64>();
-        assert!((f64::from(sums(1)[0]) - exact).abs() < 1e-4);
     }
 }

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::chunks::{add_to, sum_chunks};
+use super::chunks::sum_chunks;
+use super::reduce::add;
 
 /// Rows by index: `output[i] = rows[index[i]]`, where an index one past the last row means `extra`.
 ///
@@ -21,7 +22,7 @@ pub fn add_rows(x: &mut [f32], table: &[f32], width: usize, index: &[u32]) {
     x.par_chunks_mut(width).zip(index).for_each(|(x, &row)| {
         let start = row as usize * width;
         if start < table.len() {
-            add_to(x, &table[start..][..width]);
+            add(x, &table[start..][..width]);
         }
     });
 }
@@ -60,7 +61,7 @@ impl Takers {
     pub fn add_grad(&self, grad: &[f32], width: usize, sums: &mut [f32]) {
         sums.par_chunks_mut(width).enumerate().for_each(|(row, sum)| {
             for &place in self.of(row) {
-                add_to(sum, &grad[place as usize * width..][..width]);
+                add(sum, &grad[place as usize * width..][..width]);
             }
         });
     }
@@ -70,7 +71,7 @@ impl Takers {
 pub fn sum_rows(grad: &[f32], width: usize, places: &[u32]) -> Vec<f32> {
     sum_chunks(places.len(), width, |range, sum| {
         for &place in &places[range] {
-            add_to(sum, &grad[place as usize * width..][..width]);
+            add(sum, &grad[place as usize * width..][..width]);
         }
     })
 }

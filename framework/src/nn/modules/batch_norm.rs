@@ -39,7 +39,7 @@ impl BatchNorm {
 
     /// The same shape, `[.., C]`. In training the statistics are those of the batch, and the running ones move.
     pub fn forward<S: Shape>(&self, x: Tensor<S>, ctx: &Context) -> Result<Tensor<S>> {
-        let y = ops::batch_norm(x, &self.params, ctx.training)?;
+        let y = ops::batch_norm(x, &self.params, ctx.training, &ctx.tape)?;
         if ctx.training {
             self.batches.update(|batches| batches.iter_mut().for_each(|batches| *batches += 1.0));
         }

@@ -40,12 +40,31 @@ impl Conv2d {
     }
 
     /// `[B, H, W, I]` to `[B, H', W', O]`.
-    pub fn forward(&self, x: T4, _: &Context) -> Result<T4> {
-        ops::conv2d(x, &self.weight, self.bias.as_ref(), self.window)
+    pub fn forward(&self, x: T4, ctx: &Context) -> Result<T4> {
+        ops::conv2d(x, &self.weight, self.bias.as_ref(), self.window, &ctx.tape)
     }
 
     /// Multiply-accumulates for that many output positions.
     pub fn macs(&self, positions: usize) -> u64 {
         positions as u64 * self.weight.numel() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Tape;
+    use crate::nn::tape::backward;
+    use crate::nn::tensor::from_vec;
+    use crate::nn::testing::{loss, noise};
+    use crate::random::{Purpose, stream};
+
+    #[test]
+    fn as_a_first_layer_it_learns_from_constants() {
+        let (scope, ctx) = (Scope::new(0), Context::train(stream(Purpose::Step, &[0])));
+        let x = from_vec(noise(1, 2 * 4 * 4 * 3), (2, 4, 4, 3), &Tape::none()).unwrap();
+        let conv = Conv2d::new(&scope, 3, 5, 3, Window::same(3));
+        backward(loss(conv.forward(x, &ctx).unwrap())).unwrap();
+        assert!(scope.params().iter().all(|param| param.grad().is_some_and(|grad| grad[0] != 0.0)));
     }
 }

@@ -60,8 +60,14 @@ impl ConvBlock {
         ctx: &Context,
     ) -> Result<T3> {
         let branch = self.conv1.forward(self.norm1.forward(x.clone(), ctx)?, ctx)?;
-        let branch =
-            ops::depthwise(branch, &self.attn_weight, Some(&self.attn_bias), layout, visible.cloned())?;
+        let branch = ops::depthwise(
+            branch,
+            &self.attn_weight,
+            Some(&self.attn_bias),
+            layout,
+            visible.cloned(),
+            &ctx.tape,
+        )?;
         let branch = self.conv2.forward(branch, ctx)?;
         let x = ops::add(x, self.drop_path.forward(branch, ctx)?)?;
         let branch = self.mlp.forward(self.norm2.forward(x.clone(), ctx)?, ctx)?;

@@ -26,7 +26,7 @@ impl LayerNorm {
     }
 
     /// `[B, N, C]` to `[B, N, C]`.
-    pub fn forward(&self, x: T3, _: &Context) -> Result<T3> {
-        ops::layer_norm(x, &self.weight, &self.bias, self.eps)
+    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
+        ops::layer_norm(x, &self.weight, &self.bias, self.eps, &ctx.tape)
     }
 }

@@ -47,13 +47,13 @@ impl Linear {
     }
 
     /// `[B, N, I]` to `[B, N, O]`.
-    pub fn forward(&self, x: T3, _: &Context) -> Result<T3> {
-        ops::linear(x, &self.weight, self.bias.as_ref())
+    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
+        ops::linear(x, &self.weight, self.bias.as_ref(), &ctx.tape)
     }
 
     /// `[B, I]` to `[B, O]`.
-    pub fn forward_2d(&self, x: T2, _: &Context) -> Result<T2> {
-        ops::linear_2d(x, &self.weight, self.bias.as_ref())
+    pub fn forward_2d(&self, x: T2, ctx: &Context) -> Result<T2> {
+        ops::linear_2d(x, &self.weight, self.bias.as_ref(), &ctx.tape)
     }
 
     /// `[B, N, I]`, given as plain values that need no gradient, to `[B, N, O]`.
@@ -70,6 +70,19 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::Tape;
+    use crate::nn::tape::backward;
+    use crate::nn::tensor::from_vec;
+    use crate::nn::testing::{loss, noise};
+    use crate::random::{Purpose, stream};
+
+    #[test]
+    fn as_a_first_layer_it_learns_from_constants() {
+        let (scope, ctx) = (Scope::new(0), Context::train(stream(Purpose::Step, &[0])));
+        let x = from_vec(noise(1, 12), (2, 2, 3), &Tape::none()).unwrap();
+        backward(loss(Linear::new(&scope, 3, 5).forward(x, &ctx).unwrap())).unwrap();
+        assert!(scope.params().iter().all(|param| param.grad().is_some_and(|grad| grad[0] != 0.0)));
+    }
 
     #[test]
     fn shapes_and_first_values_are_those_of_the_official_layers() {

@@ -135,7 +135,8 @@ mod tests {
             .map(|(image, position, channel)| pixels[(image * 3 + channel) * 96 + position]);
         let map = from_vec(map.collect(), (2, 8, 12, 3), &ctx.tape).unwrap();
         let window = Window { stride: 4, ..Window::default() };
-        let expected = conv2d(map, &conv.linear.weight, conv.linear.bias.as_ref(), window).unwrap();
+        let expected =
+            conv2d(map, &conv.linear.weight, conv.linear.bias.as_ref(), window, &ctx.tape).unwrap();
         assert_close(&to_vec(&output).unwrap(), &wide(&to_vec(&expected).unwrap()), 1e-6);
 
         // The same in two steps of a stage: pixels as features of patches of 4 x 4 positions.

@@ -2,9 +2,9 @@
 
 use dfdx::shapes::{HasShape as _, Shape};
 
-use crate::nn::Param;
 use crate::nn::kernels::batch_norm::Moments;
 use crate::nn::tensor::{Error, Result, Tensor};
+use crate::nn::{Param, Tape};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
@@ -49,13 +49,19 @@ impl BatchNormParams {
 /// Normalises every channel (the last axis) of `x`, as PyTorch's `BatchNorm1d` and `BatchNorm2d` do.
 ///
 /// In training by the mean and the biased variance of the batch, which also enter the running statistics (the variance
-/// unbiased); otherwise by the running ones.
+/// unbiased); otherwise by the running ones. The gradients of the
+/// parameters are recorded on `tape`, also where `x` is a constant.
 ///
 /// # Errors
 /// If the channels do not fit, or in training with a single row, whose variance says nothing.
-pub fn batch_norm<S: Shape>(x: Tensor<S>, params: &BatchNormParams, training: bool) -> Result<Tensor<S>> {
+pub fn batch_norm<S: Shape>(
+    x: Tensor<S>,
+    params: &BatchNormParams,
+    training: bool,
+    tape: &Tape,
+) -> Result<Tensor<S>> {
     check(&x, params, training)?;
-    implementation::batch_norm(x, params, training)
+    implementation::batch_norm(x, params, training, tape)
 }
 
 fn check<S: Shape>(x: &Tensor<S>, params: &BatchNormParams, training: bool) -> Result<()> {
@@ -92,15 +98,21 @@ mod kernel {
     use dfdx::shapes::{HasShape as _, Shape};
 
     use super::BatchNormParams;
+    use crate::nn::Tape;
     use crate::nn::kernels::batch_norm::{self as kernel, Moments};
     use crate::nn::kernels::reduce::add;
-    use crate::nn::ops::{flat, operation};
+    use crate::nn::ops::{flat, operation_on};
     use crate::nn::tensor::{Result, Tensor};
 
-    pub fn batch_norm<S: Shape>(x: Tensor<S>, params: &BatchNormParams, training: bool) -> Result<Tensor<S>> {
+    pub fn batch_norm<S: Shape>(
+        x: Tensor<S>,
+        params: &BatchNormParams,
+        training: bool,
+        tape: &Tape,
+    ) -> Result<Tensor<S>> {
         let shape = *x.shape();
         let params = params.clone();
-        operation(vec![flat(x)?], shape, move |mut inputs, record| {
+        operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
             let channels = params.running_mean.numel();
             let rows = x.len() / channels;
@@ -136,19 +148,26 @@ mod kernel {
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
     use dfdx::shapes::{Axis, HasShape as _, Shape};
+    use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{
         BroadcastTo as _, MeanTo as _, ReshapeTo as _, TryAdd as _, TryDiv as _, TryMul as _, TrySub as _,
     };
 
     use super::BatchNormParams;
+    use crate::nn::Tape;
     use crate::nn::kernels::batch_norm::Moments;
     use crate::nn::tensor::{Result, T1, T2, Tensor, from_vec, tape_of, to_vec};
 
-    pub fn batch_norm<S: Shape>(x: Tensor<S>, params: &BatchNormParams, training: bool) -> Result<Tensor<S>> {
+    pub fn batch_norm<S: Shape>(
+        x: Tensor<S>,
+        params: &BatchNormParams,
+        training: bool,
+        tape: &Tape,
+    ) -> Result<Tensor<S>> {
         let shape = *x.shape();
         let channels = params.running_mean.numel();
         let rows = (shape.num_elements() / channels, channels);
-        let tape = tape_of(&x);
+        let tape = tape_of(&x).merge(tape.clone());
         let x: T2 = x.try_reshape_like(&rows)?;
         let (mean, var): (T1, T1) = if training {
             let mean: T1 = x.clone().try_mean::<_, Axis<0>>()?;
@@ -177,7 +196,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::nn::Tape;
     use crate::nn::tensor::{from_vec, to_vec};
     use crate::nn::testing::{
         assert_close, check_gradient, loss_weights, noise, noise_param, on_threads, run, wide,
@@ -206,8 +224,10 @@ mod tests {
             let x: Vec<f32> = noise(5, 2 * 30 * 7).iter().map(|value| value + 3.0).collect();
             let (own, other) = (params(7, affine), params(7, affine));
             let shape = (2, 30, 7);
-            let outcome = run(&x, shape, &trained(&own), |x| batch_norm(x, &own, training));
-            let expected = run(&x, shape, &trained(&other), |x| composed::batch_norm(x, &other, training));
+            let outcome = run(&x, shape, &trained(&own), |x| batch_norm(x, &own, training, &Tape::none()));
+            let expected = run(&x, shape, &trained(&other), |x| {
+                composed::batch_norm(x, &other, training, &Tape::none())
+            });
             outcome.assert_close(&expected, 2e-5);
             assert_close(&own.running_mean.values(), &wide(&other.running_mean.values()), 1e-6);
             assert_close(&own.running_var.values(), &wide(&other.running_var.values()), 1e-6);
@@ -218,7 +238,7 @@ mod tests {
     fn gradients_match_finite_differences() {
         let params = params(2, true);
         let x = noise(5, 12);
-        let outcome = run(&x, (3, 2, 2), &trained(&params), |x| batch_norm(x, &params, true));
+        let outcome = run(&x, (3, 2, 2), &trained(&params), |x| batch_norm(x, &params, true, &Tape::none()));
         check_gradient(&x, &outcome.grads[0], |x| {
             let (weight, bias) = params.affine.as_ref().unwrap();
             (0..2)
@@ -245,7 +265,7 @@ mod tests {
         params.running_mean.set(&[1.0]).unwrap();
         params.running_var.set(&[1.0]).unwrap();
         let x = from_vec(vec![0.0, 2.0, 4.0, 6.0], (4, 1), &Tape::none()).unwrap();
-        batch_norm(x, &params, true).unwrap();
+        batch_norm(x, &params, true, &Tape::none()).unwrap();
         // The batch has mean 3 and unbiased variance 20 / 3.
         assert_close(&params.running_mean.values(), &[1.2], 1e-6);
         assert_close(&params.running_var.values(), &[0.9 + 2.0 / 3.0], 1e-6);
@@ -257,14 +277,14 @@ mod tests {
         params.running_mean.set(&[1.0]).unwrap();
         params.running_var.set(&[4.0]).unwrap();
         let x = from_vec(vec![5.0], (1, 1), &Tape::none()).unwrap();
-        assert_close(&to_vec(&batch_norm(x, &params, false).unwrap()).unwrap(), &[2.0], 1e-5);
+        assert_close(&to_vec(&batch_norm(x, &params, false, &Tape::none()).unwrap()).unwrap(), &[2.0], 1e-5);
         assert_eq!((params.running_mean.values()[0], params.running_var.values()[0]), (1.0, 4.0));
     }
 
     #[test]
     fn a_single_row_cannot_be_trained_on() {
         let x = from_vec(vec![5.0], (1, 1), &Tape::none()).unwrap();
-        assert!(matches!(batch_norm(x, &params(1, false), true), Err(Error::Value(_))));
+        assert!(matches!(batch_norm(x, &params(1, false), true, &Tape::none()), Err(Error::Value(_))));
     }
 
     #[test]
@@ -273,7 +293,7 @@ mod tests {
             on_threads(threads, || {
                 let params = params(24, true);
                 let x = noise(5, 8 * 16 * 16 * 24);
-                run(&x, (8, 16, 16, 24), &trained(&params), |x| batch_norm(x, &params, true))
+                run(&x, (8, 16, 16, 24), &trained(&params), |x| batch_norm(x, &params, true, &Tape::none()))
             })
         };
         assert_eq!(outcome(1), outcome(3));

@@ -2,27 +2,28 @@
 
 use dfdx::shapes::HasShape as _;
 
-use crate::nn::Param;
 use crate::nn::kernels::conv2d::Conv2d;
 pub use crate::nn::kernels::conv2d::Window;
 use crate::nn::tensor::{Error, Result, T4};
+use crate::nn::{Param, Tape};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
 #[cfg(not(feature = "cuda"))]
 use kernel as implementation;
 
-/// Convolves maps `[B, H, W, C]` to `[B, H', W', O]`. `weight` is `[O, C, k, k]`, `bias` `[O]`.
+/// Convolves maps `[B, H, W, C]` to `[B, H', W', O]`. `weight` is `[O, C, k, k]`, `bias` `[O]`. The gradients of the parameters are
+/// recorded on `tape`, also where `x` is a constant.
 ///
 /// # Errors
 /// If the shapes do not fit, or the kernel does not fit into the map.
-pub fn conv2d(x: T4, weight: &Param, bias: Option<&Param>, window: Window) -> Result<T4> {
+pub fn conv2d(x: T4, weight: &Param, bias: Option<&Param>, window: Window, tape: &Tape) -> Result<T4> {
     let conv = size(*x.shape(), weight, window)?;
     super::check_bias(bias, conv.out_channels)?;
     for param in std::iter::once(weight).chain(bias) {
         super::check_allocated(param)?;
     }
-    implementation::conv2d(x, weight, bias, conv)
+    implementation::conv2d(x, weight, bias, conv, tape)
 }
 
 fn size(x: (usize, usize, usize, usize), weight: &Param, window: Window) -> Result<Conv2d> {
@@ -56,16 +57,18 @@ fn size(x: (usize, usize, usize, usize), weight: &Param, window: Window) -> Resu
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use crate::nn::Param;
+    use crate::nn::kernels::chunks::sum_rows;
     use crate::nn::kernels::conv2d::Conv2d;
-    use crate::nn::kernels::reduce::{add, sum_rows};
-    use crate::nn::ops::{flat, operation};
-    use crate::nn::tensor::{Result, T4};
+    use crate::nn::kernels::reduce::add;
+    use crate::nn::ops::{flat, operation_on};
+    use crate::nn::tensor::{Result, T4, tape_of};
+    use crate::nn::{Param, Tape};
 
-    pub fn conv2d(x: T4, weight: &Param, bias: Option<&Param>, conv: Conv2d) -> Result<T4> {
+    pub fn conv2d(x: T4, weight: &Param, bias: Option<&Param>, conv: Conv2d, tape: &Tape) -> Result<T4> {
         let shape = (conv.batch, conv.output[0], conv.output[1], conv.out_channels);
         let (weight, bias) = (weight.clone(), bias.cloned());
-        operation(vec![flat(x)?], shape, move |mut inputs, record| {
+        let wants_input = tape_of(&x).is_recording();
+        operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
             let output = {
                 let bias = bias.as_ref().map(Param::values);
@@ -78,7 +81,7 @@ mod kernel {
                 if let Some(bias) = &bias {
                     bias.accumulate_grad(|sum| sum_rows(&grad, sum));
                 }
-                vec![conv.grad_input(&grad, &weight.values())]
+                wants_input.then(|| conv.grad_input(&grad, &weight.values())).into_iter().collect()
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })
@@ -88,17 +91,18 @@ mod kernel {
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
     use dfdx::shapes::{Axes3, Axis};
+    use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
 
-    use crate::nn::Param;
     use crate::nn::kernels::conv2d::Conv2d;
     use crate::nn::ops::rows::{dense, gather_taps};
     use crate::nn::tensor::{Result, T2, T3, T4, tape_of};
+    use crate::nn::{Param, Tape};
 
     /// Holds what all taps read: `k * k` times the input.
-    pub fn conv2d(x: T4, weight: &Param, bias: Option<&Param>, conv: Conv2d) -> Result<T4> {
+    pub fn conv2d(x: T4, weight: &Param, bias: Option<&Param>, conv: Conv2d, tape: &Tape) -> Result<T4> {
         let Conv2d { batch, input, output, in_channels, out_channels, kernel, .. } = conv;
-        let tape = tape_of(&x);
+        let tape = tape_of(&x).merge(tape.clone());
         let taps = kernel * kernel;
         let positions = batch * output[0] * output[1];
         let x: T2 = x.try_reshape_like(&(batch * input[0] * input[1], in_channels))?;
@@ -121,7 +125,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::nn::Tape;
     use crate::nn::tensor::from_vec;
     use crate::nn::testing::{
         assert_close, check_gradient, loss_weights, noise, noise_param, on_threads, run, wide,
@@ -157,7 +160,8 @@ mod tests {
             let shape = (2, 5, 6, 3);
             let conv = size(shape, &weight, window).unwrap();
             let x = noise(3, 180);
-            let outcome = run(&x, shape, &[&weight, &bias], |x| conv2d(x, &weight, Some(&bias), window));
+            let outcome =
+                run(&x, shape, &[&weight, &bias], |x| conv2d(x, &weight, Some(&bias), window, &Tape::none()));
             let (w, b) = (weight.values().to_vec(), bias.values().to_vec());
             let loss = |x: &[f64], w: &[f64], b: &[f64]| -> f64 {
                 let y = direct(&conv, x, w, b);
@@ -186,13 +190,13 @@ mod tests {
                 return Ok(());
             };
             let x = noise(3, batch * height * width * inputs);
-            let own = run(&x, shape, &[&weight, &bias], |x| conv2d(x, &weight, Some(&bias), window));
+            let own = run(&x, shape, &[&weight, &bias], |x| conv2d(x, &weight, Some(&bias), window, &Tape::none()));
             assert_close(
                 &own.values,
                 &direct(&conv, &wide(&x), &wide(&weight.values()), &wide(&bias.values())),
                 1e-5,
             );
-            let other = run(&x, shape, &[&weight, &bias], |x| composed::conv2d(x, &weight, Some(&bias), conv));
+            let other = run(&x, shape, &[&weight, &bias], |x| composed::conv2d(x, &weight, Some(&bias), conv, &Tape::none()));
             own.assert_close(&other, 2e-5);
         }
     }
@@ -204,7 +208,9 @@ mod tests {
             on_threads(threads, || {
                 let weight = noise_param(1, &[8, 16, 3, 3]);
                 let x = noise(3, 2 * 70 * 71 * 16);
-                run(&x, (2, 70, 71, 16), &[&weight], |x| conv2d(x, &weight, None, Window::same(3)))
+                run(&x, (2, 70, 71, 16), &[&weight], |x| {
+                    conv2d(x, &weight, None, Window::same(3), &Tape::none())
+                })
             })
         };
         assert_eq!(outcome(1), outcome(3));
@@ -213,7 +219,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let x = from_vec(noise(1, 50), (1, 5, 5, 2), &Tape::none()).unwrap();
-        let conv = |shape: &[usize], window| conv2d(x.clone(), &noise_param(1, shape), None, window);
+        let conv =
+            |shape: &[usize], window| conv2d(x.clone(), &noise_param(1, shape), None, window, &Tape::none());
         assert!(conv(&[3, 2, 3, 3], Window::default()).is_ok());
         assert!(conv(&[3, 2, 7, 7], Window::default()).is_err());
         assert!(conv(&[3, 2, 7, 7], Window { padding: 1, ..Window::default() }).is_ok());

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use dfdx::shapes::HasShape as _;
 
 use crate::nn::tensor::{Error, Result, T3};
-use crate::nn::{Param, PatchLayout};
+use crate::nn::{Param, PatchLayout, Tape};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
@@ -16,6 +16,7 @@ use kernel as implementation;
 ///
 /// `weight` is `[C, 1, K, K]`, `bias` `[C]`. The padding is `K / 2` zeros; absent patches read as zeros, and the output exists at
 /// kept positions only. `visible`, `[B, P * cell * cell]`, multiplies the input first (masks of a stage of their own).
+/// The gradients of the parameters are recorded on `tape`, also where `x` is a constant.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -25,6 +26,7 @@ pub fn depthwise(
     bias: Option<&Param>,
     layout: &Rc<PatchLayout>,
     visible: Option<Rc<[f32]>>,
+    tape: &Tape,
 ) -> Result<T3> {
     let (batch, positions, channels) = *x.shape();
     if (batch, positions) != (layout.batch(), layout.positions()) || channels == 0 {
@@ -50,7 +52,7 @@ pub fn depthwise(
     if visible.as_ref().is_some_and(|visible| visible.len() != batch * positions) {
         return Err(Error::Shape(format!("the mask does not have {batch} x {positions} values")));
     }
-    implementation::depthwise(x, weight, bias, layout, visible)
+    implementation::depthwise(x, weight, bias, layout, visible, tape)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -59,11 +61,12 @@ mod kernel {
 
     use dfdx::shapes::HasShape as _;
 
+    use crate::nn::kernels::chunks::sum_rows;
     use crate::nn::kernels::depthwise::Depthwise;
-    use crate::nn::kernels::reduce::{add, sum_rows};
-    use crate::nn::ops::{flat, operation};
-    use crate::nn::tensor::{Result, T3};
-    use crate::nn::{Param, PatchLayout};
+    use crate::nn::kernels::reduce::add;
+    use crate::nn::ops::{flat, operation_on};
+    use crate::nn::tensor::{Result, T3, tape_of};
+    use crate::nn::{Param, PatchLayout, Tape};
 
     pub fn depthwise(
         x: T3,
@@ -71,11 +74,13 @@ mod kernel {
         bias: Option<&Param>,
         layout: &Rc<PatchLayout>,
         visible: Option<Rc<[f32]>>,
+        tape: &Tape,
     ) -> Result<T3> {
         let shape = *x.shape();
         let (channels, kernel) = (shape.2, weight.shape()[3]);
         let (weight, bias, layout) = (weight.clone(), bias.cloned(), Rc::clone(layout));
-        operation(vec![flat(x)?], shape, move |mut inputs, record| {
+        let wants_input = tape_of(&x).is_recording();
+        operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
             let output = {
                 let bias = bias.as_ref().map(Param::values);
@@ -90,7 +95,8 @@ mod kernel {
                 if let Some(bias) = &bias {
                     bias.accumulate_grad(|sum| sum_rows(&grad, sum));
                 }
-                vec![conv.grad_input(&grad, &weight.values(), visible.as_deref())]
+                let grad_input = || conv.grad_input(&grad, &weight.values(), visible.as_deref());
+                wants_input.then(grad_input).into_iter().collect()
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })
@@ -102,6 +108,7 @@ mod composed {
     use std::rc::Rc;
 
     use dfdx::shapes::{Axes2, Axis, HasShape as _};
+    use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{
         BroadcastTo as _, PermuteTo as _, ReshapeTo as _, SumTo as _, TryAdd as _, TryMul as _,
     };
@@ -109,7 +116,7 @@ mod composed {
     use crate::nn::kernels::depthwise::Depthwise;
     use crate::nn::ops::rows::gather_taps;
     use crate::nn::tensor::{Result, T2, T3, from_vec, tape_of};
-    use crate::nn::{Param, PatchLayout};
+    use crate::nn::{Param, PatchLayout, Tape};
 
     /// Holds what all taps read: `K * K` times the features.
     pub fn depthwise(
@@ -118,9 +125,10 @@ mod composed {
         bias: Option<&Param>,
         layout: &Rc<PatchLayout>,
         visible: Option<Rc<[f32]>>,
+        tape: &Tape,
     ) -> Result<T3> {
         let (batch, positions, channels) = *x.shape();
-        let tape = tape_of(&x);
+        let tape = tape_of(&x).merge(tape.clone());
         let rows = batch * positions;
         let mut x: T2 = x.try_reshape_like(&(rows, channels))?;
         if let Some(visible) = visible {
@@ -152,7 +160,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::nn::Tape;
     use crate::nn::tensor::from_vec;
     use crate::nn::testing::{
         assert_close, check_gradient, loss_weights, noise, noise_param, on_threads, run, wide,
@@ -221,7 +228,7 @@ mod tests {
         let (weight, bias) = (noise_param(1, &[channels, 1, kernel, kernel]), noise_param(2, &[channels]));
         let x = noise(3, len);
         let outcome = run(&x, (2, 16, channels), &[&weight, &bias], |x| {
-            depthwise(x, &weight, Some(&bias), &layout, Some(Rc::clone(&visible)))
+            depthwise(x, &weight, Some(&bias), &layout, Some(Rc::clone(&visible)), &Tape::none())
         });
         let (x, w, b) = (x, weight.values().to_vec(), bias.values().to_vec());
         let loss = |x: &[f64], w: &[f64], b: &[f64]| {
@@ -254,13 +261,13 @@ mod tests {
             let x = noise(3, batch * positions * channels);
             let shape = (batch, positions, channels);
             let own = run(&x, shape, &[&weight, &bias], |x| {
-                depthwise(x, &weight, Some(&bias), &layout, visible.clone())
+                depthwise(x, &weight, Some(&bias), &layout, visible.clone(), &Tape::none())
             });
             let expected =
                 dense(&wide(&x), &wide(&weight.values()), &wide(&bias.values()), kernel, &layout, visible.as_deref());
             assert_close(&own.values, &expected, 1e-5);
             let other = run(&x, shape, &[&weight, &bias], |x| {
-                composed::depthwise(x, &weight, Some(&bias), &layout, visible.clone())
+                composed::depthwise(x, &weight, Some(&bias), &layout, visible.clone(), &Tape::none())
             });
             own.assert_close(&other, 2e-5);
         }
@@ -273,7 +280,7 @@ mod tests {
                 let layout = random_layout(3, 6, 7, 4, 29);
                 let (weight, bias) = (noise_param(1, &[24, 1, 5, 5]), noise_param(2, &[24]));
                 run(&noise(3, 3 * 29 * 16 * 24), (3, 29 * 16, 24), &[&weight, &bias], |x| {
-                    depthwise(x, &weight, Some(&bias), &layout, None)
+                    depthwise(x, &weight, Some(&bias), &layout, None, &Tape::none())
                 })
             })
         };
@@ -286,12 +293,17 @@ mod tests {
         let x =
             |positions: usize| from_vec(noise(1, positions * 2), (1, positions, 2), &Tape::none()).unwrap();
         let weight = noise_param(1, &[2, 1, 3, 3]);
-        assert!(depthwise(x(12), &weight, None, &layout, None).is_ok());
-        assert!(depthwise(x(16), &weight, None, &layout, None).is_err());
-        assert!(depthwise(x(12), &weight, None, &layout, Some(Rc::new([1.0; 11]))).is_err());
-        assert!(depthwise(x(12), &weight, Some(&noise_param(1, &[3])), &layout, None).is_err());
+        assert!(depthwise(x(12), &weight, None, &layout, None, &Tape::none()).is_ok());
+        assert!(depthwise(x(16), &weight, None, &layout, None, &Tape::none()).is_err());
+        assert!(depthwise(x(12), &weight, None, &layout, Some(Rc::new([1.0; 11])), &Tape::none()).is_err());
+        assert!(
+            depthwise(x(12), &weight, Some(&noise_param(1, &[3])), &layout, None, &Tape::none()).is_err()
+        );
         for shape in [[2, 1, 2, 2], [2, 1, 3, 5], [3, 1, 3, 3], [2, 2, 3, 3]] {
-            assert!(depthwise(x(12), &noise_param(1, &shape), None, &layout, None).is_err(), "{shape:?}");
+            assert!(
+                depthwise(x(12), &noise_param(1, &shape), None, &layout, None, &Tape::none()).is_err(),
+                "{shape:?}"
+            );
         }
     }
 }

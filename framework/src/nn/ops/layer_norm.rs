@@ -2,8 +2,8 @@
 
 use dfdx::shapes::HasShape as _;
 
-use crate::nn::Param;
 use crate::nn::tensor::{Error, Result, T3};
+use crate::nn::{Param, Tape};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
@@ -11,10 +11,11 @@ use composed as implementation;
 use kernel as implementation;
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` over the channels of `[B, N, C]`, with the biased variance.
+/// The gradients of the parameters are recorded on `tape`, also where `x` is a constant.
 ///
 /// # Errors
 /// If the weight or the bias does not have `C` values.
-pub fn layer_norm(x: T3, weight: &Param, bias: &Param, eps: f32) -> Result<T3> {
+pub fn layer_norm(x: T3, weight: &Param, bias: &Param, eps: f32, tape: &Tape) -> Result<T3> {
     let (_, _, channels) = *x.shape();
     for param in [weight, bias] {
         if param.numel() != channels || channels == 0 {
@@ -26,22 +27,22 @@ pub fn layer_norm(x: T3, weight: &Param, bias: &Param, eps: f32) -> Result<T3> {
         }
         super::check_allocated(param)?;
     }
-    implementation::layer_norm(x, weight, bias, eps)
+    implementation::layer_norm(x, weight, bias, eps, tape)
 }
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use crate::nn::Param;
     use crate::nn::kernels::{layer_norm, reduce};
-    use crate::nn::ops::{flat, operation};
+    use crate::nn::ops::{flat, operation_on};
     use crate::nn::tensor::{Result, T3};
+    use crate::nn::{Param, Tape};
 
-    pub fn layer_norm(x: T3, weight: &Param, bias: &Param, eps: f32) -> Result<T3> {
+    pub fn layer_norm(x: T3, weight: &Param, bias: &Param, eps: f32, tape: &Tape) -> Result<T3> {
         let shape = *x.shape();
         let (weight, bias) = (weight.clone(), bias.clone());
-        operation(vec![flat(x)?], shape, move |mut values, record| {
+        operation_on(tape, vec![flat(x)?], shape, move |mut values, record| {
             let x = values.swap_remove(0);
             let (y, statistics) = layer_norm::forward(&x, &weight.values(), &bias.values(), eps);
             let backward = move |grad: Vec<f32>| {
@@ -59,15 +60,15 @@ mod kernel {
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
     use dfdx::shapes::{Axes2, Axis, HasShape as _};
-    use dfdx::tensor::SplitTape as _;
+    use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{BroadcastTo as _, TryAdd as _, TryMul as _};
 
-    use crate::nn::Param;
-    use crate::nn::tensor::{Result, T3};
+    use crate::nn::tensor::{Result, T3, tape_of};
+    use crate::nn::{Param, Tape};
 
-    pub fn layer_norm(x: T3, weight: &Param, bias: &Param, eps: f32) -> Result<T3> {
+    pub fn layer_norm(x: T3, weight: &Param, bias: &Param, eps: f32, tape: &Tape) -> Result<T3> {
         let shape = *x.shape();
-        let tape = x.clone().split_tape().1;
+        let tape = tape_of(&x).merge(tape.clone());
         let weight = weight.tensor(&tape)?.try_broadcast_like::<_, Axes2<0, 1>>(&shape)?;
         let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axes2<0, 1>>(&shape)?;
         Ok(x.try_normalize::<Axis<2>>(eps)?.try_mul(weight)?.try_add(bias)?)
@@ -86,15 +87,16 @@ mod tests {
         let x = noise(1, 60);
         let (weight, bias) = (noise_param(2, &[10]), noise_param(3, &[10]));
         let params = [&weight, &bias];
-        let own = run(&x, (2, 3, 10), &params, |x| layer_norm(x, &weight, &bias, 1e-5));
-        let expected = run(&x, (2, 3, 10), &params, |x| composed::layer_norm(x, &weight, &bias, 1e-5));
+        let own = run(&x, (2, 3, 10), &params, |x| layer_norm(x, &weight, &bias, 1e-5, &Tape::none()));
+        let expected =
+            run(&x, (2, 3, 10), &params, |x| composed::layer_norm(x, &weight, &bias, 1e-5, &Tape::none()));
         own.assert_close(&expected, 1e-5);
     }
 
     #[test]
     fn other_channels_are_an_error() {
         let x = from_vec(noise(1, 60), (2, 3, 10), &Tape::none()).unwrap();
-        let result = layer_norm(x, &noise_param(2, &[10]), &noise_param(3, &[9]), 1e-5);
+        let result = layer_norm(x, &noise_param(2, &[10]), &noise_param(3, &[9]), 1e-5, &Tape::none());
         assert!(matches!(result, Err(Error::Shape(_))));
     }
 }

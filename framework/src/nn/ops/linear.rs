@@ -14,23 +14,24 @@ use kernel as implementation;
 /// `[B, N, I]` to `[B, N, O]`.
 ///
 /// The first axis of `weight` is `O`, the others together are `I`, so the weight of a 1x1 convolution `[O, I, 1, 1]` or a
-/// patch projection `[O, C, k, k]` fits as well.
+/// patch projection `[O, C, k, k]` fits as well. The gradients of the parameters are recorded on `tape`, also
+/// where `x` is a constant.
 ///
 /// # Errors
 /// If the weight or the bias does not fit the input.
-pub fn linear(x: T3, weight: &Param, bias: Option<&Param>) -> Result<T3> {
+pub fn linear(x: T3, weight: &Param, bias: Option<&Param>, tape: &Tape) -> Result<T3> {
     let (_, _, inputs) = *x.shape();
     let outputs = check(inputs, weight, bias)?;
-    implementation::linear(x, outputs, weight, bias)
+    implementation::linear(x, outputs, weight, bias, tape)
 }
 
 /// [`linear`] on `[B, I]`.
 ///
 /// # Errors
 /// If the weight or the bias does not fit the input.
-pub fn linear_2d(x: T2, weight: &Param, bias: Option<&Param>) -> Result<T2> {
+pub fn linear_2d(x: T2, weight: &Param, bias: Option<&Param>, tape: &Tape) -> Result<T2> {
     let (batch, inputs) = *x.shape();
-    let y = linear(x.try_reshape_like(&(1, batch, inputs))?, weight, bias)?;
+    let y = linear(x.try_reshape_like(&(1, batch, inputs))?, weight, bias, tape)?;
     let (_, _, outputs) = *y.shape();
     Ok(y.try_reshape_like(&(batch, outputs))?)
 }
@@ -83,21 +84,23 @@ mod kernel {
     use dfdx::shapes::HasShape as _;
 
     use crate::nn::kernels::linear;
-    use crate::nn::ops::{flat, operation, operation_on};
-    use crate::nn::tensor::{Result, T3};
+    use crate::nn::ops::{flat, operation_on};
+    use crate::nn::tensor::{Result, T3, tape_of};
     use crate::nn::{Param, Tape};
 
-    pub fn linear(x: T3, outputs: usize, weight: &Param, bias: Option<&Param>) -> Result<T3> {
+    pub fn linear(x: T3, outputs: usize, weight: &Param, bias: Option<&Param>, tape: &Tape) -> Result<T3> {
         let (batch, tokens, inputs) = *x.shape();
         let (weight, bias) = (weight.clone(), bias.cloned());
-        operation(vec![flat(x)?], (batch, tokens, outputs), move |mut values, record| {
+        let wants_input = tape_of(&x).is_recording();
+        operation_on(tape, vec![flat(x)?], (batch, tokens, outputs), move |mut values, record| {
             let x = values.swap_remove(0);
             let y = forward(&x, &weight, bias.as_ref(), inputs, outputs);
             // A frozen weight needs no input kept.
             let kept = if weight.requires_grad() { x } else { Vec::new() };
             let backward = move |grad: Vec<f32>| {
                 backward_params(&grad, &kept, &weight, bias.as_ref(), inputs, outputs);
-                vec![linear::backward_input(&grad, &weight.values(), inputs, outputs)]
+                let grad_input = || linear::backward_input(&grad, &weight.values(), inputs, outputs);
+                wants_input.then(grad_input).into_iter().collect()
             };
             Ok((y, record.then(|| Box::new(backward) as _)))
         })
@@ -113,7 +116,7 @@ mod kernel {
         let (batch, tokens, outputs) = shape;
         let inputs = rows.len() / (batch * tokens).max(1);
         let (weight, bias) = (weight.clone(), bias.cloned());
-        operation_on(tape.clone(), Vec::new(), shape, move |_, record| {
+        operation_on(tape, Vec::new(), shape, move |_, record| {
             let y = forward(&rows, &weight, bias.as_ref(), inputs, outputs);
             let backward = move |grad: Vec<f32>| {
                 backward_params(&grad, &rows, &weight, bias.as_ref(), inputs, outputs);
@@ -146,15 +149,15 @@ mod kernel {
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
     use dfdx::shapes::{Axes2, Axis, HasShape as _};
-    use dfdx::tensor::SplitTape as _;
+    use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
 
-    use crate::nn::tensor::{Result, T2, T3, from_vec};
+    use crate::nn::tensor::{Result, T2, T3, from_vec, tape_of};
     use crate::nn::{Param, Tape};
 
-    pub fn linear(x: T3, outputs: usize, weight: &Param, bias: Option<&Param>) -> Result<T3> {
+    pub fn linear(x: T3, outputs: usize, weight: &Param, bias: Option<&Param>, tape: &Tape) -> Result<T3> {
         let (batch, tokens, inputs) = *x.shape();
-        let tape = x.clone().split_tape().1;
+        let tape = tape_of(&x).merge(tape.clone());
         let weight = weight.tensor(&tape)?.try_reshape_like(&(outputs, inputs))?;
         // One product: the backward of a batched one goes through the batch one by one.
         let rows: T2 = x.try_reshape_like(&(batch * tokens, inputs))?;
@@ -174,7 +177,7 @@ mod composed {
         tape: &Tape,
     ) -> Result<T3> {
         let inputs = rows.len() / (batch * tokens).max(1);
-        linear(from_vec(rows, (batch, tokens, inputs), tape)?, outputs, weight, bias)
+        linear(from_vec(rows, (batch, tokens, inputs), &Tape::none())?, outputs, weight, bias, tape)
     }
 }
 
@@ -194,8 +197,8 @@ mod tests {
         let (weight, bias) = (noise_param(2, &[5, 8]), noise_param(3, &[5]));
         for bias in [None, Some(&bias)] {
             let params: Vec<_> = std::iter::once(&weight).chain(bias).collect();
-            let own = run(&x, SHAPE, &params, |x| linear(x, &weight, bias));
-            let expected = run(&x, SHAPE, &params, |x| composed::linear(x, 5, &weight, bias));
+            let own = run(&x, SHAPE, &params, |x| linear(x, &weight, bias, &Tape::none()));
+            let expected = run(&x, SHAPE, &params, |x| composed::linear(x, 5, &weight, bias, &Tape::none()));
             own.assert_close(&expected, 1e-6);
         }
     }
@@ -205,9 +208,15 @@ mod tests {
         let x = noise(1, 48);
         let (weight, kernel, bias) =
             (noise_param(2, &[5, 8]), noise_param(2, &[5, 2, 2, 2]), noise_param(3, &[5]));
-        let expected = run(&x, SHAPE, &[&weight, &bias], |x| linear(x, &weight, Some(&bias)));
-        assert_eq!(run(&x, SHAPE, &[&kernel, &bias], |x| linear(x, &kernel, Some(&bias))), expected);
-        assert_eq!(run(&x, (6, 8), &[&weight, &bias], |x| linear_2d(x, &weight, Some(&bias))), expected);
+        let expected = run(&x, SHAPE, &[&weight, &bias], |x| linear(x, &weight, Some(&bias), &Tape::none()));
+        assert_eq!(
+            run(&x, SHAPE, &[&kernel, &bias], |x| linear(x, &kernel, Some(&bias), &Tape::none())),
+            expected
+        );
+        assert_eq!(
+            run(&x, (6, 8), &[&weight, &bias], |x| linear_2d(x, &weight, Some(&bias), &Tape::none())),
+            expected
+        );
 
         let y = linear_rows(x, (2, 3), &weight, Some(&bias), &Tape::new()).unwrap();
         assert_eq!(to_vec(&y).unwrap(), expected.values);
@@ -221,8 +230,8 @@ mod tests {
     fn a_frozen_weight_gets_no_gradient_and_passes_that_of_its_input() {
         let weight = noise_param(2, &[5, 8]);
         let frozen = Scope::new(0).frozen("w", &[5, 8], &Init::Values(noise(2, 40)));
-        let own = run(&noise(1, 48), SHAPE, &[], |x| linear(x, &frozen, None));
-        let trained = run(&noise(1, 48), SHAPE, &[&weight], |x| linear(x, &weight, None));
+        let own = run(&noise(1, 48), SHAPE, &[], |x| linear(x, &frozen, None, &Tape::none()));
+        let trained = run(&noise(1, 48), SHAPE, &[&weight], |x| linear(x, &weight, None, &Tape::none()));
         assert_eq!(own.grads[0], trained.grads[0]);
         assert!(frozen.grad().is_none());
     }
@@ -236,10 +245,10 @@ mod tests {
             (noise_param(0, &[]), bias.clone()),
             (weight.clone(), noise_param(0, &[6])),
         ] {
-            assert!(matches!(linear(x(), &weight, Some(&bias)), Err(Error::Shape(_))));
+            assert!(matches!(linear(x(), &weight, Some(&bias), &Tape::none()), Err(Error::Shape(_))));
         }
         let described = Scope::describe().param("w", &[5, 8], &Init::ZEROS);
-        assert!(matches!(linear(x(), &described, None), Err(Error::Value(_))));
+        assert!(matches!(linear(x(), &described, None, &Tape::none()), Err(Error::Value(_))));
         let rows = linear_rows(noise(1, 47), (2, 3), &weight, None, &Tape::none());
         assert!(matches!(rows, Err(Error::Shape(_))));
     }

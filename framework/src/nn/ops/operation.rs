@@ -5,7 +5,7 @@ use dfdx::tensor::{Merge as _, PutTape as _, SplitTape as _, Tape as _};
 
 use crate::nn::Tape;
 use crate::nn::kernels::elementwise;
-use crate::nn::tensor::{Error, Result, T1, Tensor, from_vec, to_vec};
+use crate::nn::tensor::{Error, Result, T1, Tensor, from_vec, tape_of, to_vec};
 
 /// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order.
 /// An empty gradient stands for zeros.
@@ -22,18 +22,18 @@ pub fn operation<S: Shape>(
     shape: S,
     forward: impl FnOnce(Vec<Vec<f32>>, bool) -> Result<(Vec<f32>, Option<Backward>)>,
 ) -> Result<Tensor<S>> {
-    let tapes = inputs.iter().map(|input| input.clone().split_tape().1);
-    let tape = tapes.fold(Tape::none(), Tape::merge);
-    operation_on(tape, inputs, shape, forward)
+    operation_on(&Tape::none(), inputs, shape, forward)
 }
 
-/// [`operation`] on a given tape: for those without inputs, whose parameters need a backward all the same.
+/// [`operation`] on a given tape, too: for those with parameters, which need a backward even where all inputs are constants.
 pub fn operation_on<S: Shape>(
-    mut tape: Tape,
+    tape: &Tape,
     inputs: Vec<T1>,
     shape: S,
     forward: impl FnOnce(Vec<Vec<f32>>, bool) -> Result<(Vec<f32>, Option<Backward>)>,
 ) -> Result<Tensor<S>> {
+    let tapes = inputs.iter().map(tape_of);
+    let mut tape = tapes.fold(tape.clone(), Tape::merge);
     let values = inputs.iter().map(to_vec).collect::<Result<_>>()?;
     let (values, backward) = forward(values, tape.is_recording())?;
     if values.len() != shape.num_elements() {
