@@ -177,7 +177,7 @@ fn pickled_tensor(name: &str, storage: u8, len: &[u8], shape: &[u8]) -> Vec<u8> 
 fn storages_are_not_read_again_without_bound() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.pth");
-    let bytes = [0; 40_000];
+    let bytes = vec![0; 40_000];
     let read = |storage: fn(u32) -> u8| {
         let tensor = |number: u32| {
             pickled_tensor(&number.to_string(), storage(number), b"J\x10\x27\x00\x00", b"K\x01\x85")

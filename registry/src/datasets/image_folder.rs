@@ -116,19 +116,24 @@ impl Images {
     }
 }
 
-/// Names of the visible subfolders, sorted, and of the files.
+/// Names of the visible subfolders, sorted, and of the files, the latter for messages.
 fn list(folder: &Path) -> Result<(Vec<String>, Vec<String>), DataError> {
     let error = |source| DataError::Io { path: folder.to_owned(), source };
     let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(error)? {
         let entry = entry.map_err(error)?;
-        let Ok(name) = entry.file_name().into_string() else {
-            let reason = "its name is not UTF-8; rename it".to_owned();
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        // Follows links, as torchvision does.
+        if !entry.path().is_dir() {
+            files.push(name.to_string_lossy().into_owned());
+        } else if let Ok(name) = name.into_string() {
+            folders.push(name);
+        } else {
+            let reason = "the name of a class must be UTF-8; rename the folder".to_owned();
             return Err(DataError::Invalid { path: entry.path(), reason });
-        };
-        if !name.starts_with('.') {
-            // Follows links, as torchvision does.
-            if entry.path().is_dir() { folders.push(name) } else { files.push(name) }
         }
     }
     folders.sort();
@@ -286,6 +291,23 @@ mod tests {
             message.contains("2 of 3 class folders hold no image (jpg, jpeg, png, webp): b, c;"),
             "{message}"
         );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_a_class_must_have_a_name_in_utf8() {
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let root = folder(&["a/1.png"]);
+        let odd = |name: &[u8]| root.path().join(OsStr::from_bytes(name));
+        std::fs::write(odd(b"notes\xff.txt"), "").unwrap();
+        std::fs::create_dir(odd(b".hidden\xff")).unwrap();
+        std::fs::copy(odd(b"a/1.png"), odd(b"a/2\xff.png")).unwrap();
+        let samples = open(root.path(), true).unwrap();
+        assert_eq!(samples.len(), 2);
+        assert_eq!(samples.get(1).unwrap().size(), (3, 2));
+        std::fs::create_dir(odd(b"b\xff")).unwrap();
+        assert!(error(root.path()).contains("the name of a class must be UTF-8"));
     }
 
     #[test]

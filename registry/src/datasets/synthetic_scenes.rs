@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 pub struct SyntheticScenes {
     /// Number of pictures.
     #[serde(default = "default_length")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MAX_LENGTH))]
     pub length: usize,
-    /// Side of the square pictures in pixels, or `[height, width]`; at least 16.
+    /// Side of the square pictures in pixels, or `[height, width]`; 16 to 4096.
     #[serde(default = "default_size")]
     pub size: Size,
     /// The shapes that appear; a shape's position is its class index.
@@ -67,6 +67,10 @@ fn default_objects() -> [usize; 2] {
 
 /// Smallest side of a picture; with less, shapes cannot be told apart.
 const MIN_SIDE: usize = 16;
+/// Largest side of a picture: each object has a mask of its own.
+const MAX_SIDE: usize = 4096;
+/// Most pictures: there is an index for each.
+const MAX_LENGTH: usize = u32::MAX as usize;
 /// Most objects in a picture.
 const MAX_OBJECTS: usize = 100;
 
@@ -77,6 +81,9 @@ impl Dataset for SyntheticScenes {
         let (height, width) = self.size.height_width();
         if height < MIN_SIDE || width < MIN_SIDE {
             return invalid(format!("`size` is {height} x {width}; at least {MIN_SIDE} x {MIN_SIDE}"));
+        }
+        if height > MAX_SIDE || width > MAX_SIDE {
+            return invalid(format!("`size` is {height} x {width}; at most {MAX_SIDE} x {MAX_SIDE}"));
         }
         let repeated = |position: usize| self.classes[..position].contains(&self.classes[position]);
         if let Some(position) = (0..self.classes.len()).find(|&position| repeated(position)) {
@@ -93,6 +100,9 @@ impl Dataset for SyntheticScenes {
         }
         if self.length == 0 {
             return invalid("`length` is 0".to_owned());
+        }
+        if self.length > MAX_LENGTH {
+            return invalid(format!("`length` is {}; at most {MAX_LENGTH}", self.length));
         }
         let names = self.classes.iter().map(|class| class.name().to_owned()).collect();
         Ok(Box::new(Scenes { spec: self.clone(), names }))

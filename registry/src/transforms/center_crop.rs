@@ -24,6 +24,7 @@ impl CenterCrop {
 #[typetag::serde]
 impl Transform for CenterCrop {
     fn apply(&self, sample: Sample, _: &mut Rng) -> Result<Sample, DataError> {
+        sample.rgb("CenterCrop")?;
         let (height, width) = self.size.height_width();
         if !self.fits(sample.size()) {
             let reason = format!("too small for a crop of {height} x {width}: add a `Resize` before");
@@ -74,7 +75,9 @@ mod tests {
         let small = SampleShape { size: Some((8, 7)), normalized: false };
         assert_eq!(crop.output(small).unwrap_err().message, "a crop of 8 x 8 from images of 8 x 7");
         let mut rng = convmae_framework::random::stream(convmae_framework::random::Purpose::Augment, &[]);
-        let error = crop.apply(sample(8, 7), &mut rng).unwrap_err().to_string();
+        let error = crop.apply(sample(8, 7), &mut rng).unwrap_err();
+        assert!(matches!(error, DataError::Corrupt { .. }), "{error:?}");
+        let error = error.to_string();
         assert!(
             error.contains("the image is 8 x 7; too small for a crop of 8 x 8: add a `Resize`"),
             "{error}"

@@ -15,7 +15,7 @@ pub use random_resized_crop::RandomResizedCrop;
 pub use resize::Resize;
 
 use convmae_framework::component::{Problem, SampleShape};
-use convmae_framework::data::Size;
+use convmae_framework::data::{MAX_PIXELS, MAX_SIDE, Size};
 
 /// What every transform of pixels asks of its input.
 fn check_pixels(name: &str, input: SampleShape) -> Result<(), Problem> {
@@ -26,11 +26,15 @@ fn check_pixels(name: &str, input: SampleShape) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A size of zero pixels is nobody's wish.
+/// A size of zero pixels is nobody's wish, and one of more than [`MAX_PIXELS`] is beyond what is computed.
 fn check_size(size: Size) -> Result<(), Problem> {
     let (height, width) = size.height_width();
     if height == 0 || width == 0 {
         return Err(Problem::new("size", "a size of 0 pixels").help("at least 1"));
+    }
+    if height > MAX_SIDE || width > MAX_SIDE || height as u64 * width as u64 > MAX_PIXELS {
+        return Err(Problem::new("size", format!("a size of {height} x {width} is too large"))
+            .help(format!("at most {MAX_SIDE} a side, and {MAX_PIXELS} pixels")));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{CropBox, Interpolation, Sample, Size};
+use convmae_framework::data::{CropBox, Interpolation, MAX_SIDE, Sample, Size};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use schemars::JsonSchema;
@@ -15,19 +15,22 @@ pub struct RandomCrop {
     pub size: Size,
     /// Black pixels added on every side before cropping.
     #[serde(default)]
+    #[schemars(range(max = MAX_SIDE))]
     pub padding: usize,
 }
 
 impl RandomCrop {
     fn fits(&self, (height, width): (usize, usize)) -> bool {
         let (rows, columns) = self.size.height_width();
-        rows <= height + 2 * self.padding && columns <= width + 2 * self.padding
+        let padded = |side: usize| self.padding.saturating_mul(2).saturating_add(side);
+        rows <= padded(height) && columns <= padded(width)
     }
 }
 
 #[typetag::serde]
 impl Transform for RandomCrop {
     fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, DataError> {
+        sample.rgb("RandomCrop")?;
         let (height, width) = self.size.height_width();
         if !self.fits(sample.size()) {
             let reason =
@@ -45,6 +48,10 @@ impl Transform for RandomCrop {
     fn output(&self, input: SampleShape) -> Result<SampleShape, Problem> {
         check_pixels("RandomCrop", input)?;
         check_size(self.size)?;
+        if self.padding > MAX_SIDE {
+            return Err(Problem::new("padding", format!("a padding of {} is too large", self.padding))
+                .help(format!("at most {MAX_SIDE}")));
+        }
         let (height, width) = self.size.height_width();
         if let Some((rows, columns)) = input.size
             && !self.fits((rows, columns))
@@ -91,5 +98,18 @@ mod tests {
         let shape = |side| SampleShape { size: Some((side, side)), normalized: false };
         assert!(crop.output(shape(6)).is_ok());
         assert_eq!(crop.output(shape(5)).unwrap_err().key, "size");
+        let mut rng = convmae_framework::random::stream(convmae_framework::random::Purpose::Augment, &[]);
+        let error = crop.apply(sample(5, 9), &mut rng).unwrap_err();
+        assert!(matches!(error, DataError::Corrupt { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn sizes_and_paddings_beyond_any_image_are_refused() {
+        let refused =
+            |size, padding| RandomCrop { size, padding }.output(SampleShape::default()).unwrap_err().key;
+        assert_eq!(refused(Size::Single(8), 1 << 31), "padding");
+        assert_eq!(refused(Size::Single(8), usize::MAX), "padding");
+        assert_eq!(refused(Size::Single(65_535), 0), "size");
+        assert_eq!(refused(Size::HeightWidth([1, usize::MAX]), 0), "size");
     }
 }

@@ -73,6 +73,16 @@ mod tests {
     }
 
     #[test]
+    fn an_image_of_extreme_shape_is_the_fault_of_the_sample() {
+        let resize = Resize { size: Size::Single(256), interpolation: Interpolation::Bicubic };
+        let mut rng = convmae_framework::random::stream(convmae_framework::random::Purpose::Augment, &[]);
+        for (height, width) in [(1, 900_000), (900_000, 1)] {
+            let error = resize.apply(sample(height, width), &mut rng).unwrap_err();
+            assert!(matches!(error, DataError::Corrupt { .. }), "{error:?}");
+        }
+    }
+
+    #[test]
     fn after_normalize_it_is_a_problem() {
         let resize = Resize { size: Size::Single(8), interpolation: Interpolation::Bicubic };
         let problem = resize.output(SampleShape { size: None, normalized: true }).unwrap_err();

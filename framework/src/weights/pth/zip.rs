@@ -41,13 +41,12 @@ pub(super) fn open<R: Read + Seek>(
 impl<R: Read + Seek> Storages for ZipStorages<R> {
     fn bytes(&mut self, storage: &StorageRef, budget: &mut Budget) -> Result<&[u8], FormatError> {
         let cached = self.last.take().filter(|(key, _)| *key == storage.key);
-        let (key, bytes) = match cached {
-            Some(cached) => cached,
-            None => {
-                let bytes = self.read(storage)?;
-                budget.spend(bytes.len())?;
-                (storage.key.clone(), bytes)
-            }
+        let (key, bytes) = if let Some(cached) = cached {
+            cached
+        } else {
+            let bytes = self.read(storage)?;
+            budget.spend(bytes.len())?;
+            (storage.key.clone(), bytes)
         };
         Ok(&self.last.insert((key, bytes)).1)
     }

@@ -83,6 +83,14 @@ fn what_cannot_be_drawn_is_refused() {
     );
     assert_eq!(refused(r#"{ "classes": [] }"#), "SyntheticScenes: `classes` is empty");
     assert_eq!(refused(r#"{ "length": 0 }"#), "SyntheticScenes: `length` is 0");
+    assert_eq!(
+        refused(r#"{ "size": [16, 100000] }"#),
+        "SyntheticScenes: `size` is 16 x 100000; at most 4096 x 4096"
+    );
+    assert_eq!(
+        refused(r#"{ "length": 9223372036854775808 }"#),
+        "SyntheticScenes: `length` is 9223372036854775808; at most 4294967295"
+    );
     assert!(refused(r#"{ "objects": [3, 2] }"#).contains("`objects` is [3, 2]"));
 }
 
