@@ -178,7 +178,7 @@ pub struct Ema {
 }
 
 /// What is measured on the validation set, and when.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Evaluate {
     /// The metrics; the first one decides which checkpoint is best.
