@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod ablations;
 mod bad_input;
 mod plugin;
 mod pretrain_golden;

@@ -303,3 +303,23 @@ fn resume_without_a_run_starts_one() {
     let assert = folder.succeeds(["run", "tiny.yaml", "--out", "run", "--resume"]);
     assert!(stderr(&assert).contains("nothing to resume in run: a new run"), "{}", stderr(&assert));
 }
+
+#[test]
+fn recorded_figures_do_not_depend_on_where_a_run_stopped() {
+    let log = ["--set", "train.log_every=7"];
+    let whole = Folder::new();
+    whole.succeeds(args(&log));
+    let stopped = Folder::new();
+    let mut child = start(&stopped, &log);
+    wait_for_step(&stopped, &mut child, 10);
+    send("INT", &child);
+    assert_eq!(end(child).0, Some(0));
+    stopped.succeeds(args(&["--set", "train.log_every=7", "--resume"]));
+    let rows = |folder: &Folder| {
+        let metrics = MetricLog::open(&folder.path("run/metrics.parquet")).unwrap();
+        ["loss", "grad_norm", "lr"].map(|name| metrics.series(Split::Train, name))
+    };
+    let (expected, found) = (rows(&whole), rows(&stopped));
+    assert_eq!(expected[0].len(), STEPS as usize / 7 + 1);
+    assert!(found == expected, "{found:?}\n{expected:?}");
+}

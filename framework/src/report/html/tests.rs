@@ -150,11 +150,9 @@ fn group(name: &str, tensors: usize, parameters: u64, lr_scale: f64, weight_deca
     ParameterGroup { name: name.to_owned(), tensors, parameters, lr_scale, weight_decay }
 }
 
-/// Left in the target folder, to be looked at.
 #[test]
 fn the_page_has_its_curves_pictures_and_sections() {
     let page = Run::sample().render("convmae-base-pretrain", &Status::Finished);
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/report-sample.html"), &page).unwrap();
     for id in ["curves", "pictures", "model", "parameters", "corrupt", "recipe", "environment", "files"] {
         assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
     }

@@ -140,3 +140,65 @@ impl ConvViTModule {
         embeds + self.patch_embed4.macs(patches) + blocks1 + blocks2 + fusion
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use convmae_framework::component::{Backbone as _, ImageShape, MaskPlan};
+    use convmae_framework::nn::tensor::{from_vec, to_vec};
+    use convmae_framework::nn::{Scope, Tape};
+    use convmae_framework::random::{Purpose, stream};
+
+    use super::*;
+    use crate::backbones::conv_vit::Computation;
+
+    /// The mask of an earlier stage that is the token mask, upsampled.
+    fn upsampled(mask: &Mask, cell: usize) -> Vec<f32> {
+        let (rows, cols) = (mask.grid.rows, mask.grid.cols);
+        let images = mask.removed.chunks_exact(rows * cols);
+        images
+            .flat_map(|image| {
+                (0..rows * cell * cols * cell).map(move |at| {
+                    let (row, col) = (at / (cols * cell), at % (cols * cell));
+                    image[row / cell * cols + col / cell]
+                })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn masks_of_stages_lie_where_their_positions_lie() {
+        let spec = ConvViT {
+            patch_size: [2, 2, 2],
+            embed_dim: [4, 4, 8],
+            depth: [1, 1, 1],
+            num_heads: 2,
+            mlp_ratio: [1.0; 3],
+            kernel_size: 3,
+            drop_path: 0.0,
+            masked_convolution: true,
+            multi_scale_fusion: true,
+            final_norm: true,
+            train_pos_embed: false,
+            computation: Computation::Dense,
+        };
+        let image = ImageShape { channels: 3, height: 16, width: 24 };
+        let grid = spec.mask_grid(image).unwrap();
+        let plan = MaskPlan { kept: 2, independent_stages: false };
+        let module = spec.build(&Scope::new(3), image, Some(&plan)).unwrap();
+        let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
+        let noise = ctx.uniform("noise", &ctx.image_seeds(2), grid.tokens()).unwrap();
+        let tokens = Mask::from_noise(&grid, 2, &noise);
+        let stages = vec![upsampled(&tokens, 4), upsampled(&tokens, 2)];
+        let by_stage = Mask { stages, ..tokens.clone() };
+        let pixels = (0..2 * 3 * 16 * 24).map(|i| (i as f32 * 0.7).sin()).collect();
+        let images = from_vec(pixels, (2, 3, 16, 24), &Tape::none()).unwrap();
+        let features = |mask: Mask| {
+            let features = module.forward(&images, Some(&Rc::new(mask)), &ctx).unwrap();
+            features.levels.iter().map(|level| to_vec(&level.tokens).unwrap()).collect::<Vec<_>>()
+        };
+        let (expected, unmasked) =
+            (features(tokens.clone()), features(Mask { removed: vec![0.0; 12], ..tokens }));
+        assert_ne!(expected[0], unmasked[0], "the mask matters");
+        assert_eq!(features(by_stage), expected);
+    }
+}
