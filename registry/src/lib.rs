@@ -10,4 +10,5 @@ pub mod heads;
 pub mod maskers;
 pub mod optimizers;
 pub mod schedules;
+mod transformer;
 pub mod transforms;

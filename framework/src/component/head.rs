@@ -56,6 +56,13 @@ pub struct Loss {
     pub value: T0,
 }
 
+impl Loss {
+    /// The weighted sum of losses; none if there is no loss.
+    pub fn total(losses: Vec<Self>) -> Option<T0> {
+        losses.into_iter().map(|loss| loss.value * loss.weight).reduce(|total, loss| total + loss)
+    }
+}
+
 /// Named arrays, by what they are: `logits` `[B, K]`, `reconstruction` `[B, C, H, W]`.
 #[derive(Debug, Clone, Default)]
 pub struct Predictions {

@@ -29,24 +29,22 @@ pub struct RunState {
 /// Values under their parameters' names.
 pub fn tensors<'a>(values: impl Iterator<Item = (&'a Param, &'a [f32])>) -> TensorMap {
     let mut tensors = TensorMap::new();
-    for (param, values) in values {
-        // The length is that of the parameter's shape.
-        if let Ok(tensor) = HostTensor::from_f32(param.shape().to_vec(), values) {
-            tensors.insert(param.name(), tensor);
-        }
-    }
+    values.for_each(|(param, values)| insert(&mut tensors, param, values));
     tensors
 }
 
 /// The parameters under their names.
 pub fn param_tensors(params: &[Param]) -> TensorMap {
-    let mut all = TensorMap::new();
-    for param in params {
-        if let Ok(tensor) = HostTensor::from_f32(param.shape().to_vec(), &param.values()) {
-            all.insert(param.name(), tensor);
-        }
+    let mut tensors = TensorMap::new();
+    params.iter().for_each(|param| insert(&mut tensors, param, &param.values()));
+    tensors
+}
+
+fn insert(tensors: &mut TensorMap, param: &Param, values: &[f32]) {
+    // The length is that of the parameter's shape.
+    if let Ok(tensor) = HostTensor::from_f32(param.shape().to_vec(), values) {
+        tensors.insert(param.name(), tensor);
     }
-    all
 }
 
 /// The saved values of a parameter.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use crate::component::Span;
+use crate::component::{Loss, Span};
 use crate::data::{Batch, Normalization, Target};
 use crate::experiment::Experiment;
 use crate::graph::{Checked, Model, catalog, check};
@@ -115,17 +115,13 @@ fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<Tensor
     let features = model.forward(&inputs.batch, &ctx)?;
     let mut outputs = TensorMap::new();
     let mut sum = 0.0;
-    let mut total = None;
-    for loss in model.losses(&features, &inputs.batch, &ctx)? {
+    let losses = model.losses(&features, &inputs.batch, &ctx)?;
+    for loss in &losses {
         let value = to_vec(&loss.value)?[0];
         sum += loss.weight * value;
         insert(&mut outputs, format!("loss.{}", loss.name), vec![1], &[value]);
-        let weighted = loss.value * loss.weight;
-        total = Some(match total {
-            Some(total) => total + weighted,
-            None => weighted,
-        });
     }
+    let total = Loss::total(losses);
     insert(&mut outputs, "loss".to_owned(), vec![1], &[sum]);
     drop(features);
     for name in ctx.unused() {

@@ -205,22 +205,17 @@ impl Trainer {
         result: &mut StepResult,
     ) -> Result<T0, EngineError> {
         let outputs = self.model.forward(batch, ctx)?;
-        let mut total: Option<T0> = None;
-        for Loss { name, weight, value } in self.model.losses(&outputs, batch, ctx)? {
-            let loss = f64::from(to_vec(&value)?[0]);
+        let losses = self.model.losses(&outputs, batch, ctx)?;
+        for Loss { name, weight, value } in &losses {
+            let loss = f64::from(to_vec(value)?[0]);
             self.check_finite(|| format!("the loss {name}"), loss, &batch.ids)?;
-            result.loss += f64::from(weight) * loss * share;
-            match result.losses.iter_mut().find(|(known, _)| *known == name) {
+            result.loss += f64::from(*weight) * loss * share;
+            match result.losses.iter_mut().find(|(known, _)| known == name) {
                 Some((_, sum)) => *sum += loss * share,
-                None => result.losses.push((name, loss * share)),
+                None => result.losses.push((name.clone(), loss * share)),
             }
-            let weighted = if (weight - 1.0).abs() < f32::EPSILON { value } else { value * weight };
-            total = Some(match total {
-                Some(total) => total + weighted,
-                None => weighted,
-            });
         }
-        let total = total
+        let total = Loss::total(losses)
             .ok_or_else(|| EngineError::Usage("the model has no head, so there is no loss".to_owned()))?;
         Ok(if self.plan.accumulate > 1 { total * share as f32 } else { total })
     }

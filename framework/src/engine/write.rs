@@ -49,15 +49,7 @@ fn summary(session: &Session, status: &Status) -> Summary {
     let model = &session.prepared.summary;
     let step = trainer.steps_done();
     summary.set("name", session.prepared.settings.name.as_str());
-    summary.set(
-        "status",
-        match status {
-            Status::Running => "running",
-            Status::Finished => "finished",
-            Status::Interrupted => "interrupted",
-            Status::Failed(_) => "failed",
-        },
-    );
+    summary.set("status", status.name());
     summary.set("seed", session.prepared.settings.seed);
     summary.set("step", step);
     summary.set("epoch", trainer.plan().epoch_after(step));

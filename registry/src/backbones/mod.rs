@@ -1,6 +1,5 @@
 //! Backbones: images to features.
 
-mod blocks;
 mod conv_vit;
 mod vit;
 

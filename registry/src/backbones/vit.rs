@@ -12,8 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checks;
-
-use super::blocks::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
+use crate::transformer::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
 
 /// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks over the kept
 /// tokens (`models_mae.py` of facebookresearch/mae). Yields the level `s1`.
@@ -99,7 +98,14 @@ impl Backbone for ViT {
         let module = ViTModule {
             patch,
             cls_token: scope.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
-            pos_embed: position_embedding(scope, (grid.rows, grid.cols), dim, 1, self.train_pos_embed)?,
+            pos_embed: position_embedding(
+                scope,
+                "pos_embed",
+                (grid.rows, grid.cols),
+                dim,
+                1,
+                self.train_pos_embed,
+            )?,
             proj_weight: proj.param(
                 "weight",
                 &[dim, image.channels, patch, patch],

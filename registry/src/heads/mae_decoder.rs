@@ -8,14 +8,14 @@ use convmae_framework::component::{
 use convmae_framework::data::Batch;
 use convmae_framework::nn::kernels::loss::patch_statistics;
 use convmae_framework::nn::kernels::patches::{patchify, unpatchify};
-use convmae_framework::nn::modules::{Block, BlockConfig, LayerNorm, Linear};
-use convmae_framework::nn::position::sin_cos_table;
+use convmae_framework::nn::modules::{Block, LayerNorm, Linear};
 use convmae_framework::nn::tensor::to_vec;
 use convmae_framework::nn::{self, Context, Error, Init, Param, Scope, T3, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checks;
+use crate::transformer::{TRANSFORMER_EPS, position_embedding, transformer_blocks};
 
 /// Reconstructs the pixels of removed patches from the last level's kept tokens: a light transformer over the kept tokens and a
 /// learned mask token (MAE; `forward_decoder` and `forward_loss` of `models_convmae.py`).
@@ -67,8 +67,6 @@ fn default_loss_weight() -> f32 {
     1.0
 }
 
-const EPS: f32 = 1e-6;
-
 #[typetag::serde]
 impl Head for MaeDecoder {
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
@@ -87,31 +85,30 @@ impl Head for MaeDecoder {
         checks::heads(dim, self.num_heads)?;
         checks::sin_cos("embed_dim", dim)?;
         checks::hidden("mlp_ratio", dim, self.mlp_ratio)?;
-        let tokens = level.prefix_tokens + grid.tokens();
-        let table = if scope.allocates() {
-            let table = sin_cos_table(grid.rows, grid.cols, dim, level.prefix_tokens);
-            table.map_err(|error| Problem::new("embed_dim", error.to_string()))?
-        } else {
-            Vec::new()
-        };
         let patch = level.stride;
         let pixels = patch * patch * inputs.image.channels;
-        let config =
-            BlockConfig { heads: self.num_heads, mlp_ratio: self.mlp_ratio, eps: EPS, drop_path: 0.0 };
-        let blocks = scope.child("decoder_blocks");
-        let block = |at| {
-            Block::new(&blocks.child(at), dim, &config)
-                .map_err(|error| Problem::new("num_heads", error.to_string()))
-        };
         Ok(Box::new(MaeDecoderModule {
             spec: self.clone(),
             level: level.clone(),
             patch,
             mask_token: scope.param("mask_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
-            decoder_pos_embed: scope.frozen("decoder_pos_embed", &[1, tokens, dim], &Init::Values(table)),
+            decoder_pos_embed: position_embedding(
+                scope,
+                "decoder_pos_embed",
+                (grid.rows, grid.cols),
+                dim,
+                level.prefix_tokens,
+                false,
+            )?,
             decoder_embed: Linear::new(&scope.child("decoder_embed"), level.channels, dim),
-            decoder_blocks: (0..self.depth).map(block).collect::<Result<_, _>>()?,
-            decoder_norm: LayerNorm::new(&scope.child("decoder_norm"), dim, EPS),
+            decoder_blocks: transformer_blocks(
+                &scope.child("decoder_blocks"),
+                dim,
+                self.num_heads,
+                self.mlp_ratio,
+                &vec![0.0; self.depth],
+            )?,
+            decoder_norm: LayerNorm::new(&scope.child("decoder_norm"), dim, TRANSFORMER_EPS),
             decoder_pred: Linear::new(&scope.child("decoder_pred"), dim, pixels),
         }))
     }

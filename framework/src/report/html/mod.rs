@@ -32,6 +32,18 @@ pub enum Status {
     Failed(String),
 }
 
+impl Status {
+    /// One word for it: in `summary.json`, and on the page.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Interrupted => "interrupted",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// A node of the model graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GraphNode {
@@ -134,14 +146,9 @@ impl Report<'_> {
     }
 
     fn header(&self, sections: &[Section]) -> Markup {
-        let (class, label) = match self.status {
-            Status::Running => ("running", "running"),
-            Status::Finished => ("finished", "finished"),
-            Status::Interrupted => ("interrupted", "interrupted"),
-            Status::Failed(_) => ("failed", "failed"),
-        };
+        let status = self.status.name();
         html! {
-            p.status.(class) { (label) }
+            p.status.(status) { (status) }
             h1 { (self.name) }
             @if let Status::Failed(reason) = self.status {
                 pre.failure { (reason) }

@@ -11,8 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checks;
-
-use super::blocks::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
+use crate::transformer::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
 use module::ConvViTModule;
 
 /// Two stages of convolution blocks, then a stage of transformer blocks (paper section 3.1; `models_convmae.py` and
@@ -196,7 +195,8 @@ impl Backbone for ConvViT {
             rates.iter().enumerate().map(block).collect()
         };
         let [patch1, patch2, patch3] = self.patch_size;
-        let pos_embed = position_embedding(scope, (grid.rows, grid.cols), dim3, 0, self.train_pos_embed)?;
+        let pos_embed =
+            position_embedding(scope, "pos_embed", (grid.rows, grid.cols), dim3, 0, self.train_pos_embed)?;
         let module = ConvViTModule {
             spec: self.clone(),
             levels: self.level_shapes(&grid, mask),

@@ -1,4 +1,4 @@
-//! What the backbones have in common.
+//! What transformers have in common, in backbones and in heads.
 
 use convmae_framework::component::Problem;
 use convmae_framework::nn::modules::{Block, BlockConfig};
@@ -13,9 +13,10 @@ pub fn drop_path_rates(max: f32, depth: usize) -> Vec<f32> {
     (0..depth).map(|block| max * block as f32 / (depth.max(2) - 1) as f32).collect()
 }
 
-/// A sin-cos table `[1, prefix + rows * cols, dim]`, called `pos_embed`.
+/// A parameter that starts as a sin-cos table, `[1, prefix + rows * cols, dim]`.
 pub fn position_embedding(
     scope: &Scope,
+    name: &str,
     (rows, cols): (usize, usize),
     dim: usize,
     prefix: usize,
@@ -28,8 +29,8 @@ pub fn position_embedding(
     };
     let (shape, table) = ([1, prefix + rows * cols, dim], Init::Values(table));
     Ok(match trained {
-        true => scope.param("pos_embed", &shape, &table),
-        false => scope.frozen("pos_embed", &shape, &table),
+        true => scope.param(name, &shape, &table),
+        false => scope.frozen(name, &shape, &table),
     })
 }
 
