@@ -40,7 +40,7 @@ mod tests {
     fn params() -> Vec<Param> {
         let scope = Scope::new(0);
         for (name, grad) in [("a", 3.0), ("b", 4.0)] {
-            scope.param(name, &[1], &Init::ZEROS).accumulate_grad(|sum| sum[0] += grad);
+            scope.param(name, &[1], &Init::ZEROS).accumulate_grad(|sum, _| sum[0] = grad);
         }
         scope.params()
     }
@@ -57,7 +57,7 @@ mod tests {
                 let scope = Scope::new(0);
                 let len = 3 * CHUNK + 5;
                 let param = scope.param("a", &[len], &Init::ZEROS);
-                param.accumulate_grad(|sum| sum.copy_from_slice(&noise(1, len)));
+                param.accumulate_grad(|sum, _| sum.copy_from_slice(&noise(1, len)));
                 norm(&scope.params()).to_bits()
             })
         };

@@ -21,6 +21,8 @@ pub struct Context {
     pub tape: Tape,
     /// Training (dropout, stochastic depth and batch statistics are active) or evaluation.
     pub training: bool,
+    /// Whether blocks keep their inputs alone and compute the rest again in the backward, `train.checkpoint_activations`.
+    pub checkpoint_activations: bool,
     rng: RefCell<Rng>,
     given: Rc<HashMap<String, Vec<f32>>>,
     used: RefCell<HashSet<String>>,
@@ -33,6 +35,7 @@ impl Context {
         Self {
             tape: Tape::new(),
             training: true,
+            checkpoint_activations: false,
             rng: RefCell::new(rng),
             given: Rc::default(),
             used: RefCell::default(),

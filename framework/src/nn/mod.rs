@@ -12,6 +12,7 @@ pub mod modules;
 pub mod ops;
 pub mod param;
 pub mod position;
+pub mod profile;
 pub mod tape;
 pub mod tensor;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use dfdx::tensor::{PutTape, TensorFromVec};
 
+use super::kernels::Output;
 use super::tensor::{Error, Result, T1, device};
 use super::{Init, Tape};
 use crate::random::{self, Purpose};
@@ -27,7 +28,15 @@ struct Inner {
     kind: ParamKind,
     /// Empty in a scope that only describes.
     values: RefCell<Vec<f32>>,
-    grad: RefCell<Option<Vec<f32>>>,
+    grad: RefCell<Gradient>,
+}
+
+/// The sum of the gradients since it was last cleared. Its memory stays.
+#[derive(Default)]
+struct Gradient {
+    values: Vec<f32>,
+    /// Whether anything was added.
+    any: bool,
 }
 
 /// A named parameter: values, gradient, and logical shape, shared by the modules that use it and the optimizer.
@@ -86,25 +95,30 @@ impl Param {
 
     /// The gradient accumulated since [`Param::clear_grad`], if any operation used this parameter.
     pub fn grad(&self) -> Option<Ref<'_, [f32]>> {
-        Ref::filter_map(self.0.grad.borrow(), Option::as_deref).ok()
+        Ref::filter_map(self.0.grad.borrow(), |grad| grad.any.then_some(&*grad.values)).ok()
     }
 
     /// Lets `change` read or modify the gradient, if there is one.
     pub fn with_grad_mut<R>(&self, change: impl FnOnce(&mut [f32]) -> R) -> Option<R> {
-        self.0.grad.borrow_mut().as_deref_mut().map(change)
+        let mut grad = self.0.grad.borrow_mut();
+        grad.any.then(|| change(&mut grad.values))
     }
 
-    /// Adds to the gradient: `add` gets the gradient so far (zeros at first) and adds to it.
-    /// Does nothing for a parameter that needs no gradient.
-    pub fn accumulate_grad(&self, add: impl FnOnce(&mut [f32])) {
+    /// Adds to the gradient: `add` gets the gradient so far and adds to it ([`Output::Add`]), or writes it where it is the first
+    /// since [`Param::clear_grad`] ([`Output::Replace`]). Does nothing for a parameter that needs no gradient.
+    pub fn accumulate_grad(&self, add: impl FnOnce(&mut [f32], Output)) {
         if self.requires_grad() {
-            add(self.0.grad.borrow_mut().get_or_insert_with(|| vec![0.0; self.numel()]));
+            let mut grad = self.0.grad.borrow_mut();
+            grad.values.resize(self.numel(), 0.0);
+            let mode = if grad.any { Output::Add } else { Output::Replace };
+            grad.any = true;
+            add(&mut grad.values, mode);
         }
     }
 
     /// Forgets the gradient.
     pub fn clear_grad(&self) {
-        self.0.grad.borrow_mut().take();
+        self.0.grad.borrow_mut().any = false;
     }
 
     /// The values as a flat tensor on `tape`, for operations composed of dfdx's.
@@ -120,7 +134,7 @@ impl Param {
                 grads.try_alloc_for(&ghost)?;
                 let mut grad = vec![0.0; param.numel()];
                 grads.get(&ghost).copy_into(&mut grad);
-                param.accumulate_grad(|sum| sum.iter_mut().zip(&grad).for_each(|(sum, grad)| *sum += grad));
+                param.accumulate_grad(|sum, mode| mode.write(sum, &grad));
                 Ok(())
             });
         }
@@ -268,8 +282,8 @@ mod tests {
     fn gradients_accumulate_until_they_are_cleared() {
         let param = noise_param(1, &[2]);
         assert!(param.grad().is_none() && param.with_grad_mut(|_| ()).is_none());
-        param.accumulate_grad(|sum| sum[1] += 1.0);
-        param.accumulate_grad(|sum| sum[1] += 2.0);
+        param.accumulate_grad(|sum, mode| mode.write(sum, &[0.0, 1.0]));
+        param.accumulate_grad(|sum, mode| mode.write(sum, &[0.0, 2.0]));
         assert_eq!(*param.grad().unwrap(), [0.0, 3.0]);
         param.with_grad_mut(|grad| grad[0] = 5.0);
         assert_eq!(*param.grad().unwrap(), [5.0, 3.0]);
@@ -281,7 +295,7 @@ mod tests {
     fn only_trainable_parameters_get_gradients() {
         let scope = Scope::new(0);
         for param in [scope.frozen("f", &[2], &INIT), scope.buffer("b", &[2], &INIT)] {
-            param.accumulate_grad(|sum| sum[0] = 1.0);
+            param.accumulate_grad(|sum, _| sum[0] = 1.0);
             assert!(param.grad().is_none());
         }
     }

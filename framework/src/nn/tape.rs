@@ -7,9 +7,17 @@ use std::rc::Rc;
 use dfdx::tensor::{Gradients, Merge, NoneTape, SplitTape, Trace};
 use dfdx::tensor_ops::Backward;
 
+use super::profile;
 use super::tensor::{Device, DeviceError, Result, T0};
 
 type BackwardOp = Box<dyn FnOnce(&mut Gradients<f32, Device>) -> std::result::Result<(), DeviceError>>;
+
+/// An operation on the list.
+struct Recorded {
+    backward: BackwardOp,
+    /// The node of the graph that it belongs to, if a profile is taken.
+    node: Option<Rc<str>>,
+}
 
 /// A handle of a list of backward operations, or of none.
 ///
@@ -26,7 +34,7 @@ pub struct Tape {
 
 enum List {
     /// What was recorded, in order.
-    Operations(Vec<BackwardOp>),
+    Operations(Vec<Recorded>),
     /// The operations went over to another tape.
     Joined(Tape),
 }
@@ -58,14 +66,14 @@ impl Tape {
     }
 
     /// Takes the last operation off the tape.
-    fn pop(&self) -> Option<BackwardOp> {
+    fn pop(&self) -> Option<Recorded> {
         match &mut *self.resolve().list?.borrow_mut() {
             List::Operations(operations) => operations.pop(),
             List::Joined(_) => None,
         }
     }
 
-    fn extend(&self, more: impl IntoIterator<Item = BackwardOp>) {
+    fn extend(&self, more: impl IntoIterator<Item = Recorded>) {
         if let Some(list) = &self.resolve().list
             && let List::Operations(operations) = &mut *list.borrow_mut()
         {
@@ -106,7 +114,7 @@ impl dfdx::tensor::Tape<f32, Device> for Tape {
     where
         F: 'static + FnOnce(&mut Gradients<f32, Device>) -> std::result::Result<(), DeviceError>,
     {
-        self.extend([Box::new(operation) as BackwardOp]);
+        self.extend([Recorded { backward: Box::new(operation), node: profile::current_node() }]);
     }
 }
 
@@ -141,7 +149,8 @@ pub fn backward(loss: T0) -> Result<Gradients<f32, Device>> {
     let mut gradients = loss.leaky_traced().try_backward()?;
     // Popped one by one: what an operation kept for its backward is freed as soon as it ran.
     while let Some(operation) = tape.pop() {
-        operation(&mut gradients)?;
+        let _span = operation.node.as_deref().map(profile::node);
+        (operation.backward)(&mut gradients)?;
     }
     Ok(gradients)
 }

@@ -7,6 +7,7 @@ use dfdx::tensor::{AutoDevice, NoneTape, TensorFromVec};
 use dfdx::tensor_ops::ReshapeTo as _;
 
 use super::Tape;
+use super::kernels::Buffer;
 
 /// The device chosen when compiling: the CPU, or CUDA with the feature `cuda`.
 pub type Device = AutoDevice;
@@ -104,11 +105,25 @@ pub fn from_vec<S: dfdx::shapes::Shape>(values: Vec<f32>, shape: S, tape: &Tape)
 pub fn to_vec<S: dfdx::shapes::Shape, T: dfdx::tensor::Tape<f32, Device>>(
     tensor: &dfdx::tensor::Tensor<S, f32, Device, T>,
 ) -> Result<Vec<f32>> {
-    // Broadcast or permuted tensors have overlaps or another order in storage; a dense one is not copied here.
-    let dense = tensor.retaped::<NoneTape>().try_contiguous()?;
-    let mut values = vec![0.0; dense.shape().num_elements()];
-    dense.copy_into(&mut values);
+    let mut values = vec![0.0; tensor.shape().num_elements()];
+    copy_into(tensor, &mut values)?;
     Ok(values)
+}
+
+/// [`to_vec`] in memory of kernels.
+pub fn to_buffer<S: dfdx::shapes::Shape>(tensor: &Tensor<S>) -> Result<Buffer> {
+    let mut values = Buffer::unspecified(tensor.shape().num_elements());
+    copy_into(tensor, &mut values)?;
+    Ok(values)
+}
+
+fn copy_into<S: dfdx::shapes::Shape, T: dfdx::tensor::Tape<f32, Device>>(
+    tensor: &dfdx::tensor::Tensor<S, f32, Device, T>,
+    values: &mut [f32],
+) -> Result<()> {
+    // Broadcast or permuted tensors have overlaps or another order in storage; a dense one is not copied here.
+    tensor.retaped::<NoneTape>().try_contiguous()?.copy_into(values);
+    Ok(())
 }
 
 /// The tape on which a tensor is recorded.

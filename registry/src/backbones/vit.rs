@@ -7,6 +7,7 @@ use convmae_framework::component::{
     Problem,
 };
 use convmae_framework::nn::modules::{Block, LayerNorm};
+use convmae_framework::nn::ops::LinearParams;
 use convmae_framework::nn::{self, Context, HasShape as _, Init, Param, PatchLayout, Scope, T4, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -172,8 +173,8 @@ impl BackboneModule for ViTModule {
             None => PatchLayout::dense(batch, rows, cols, 1),
         };
         let patches = ops::patches(images, self.patch, &layout)?;
-        let x =
-            ops::linear_rows(patches, (batch, kept), &self.proj_weight, Some(&self.proj_bias), &ctx.tape)?;
+        let proj = LinearParams { weight: &self.proj_weight, bias: Some(&self.proj_bias) };
+        let x = ops::linear_rows(patches, (batch, kept), proj, &ctx.tape)?;
         let x = ops::prepend_token(x, &self.cls_token)?;
         let mut x = ops::add_positions(x, &self.pos_embed, rows * cols, Some(&layout.ids), 1)?;
         for block in &self.blocks {

@@ -5,9 +5,10 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Output, Threads, gemm};
+use super::gemm::{Matrix, Threads, gemm};
 use super::simd::multiversion;
-use super::{reduce, softmax};
+use super::{Buffer, Output, reduce, softmax};
+use crate::nn::profile;
 
 /// Queries whose scores are held at a time.
 const QUERIES: usize = 256;
@@ -92,16 +93,17 @@ struct Head {
 
 /// `qkv` is `[B, N, 3, H, D / H]`, `bias` `[H, N, N]`. Returns the output `[B, N, D]` and the logarithms of the normalisers
 /// `[B, H, N]`.
-pub fn forward(qkv: &[f32], bias: Option<&[f32]>, dims: Dims) -> (Vec<f32>, Vec<f32>) {
+pub fn forward(qkv: &[f32], bias: Option<&[f32]>, dims: Dims) -> (Buffer, Vec<f32>) {
     let Dims { batch, tokens, heads, head_dim } = dims;
     dims.check(qkv, bias);
-    let mut by_head = vec![0.0; batch * tokens * dims.dim()];
+    let _span = profile::kernel("attention");
+    let mut by_head = Buffer::unspecified(batch * tokens * dims.dim());
     let mut normalisers = vec![0.0; batch * heads * tokens];
     by_head.par_chunks_mut(tokens * head_dim).zip(normalisers.par_chunks_mut(tokens)).enumerate().for_each(
         |(i, (output, normalisers))| {
             let head = Head { image: i / heads, head: i % heads };
             let values = dims.rows(qkv, head, 2, 0, tokens);
-            let mut buffer = vec![0.0; QUERIES.min(tokens) * tokens];
+            let mut buffer = Buffer::unspecified(QUERIES.min(tokens) * tokens);
             for (from, count) in dims.blocks() {
                 let scores = &mut buffer[..count * tokens];
                 dims.scores(qkv, bias, head, (from, count), scores);
@@ -113,7 +115,7 @@ pub fn forward(qkv: &[f32], bias: Option<&[f32]>, dims: Dims) -> (Vec<f32>, Vec<
         },
     );
     // [B, H, N, d] -> [B, N, H, d]
-    let mut output = vec![0.0; by_head.len()];
+    let mut output = Buffer::unspecified(by_head.len());
     output.par_chunks_mut(dims.dim()).enumerate().with_min_len(64).for_each(|(i, token)| {
         let (image, n) = (i / tokens, i % tokens);
         for (head, output) in token.chunks_exact_mut(head_dim).enumerate() {
@@ -130,13 +132,14 @@ pub fn backward(
     bias: Option<&[f32]>,
     normalisers: &[f32],
     dims: Dims,
-) -> (Vec<f32>, Option<Vec<f32>>) {
+) -> (Buffer, Option<Vec<f32>>) {
     let Dims { batch, tokens, heads, head_dim } = dims;
     dims.check(qkv, bias);
     assert_eq!((grad.len(), normalisers.len()), (qkv.len() / 3, batch * heads * tokens));
     let part = tokens * head_dim;
     // [H, B, 3, N, d]: a head's images are neighbours, so that one thread can add up the bias over them, in order.
-    let mut by_head = vec![0.0; qkv.len()];
+    let _span = profile::kernel("attention");
+    let mut by_head = Buffer::zeros(qkv.len());
     let inputs = Inputs { grad, qkv, bias, normalisers };
     let grad_bias = if bias.is_some() {
         let mut grad_bias = vec![0.0; heads * tokens * tokens];
@@ -157,7 +160,7 @@ pub fn backward(
         None
     };
     // [H, B, 3, N, d] -> [B, N, 3, H, d]
-    let mut grad_qkv = vec![0.0; qkv.len()];
+    let mut grad_qkv = Buffer::unspecified(qkv.len());
     grad_qkv.par_chunks_mut(3 * dims.dim()).enumerate().with_min_len(64).for_each(|(i, token)| {
         let (image, n) = (i / tokens, i % tokens);
         for (j, output) in token.chunks_exact_mut(head_dim).enumerate() {
@@ -213,7 +216,7 @@ fn backward_head(
     let keys = dims.rows(inputs.qkv, head, 1, 0, tokens);
     let values = dims.rows(inputs.qkv, head, 2, 0, tokens);
     let normalisers = &inputs.normalisers[(head.image * heads + head.head) * tokens..][..tokens];
-    let mut buffers = vec![0.0; 2 * QUERIES.min(tokens) * tokens];
+    let mut buffers = Buffer::unspecified(2 * QUERIES.min(tokens) * tokens);
     for (from, count) in dims.blocks() {
         let (probabilities, rest) = buffers.split_at_mut(count * tokens);
         let grad_scores = &mut rest[..count * tokens];

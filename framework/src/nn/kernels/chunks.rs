@@ -5,7 +5,9 @@ use std::ops::{AddAssign, Range};
 use rayon::prelude::*;
 
 use super::reduce::add;
+use super::Output;
 use super::simd::vectorized;
+use crate::nn::profile;
 
 /// Chunks of a sum: enough for the cores of a large machine, few enough for their partial sums to stay small.
 const CHUNKS: usize = 64;
@@ -33,8 +35,9 @@ where
     total
 }
 
-/// Adds the sum of the rows of `[rows, sums.len()]` to `sums`.
-pub fn sum_rows(values: &[f32], sums: &mut [f32]) {
+/// Writes or adds the sum of the rows of `[rows, sums.len()]` to `sums`.
+pub fn sum_rows(values: &[f32], sums: &mut [f32], mode: Output) {
+    let _span = profile::kernel("sum rows");
     let columns = sums.len();
     assert!(columns > 0 && values.len().is_multiple_of(columns));
     let total = sum_chunks(values.len() / columns, columns, |rows, sum| {
@@ -44,7 +47,7 @@ pub fn sum_rows(values: &[f32], sums: &mut [f32]) {
             }
         });
     });
-    add(sums, &total);
+    mode.write(sums, &total);
 }
 
 #[cfg(test)]
@@ -69,7 +72,7 @@ mod tests {
         let sums = |threads| {
             on_threads(threads, || {
                 let mut sums = vec![1.0; 37];
-                sum_rows(&values, &mut sums);
+                sum_rows(&values, &mut sums, Output::Add);
                 sums
             })
         };

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Output, Threads, gemm};
+use super::Output;
+use super::gemm::{Matrix, Threads, gemm};
 
 /// Values of a block of shifted rows (4 MiB): they are multiplied while they are in the cache.
 const BLOCK: usize = 1 << 20;

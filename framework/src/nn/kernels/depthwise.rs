@@ -10,8 +10,9 @@ use rayon::prelude::*;
 
 use super::chunks::sum_chunks;
 use super::reduce::add;
+use super::Buffer;
 use super::simd::multiversion;
-use crate::nn::PatchLayout;
+use crate::nn::{PatchLayout, profile};
 
 /// Channels that are computed together.
 const LANES: usize = 16;
@@ -37,12 +38,14 @@ impl Depthwise<'_> {
         weight: &[f32],
         bias: Option<&[f32]>,
         visible: Option<&[f32]>,
-    ) -> Vec<f32> {
+    ) -> Buffer {
+        let _span = profile::kernel("depthwise");
         self.correlate(x, &self.pack(weight, |tap| tap), bias, visible)
     }
 
     /// The gradient of the input: the gradient of the output correlated with the flipped kernel.
-    pub fn grad_input(&self, grad: &[f32], weight: &[f32], visible: Option<&[f32]>) -> Vec<f32> {
+    pub fn grad_input(&self, grad: &[f32], weight: &[f32], visible: Option<&[f32]>) -> Buffer {
+        let _span = profile::kernel("depthwise");
         let last = self.kernel * self.kernel - 1;
         let mut output = self.correlate(grad, &self.pack(weight, |tap| last - tap), None, None);
         if let Some(visible) = visible {
@@ -57,6 +60,7 @@ impl Depthwise<'_> {
 
     /// The gradient of the weight, `[C, K, K]`.
     pub fn grad_weight(&self, x: &[f32], grad: &[f32], visible: Option<&[f32]>) -> Vec<f32> {
+        let _span = profile::kernel("depthwise");
         let taps = self.kernel * self.kernel;
         let patch_len = self.layout.cell * self.layout.cell * self.channels;
         assert_eq!((x.len(), grad.len()), (self.rows() * self.channels, self.rows() * self.channels));
@@ -105,11 +109,11 @@ impl Depthwise<'_> {
         taps: &[Lanes],
         bias: Option<&[f32]>,
         visible: Option<&[f32]>,
-    ) -> Vec<f32> {
+    ) -> Buffer {
         let cell = self.layout.cell;
         assert_eq!(x.len(), self.rows() * self.channels);
         assert!(visible.is_none_or(|visible| visible.len() == self.rows()));
-        let mut output = vec![0.0; x.len()];
+        let mut output = Buffer::unspecified(x.len());
         output.par_chunks_mut(cell * cell * self.channels).enumerate().for_each_init(
             || Tile::new(self),
             |tile, (patch, output)| {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::reduce;
+use super::{Buffer, reduce};
 use super::simd::vectorized;
 
 /// Elements that one thread takes at a time.
@@ -40,8 +40,8 @@ pub fn scale_parts(y: &mut [f32], factors: &[f32]) {
 }
 
 /// `map(x[i])` for all `i`.
-pub fn map(x: &[f32], map: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
+pub fn map(x: &[f32], map: impl Fn(f32) -> f32 + Sync) -> Buffer {
+    let mut y = Buffer::unspecified(x.len());
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
         vectorized(|| {
             for (y, &x) in y.iter_mut().zip(x) {

@@ -2,24 +2,56 @@
 
 use rayon::prelude::*;
 
-use super::elementwise::{CHUNK, map};
+use super::Buffer;
+use super::elementwise::CHUNK;
 use super::simd::{exp, multiversion};
+use crate::nn::profile;
 
 /// `x * P(X <= x)` for a standard normal `X`.
-pub fn forward(x: &[f32]) -> Vec<f32> {
-    map(x, gelu)
+pub fn forward(x: &[f32]) -> Buffer {
+    forward_biased(&mut Buffer::copy(x), None)
 }
 
-/// Replaces the gradient of the output by that of the input.
-pub fn backward(grad: &mut [f32], x: &[f32]) {
-    assert_eq!(grad.len(), x.len());
-    grad.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(grad, x)| gelu_backward(grad, x));
+/// Adds the bias `[C]` to the rows `x`, `[R, C]`; returns their activations.
+pub fn forward_biased(x: &mut [f32], bias: Option<&[f32]>) -> Buffer {
+    let _span = profile::kernel("gelu");
+    let width = bias.map_or(CHUNK, <[f32]>::len);
+    let chunk = (CHUNK / width).max(1) * width;
+    let mut y = Buffer::unspecified(x.len());
+    y.par_chunks_mut(chunk).zip(x.par_chunks_mut(chunk)).for_each(|(y, x)| gelu_rows(y, x, bias));
+    y
 }
 
 multiversion! {
-    fn gelu_backward(grad: &mut [f32], x: &[f32]) {
-        for (grad, &x) in grad.iter_mut().zip(x) {
-            *grad *= derivative(x);
+    fn gelu_rows(y: &mut [f32], x: &mut [f32], bias: Option<&[f32]>) {
+        if let Some(bias) = bias {
+            for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact_mut(bias.len())) {
+                for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
+                    *x += bias;
+                    *y = gelu(*x);
+                }
+            }
+        } else {
+            for (y, &mut x) in y.iter_mut().zip(x) {
+                *y = gelu(x);
+            }
+        }
+    }
+}
+
+/// Replaces the gradient of the output by that of the input, and the input by the output.
+pub fn backward_again(grad: &mut [f32], x: &mut [f32]) {
+    let _span = profile::kernel("gelu");
+    assert_eq!(grad.len(), x.len());
+    grad.par_chunks_mut(CHUNK).zip(x.par_chunks_mut(CHUNK)).for_each(|(grad, x)| gelu_backward(grad, x));
+}
+
+multiversion! {
+    fn gelu_backward(grad: &mut [f32], x: &mut [f32]) {
+        for (grad, x) in grad.iter_mut().zip(x) {
+            let (probability, density) = normal(*x);
+            *grad *= probability + *x * density;
+            *x *= probability;
         }
     }
 }
@@ -28,13 +60,6 @@ multiversion! {
 #[allow(clippy::inline_always)]
 fn gelu(x: f32) -> f32 {
     x * normal(x).0
-}
-
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn derivative(x: f32) -> f32 {
-    let (probability, density) = normal(x);
-    probability + x * density
 }
 
 /// `P(X <= x)` and the density at `x` of a standard normal `X`.
@@ -78,7 +103,7 @@ mod tests {
 
     #[test]
     fn large_inputs_give_the_limits() {
-        assert_eq!(forward(&[0.0, 20.0, 1e30, -20.0, -1e30]), [0.0, 20.0, 1e30, 0.0, 0.0]);
+        assert_eq!(forward(&[0.0, 20.0, 1e30, -20.0, -1e30])[..], [0.0, 20.0, 1e30, 0.0, 0.0]);
         assert!(forward(&[f32::NAN])[0].is_nan());
     }
 
@@ -88,10 +113,19 @@ mod tests {
         let grad = noise(2, 200);
         let expected: Vec<f64> = x.iter().map(|&x| f64::from(x) * normal_cdf(f64::from(x))).collect();
         assert_close(&forward(&x), &expected, 1e-6);
-        let mut grad_x = grad.clone();
-        backward(&mut grad_x, &x);
+        let (mut grad_x, mut again) = (grad.clone(), x.clone());
+        backward_again(&mut grad_x, &mut again);
+        assert_close(&again, &expected, 1e-6);
         check_gradient(&x, &grad_x, |x| {
             x.iter().zip(&grad).map(|(x, &grad)| f64::from(grad) * x * normal_cdf(*x)).sum()
         });
+    }
+
+    #[test]
+    fn a_bias_is_added_first() {
+        let (mut x, bias) = (noise(1, 12), noise(2, 4));
+        let sums: Vec<f32> = x.iter().zip(bias.iter().cycle()).map(|(x, bias)| x + bias).collect();
+        let y = forward_biased(&mut x, Some(&bias));
+        assert_eq!((x, y), (sums.clone(), forward(&sums)));
     }
 }

@@ -1,6 +1,12 @@
 //! Matrix products, by the crate `gemm`.
 
+use std::ops::Range;
+
 use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::Output;
+use crate::nn::profile;
 
 /// A matrix in a slice. Transposing it copies nothing.
 #[derive(Debug, Clone, Copy)]
@@ -52,15 +58,6 @@ pub enum Threads {
     All,
 }
 
-/// What becomes of the former values of the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// They are replaced.
-    Replace,
-    /// The product is added to them.
-    Add,
-}
-
 /// `out = factor * a b`, or `out += factor * a b`, with `out` row-major `[a.rows, b.cols]`.
 ///
 /// # Panics
@@ -75,34 +72,80 @@ pub fn gemm(out: &mut [f32], mode: Output, factor: f32, a: Matrix<'_>, b: Matrix
         }
         return;
     }
-    let parallelism = match threads {
-        Threads::One => Parallelism::None,
-        Threads::All => Parallelism::Rayon(0),
-    };
-    // SAFETY: `out` holds m * n elements, row-major without gaps, and is borrowed exclusively, so it overlaps neither input.
-    // A `Matrix` holds, as checked when it was made, all elements up to `(rows - 1, cols - 1)`, transposed or not.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            mode == Output::Add,
-            a.values.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.values.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            factor,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    let product = Product { out: out.as_mut_ptr(), m, n, mode, factor, a, b };
+    match threads {
+        Threads::All if m * n * k > SMALL => {
+            let _timer = profile::matmul(m, n, k);
+            let (height, width) = (even_part(m, TILE_ROWS), even_part(n, TILE_COLS));
+            let across = n.div_ceil(width);
+            (0..m.div_ceil(height) * across).into_par_iter().for_each(|tile| {
+                let (top, left) = (tile / across * height, tile % across * width);
+                product.tile(top..(top + height).min(m), left..(left + width).min(n));
+            });
+        }
+        _ => product.tile(0..m, 0..n),
+    }
+}
+
+/// The largest tiles of the output that one thread computes, measured to be good on the shapes of this model: many rows and
+/// few columns, which keep their part of `b` in the cache.
+const TILE_ROWS: usize = 1024;
+const TILE_COLS: usize = 64;
+
+/// Multiply-accumulates that are not worth a second thread.
+const SMALL: usize = 1 << 16;
+
+/// The length of equal parts of `len`, a multiple of 16 and at most `limit`.
+fn even_part(len: usize, limit: usize) -> usize {
+    len.div_ceil(len.div_ceil(limit)).next_multiple_of(16).min(limit)
+}
+
+/// A product whose tiles several threads compute.
+struct Product<'a> {
+    /// `m * n` elements, row-major without gaps, borrowed exclusively by [`gemm`].
+    out: *mut f32,
+    m: usize,
+    n: usize,
+    mode: Output,
+    factor: f32,
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+}
+
+// SAFETY: threads write through `out` to the tiles that they are given, which do not overlap.
+unsafe impl Sync for Product<'_> {}
+
+impl Product<'_> {
+    /// Computes the elements of `out` in these rows and columns.
+    fn tile(&self, rows: Range<usize>, cols: Range<usize>) {
+        let Self { a, b, .. } = self;
+        assert!(rows.start < rows.end && rows.end <= self.m && cols.start < cols.end && cols.end <= self.n);
+        // SAFETY: the rows and columns lie within `out`, whose tiles are disjoint and which is borrowed exclusively, so it overlaps
+        // neither input. A `Matrix` holds, as checked when it was made, all elements up to `(rows - 1, cols - 1)`, transposed
+        // or not, so those of the first row of `a` and the first column of `b` of this tile are in it.
+        unsafe {
+            gemm::gemm(
+                rows.len(),
+                cols.len(),
+                a.cols,
+                self.out.add(rows.start * self.n + cols.start),
+                1,
+                self.n as isize,
+                self.mode == Output::Add,
+                a.values.as_ptr().add(rows.start * a.row_stride),
+                a.col_stride as isize,
+                a.row_stride as isize,
+                b.values.as_ptr().add(cols.start * b.col_stride),
+                b.col_stride as isize,
+                b.row_stride as isize,
+                1.0,
+                self.factor,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
     }
 }
 

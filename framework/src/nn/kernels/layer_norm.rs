@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::reduce;
 use super::simd::multiversion;
+use super::{Buffer, reduce};
+use crate::nn::profile;
 
 /// Rows that one thread takes at a time.
 const ROWS: usize = 64;
@@ -17,81 +18,93 @@ pub struct Statistics {
 }
 
 /// Rows `[R, C]` normalised, times `weight`, plus `bias`.
-pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> (Vec<f32>, Vec<Statistics>) {
+pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> (Buffer, Vec<Statistics>) {
+    let _span = profile::kernel("layer norm");
     let channels = weight.len();
     assert!(x.len().is_multiple_of(channels) && bias.len() == channels);
-    let mut y = vec![0.0; x.len()];
+    let mut y = Buffer::unspecified(x.len());
     let mut statistics = vec![Statistics::default(); x.len() / channels];
     y.par_chunks_mut(ROWS * channels)
         .zip(x.par_chunks(ROWS * channels))
         .zip(statistics.par_chunks_mut(ROWS))
-        .for_each(|((y, x), statistics)| layer_norm_rows(y, x, statistics, weight, bias, eps));
+        .for_each(|((y, x), statistics)| {
+            measure_rows(x, statistics, channels, eps);
+            normalize_rows(y, x, statistics, weight, bias);
+        });
     (y, statistics)
 }
 
+/// What [`forward`] yielded, from its statistics.
+pub fn again(x: &[f32], statistics: &[Statistics], weight: &[f32], bias: &[f32]) -> Buffer {
+    let _span = profile::kernel("layer norm");
+    let channels = weight.len();
+    assert!(x.len() == statistics.len() * channels && bias.len() == channels);
+    let mut y = Buffer::unspecified(x.len());
+    y.par_chunks_mut(ROWS * channels)
+        .zip(x.par_chunks(ROWS * channels))
+        .zip(statistics.par_chunks(ROWS))
+        .for_each(|((y, x), statistics)| normalize_rows(y, x, statistics, weight, bias));
+    y
+}
+
 multiversion! {
-    fn layer_norm_rows(
-        y: &mut [f32],
-        x: &[f32],
-        statistics: &mut [Statistics],
-        weight: &[f32],
-        bias: &[f32],
-        eps: f32,
-    ) {
-        let rows = y.chunks_exact_mut(weight.len()).zip(x.chunks_exact(weight.len()));
-        for ((y, x), statistics) in rows.zip(statistics) {
-            *statistics = normalize(y, x, weight, bias, eps);
+    fn measure_rows(x: &[f32], statistics: &mut [Statistics], channels: usize, eps: f32) {
+        let count = channels as f32;
+        for (x, statistics) in x.chunks_exact(channels).zip(statistics) {
+            let mean = reduce::sum(x) / count;
+            let scale = (reduce::sum_of_squares(x, mean) / count + eps).sqrt().recip();
+            *statistics = Statistics { mean, scale };
         }
     }
 }
 
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn normalize(y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Statistics {
-    let count = x.len() as f32;
-    let mean = reduce::sum(x) / count;
-    let scale = (reduce::sum_of_squares(x, mean) / count + eps).sqrt().recip();
-    for ((y, x), (weight, bias)) in y.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
-        *y = (x - mean) * scale * weight + bias;
+multiversion! {
+    fn normalize_rows(y: &mut [f32], x: &[f32], statistics: &[Statistics], weight: &[f32], bias: &[f32]) {
+        let rows = y.chunks_exact_mut(weight.len()).zip(x.chunks_exact(weight.len()));
+        for ((y, x), &Statistics { mean, scale }) in rows.zip(statistics) {
+            for ((y, x), (weight, bias)) in y.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
+                *y = (x - mean) * scale * weight + bias;
+            }
+        }
     }
-    Statistics { mean, scale }
 }
 
-/// The gradients of the rows, the weight and the bias.
-pub fn backward(
-    grad: &[f32],
+/// Adds the gradient of the rows to `grad_x`; returns those of the weight and of the bias. `grad` is overwritten.
+pub fn backward_onto(
+    grad: &mut [f32],
     x: &[f32],
     statistics: &[Statistics],
     weight: &[f32],
-) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    grad_x: &mut [f32],
+) -> [Vec<f32>; 2] {
+    let _span = profile::kernel("layer norm");
     let channels = weight.len();
-    assert_eq!((grad.len(), statistics.len() * channels), (x.len(), x.len()));
-    let mut grad_x = vec![0.0; x.len()];
+    assert_eq!([grad.len(), grad_x.len(), statistics.len() * channels], [x.len(); 3]);
     // `[chunks, 2, C]`: each chunk's gradient of the weight, then of the bias.
-    let mut partial = vec![0.0; statistics.len().div_ceil(ROWS) * 2 * channels];
+    let mut partial = Buffer::zeros(statistics.len().div_ceil(ROWS) * 2 * channels);
     grad_x
         .par_chunks_mut(ROWS * channels)
-        .zip(grad.par_chunks(ROWS * channels))
+        .zip(grad.par_chunks_mut(ROWS * channels))
         .zip(x.par_chunks(ROWS * channels))
         .zip(statistics.par_chunks(ROWS))
         .zip(partial.par_chunks_mut(2 * channels))
         .for_each(|((((grad_x, grad), x), statistics), partial)| {
-            layer_norm_backward_rows(grad_x, grad, x, statistics, weight, partial);
+            backward_rows(grad_x, grad, x, statistics, weight, partial);
         });
-    let mut grad_weight = vec![0.0; channels];
-    let mut grad_bias = vec![0.0; channels];
+    let mut grads = [vec![0.0; channels], vec![0.0; channels]];
     for partial in partial.chunks_exact(2 * channels) {
-        reduce::add(&mut grad_weight, &partial[..channels]);
-        reduce::add(&mut grad_bias, &partial[channels..]);
+        for (grad, partial) in grads.iter_mut().zip(partial.chunks_exact(channels)) {
+            reduce::add(grad, partial);
+        }
     }
-    (grad_x, grad_weight, grad_bias)
+    grads
 }
 
 multiversion! {
     /// `partial` is `[2, C]`: the gradients of the weight and of the bias, which these rows are added to.
-    fn layer_norm_backward_rows(
+    fn backward_rows(
         grad_x: &mut [f32],
-        grad: &[f32],
+        grad: &mut [f32],
         x: &[f32],
         statistics: &[Statistics],
         weight: &[f32],
@@ -99,36 +112,35 @@ multiversion! {
     ) {
         let channels = weight.len();
         let (grad_weight, grad_bias) = partial.split_at_mut(channels);
-        let rows = grad_x.chunks_exact_mut(channels).zip(grad.chunks_exact(channels));
+        let rows = grad_x.chunks_exact_mut(channels).zip(grad.chunks_exact_mut(channels));
         for (((grad_x, grad), x), &statistics) in rows.zip(x.chunks_exact(channels)).zip(statistics) {
-            backward_row(grad_x, grad, x, statistics, weight, grad_weight);
             reduce::add(grad_bias, grad);
+            backward_row(grad_x, grad, x, statistics, weight, grad_weight);
         }
     }
 }
 
-/// With `n` the normalised row and `h = grad * weight`: `grad_x = scale * (h - mean(h) - n * mean(h * n))`.
+/// With `n` the normalised row and `h = grad * weight`: `grad_x += scale * (h - mean(h) - n * mean(h * n))`.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn backward_row(
     grad_x: &mut [f32],
-    grad: &[f32],
+    grad: &mut [f32],
     x: &[f32],
     Statistics { mean, scale }: Statistics,
     weight: &[f32],
     grad_weight: &mut [f32],
 ) {
     let count = x.len() as f32;
-    // `grad_x` holds `h` until its means are known.
-    for ((h, grad), weight) in grad_x.iter_mut().zip(grad).zip(weight) {
-        *h = grad * weight;
+    for (((h, x), weight), grad_weight) in grad.iter_mut().zip(x).zip(weight).zip(grad_weight) {
+        *grad_weight += *h * ((x - mean) * scale);
+        *h *= weight;
     }
-    let mean_h = reduce::sum(grad_x) / count;
-    let mean_hn = reduce::dot_centered(grad_x, x, mean) / count * scale;
-    for (((h, x), grad), grad_weight) in grad_x.iter_mut().zip(x).zip(grad).zip(grad_weight) {
-        let n = (x - mean) * scale;
-        *grad_weight += grad * n;
-        *h = scale * (*h - mean_h - n * mean_hn);
+    let h = &*grad;
+    let mean_h = reduce::sum(h) / count;
+    let mean_hn = reduce::dot_centered(h, x, mean) / count * scale;
+    for ((grad_x, h), x) in grad_x.iter_mut().zip(h).zip(x) {
+        *grad_x += scale * (h - mean_h - (x - mean) * scale * mean_hn);
     }
 }
 
@@ -161,7 +173,10 @@ mod tests {
 
             let (y, statistics) = forward(&x, &weight, &bias, EPS);
             assert_close(&y, &reference(&x64, &weight64, &bias64), 1e-5);
-            let (grad_x, grad_weight, grad_bias) = backward(&grad, &x, &statistics, &weight);
+            assert_eq!(again(&x, &statistics, &weight, &bias), y);
+            let mut grad_x = vec![0.0; x.len()];
+            let [grad_weight, grad_bias] =
+                backward_onto(&mut grad.clone(), &x, &statistics, &weight, &mut grad_x);
             check_gradient(&x, &grad_x, |x| loss(reference(x, &weight64, &bias64)));
             check_gradient(&weight, &grad_weight, |weight| loss(reference(&x64, weight, &bias64)));
             check_gradient(&bias, &grad_bias, |bias| loss(reference(&x64, &weight64, bias)));
@@ -183,7 +198,9 @@ mod tests {
         let all = |threads| {
             on_threads(threads, || {
                 let (y, statistics) = forward(&x, &weight, &bias, EPS);
-                (y, backward(&grad, &x, &statistics, &weight))
+                let mut grad_x = vec![1.0; x.len()];
+                let grads = backward_onto(&mut grad.clone(), &x, &statistics, &weight, &mut grad_x);
+                (y.into_vec(), grad_x, grads)
             })
         };
         assert_eq!(all(1), all(3));

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::Buffer;
+
 /// Mean and deviation of a patch (`norm_pix_loss`): the root of the unbiased variance plus 1e-6.
 ///
 /// The sums are in f64: in a patch of one colour, nothing but rounding would be left of the values.
@@ -42,10 +44,10 @@ pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -
 }
 
 /// The gradient of [`masked_mse`] with respect to `pred`, times `grad`.
-pub fn masked_mse_grad(pred: &[f32], target: &[f32], removed: &[f32], width: usize, grad: f32) -> Vec<f32> {
+pub fn masked_mse_grad(pred: &[f32], target: &[f32], removed: &[f32], width: usize, grad: f32) -> Buffer {
     assert_eq!([pred.len(), target.len()], [removed.len() * width; 2]);
     let scale = 2.0 * f64::from(grad) / (width as f64 * total(removed));
-    let mut output = vec![0.0; pred.len()];
+    let mut output = Buffer::zeros(pred.len());
     (output.par_chunks_mut(width), pred.par_chunks(width), target.par_chunks(width), removed)
         .into_par_iter()
         .filter(|(.., weight)| **weight != 0.0)
@@ -86,6 +88,6 @@ mod tests {
         let (pred, target) = ([1.0, 3.0, f32::NAN, 0.0, 2.0, 0.0], [0.0; 6]);
         assert!((masked_mse(&pred, &target, &[1.0, 0.0, 1.0], 2) - 3.5).abs() < 1e-6);
         let grad = masked_mse_grad(&pred, &target, &[1.0, 0.0, 1.0], 2, 1.0);
-        assert_eq!(grad, [0.5, 1.5, 0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(grad[..], [0.5, 1.5, 0.0, 0.0, 1.0, 0.0]);
     }
 }

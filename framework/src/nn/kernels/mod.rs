@@ -6,6 +6,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod batch_norm;
+pub mod buffer;
 pub mod chunks;
 pub mod conv2d;
 pub mod depthwise;
@@ -15,8 +16,12 @@ pub mod gemm;
 pub mod layer_norm;
 pub mod linear;
 pub mod loss;
+mod output;
 pub mod patches;
 pub mod reduce;
 pub mod simd;
 pub mod softmax;
 pub mod tokens;
+
+pub use buffer::Buffer;
+pub use output::Output;

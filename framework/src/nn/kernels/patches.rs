@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::Buffer;
 use crate::nn::PatchLayout;
 
 /// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches only.
@@ -68,8 +69,8 @@ pub fn unpatchify(patches: &[f32], channels: usize, height: usize, width: usize,
 ///
 /// From `[B * P, cell * cell, channels]` to `[B * P, (cell / k)^2, channels * k * k]`, with columns (channel, row, column): a
 /// convolution with kernel = stride = `k` is then a product with its flattened weight.
-pub fn merge_cells(x: &[f32], channels: usize, cell: usize, k: usize) -> Vec<f32> {
-    let mut output = vec![0.0; x.len()];
+pub fn merge_cells(x: &[f32], channels: usize, cell: usize, k: usize) -> Buffer {
+    let mut output = Buffer::unspecified(x.len());
     each_cell(x, &mut output, channels, cell, k, |x, output, place, tap| {
         for (channel, &x) in x[place..][..channels].iter().enumerate() {
             output[tap + channel * k * k] = x;
@@ -79,8 +80,8 @@ pub fn merge_cells(x: &[f32], channels: usize, cell: usize, k: usize) -> Vec<f32
 }
 
 /// The inverse of [`merge_cells`], which is also its backward.
-pub fn split_cells(merged: &[f32], channels: usize, cell: usize, k: usize) -> Vec<f32> {
-    let mut output = vec![0.0; merged.len()];
+pub fn split_cells(merged: &[f32], channels: usize, cell: usize, k: usize) -> Buffer {
+    let mut output = Buffer::unspecified(merged.len());
     each_cell(merged, &mut output, channels, cell, k, |merged, output, place, tap| {
         for (channel, output) in output[place..][..channels].iter_mut().enumerate() {
             *output = merged[tap + channel * k * k];
@@ -140,7 +141,7 @@ mod tests {
     fn merged_cells_are_ordered_as_a_flattened_weight() {
         // One patch of 2 x 2 positions with channels (c, 10 + c).
         let merged = merge_cells(&[0.0, 10.0, 1.0, 11.0, 2.0, 12.0, 3.0, 13.0], 2, 2, 2);
-        assert_eq!(merged, [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0]);
+        assert_eq!(merged[..], [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0]);
     }
 
     #[test]
@@ -150,7 +151,7 @@ mod tests {
         let images = ramp(2 * 3 * rows * 8 * cols * 8);
         let fine = windows(&images, 3, 1, &PatchLayout::dense(2, rows, cols, 8));
         let coarse = windows(&images, 3, 4, &PatchLayout::dense(2, rows, cols, 2));
-        assert_eq!(merge_cells(&fine, 3, 8, 4), coarse);
+        assert_eq!(merge_cells(&fine, 3, 8, 4)[..], coarse);
     }
 
     proptest! {
@@ -171,8 +172,8 @@ mod tests {
             let cell = k * groups;
             let x = ramp(patches * cell * cell * channels);
             let merged = merge_cells(&x, channels, cell, k);
-            prop_assert_eq!(split_cells(&merged, channels, cell, k), x.clone());
-            let mut sorted = merged;
+            prop_assert_eq!(split_cells(&merged, channels, cell, k).into_vec(), x.clone());
+            let mut sorted = merged.into_vec();
             sorted.sort_by(f32::total_cmp);
             prop_assert_eq!(sorted, x);
         }

@@ -3,13 +3,14 @@
 use rayon::prelude::*;
 
 use super::chunks::sum_chunks;
+use super::Buffer;
 use super::reduce::add;
 
 /// Rows by index: `output[i] = rows[index[i]]`, where an index one past the last row means `extra`.
 ///
 /// `rows` is `[N, width]`, the output `[index.len(), width]`.
-pub fn gather_rows(rows: &[f32], extra: &[f32], width: usize, index: &[u32]) -> Vec<f32> {
-    let mut output = vec![0.0; index.len() * width];
+pub fn gather_rows(rows: &[f32], extra: &[f32], width: usize, index: &[u32]) -> Buffer {
+    let mut output = Buffer::unspecified(index.len() * width);
     output.par_chunks_mut(width).zip(index).for_each(|(output, &row)| {
         let start = row as usize * width;
         output.copy_from_slice(if start < rows.len() { &rows[start..][..width] } else { extra });
@@ -83,7 +84,7 @@ mod tests {
     #[test]
     fn an_index_past_the_last_row_takes_the_extra_row() {
         let rows = gather_rows(&[1.0, 2.0, 3.0, 4.0], &[9.0, 8.0], 2, &[1, 2, 0, 1]);
-        assert_eq!(rows, [3.0, 4.0, 9.0, 8.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(rows[..], [3.0, 4.0, 9.0, 8.0, 1.0, 2.0, 3.0, 4.0]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The self-attention of a transformer block.
 
-use super::Linear;
+use super::{LayerNorm, Linear};
+use crate::nn::ops::blocks::Residual;
 use crate::nn::tensor::{Error, Result, T3};
 use crate::nn::{Context, Scope, ops};
 
@@ -28,14 +29,14 @@ impl Attention {
         })
     }
 
-    /// `[B, N, D]` to `[B, N, D]`.
-    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
-        self.forward_with_bias(x, None, ctx)
+    /// `x + factors * attention(norm(x))` on `[B, N, D]`.
+    pub fn residual(&self, x: T3, norm: &LayerNorm, how: Residual<'_>) -> Result<T3> {
+        ops::blocks::self_attention(x, norm.params(), self.qkv.params(), self.proj.params(), self.heads, how)
     }
 
-    /// [`Attention::forward`] with a differentiable bias of the scores, `[heads, N, N]`.
-    pub fn forward_with_bias(&self, x: T3, bias: Option<T3>, ctx: &Context) -> Result<T3> {
-        let output = ops::attention(self.qkv.forward(x, ctx)?, self.heads, bias)?;
+    /// `attention(x)` on `[B, N, D]`, with a differentiable bias of the scores, `[heads, N, N]`.
+    pub fn forward_with_bias(&self, x: T3, bias: T3, ctx: &Context) -> Result<T3> {
+        let output = ops::attention(self.qkv.forward(x, ctx)?, self.heads, Some(bias))?;
         self.proj.forward(output, ctx)
     }
 

@@ -1,5 +1,7 @@
 //! The transformer block.
 
+use dfdx::shapes::HasShape as _;
+
 use super::{Attention, DropPath, LayerNorm, Mlp};
 use crate::nn::tensor::{Result, T3};
 use crate::nn::{Context, Scope, ops};
@@ -45,15 +47,18 @@ impl Block {
 
     /// `[B, N, D]` to `[B, N, D]`.
     pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
-        self.forward_with_bias(x, None, ctx)
+        let how = self.drop_path.residual(x.shape().0, ctx);
+        let x = self.attn.residual(x, &self.norm1, how)?;
+        let how = self.drop_path.residual(x.shape().0, ctx);
+        self.mlp.residual(x, &self.norm2, how)
     }
 
     /// [`Block::forward`] with a differentiable bias of the attention scores, `[heads, N, N]`.
-    pub fn forward_with_bias(&self, x: T3, bias: Option<T3>, ctx: &Context) -> Result<T3> {
+    pub fn forward_with_bias(&self, x: T3, bias: T3, ctx: &Context) -> Result<T3> {
         let branch = self.attn.forward_with_bias(self.norm1.forward(x.clone(), ctx)?, bias, ctx)?;
         let x = ops::add(x, self.drop_path.forward(branch, ctx)?)?;
-        let branch = self.mlp.forward(self.norm2.forward(x.clone(), ctx)?, ctx)?;
-        ops::add(x, self.drop_path.forward(branch, ctx)?)
+        let how = self.drop_path.residual(x.shape().0, ctx);
+        self.mlp.residual(x, &self.norm2, how)
     }
 
     /// Multiply-accumulates for one image of that many tokens.

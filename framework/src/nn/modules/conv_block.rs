@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::{DropPath, LayerNorm, Linear, Mlp};
+use crate::nn::ops::DepthwiseParams;
 use crate::nn::tensor::{Result, T3};
 use crate::nn::{Context, Init, Param, PatchLayout, Scope, ops};
 
@@ -59,19 +60,21 @@ impl ConvBlock {
         visible: Option<&Rc<[f32]>>,
         ctx: &Context,
     ) -> Result<T3> {
-        let branch = self.conv1.forward(self.norm1.forward(x.clone(), ctx)?, ctx)?;
-        let branch = ops::depthwise(
-            branch,
-            &self.attn_weight,
-            Some(&self.attn_bias),
+        let depthwise = DepthwiseParams {
+            weight: &self.attn_weight,
+            bias: Some(&self.attn_bias),
             layout,
-            visible.cloned(),
-            &ctx.tape,
+            visible,
+        };
+        let x = ops::blocks::masked_convolution(
+            x,
+            self.norm1.params(),
+            self.conv1.params(),
+            depthwise,
+            self.conv2.params(),
+            self.drop_path.residual(layout.batch(), ctx),
         )?;
-        let branch = self.conv2.forward(branch, ctx)?;
-        let x = ops::add(x, self.drop_path.forward(branch, ctx)?)?;
-        let branch = self.mlp.forward(self.norm2.forward(x.clone(), ctx)?, ctx)?;
-        ops::add(x, self.drop_path.forward(branch, ctx)?)
+        self.mlp.residual(x, &self.norm2, self.drop_path.residual(layout.batch(), ctx))
     }
 
     /// Multiply-accumulates for that many positions.

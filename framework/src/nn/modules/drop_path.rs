@@ -3,6 +3,7 @@
 use dfdx::shapes::{HasShape as _, Shape};
 use rand::Rng as _;
 
+use crate::nn::ops::blocks::Residual;
 use crate::nn::tensor::{Result, T3, Tensor};
 use crate::nn::{Context, ops};
 
@@ -22,6 +23,16 @@ impl DropPath {
         }
         let factors = keep_factors(x.shape().0, self.probability, ctx);
         ops::scale_samples(x, factors)
+    }
+
+    /// How a branch of `batch` samples that is dropped like this is added to its input.
+    pub fn residual<'a>(&self, batch: usize, ctx: &'a Context) -> Residual<'a> {
+        let drops = ctx.training && self.probability > 0.0;
+        Residual {
+            factors: drops.then(|| keep_factors(batch, self.probability, ctx)),
+            recompute: ctx.checkpoint_activations,
+            tape: &ctx.tape,
+        }
     }
 }
 

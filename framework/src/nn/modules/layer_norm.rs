@@ -1,5 +1,6 @@
 //! Layer normalisation with its learned scale and shift.
 
+use crate::nn::ops::NormParams;
 use crate::nn::tensor::{Result, T3};
 use crate::nn::{Context, Init, Param, Scope, ops};
 
@@ -27,6 +28,11 @@ impl LayerNorm {
 
     /// `[B, N, C]` to `[B, N, C]`.
     pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
-        ops::layer_norm(x, &self.weight, &self.bias, self.eps, &ctx.tape)
+        ops::layer_norm(x, self.params(), &ctx.tape)
+    }
+
+    /// Its parameters, for an operation that it is a part of.
+    pub fn params(&self) -> NormParams<'_> {
+        NormParams { weight: &self.weight, bias: &self.bias, eps: self.eps }
     }
 }

@@ -1,5 +1,6 @@
 //! A learned affine map of the channels.
 
+use crate::nn::ops::LinearParams;
 use crate::nn::tensor::{Result, T2, T3};
 use crate::nn::{Context, Init, Param, Scope, ops};
 
@@ -48,17 +49,22 @@ impl Linear {
 
     /// `[B, N, I]` to `[B, N, O]`.
     pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
-        ops::linear(x, &self.weight, self.bias.as_ref(), &ctx.tape)
+        ops::linear(x, self.params(), &ctx.tape)
     }
 
     /// `[B, I]` to `[B, O]`.
     pub fn forward_2d(&self, x: T2, ctx: &Context) -> Result<T2> {
-        ops::linear_2d(x, &self.weight, self.bias.as_ref(), &ctx.tape)
+        ops::linear_2d(x, self.params(), &ctx.tape)
     }
 
     /// `[B, N, I]`, given as plain values that need no gradient, to `[B, N, O]`.
     pub fn forward_rows(&self, rows: Vec<f32>, shape: (usize, usize), ctx: &Context) -> Result<T3> {
-        ops::linear_rows(rows, shape, &self.weight, self.bias.as_ref(), &ctx.tape)
+        ops::linear_rows(rows, shape, self.params(), &ctx.tape)
+    }
+
+    /// Its parameters, for an operation that it is a part of.
+    pub fn params(&self) -> LinearParams<'_> {
+        LinearParams { weight: &self.weight, bias: self.bias.as_ref() }
     }
 
     /// Multiply-accumulates for that many tokens.

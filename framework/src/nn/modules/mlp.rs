@@ -1,8 +1,9 @@
 //! The feed-forward half of a block.
 
-use super::Linear;
+use super::{LayerNorm, Linear};
+use crate::nn::ops::blocks::Residual;
 use crate::nn::tensor::{Result, T3};
-use crate::nn::{Context, Scope, ops};
+use crate::nn::{Scope, ops};
 
 /// Linear, GELU, linear (`fc1`, `fc2`).
 #[derive(Debug, Clone)]
@@ -28,10 +29,9 @@ impl Mlp {
         }
     }
 
-    /// `[B, N, C]` to `[B, N, C]`.
-    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
-        let hidden = ops::gelu(self.fc1.forward(x, ctx)?)?;
-        self.fc2.forward(hidden, ctx)
+    /// `x + factors * mlp(norm(x))` on `[B, N, C]`.
+    pub fn residual(&self, x: T3, norm: &LayerNorm, how: Residual<'_>) -> Result<T3> {
+        ops::blocks::mlp(x, norm.params(), self.fc1.params(), self.fc2.params(), how)
     }
 
     /// Multiply-accumulates for that many tokens.

@@ -18,14 +18,7 @@ use kernel as implementation;
 /// If the channels are not three times a multiple of `heads`, or the bias does not fit.
 pub fn attention(qkv: T3, heads: usize, bias: Option<T3>) -> Result<T3> {
     let (_, tokens, channels) = *qkv.shape();
-    if heads == 0 || channels == 0 || !channels.is_multiple_of(3 * heads) {
-        return Err(Error::Shape(format!(
-            "{channels} channels are not queries, keys and values of {heads} heads"
-        )));
-    }
-    if tokens == 0 {
-        return Err(Error::Shape("attention over no tokens".to_owned()));
-    }
+    check_heads((tokens, channels), heads)?;
     if let Some(bias) = bias.as_ref().filter(|bias| *bias.shape() != (heads, tokens, tokens)) {
         return Err(Error::Shape(format!(
             "a bias of shape {:?} for {heads} heads and {tokens} tokens",
@@ -35,10 +28,24 @@ pub fn attention(qkv: T3, heads: usize, bias: Option<T3>) -> Result<T3> {
     implementation::attention(qkv, heads, bias)
 }
 
+/// That queries, keys and values of tokens can be divided among the heads.
+pub(super) fn check_heads((tokens, channels): (usize, usize), heads: usize) -> Result<()> {
+    if heads == 0 || channels == 0 || !channels.is_multiple_of(3 * heads) {
+        return Err(Error::Shape(format!(
+            "{channels} channels are not queries, keys and values of {heads} heads"
+        )));
+    }
+    if tokens == 0 {
+        return Err(Error::Shape("attention over no tokens".to_owned()));
+    }
+    Ok(())
+}
+
 #[cfg(not(feature = "cuda"))]
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
+    use crate::nn::kernels::Buffer;
     use crate::nn::kernels::attention::{self, Dims};
     use crate::nn::ops::{flat, operation};
     use crate::nn::tensor::{Result, T3};
@@ -49,12 +56,12 @@ mod kernel {
         let inputs = std::iter::once(flat(qkv)).chain(bias.map(flat)).collect::<Result<_>>()?;
         operation(inputs, (batch, tokens, dims.dim()), move |values, record| {
             let mut values = values.into_iter();
-            let (qkv, bias) = (values.next().unwrap_or_default(), values.next());
+            let (qkv, bias) = (values.next().unwrap_or_else(|| Buffer::zeros(0)), values.next());
             let (output, normalisers) = attention::forward(&qkv, bias.as_deref(), dims);
-            let backward = move |grad: Vec<f32>| {
+            let backward = move |grad: Buffer| {
                 let (grad_qkv, grad_bias) =
                     attention::backward(&grad, &qkv, bias.as_deref(), &normalisers, dims);
-                std::iter::once(grad_qkv).chain(grad_bias).collect()
+                std::iter::once(grad_qkv).chain(grad_bias.map(Buffer::from)).collect()
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })

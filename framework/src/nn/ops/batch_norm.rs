@@ -100,7 +100,7 @@ mod kernel {
     use super::BatchNormParams;
     use crate::nn::Tape;
     use crate::nn::kernels::batch_norm::{self as kernel, Moments};
-    use crate::nn::kernels::reduce::add;
+    use crate::nn::kernels::Buffer;
     use crate::nn::ops::{flat, operation_on};
     use crate::nn::tensor::{Result, Tensor};
 
@@ -126,13 +126,13 @@ mod kernel {
                 None => (vec![1.0; channels], vec![0.0; channels]),
             };
             let scale: Vec<f32> = inverse_std.iter().zip(&weight).map(|(a, b)| a * b).collect();
-            let mut output = x.clone();
+            let mut output = Buffer::copy(&x);
             kernel::normalize(&mut output, &moments.mean, &scale, &bias);
-            let backward = move |mut grad: Vec<f32>| {
+            let backward = move |mut grad: Buffer| {
                 let (shift, scale) = kernel::grad_affine(&x, &grad, &moments.mean, &inverse_std);
                 if let Some((weight, bias)) = &params.affine {
-                    weight.accumulate_grad(|sum| add(sum, &scale));
-                    bias.accumulate_grad(|sum| add(sum, &shift));
+                    weight.accumulate_grad(|sum, mode| mode.write(sum, &scale));
+                    bias.accumulate_grad(|sum, mode| mode.write(sum, &shift));
                 }
                 let mean = |sums: Vec<f32>| sums.iter().map(|sum| sum / rows as f32).collect::<Vec<f32>>();
                 let means = training.then(|| (mean(shift), mean(scale)));

@@ -59,7 +59,7 @@ fn size(x: (usize, usize, usize, usize), weight: &Param, window: Window) -> Resu
 mod kernel {
     use crate::nn::kernels::chunks::sum_rows;
     use crate::nn::kernels::conv2d::Conv2d;
-    use crate::nn::kernels::reduce::add;
+    use crate::nn::kernels::Buffer;
     use crate::nn::ops::{flat, operation_on};
     use crate::nn::tensor::{Result, T4, tape_of};
     use crate::nn::{Param, Tape};
@@ -75,15 +75,18 @@ mod kernel {
                 conv.forward(&x, &weight.values(), bias.as_deref())
             };
             // A frozen weight needs no input kept.
-            let kept = if weight.requires_grad() { x } else { Vec::new() };
-            let backward = move |grad: Vec<f32>| {
-                weight.accumulate_grad(|sum| add(sum, &conv.grad_weight(&kept, &grad)));
+            let kept = weight.requires_grad().then_some(x);
+            let backward = move |grad: Buffer| {
+                weight.accumulate_grad(|sum, mode| {
+                    let x = kept.as_deref().unwrap_or_default();
+                    mode.write(sum, &conv.grad_weight(x, &grad));
+                });
                 if let Some(bias) = &bias {
-                    bias.accumulate_grad(|sum| sum_rows(&grad, sum));
+                    bias.accumulate_grad(|sum, mode| sum_rows(&grad, sum, mode));
                 }
-                wants_input.then(|| conv.grad_input(&grad, &weight.values())).into_iter().collect()
+                wants_input.then(|| conv.grad_input(&grad, &weight.values()).into()).into_iter().collect()
             };
-            Ok((output, record.then(|| Box::new(backward) as _)))
+            Ok((output.into(), record.then(|| Box::new(backward) as _)))
         })
     }
 }

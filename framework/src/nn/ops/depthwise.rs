@@ -12,91 +12,84 @@ use composed as implementation;
 #[cfg(not(feature = "cuda"))]
 use kernel as implementation;
 
-/// Convolves every channel of `x`, `[B, P * cell * cell, C]`, with its own `K x K` kernel, `K` odd.
+/// What a depthwise convolution of `x`, `[B, P * cell * cell, C]`, needs besides it.
+#[derive(Debug, Clone, Copy)]
+pub struct DepthwiseParams<'a> {
+    /// `[C, 1, K, K]`, `K` odd.
+    pub weight: &'a Param,
+    /// `[C]`.
+    pub bias: Option<&'a Param>,
+    /// Where the positions lie.
+    pub layout: &'a Rc<PatchLayout>,
+    /// What the input is multiplied by first (masks of a stage of their own), `[B, P * cell * cell]`.
+    pub visible: Option<&'a Rc<[f32]>>,
+}
+
+impl DepthwiseParams<'_> {
+    /// That they fit features of this shape.
+    pub(super) fn check(self, (batch, positions, channels): (usize, usize, usize)) -> Result<()> {
+        let Self { weight, bias, layout, visible } = self;
+        if (batch, positions) != (layout.batch(), layout.positions()) || channels == 0 {
+            return Err(Error::Shape(format!(
+                "features {:?} do not fit a layout of {} images with {} positions",
+                (batch, positions, channels),
+                layout.batch(),
+                layout.positions()
+            )));
+        }
+        let kernel = weight.shape().last().copied().unwrap_or(0);
+        if weight.shape() != [channels, 1, kernel, kernel] || kernel % 2 == 0 {
+            return Err(Error::Shape(format!(
+                "{}: a depthwise kernel of {channels} channels is [{channels}, 1, K, K] with an odd K, not {:?}",
+                weight.name(),
+                weight.shape()
+            )));
+        }
+        super::check_bias(bias, channels)?;
+        for param in std::iter::once(weight).chain(bias) {
+            super::check_allocated(param)?;
+        }
+        if visible.is_some_and(|visible| visible.len() != batch * positions) {
+            return Err(Error::Shape(format!("the mask does not have {batch} x {positions} values")));
+        }
+        Ok(())
+    }
+}
+
+/// Convolves every channel of `x`, `[B, P * cell * cell, C]`, with its own kernel.
 ///
-/// `weight` is `[C, 1, K, K]`, `bias` `[C]`. The padding is `K / 2` zeros; absent patches read as zeros, and the output exists at
-/// kept positions only. `visible`, `[B, P * cell * cell]`, multiplies the input first (masks of a stage of their own).
-/// The gradients of the parameters are recorded on `tape`, also where `x` is a constant.
+/// The padding is `K / 2` zeros; absent patches read as zeros, and the output exists at kept positions only. The gradients of
+/// the parameters are recorded on `tape`, also where `x` is a constant.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn depthwise(
-    x: T3,
-    weight: &Param,
-    bias: Option<&Param>,
-    layout: &Rc<PatchLayout>,
-    visible: Option<Rc<[f32]>>,
-    tape: &Tape,
-) -> Result<T3> {
-    let (batch, positions, channels) = *x.shape();
-    if (batch, positions) != (layout.batch(), layout.positions()) || channels == 0 {
-        return Err(Error::Shape(format!(
-            "features {:?} do not fit a layout of {} images with {} positions",
-            x.shape(),
-            layout.batch(),
-            layout.positions()
-        )));
-    }
-    let kernel = weight.shape().last().copied().unwrap_or(0);
-    if weight.shape() != [channels, 1, kernel, kernel] || kernel % 2 == 0 {
-        return Err(Error::Shape(format!(
-            "{}: a depthwise kernel of {channels} channels is [{channels}, 1, K, K] with an odd K, not {:?}",
-            weight.name(),
-            weight.shape()
-        )));
-    }
-    super::check_bias(bias, channels)?;
-    for param in std::iter::once(weight).chain(bias) {
-        super::check_allocated(param)?;
-    }
-    if visible.as_ref().is_some_and(|visible| visible.len() != batch * positions) {
-        return Err(Error::Shape(format!("the mask does not have {batch} x {positions} values")));
-    }
-    implementation::depthwise(x, weight, bias, layout, visible, tape)
+pub fn depthwise(x: T3, params: DepthwiseParams<'_>, tape: &Tape) -> Result<T3> {
+    params.check(*x.shape())?;
+    implementation::depthwise(x, params, tape)
 }
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use std::rc::Rc;
-
     use dfdx::shapes::HasShape as _;
 
-    use crate::nn::kernels::chunks::sum_rows;
-    use crate::nn::kernels::depthwise::Depthwise;
-    use crate::nn::kernels::reduce::add;
+    use super::DepthwiseParams;
+    use crate::nn::Tape;
+    use crate::nn::kernels::Buffer;
+    use crate::nn::ops::layers::Depthwise;
     use crate::nn::ops::{flat, operation_on};
     use crate::nn::tensor::{Result, T3, tape_of};
-    use crate::nn::{Param, PatchLayout, Tape};
 
-    pub fn depthwise(
-        x: T3,
-        weight: &Param,
-        bias: Option<&Param>,
-        layout: &Rc<PatchLayout>,
-        visible: Option<Rc<[f32]>>,
-        tape: &Tape,
-    ) -> Result<T3> {
+    pub fn depthwise(x: T3, params: DepthwiseParams<'_>, tape: &Tape) -> Result<T3> {
         let shape = *x.shape();
-        let (channels, kernel) = (shape.2, weight.shape()[3]);
-        let (weight, bias, layout) = (weight.clone(), bias.cloned(), Rc::clone(layout));
+        let layer = Depthwise::new(params);
         let wants_input = tape_of(&x).is_recording();
         operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
-            let output = {
-                let bias = bias.as_ref().map(Param::values);
-                let conv = Depthwise { layout: &layout, channels, kernel };
-                conv.forward(&x, &weight.values(), bias.as_deref(), visible.as_deref())
-            };
-            // A frozen weight needs no input kept.
-            let kept = if weight.requires_grad() { x } else { Vec::new() };
-            let backward = move |grad: Vec<f32>| {
-                let conv = Depthwise { layout: &layout, channels, kernel };
-                weight.accumulate_grad(|sum| add(sum, &conv.grad_weight(&kept, &grad, visible.as_deref())));
-                if let Some(bias) = &bias {
-                    bias.accumulate_grad(|sum| sum_rows(&grad, sum));
-                }
-                let grad_input = || conv.grad_input(&grad, &weight.values(), visible.as_deref());
-                wants_input.then(grad_input).into_iter().collect()
+            let output = layer.forward(&x);
+            let kept = layer.keeps_input().then_some(x);
+            let backward = move |grad: Buffer| {
+                layer.backward_params(&grad, kept.as_deref().unwrap_or_default());
+                wants_input.then(|| layer.backward_input(&grad)).into_iter().collect()
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })
@@ -105,8 +98,6 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use std::rc::Rc;
-
     use dfdx::shapes::{Axes2, Axis, HasShape as _};
     use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{
@@ -115,18 +106,13 @@ mod composed {
 
     use crate::nn::kernels::depthwise::Depthwise;
     use crate::nn::ops::rows::gather_taps;
+    use super::DepthwiseParams;
+    use crate::nn::Tape;
     use crate::nn::tensor::{Result, T2, T3, from_vec, tape_of};
-    use crate::nn::{Param, PatchLayout, Tape};
 
     /// Holds what all taps read: `K * K` times the features.
-    pub fn depthwise(
-        x: T3,
-        weight: &Param,
-        bias: Option<&Param>,
-        layout: &Rc<PatchLayout>,
-        visible: Option<Rc<[f32]>>,
-        tape: &Tape,
-    ) -> Result<T3> {
+    pub fn depthwise(x: T3, params: DepthwiseParams<'_>, tape: &Tape) -> Result<T3> {
+        let DepthwiseParams { weight, bias, layout, visible } = params;
         let (batch, positions, channels) = *x.shape();
         let tape = tape_of(&x).merge(tape.clone());
         let rows = batch * positions;
@@ -164,6 +150,15 @@ mod tests {
     use crate::nn::testing::{
         assert_close, check_gradient, loss_weights, noise, noise_param, on_threads, run, wide,
     };
+
+    fn with<'a>(
+        weight: &'a Param,
+        bias: Option<&'a Param>,
+        layout: &'a Rc<PatchLayout>,
+        visible: Option<&'a Rc<[f32]>>,
+    ) -> DepthwiseParams<'a> {
+        DepthwiseParams { weight, bias, layout, visible }
+    }
 
     /// A layout that keeps `kept` random patches, in random order.
     fn random_layout(batch: usize, rows: usize, cols: usize, cell: usize, kept: usize) -> Rc<PatchLayout> {
@@ -228,7 +223,7 @@ mod tests {
         let (weight, bias) = (noise_param(1, &[channels, 1, kernel, kernel]), noise_param(2, &[channels]));
         let x = noise(3, len);
         let outcome = run(&x, (2, 16, channels), &[&weight, &bias], |x| {
-            depthwise(x, &weight, Some(&bias), &layout, Some(Rc::clone(&visible)), &Tape::none())
+            depthwise(x, with(&weight, Some(&bias), &layout, Some(&visible)), &Tape::none())
         });
         let (x, w, b) = (x, weight.values().to_vec(), bias.values().to_vec());
         let loss = |x: &[f64], w: &[f64], b: &[f64]| {
@@ -261,13 +256,13 @@ mod tests {
             let x = noise(3, batch * positions * channels);
             let shape = (batch, positions, channels);
             let own = run(&x, shape, &[&weight, &bias], |x| {
-                depthwise(x, &weight, Some(&bias), &layout, visible.clone(), &Tape::none())
+                depthwise(x, with(&weight, Some(&bias), &layout, visible.as_ref()), &Tape::none())
             });
             let expected =
                 dense(&wide(&x), &wide(&weight.values()), &wide(&bias.values()), kernel, &layout, visible.as_deref());
             assert_close(&own.values, &expected, 1e-5);
             let other = run(&x, shape, &[&weight, &bias], |x| {
-                composed::depthwise(x, &weight, Some(&bias), &layout, visible.clone(), &Tape::none())
+                composed::depthwise(x, with(&weight, Some(&bias), &layout, visible.as_ref()), &Tape::none())
             });
             own.assert_close(&other, 2e-5);
         }
@@ -280,7 +275,7 @@ mod tests {
                 let layout = random_layout(3, 6, 7, 4, 29);
                 let (weight, bias) = (noise_param(1, &[24, 1, 5, 5]), noise_param(2, &[24]));
                 run(&noise(3, 3 * 29 * 16 * 24), (3, 29 * 16, 24), &[&weight, &bias], |x| {
-                    depthwise(x, &weight, Some(&bias), &layout, None, &Tape::none())
+                    depthwise(x, with(&weight, Some(&bias), &layout, None), &Tape::none())
                 })
             })
         };
@@ -293,17 +288,16 @@ mod tests {
         let x =
             |positions: usize| from_vec(noise(1, positions * 2), (1, positions, 2), &Tape::none()).unwrap();
         let weight = noise_param(1, &[2, 1, 3, 3]);
-        assert!(depthwise(x(12), &weight, None, &layout, None, &Tape::none()).is_ok());
-        assert!(depthwise(x(16), &weight, None, &layout, None, &Tape::none()).is_err());
-        assert!(depthwise(x(12), &weight, None, &layout, Some(Rc::new([1.0; 11])), &Tape::none()).is_err());
-        assert!(
-            depthwise(x(12), &weight, Some(&noise_param(1, &[3])), &layout, None, &Tape::none()).is_err()
-        );
+        let none = Tape::none();
+        assert!(depthwise(x(12), with(&weight, None, &layout, None), &none).is_ok());
+        assert!(depthwise(x(16), with(&weight, None, &layout, None), &none).is_err());
+        let mask: Rc<[f32]> = Rc::new([1.0; 11]);
+        assert!(depthwise(x(12), with(&weight, None, &layout, Some(&mask)), &none).is_err());
+        let bias = noise_param(1, &[3]);
+        assert!(depthwise(x(12), with(&weight, Some(&bias), &layout, None), &none).is_err());
         for shape in [[2, 1, 2, 2], [2, 1, 3, 5], [3, 1, 3, 3], [2, 2, 3, 3]] {
-            assert!(
-                depthwise(x(12), &noise_param(1, &shape), None, &layout, None, &Tape::none()).is_err(),
-                "{shape:?}"
-            );
+            let weight = noise_param(1, &shape);
+            assert!(depthwise(x(12), with(&weight, None, &layout, None), &none).is_err(), "{shape:?}");
         }
     }
 }

@@ -35,6 +35,7 @@ pub fn scale_samples(x: T3, factors: Vec<f32>) -> Result<T3> {
 mod kernel {
     use dfdx::shapes::{HasShape as _, Shape};
 
+    use crate::nn::kernels::Buffer;
     use crate::nn::kernels::elementwise::{mul_assign, scale_parts};
     use crate::nn::ops::{flat, operation};
     use crate::nn::tensor::{Result, T3, Tensor};
@@ -57,7 +58,7 @@ mod kernel {
         operation(vec![flat(x)?], shape, move |mut values, record| {
             let mut y = values.swap_remove(0);
             multiply(&mut y, &factors);
-            let backward = move |mut grad: Vec<f32>| {
+            let backward = move |mut grad: Buffer| {
                 multiply(&mut grad, &factors);
                 vec![grad]
             };

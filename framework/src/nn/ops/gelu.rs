@@ -16,17 +16,17 @@ pub fn gelu(x: T3) -> Result<T3> {
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use crate::nn::kernels::gelu;
+    use crate::nn::kernels::{Buffer, gelu};
     use crate::nn::ops::{flat, operation};
     use crate::nn::tensor::{Result, T3};
 
     pub fn gelu(x: T3) -> Result<T3> {
         let shape = *x.shape();
         operation(vec![flat(x)?], shape, |mut values, record| {
-            let x = values.swap_remove(0);
-            let y = gelu::forward(&x);
-            let backward = move |mut grad: Vec<f32>| {
-                gelu::backward(&mut grad, &x);
+            let mut x = values.swap_remove(0);
+            let y = gelu::forward_biased(&mut x, None);
+            let backward = move |mut grad: Buffer| {
+                gelu::backward_again(&mut grad, &mut x);
                 vec![grad]
             };
             Ok((y, record.then(|| Box::new(backward) as _)))

@@ -37,7 +37,7 @@ pub fn masked_mse(pred: T3, target: Vec<f32>, removed: &[f32]) -> Result<T0> {
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use crate::nn::kernels::loss;
+    use crate::nn::kernels::{Buffer, loss};
     use crate::nn::ops::{flat, operation};
     use crate::nn::tensor::{Result, T0, T3};
 
@@ -48,8 +48,8 @@ mod kernel {
             let pred = inputs.swap_remove(0);
             let value = loss::masked_mse(&pred, &target, &removed, width);
             let backward =
-                move |grad: Vec<f32>| vec![loss::masked_mse_grad(&pred, &target, &removed, width, grad[0])];
-            Ok((vec![value], record.then(|| Box::new(backward) as _)))
+                move |grad: Buffer| vec![loss::masked_mse_grad(&pred, &target, &removed, width, grad[0])];
+            Ok((vec![value].into(), record.then(|| Box::new(backward) as _)))
         })
     }
 }

@@ -4,11 +4,14 @@
 
 mod attention;
 mod batch_norm;
+pub mod blocks;
 mod conv2d;
 mod depthwise;
 mod dropout;
 mod gelu;
 mod layer_norm;
+#[cfg(not(feature = "cuda"))]
+mod layers;
 mod linear;
 mod loss;
 #[cfg(not(feature = "cuda"))]
@@ -25,11 +28,11 @@ use dfdx::tensor_ops::ReshapeTo as _;
 pub use attention::attention;
 pub use batch_norm::{BatchNormParams, batch_norm};
 pub use conv2d::{Window, conv2d};
-pub use depthwise::depthwise;
+pub use depthwise::{DepthwiseParams, depthwise};
 pub use dropout::{dropout, scale_samples};
 pub use gelu::gelu;
-pub use layer_norm::layer_norm;
-pub use linear::{linear, linear_2d, linear_rows};
+pub use layer_norm::{NormParams, layer_norm};
+pub use linear::{LinearParams, linear, linear_2d, linear_rows};
 pub use loss::{masked_mse, normalize_patches};
 #[cfg(not(feature = "cuda"))]
 pub use operation::{Backward, operation, operation_on};

@@ -49,7 +49,7 @@ pub fn merge_cells(x: T3, cell: usize, k: usize) -> Result<T3> {
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use crate::nn::kernels::patches;
+    use crate::nn::kernels::{Buffer, patches};
     use crate::nn::ops::{flat, operation};
     use crate::nn::tensor::{Result, T3};
 
@@ -58,7 +58,7 @@ mod kernel {
         let shape = (batch, positions / (k * k), channels * k * k);
         operation(vec![flat(x)?], shape, |inputs, record| {
             let merged = patches::merge_cells(&inputs[0], channels, cell, k);
-            let backward = move |grad: Vec<f32>| vec![patches::split_cells(&grad, channels, cell, k)];
+            let backward = move |grad: Buffer| vec![patches::split_cells(&grad, channels, cell, k)];
             Ok((merged, record.then(|| Box::new(backward) as _)))
         })
     }

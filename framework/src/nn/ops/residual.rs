@@ -24,7 +24,7 @@ pub fn add<S: Shape>(x: Tensor<S>, y: Tensor<S>) -> Result<Tensor<S>> {
 mod kernel {
     use dfdx::shapes::{HasShape as _, Shape};
 
-    use crate::nn::kernels::elementwise;
+    use crate::nn::kernels::{Buffer, elementwise};
     use crate::nn::ops::{flat, operation};
     use crate::nn::tensor::{Result, Tensor};
 
@@ -34,7 +34,7 @@ mod kernel {
             let y = values.swap_remove(1);
             let mut sum = values.swap_remove(0);
             elementwise::add_assign(&mut sum, &y);
-            Ok((sum, record.then(|| Box::new(|grad: Vec<f32>| vec![grad.clone(), grad]) as _)))
+            Ok((sum, record.then(|| Box::new(|grad: Buffer| vec![Buffer::copy(&grad), grad]) as _)))
         })
     }
 }

@@ -134,7 +134,7 @@ mod kernel {
     use dfdx::shapes::HasShape as _;
 
     use crate::nn::Param;
-    use crate::nn::kernels::reduce::add;
+    use crate::nn::kernels::Buffer;
     use crate::nn::kernels::tokens::{self, Takers};
     use crate::nn::ops::{flat, operation};
     use crate::nn::tensor::{Result, T3};
@@ -147,14 +147,15 @@ mod kernel {
         operation(vec![flat(x)?], shape, move |inputs, record| {
             let row = extra.as_ref().map(|extra| extra.values().to_vec()).unwrap_or_default();
             let output = tokens::gather_rows(&inputs[0], &row, channels, &index);
-            let backward = move |grad: Vec<f32>| {
+            let backward = move |grad: Buffer| {
                 let rows = batch * tokens;
                 let takers = Takers::new(&index, rows + 1);
                 if let Some(extra) = extra {
-                    extra
-                        .accumulate_grad(|sum| add(sum, &tokens::sum_rows(&grad, channels, takers.of(rows))));
+                    extra.accumulate_grad(|sum, mode| {
+                        mode.write(sum, &tokens::sum_rows(&grad, channels, takers.of(rows)));
+                    });
                 }
-                let mut grad_input = vec![0.0; rows * channels];
+                let mut grad_input = Buffer::zeros(rows * channels);
                 takers.add_grad(&grad, channels, &mut grad_input);
                 vec![grad_input]
             };
@@ -169,9 +170,12 @@ mod kernel {
         operation(vec![flat(x)?], shape, move |mut inputs, record| {
             let mut output = inputs.swap_remove(0);
             tokens::add_rows(&mut output, &table.values(), shape.2, &index);
-            let backward = move |grad: Vec<f32>| {
+            let backward = move |grad: Buffer| {
                 let rows = table.numel() / shape.2;
-                table.accumulate_grad(|sum| Takers::new(&index, rows).add_grad(&grad, shape.2, sum));
+                table.accumulate_grad(|sum, mode| {
+                    mode.prepare(sum);
+                    Takers::new(&index, rows).add_grad(&grad, shape.2, sum);
+                });
                 vec![grad]
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
