@@ -151,6 +151,10 @@ pub struct Train {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_grad_norm: Option<f64>,
+    /// Keeps only the inputs of blocks in the forward pass and computes the rest again in the backward (activation checkpointing):
+    /// less memory, more time, the same numbers.
+    #[serde(default)]
+    pub checkpoint_activations: bool,
     /// Keeps an exponential moving average of the parameters, which is then evaluated and saved too.
     #[serde(default)]
     pub ema: Option<Ema>,

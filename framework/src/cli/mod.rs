@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed run, 2 bad usage or bad recipe.
 
+mod bench;
 mod check;
 pub mod convert;
 mod describe;
@@ -38,6 +39,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Bench(bench::Args),
     Trace(trace::Args),
     Convert(convert::Args),
     List(list::Args),
@@ -99,12 +101,15 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "cuda")]
     allow_tf32();
     let cli = Cli::parse();
+    // The main thread works in the pool instead of waiting for it. Fails where a program has set up the pool itself.
+    let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
     let log = logging::init(
         i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX),
     );
     let result = match cli.command {
         Command::Run(args) => run::run(args, log),
         Command::Check(args) => check::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Trace(args) => trace::run(args),
         Command::Convert(args) => convert::run(&args).map_err(CliError::from),
         Command::List(args) => list::run(&args),

@@ -1,5 +1,6 @@
 //! Training and evaluation loops, checkpoints, resume.
 
+mod bench;
 pub mod checkpoint;
 mod ema;
 mod error;
@@ -17,6 +18,7 @@ mod trainer;
 mod window;
 mod write;
 
+pub use bench::{BenchOptions, BenchReport, DataSpeed, Item as BenchItem, bench};
 pub use error::EngineError;
 pub use evaluate::Evaluation;
 pub use run::{Outcome, RunOptions, run};

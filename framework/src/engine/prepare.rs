@@ -123,6 +123,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         schedule,
         plan: training,
         clip_grad_norm: train.clip_grad_norm,
+        checkpoint_activations: train.checkpoint_activations,
         ema: train.ema,
         seed,
     });
@@ -138,7 +139,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
 }
 
 /// Opens a dataset; what is wrong with it is reported at its place in the recipe.
-fn open(
+pub(super) fn open(
     recipe: &Recipe,
     key: &str,
     split: Split,

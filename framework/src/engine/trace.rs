@@ -157,6 +157,7 @@ fn train(checked: Checked, model: Model, inputs: &Inputs, steps: u64) -> Result<
         schedule,
         plan,
         clip_grad_norm: train.clip_grad_norm,
+        checkpoint_activations: train.checkpoint_activations,
         ema: None,
         seed,
     });

@@ -6,7 +6,7 @@ use crate::experiment::Ema;
 use crate::graph::Model;
 use crate::nn::tape::backward;
 use crate::nn::tensor::to_vec;
-use crate::nn::{Context, Param, T0};
+use crate::nn::{Context, Param, T0, profile};
 use crate::random::{self, Purpose};
 use crate::weights::TensorMap;
 
@@ -26,6 +26,7 @@ pub struct Trainer {
     plan: TrainingPlan,
     clip_grad_norm: Option<f64>,
     ema: Option<EmaState>,
+    checkpoint_activations: bool,
     seed: u64,
     step: u64,
 }
@@ -46,6 +47,8 @@ pub struct TrainerParts {
     pub clip_grad_norm: Option<f64>,
     /// The moving average of the parameters.
     pub ema: Option<Ema>,
+    /// Whether blocks keep their inputs alone for the backward.
+    pub checkpoint_activations: bool,
     /// Seed of masks, dropout and stochastic depth.
     pub seed: u64,
 }
@@ -76,6 +79,7 @@ impl Trainer {
             base_lr: parts.base_lr,
             plan: parts.plan,
             clip_grad_norm: parts.clip_grad_norm,
+            checkpoint_activations: parts.checkpoint_activations,
             seed: parts.seed,
             step: 0,
         }
@@ -119,11 +123,17 @@ impl Trainer {
         for (micro, batch) in batches.take(self.plan.accumulate as usize).enumerate() {
             let batch = batch?;
             let rng = random::stream(Purpose::Step, &[self.seed, self.step, micro as u64]);
-            let ctx = prepare(Context::train(rng));
-            let total = self.forward(&batch, &ctx, share, &mut result)?;
+            let mut ctx = prepare(Context::train(rng));
+            ctx.checkpoint_activations = self.checkpoint_activations;
+            let total = {
+                let _span = profile::phase("forward");
+                self.forward(&batch, &ctx, share, &mut result)?
+            };
+            let _span = profile::phase("backward");
             backward(total)?;
             images.extend(batch.ids);
         }
+        let _span = profile::phase("optimizer");
         result.grad_norm = gradient::norm(&self.params);
         self.check_finite(|| "the norm of the gradient".to_owned(), result.grad_norm, &images)?;
         if let Some(max_norm) = self.clip_grad_norm {

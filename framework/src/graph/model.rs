@@ -10,7 +10,7 @@ use crate::component::{
 };
 use crate::data::Batch;
 use crate::nn::tensor::from_vec;
-use crate::nn::{Context, Error, Param, Result, Scope, Tape};
+use crate::nn::{Context, Error, Param, Result, Scope, Tape, profile};
 
 /// A model: the modules of a [`Plan`] and their parameters.
 pub struct Model {
@@ -93,6 +93,7 @@ impl Model {
         let mut masks: Vec<Option<Rc<Mask>>> = Vec::new();
         let mut features: Vec<Option<Features>> = Vec::new();
         for built in &self.nodes {
+            let _span = profile::node(&built.planned.node.name);
             let (mut mask, mut output) = (None, None);
             match (&built.planned.node.kind, &built.module) {
                 (NodeKind::Masker(masker), Module::Masker { grid: Some(grid), .. }) => {
@@ -120,6 +121,7 @@ impl Model {
     pub fn losses(&self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Vec<Loss>> {
         let mut losses = Vec::new();
         for (built, head) in self.heads() {
+            let _span = profile::node(&built.planned.node.name);
             for loss in head.loss(&self.gather(built, &outputs.features)?, batch, ctx)? {
                 losses.push(Loss { name: format!("{}.{}", built.planned.node.name, loss.name), ..loss });
             }

@@ -176,10 +176,8 @@ impl BackboneModule for ViTModule {
         let proj = LinearParams { weight: &self.proj_weight, bias: Some(&self.proj_bias) };
         let x = ops::linear_rows(patches, (batch, kept), proj, &ctx.tape)?;
         let x = ops::prepend_token(x, &self.cls_token)?;
-        let mut x = ops::add_positions(x, &self.pos_embed, rows * cols, Some(&layout.ids), 1)?;
-        for block in &self.blocks {
-            x = block.forward(x, ctx)?;
-        }
+        let x = ops::add_positions(x, &self.pos_embed, rows * cols, Some(&layout.ids), 1)?;
+        let x = Block::forward_all(&self.blocks, x, ctx)?;
         let tokens = self.norm.forward(x, ctx)?;
         Ok(Features { levels: vec![Level { shape: self.level.clone(), tokens }], mask: mask.cloned() })
     }

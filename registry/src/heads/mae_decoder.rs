@@ -201,9 +201,7 @@ impl MaeDecoderModule {
         let x = ops::restore_tokens(x, &self.mask_token, &mask.ids_restore, prefix)?;
         let mut x = ops::add_positions(x, &self.decoder_pos_embed, mask.grid.tokens(), None, prefix)?;
         ctx.record("decoder_tokens_in", &x)?;
-        for block in &self.decoder_blocks {
-            x = block.forward(x, ctx)?;
-        }
+        x = Block::forward_all(&self.decoder_blocks, x, ctx)?;
         ctx.record("decoder_tokens_out", &x)?;
         let x = self.decoder_pred.forward(self.decoder_norm.forward(x, ctx)?, ctx)?;
         let x = if prefix > 0 { ops::drop_prefix(x, prefix)? } else { x };

@@ -82,7 +82,8 @@ fn with_pool<R>(len: usize, with: impl FnOnce(&mut Pool) -> R) -> Option<R> {
     POOL.try_with(|pool| with(&mut pool.borrow_mut())).ok()
 }
 
-/// Free memory by length. With what is in use it never holds more than was in use at once.
+/// Free memory by length. With what is in use it never holds more than a quarter above what was in use at once: the lengths in
+/// use change during a step.
 struct Pool {
     free: BTreeMap<usize, Vec<Vec<f32>>>,
     pooled: usize,
@@ -122,7 +123,7 @@ impl Pool {
 
     /// Returns memory to the allocator, the longest first, until the bound holds.
     fn shrink(&mut self) {
-        while self.pooled + self.in_use > self.peak {
+        while self.pooled + self.in_use > self.peak + self.peak / 4 {
             let Some(mut longest) = self.free.last_entry() else { return };
             match longest.get_mut().pop() {
                 Some(values) => self.pooled -= values.len(),
@@ -149,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_holds_no_more_than_was_in_use_at_once() {
+    fn the_pool_holds_little_more_than_was_in_use_at_once() {
         for round in 1..20 {
             drop([Buffer::zeros(round * SHORTEST), Buffer::zeros(round * SHORTEST)]);
         }
         let (pooled, peak) = POOL.with_borrow(|pool| (pool.pooled, pool.peak));
         assert_eq!(peak, 2 * 19 * SHORTEST);
-        assert!(pooled <= peak, "{pooled} values are kept");
+        assert!(pooled <= peak + peak / 4, "{pooled} values are kept");
     }
 
     #[test]

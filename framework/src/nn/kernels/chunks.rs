@@ -4,8 +4,8 @@ use std::ops::{AddAssign, Range};
 
 use rayon::prelude::*;
 
-use super::reduce::add;
 use super::Output;
+use super::reduce::add;
 use super::simd::vectorized;
 use crate::nn::profile;
 

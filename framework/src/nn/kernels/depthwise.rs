@@ -8,9 +8,9 @@
 
 use rayon::prelude::*;
 
+use super::Buffer;
 use super::chunks::sum_chunks;
 use super::reduce::add;
-use super::Buffer;
 use super::simd::multiversion;
 use crate::nn::{PatchLayout, profile};
 
@@ -103,13 +103,7 @@ impl Depthwise<'_> {
         self.layout.ids.len() * self.layout.cell * self.layout.cell
     }
 
-    fn correlate(
-        &self,
-        x: &[f32],
-        taps: &[Lanes],
-        bias: Option<&[f32]>,
-        visible: Option<&[f32]>,
-    ) -> Buffer {
+    fn correlate(&self, x: &[f32], taps: &[Lanes], bias: Option<&[f32]>, visible: Option<&[f32]>) -> Buffer {
         let cell = self.layout.cell;
         assert_eq!(x.len(), self.rows() * self.channels);
         assert!(visible.is_none_or(|visible| visible.len() == self.rows()));

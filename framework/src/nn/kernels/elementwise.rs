@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{Buffer, reduce};
 use super::simd::vectorized;
+use super::{Buffer, reduce};
 
 /// Elements that one thread takes at a time.
 pub const CHUNK: usize = 1 << 14;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::Output;
+use super::{Buffer, Output};
 use crate::nn::profile;
 
 /// A matrix in a slice. Transposing it copies nothing.
@@ -120,9 +120,22 @@ impl Product<'_> {
     fn tile(&self, rows: Range<usize>, cols: Range<usize>) {
         let Self { a, b, .. } = self;
         assert!(rows.start < rows.end && rows.end <= self.m && cols.start < cols.end && cols.end <= self.n);
-        // SAFETY: the rows and columns lie within `out`, whose tiles are disjoint and which is borrowed exclusively, so it overlaps
-        // neither input. A `Matrix` holds, as checked when it was made, all elements up to `(rows - 1, cols - 1)`, transposed
-        // or not, so those of the first row of `a` and the first column of `b` of this tile are in it.
+        if b.col_stride > 1 && b.row_stride == 1 && rows.len() >= STRAIGHTENED {
+            let straight = b.columns(cols.clone());
+            self.tile_with(rows, cols.clone(), Matrix::new(&straight, a.cols, cols.len()));
+        } else {
+            let values = &b.values[cols.start * b.col_stride..];
+            self.tile_with(rows, cols.clone(), Matrix { values, cols: cols.len(), ..*b });
+        }
+    }
+
+    /// [`Product::tile`] with the columns of `b` that it needs.
+    fn tile_with(&self, rows: Range<usize>, cols: Range<usize>, b: Matrix<'_>) {
+        let a = &self.a;
+        assert_eq!((b.rows, b.cols), (a.cols, cols.len()));
+        // SAFETY: the rows and columns lie within `out`, as `tile` checked; its tiles are disjoint and it is borrowed exclusively, so it
+        // overlaps neither input. A `Matrix` holds, as checked when it was made, all elements up to `(rows - 1, cols - 1)`,
+        // transposed or not: also those from the first row of `a` in this tile on.
         unsafe {
             gemm::gemm(
                 rows.len(),
@@ -135,7 +148,7 @@ impl Product<'_> {
                 a.values.as_ptr().add(rows.start * a.row_stride),
                 a.col_stride as isize,
                 a.row_stride as isize,
-                b.values.as_ptr().add(cols.start * b.col_stride),
+                b.values.as_ptr(),
                 b.col_stride as isize,
                 b.row_stride as isize,
                 1.0,
@@ -146,6 +159,33 @@ impl Product<'_> {
                 Parallelism::None,
             );
         }
+    }
+}
+
+/// Rows of a tile from which on it pays to copy the columns of a transposed `b` to row-major order first. The crate reads
+/// them slowly where the stride is a multiple of a large power of two: all lines of a block then fall into the same set of the cache.
+const STRAIGHTENED: usize = 128;
+
+impl Matrix<'_> {
+    /// Some columns of a transposed matrix, row-major `[rows, cols]`.
+    fn columns(&self, cols: Range<usize>) -> Buffer {
+        /// Columns and rows of a block: one line of the cache for each of as many columns as a set has ways.
+        const BLOCK: (usize, usize) = (8, 16);
+
+        let width = cols.len();
+        let mut output = Buffer::unspecified(self.rows * width);
+        let lines: Vec<&[f32]> = cols.map(|col| &self.values[col * self.col_stride..][..self.rows]).collect();
+        for (at, output) in output.chunks_mut(BLOCK.1 * width).enumerate() {
+            for (group, lines) in lines.chunks(BLOCK.0).enumerate() {
+                for (row, output) in output.chunks_exact_mut(width).enumerate() {
+                    let output = &mut output[group * BLOCK.0..][..lines.len()];
+                    for (output, line) in output.iter_mut().zip(lines) {
+                        *output = line[at * BLOCK.1 + row];
+                    }
+                }
+            }
+        }
+        output
     }
 }
 

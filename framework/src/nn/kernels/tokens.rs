@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::chunks::sum_chunks;
 use super::Buffer;
+use super::chunks::sum_chunks;
 use super::reduce::add;
 
 /// Rows by index: `output[i] = rows[index[i]]`, where an index one past the last row means `extra`.

@@ -1,7 +1,7 @@
 //! The self-attention of a transformer block.
 
-use super::{LayerNorm, Linear};
-use crate::nn::ops::blocks::Residual;
+use super::Linear;
+use crate::nn::ops::blocks::Branch;
 use crate::nn::tensor::{Error, Result, T3};
 use crate::nn::{Context, Scope, ops};
 
@@ -29,9 +29,9 @@ impl Attention {
         })
     }
 
-    /// `x + factors * attention(norm(x))` on `[B, N, D]`.
-    pub fn residual(&self, x: T3, norm: &LayerNorm, how: Residual<'_>) -> Result<T3> {
-        ops::blocks::self_attention(x, norm.params(), self.qkv.params(), self.proj.params(), self.heads, how)
+    /// As a branch of a chain of half blocks.
+    pub fn branch(&self) -> Branch<'_> {
+        Branch::SelfAttention { qkv: self.qkv.params(), proj: self.proj.params(), heads: self.heads }
     }
 
     /// `attention(x)` on `[B, N, D]`, with a differentiable bias of the scores, `[heads, N, N]`.

@@ -45,20 +45,22 @@ impl Block {
         })
     }
 
-    /// `[B, N, D]` to `[B, N, D]`.
-    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
-        let how = self.drop_path.residual(x.shape().0, ctx);
-        let x = self.attn.residual(x, &self.norm1, how)?;
-        let how = self.drop_path.residual(x.shape().0, ctx);
-        self.mlp.residual(x, &self.norm2, how)
+    /// `[B, N, D]` to `[B, N, D]`, through one block after another.
+    pub fn forward_all(blocks: &[Self], x: T3, ctx: &Context) -> Result<T3> {
+        let batch = x.shape().0;
+        let halves = blocks.iter().flat_map(|block| {
+            let attn = block.drop_path.half(&block.norm1, block.attn.branch(), batch, ctx);
+            [attn, block.drop_path.half(&block.norm2, block.mlp.branch(), batch, ctx)]
+        });
+        ops::blocks::chain(x, halves.collect(), ctx)
     }
 
-    /// [`Block::forward`] with a differentiable bias of the attention scores, `[heads, N, N]`.
+    /// One block, with a differentiable bias of the attention scores, `[heads, N, N]`.
     pub fn forward_with_bias(&self, x: T3, bias: T3, ctx: &Context) -> Result<T3> {
         let branch = self.attn.forward_with_bias(self.norm1.forward(x.clone(), ctx)?, bias, ctx)?;
         let x = ops::add(x, self.drop_path.forward(branch, ctx)?)?;
-        let how = self.drop_path.residual(x.shape().0, ctx);
-        self.mlp.residual(x, &self.norm2, how)
+        let mlp = self.drop_path.half(&self.norm2, self.mlp.branch(), x.shape().0, ctx);
+        ops::blocks::chain(x, vec![mlp], ctx)
     }
 
     /// Multiply-accumulates for one image of that many tokens.
@@ -97,9 +99,7 @@ mod tests {
 
         let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
         let mut x = from_vec(values("tokens_in_blocks3"), (2, 49, 24), &ctx.tape).unwrap();
-        for block in &blocks {
-            x = block.forward(x, &ctx).unwrap();
-        }
+        x = Block::forward_all(&blocks, x, &ctx).unwrap();
         assert_close(&to_vec(&x).unwrap(), &wide(&values("tokens_out_blocks3")), 1e-6);
     }
 

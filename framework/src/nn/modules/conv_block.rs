@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{DropPath, LayerNorm, Linear, Mlp};
 use crate::nn::ops::DepthwiseParams;
+use crate::nn::ops::blocks::Branch;
 use crate::nn::tensor::{Result, T3};
 use crate::nn::{Context, Init, Param, PatchLayout, Scope, ops};
 
@@ -51,30 +52,25 @@ impl ConvBlock {
         }
     }
 
-    /// `[B, P * cell * cell, C]` to the same. `visible`, `[B, P * cell * cell]`, is the mask `m` of a stage that computes masked
-    /// positions too; absent patches are masked anyway.
-    pub fn forward(
-        &self,
+    /// `[B, P * cell * cell, C]` to the same, through one block after another. `visible`, `[B, P * cell * cell]`, is the mask
+    /// `m` of a stage that computes masked positions too; absent patches are masked anyway.
+    pub fn forward_all(
+        blocks: &[Self],
         x: T3,
         layout: &Rc<PatchLayout>,
         visible: Option<&Rc<[f32]>>,
         ctx: &Context,
     ) -> Result<T3> {
-        let depthwise = DepthwiseParams {
-            weight: &self.attn_weight,
-            bias: Some(&self.attn_bias),
-            layout,
-            visible,
-        };
-        let x = ops::blocks::masked_convolution(
-            x,
-            self.norm1.params(),
-            self.conv1.params(),
-            depthwise,
-            self.conv2.params(),
-            self.drop_path.residual(layout.batch(), ctx),
-        )?;
-        self.mlp.residual(x, &self.norm2, self.drop_path.residual(layout.batch(), ctx))
+        let batch = layout.batch();
+        let halves = blocks.iter().flat_map(|block| {
+            let (weight, bias) = (&block.attn_weight, Some(&block.attn_bias));
+            let depthwise = DepthwiseParams { weight, bias, layout, visible };
+            let (conv1, conv2) = (block.conv1.params(), block.conv2.params());
+            let conv = Branch::MaskedConvolution { conv1, depthwise, conv2 };
+            let conv = block.drop_path.half(&block.norm1, conv, batch, ctx);
+            [conv, block.drop_path.half(&block.norm2, block.mlp.branch(), batch, ctx)]
+        });
+        ops::blocks::chain(x, halves.collect(), ctx)
     }
 
     /// Multiply-accumulates for that many positions.
@@ -105,7 +101,8 @@ mod tests {
     fn kept_patches_alone_give_what_a_masked_dense_block_gives_there() {
         let (rows, cols, cell, channels) = (3, 4, 4, 6);
         let ctx = Context::eval(random::stream(Purpose::Step, &[0]));
-        let block = ConvBlock::new(&Scope::new(0), channels, &CONFIG);
+        let block = [ConvBlock::new(&Scope::new(0), channels, &CONFIG)];
+        let forward = |x, layout: &_, visible| ConvBlock::forward_all(&block, x, layout, visible, &ctx);
         let ids = vec![5, 0, 11, 6, 9];
         let patch = cell * cell;
         let dense = Rc::new(PatchLayout::dense(1, rows, cols, cell));
@@ -113,7 +110,7 @@ mod tests {
         let visible: Rc<[f32]> =
             (0..dense.positions()).map(|row| f32::from(ids.contains(&((row / patch) as u32)))).collect();
         let input = from_vec(x.clone(), (1, dense.positions(), channels), &ctx.tape).unwrap();
-        let expected = to_vec(&block.forward(input, &dense, Some(&visible), &ctx).unwrap()).unwrap();
+        let expected = to_vec(&forward(input, &dense, Some(&visible)).unwrap()).unwrap();
 
         let keep = |values: &[f32]| -> Vec<f32> {
             let patches = ids.iter().map(|&id| &values[id as usize * patch * channels..][..patch * channels]);
@@ -121,7 +118,7 @@ mod tests {
         };
         let sparse = Rc::new(PatchLayout::new(rows, cols, cell, ids.len(), ids.clone()).unwrap());
         let input = from_vec(keep(&x), (1, sparse.positions(), channels), &ctx.tape).unwrap();
-        let output = to_vec(&block.forward(input, &sparse, None, &ctx).unwrap()).unwrap();
+        let output = to_vec(&forward(input, &sparse, None).unwrap()).unwrap();
         assert_close(&output, &wide(&keep(&expected)), 1e-6);
     }
 }

@@ -3,7 +3,8 @@
 use dfdx::shapes::{HasShape as _, Shape};
 use rand::Rng as _;
 
-use crate::nn::ops::blocks::Residual;
+use super::LayerNorm;
+use crate::nn::ops::blocks::{Branch, Half};
 use crate::nn::tensor::{Result, T3, Tensor};
 use crate::nn::{Context, ops};
 
@@ -25,14 +26,11 @@ impl DropPath {
         ops::scale_samples(x, factors)
     }
 
-    /// How a branch of `batch` samples that is dropped like this is added to its input.
-    pub fn residual<'a>(&self, batch: usize, ctx: &'a Context) -> Residual<'a> {
+    /// A half block of `batch` samples whose branch is dropped like this.
+    pub fn half<'a>(&self, norm: &'a LayerNorm, branch: Branch<'a>, batch: usize, ctx: &Context) -> Half<'a> {
         let drops = ctx.training && self.probability > 0.0;
-        Residual {
-            factors: drops.then(|| keep_factors(batch, self.probability, ctx)),
-            recompute: ctx.checkpoint_activations,
-            tape: &ctx.tape,
-        }
+        let factors = drops.then(|| keep_factors(batch, self.probability, ctx));
+        Half { norm: norm.params(), branch, factors }
     }
 }
 

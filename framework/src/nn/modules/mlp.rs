@@ -1,9 +1,8 @@
 //! The feed-forward half of a block.
 
-use super::{LayerNorm, Linear};
-use crate::nn::ops::blocks::Residual;
-use crate::nn::tensor::{Result, T3};
-use crate::nn::{Scope, ops};
+use super::Linear;
+use crate::nn::Scope;
+use crate::nn::ops::blocks::Branch;
 
 /// Linear, GELU, linear (`fc1`, `fc2`).
 #[derive(Debug, Clone)]
@@ -29,9 +28,9 @@ impl Mlp {
         }
     }
 
-    /// `x + factors * mlp(norm(x))` on `[B, N, C]`.
-    pub fn residual(&self, x: T3, norm: &LayerNorm, how: Residual<'_>) -> Result<T3> {
-        ops::blocks::mlp(x, norm.params(), self.fc1.params(), self.fc2.params(), how)
+    /// As a branch of a chain of half blocks.
+    pub fn branch(&self) -> Branch<'_> {
+        Branch::Mlp { fc1: self.fc1.params(), fc2: self.fc2.params() }
     }
 
     /// Multiply-accumulates for that many tokens.

@@ -99,8 +99,8 @@ mod kernel {
 
     use super::BatchNormParams;
     use crate::nn::Tape;
-    use crate::nn::kernels::batch_norm::{self as kernel, Moments};
     use crate::nn::kernels::Buffer;
+    use crate::nn::kernels::batch_norm::{self as kernel, Moments};
     use crate::nn::ops::{flat, operation_on};
     use crate::nn::tensor::{Result, Tensor};
 

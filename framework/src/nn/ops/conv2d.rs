@@ -57,9 +57,9 @@ fn size(x: (usize, usize, usize, usize), weight: &Param, window: Window) -> Resu
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
+    use crate::nn::kernels::Buffer;
     use crate::nn::kernels::chunks::sum_rows;
     use crate::nn::kernels::conv2d::Conv2d;
-    use crate::nn::kernels::Buffer;
     use crate::nn::ops::{flat, operation_on};
     use crate::nn::tensor::{Result, T4, tape_of};
     use crate::nn::{Param, Tape};

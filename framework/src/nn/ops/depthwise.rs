@@ -104,10 +104,10 @@ mod composed {
         BroadcastTo as _, PermuteTo as _, ReshapeTo as _, SumTo as _, TryAdd as _, TryMul as _,
     };
 
-    use crate::nn::kernels::depthwise::Depthwise;
-    use crate::nn::ops::rows::gather_taps;
     use super::DepthwiseParams;
     use crate::nn::Tape;
+    use crate::nn::kernels::depthwise::Depthwise;
+    use crate::nn::ops::rows::gather_taps;
     use crate::nn::tensor::{Result, T2, T3, from_vec, tape_of};
 
     /// Holds what all taps read: `K * K` times the features.

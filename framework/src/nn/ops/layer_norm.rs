@@ -109,8 +109,7 @@ mod tests {
         let params = [&weight, &bias];
         let norm = NormParams { weight: &weight, bias: &bias, eps: 1e-5 };
         let own = run(&x, (2, 3, 10), &params, |x| layer_norm(x, norm, &Tape::none()));
-        let expected =
-            run(&x, (2, 3, 10), &params, |x| composed::layer_norm(x, norm, &Tape::none()));
+        let expected = run(&x, (2, 3, 10), &params, |x| composed::layer_norm(x, norm, &Tape::none()));
         own.assert_close(&expected, 1e-5);
     }
 

@@ -199,7 +199,8 @@ mod tests {
         for bias in [None, Some(&bias)] {
             let params: Vec<_> = std::iter::once(&weight).chain(bias).collect();
             let own = run(&x, SHAPE, &params, |x| linear(x, with(&weight, bias), &Tape::none()));
-            let expected = run(&x, SHAPE, &params, |x| composed::linear(x, 5, with(&weight, bias), &Tape::none()));
+            let expected =
+                run(&x, SHAPE, &params, |x| composed::linear(x, 5, with(&weight, bias), &Tape::none()));
             own.assert_close(&expected, 1e-6);
         }
     }
@@ -209,7 +210,8 @@ mod tests {
         let x = noise(1, 48);
         let (weight, kernel, bias) =
             (noise_param(2, &[5, 8]), noise_param(2, &[5, 2, 2, 2]), noise_param(3, &[5]));
-        let expected = run(&x, SHAPE, &[&weight, &bias], |x| linear(x, with(&weight, Some(&bias)), &Tape::none()));
+        let expected =
+            run(&x, SHAPE, &[&weight, &bias], |x| linear(x, with(&weight, Some(&bias)), &Tape::none()));
         assert_eq!(
             run(&x, SHAPE, &[&kernel, &bias], |x| linear(x, with(&kernel, Some(&bias)), &Tape::none())),
             expected
@@ -223,7 +225,8 @@ mod tests {
         assert_eq!(to_vec(&y).unwrap(), expected.values);
         backward(loss(y)).unwrap();
         assert_eq!([take_grad(&weight), take_grad(&bias)], expected.grads[1..]);
-        let y = composed::linear_rows(noise(1, 48), (2, 3, 5), with(&weight, Some(&bias)), &Tape::new()).unwrap();
+        let y =
+            composed::linear_rows(noise(1, 48), (2, 3, 5), with(&weight, Some(&bias)), &Tape::new()).unwrap();
         assert_close(&to_vec(&y).unwrap(), &wide(&expected.values), 1e-6);
     }
 
@@ -232,7 +235,8 @@ mod tests {
         let weight = noise_param(2, &[5, 8]);
         let frozen = Scope::new(0).frozen("w", &[5, 8], &Init::Values(noise(2, 40)));
         let own = run(&noise(1, 48), SHAPE, &[], |x| linear(x, with(&frozen, None), &Tape::none()));
-        let trained = run(&noise(1, 48), SHAPE, &[&weight], |x| linear(x, with(&weight, None), &Tape::none()));
+        let trained =
+            run(&noise(1, 48), SHAPE, &[&weight], |x| linear(x, with(&weight, None), &Tape::none()));
         assert_eq!(own.grads[0], trained.grads[0]);
         assert!(frozen.grad().is_none());
     }

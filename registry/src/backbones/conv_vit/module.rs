@@ -50,16 +50,12 @@ impl BackboneModule for ConvViTModule {
         let mut x = self.patch_embed1.forward_images(images, &layout1, ctx)?;
         ctx.record("patch_embed1_out", &x)?;
         let visible = self.visible(mask, 0, cell1);
-        for block in &self.blocks1 {
-            x = block.forward(x, &layout1, visible.as_ref(), ctx)?;
-        }
+        x = ConvBlock::forward_all(&self.blocks1, x, &layout1, visible.as_ref(), ctx)?;
         let s1 = x.clone();
         x = self.patch_embed2.forward(x, cell1, ctx)?;
         ctx.record("patch_embed2_out", &x)?;
         let visible = self.visible(mask, 1, cell2);
-        for block in &self.blocks2 {
-            x = block.forward(x, &layout2, visible.as_ref(), ctx)?;
-        }
+        x = ConvBlock::forward_all(&self.blocks2, x, &layout2, visible.as_ref(), ctx)?;
         let s2 = x.clone();
         x = self.patch_embed3.forward(x, cell2, ctx)?;
         ctx.record("patch_embed3_out", &x)?;
@@ -67,9 +63,7 @@ impl BackboneModule for ConvViTModule {
         x = ops::add_positions(x, &self.pos_embed, self.grid.tokens(), Some(&layout.ids), 0)?;
         x = self.keep(x, mask)?;
         ctx.record("tokens_in_blocks3", &x)?;
-        for block in &self.blocks3 {
-            x = block.forward(x, ctx)?;
-        }
+        x = Block::forward_all(&self.blocks3, x, ctx)?;
         ctx.record("tokens_out_blocks3", &x)?;
         if let Some([stage1, stage2]) = &self.fusion {
             let stage1 = self.keep(stage1.forward(s1.clone(), cell1, ctx)?, mask)?;

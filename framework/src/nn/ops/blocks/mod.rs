@@ -1,44 +1,144 @@
-//! Halves of blocks as single operations: `x + branch(norm(x))`.
+//! Chains of half blocks, `x + branch(norm(x))`, as single operations.
 //!
-//! As one operation a half block copies its input once, leaves no gradient of an intermediate result behind, and keeps no more
-//! than its backward needs: the normalised rows are computed again from the input and the statistics, the activations from what goes
-//! into them. With [`Residual::recompute`] it keeps its input alone.
+//! Within a chain nothing is copied, no gradient of an intermediate result stays behind, and no more is kept than the backward needs:
+//! normalised rows are computed again from the input and the statistics, activations from what goes into them. With
+//! activation checkpointing the input of each half is kept alone.
 
+#[cfg(not(feature = "cuda"))]
 mod attention;
+#[cfg(not(feature = "cuda"))]
 mod convolution;
+#[cfg(not(feature = "cuda"))]
 mod mlp;
 
-use super::{LinearParams, NormParams};
-use crate::nn::Tape;
+use dfdx::shapes::HasShape as _;
 
-pub use attention::self_attention;
-pub use convolution::masked_convolution;
-pub use mlp::mlp;
+use super::{DepthwiseParams, LinearParams, NormParams};
+use crate::nn::Context;
+use crate::nn::tensor::{Error, Result, T3};
 
-/// How a branch is added to its input.
+#[cfg(feature = "cuda")]
+use composed as implementation;
+#[cfg(not(feature = "cuda"))]
+use kernel as implementation;
+
+/// Half a block: `x + factors * branch(norm(x))` on `[B, N, C]`.
 #[derive(Debug, Clone)]
-pub struct Residual<'a> {
+pub struct Half<'a> {
+    /// The norm in front of the branch.
+    pub norm: NormParams<'a>,
+    /// What is added to the input.
+    pub branch: Branch<'a>,
     /// What each sample's branch is multiplied by (stochastic depth), `[B]`.
     pub factors: Option<Vec<f32>>,
-    /// Whether the backward computes the branch again instead of keeping its intermediate results (activation checkpointing).
-    pub recompute: bool,
-    /// The tape that the gradients of the parameters are recorded on, also where the input is a constant.
-    pub tape: &'a Tape,
+}
+
+/// What a [`Half`] adds to its input.
+#[derive(Debug, Clone, Copy)]
+pub enum Branch<'a> {
+    /// `fc2(gelu(fc1(x)))`.
+    Mlp {
+        /// `C` to the hidden channels.
+        fc1: LinearParams<'a>,
+        /// And back.
+        fc2: LinearParams<'a>,
+    },
+    /// `proj(attention(qkv(x)))`.
+    SelfAttention {
+        /// `C` to `3 * C`.
+        qkv: LinearParams<'a>,
+        /// `C` to `C`.
+        proj: LinearParams<'a>,
+        /// Number of heads.
+        heads: usize,
+    },
+    /// `conv2(depthwise(visible * conv1(x)))`.
+    MaskedConvolution {
+        /// Pointwise, `C` to `C`.
+        conv1: LinearParams<'a>,
+        /// The depthwise convolution and its mask.
+        depthwise: DepthwiseParams<'a>,
+        /// Pointwise, `C` to `C`.
+        conv2: LinearParams<'a>,
+    },
+}
+
+impl Half<'_> {
+    /// That the parameters fit features of this shape.
+    fn check(&self, (batch, tokens, channels): (usize, usize, usize)) -> Result<()> {
+        self.norm.check(channels)?;
+        if let Some(factors) = self.factors.as_ref().filter(|factors| factors.len() != batch) {
+            return Err(Error::Shape(format!("{} factors for {batch} samples", factors.len())));
+        }
+        match self.branch {
+            Branch::Mlp { fc1, fc2 } => fc2.check_outputs(fc1.check(channels)?, channels),
+            Branch::SelfAttention { qkv, proj, heads } => {
+                super::attention::check_heads((tokens, 3 * channels), heads)?;
+                qkv.check_outputs(channels, 3 * channels)?;
+                proj.check_outputs(channels, channels)
+            }
+            Branch::MaskedConvolution { conv1, depthwise, conv2 } => {
+                conv1.check_outputs(channels, channels)?;
+                depthwise.check((batch, tokens, channels))?;
+                conv2.check_outputs(channels, channels)
+            }
+        }
+    }
+}
+
+/// Half blocks one after another.
+///
+/// # Errors
+/// If a parameter does not fit.
+pub fn chain(x: T3, halves: Vec<Half<'_>>, ctx: &Context) -> Result<T3> {
+    if halves.is_empty() {
+        return Ok(x);
+    }
+    halves.iter().try_for_each(|half| half.check(*x.shape()))?;
+    implementation::chain(x, halves, ctx)
 }
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use super::Residual;
+    use super::attention::SelfAttention;
+    use super::convolution::MaskedConvolution;
+    use super::mlp::Mlp;
+    use super::{Branch, Half};
+    use crate::nn::Context;
+    use crate::nn::kernels::Buffer;
     use crate::nn::kernels::elementwise::{add_assign, scale_parts};
-    use crate::nn::kernels::{Buffer, layer_norm::Statistics};
-    use crate::nn::ops::layers::Norm;
+    use crate::nn::kernels::layer_norm::Statistics;
+    use crate::nn::ops::layers::{Depthwise, Linear, Norm};
     use crate::nn::ops::{flat, operation_on};
     use crate::nn::tensor::{Result, T3};
 
+    pub fn chain(x: T3, halves: Vec<Half<'_>>, ctx: &Context) -> Result<T3> {
+        let shape = *x.shape();
+        let steps: Vec<_> = halves.into_iter().map(|half| step(half, shape)).collect();
+        let recompute = ctx.checkpoint_activations;
+        operation_on(&ctx.tape, vec![flat(x)?], shape, move |mut inputs, record| {
+            let mut x = inputs.swap_remove(0);
+            let mut backwards = Vec::new();
+            for step in steps {
+                let (y, backward) = step.forward(x, record, recompute);
+                backwards.extend(backward);
+                x = y;
+            }
+            let backward = move |mut grad: Buffer| {
+                // Popped one by one: what a half kept is freed as soon as its backward ran.
+                while let Some(backward) = backwards.pop() {
+                    grad = backward(grad);
+                }
+                vec![grad]
+            };
+            Ok((x, record.then(|| Box::new(backward) as _)))
+        })
+    }
+
     /// A branch behind its norm, on rows.
-    pub(super) trait Branch: 'static {
+    pub(super) trait BranchKernel: 'static {
         /// What the backward needs besides the branch's input.
         type Kept: 'static;
 
@@ -49,99 +149,207 @@ mod kernel {
         fn backward(&self, x: &[f32], kept: Self::Kept, grad: &[f32]) -> Buffer;
     }
 
-    /// `x + factors * branch(norm(x))`.
-    pub(super) fn residual<B: Branch>(x: T3, norm: Norm, branch: B, how: Residual<'_>) -> Result<T3> {
-        let shape = *x.shape();
-        let Residual { factors, recompute, tape } = how;
-        operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
-            let x = inputs.swap_remove(0);
-            let (y, kept) = forward(&x, &norm, &branch, factors.as_deref());
-            let kept = (record && !recompute).then_some(kept);
-            let backward = move |mut grad: Buffer| {
-                let (statistics, kept) = kept.unwrap_or_else(|| {
-                    let (normalized, statistics) = norm.forward(&x);
-                    (statistics, branch.forward(&normalized, None))
-                });
-                let normalized = norm.again(&x, &statistics);
-                let grad_branch = match &factors {
-                    Some(factors) => {
-                        let mut scaled = Buffer::copy(&grad);
-                        scale_parts(&mut scaled, factors);
-                        branch.backward(&normalized, kept, &scaled)
-                    }
-                    None => branch.backward(&normalized, kept, &grad),
-                };
-                drop(normalized);
-                norm.backward_onto(grad_branch, &x, &statistics, &mut grad);
-                vec![grad]
-            };
-            Ok((y, record.then(|| Box::new(backward) as _)))
-        })
+    type Backward = Box<dyn FnOnce(Buffer) -> Buffer>;
+
+    trait Step {
+        /// The output, and the backward if one will follow.
+        fn forward(self: Box<Self>, x: Buffer, record: bool, recompute: bool) -> (Buffer, Option<Backward>);
     }
 
-    fn forward<B: Branch>(
-        x: &[f32],
-        norm: &Norm,
-        branch: &B,
-        factors: Option<&[f32]>,
-    ) -> (Buffer, (Vec<Statistics>, B::Kept)) {
-        let (normalized, statistics) = norm.forward(x);
-        let mut y = if factors.is_some() { Buffer::zeros(x.len()) } else { Buffer::copy(x) };
-        let kept = branch.forward(&normalized, Some(&mut y));
-        if let Some(factors) = factors {
-            scale_parts(&mut y, factors);
-            add_assign(&mut y, x);
+    fn step(half: Half<'_>, (batch, tokens, channels): (usize, usize, usize)) -> Box<dyn Step> {
+        let Half { norm, branch, factors } = half;
+        let norm = Norm::new(norm);
+        match branch {
+            Branch::Mlp { fc1, fc2 } => {
+                let branch = Mlp { fc1: Linear::new(fc1), fc2: Linear::new(fc2) };
+                Box::new(Residual { norm, branch, factors })
+            }
+            Branch::SelfAttention { qkv, proj, heads } => {
+                let (qkv, proj) = (Linear::new(qkv), Linear::new(proj));
+                let branch = SelfAttention::new(qkv, proj, (batch, tokens, channels), heads);
+                Box::new(Residual { norm, branch, factors })
+            }
+            Branch::MaskedConvolution { conv1, depthwise, conv2 } => {
+                let (conv1, conv2) = (Linear::new(conv1), Linear::new(conv2));
+                let branch = MaskedConvolution { conv1, depthwise: Depthwise::new(depthwise), conv2 };
+                Box::new(Residual { norm, branch, factors })
+            }
         }
-        (y, (statistics, kept))
+    }
+
+    /// `x + factors * branch(norm(x))`.
+    struct Residual<B> {
+        norm: Norm,
+        branch: B,
+        factors: Option<Vec<f32>>,
+    }
+
+    impl<B: BranchKernel> Step for Residual<B> {
+        fn forward(self: Box<Self>, x: Buffer, record: bool, recompute: bool) -> (Buffer, Option<Backward>) {
+            let (y, kept) = self.output(&x);
+            let kept = (record && !recompute).then_some(kept);
+            let backward = move |grad| self.backward(&x, kept, grad);
+            (y, record.then(|| Box::new(backward) as _))
+        }
+    }
+
+    impl<B: BranchKernel> Residual<B> {
+        fn output(&self, x: &[f32]) -> (Buffer, (Vec<Statistics>, B::Kept)) {
+            let (normalized, statistics) = self.norm.forward(x);
+            let mut y = if self.factors.is_some() { Buffer::zeros(x.len()) } else { Buffer::copy(x) };
+            let kept = self.branch.forward(&normalized, Some(&mut y));
+            if let Some(factors) = &self.factors {
+                scale_parts(&mut y, factors);
+                add_assign(&mut y, x);
+            }
+            (y, (statistics, kept))
+        }
+
+        /// The gradient of the input from that of the output; what was not kept is computed again.
+        fn backward(&self, x: &[f32], kept: Option<(Vec<Statistics>, B::Kept)>, mut grad: Buffer) -> Buffer {
+            let (normalized, statistics, kept) = match kept {
+                Some((statistics, kept)) => (self.norm.again(x, &statistics), statistics, kept),
+                None => {
+                    let (normalized, statistics) = self.norm.forward(x);
+                    let kept = self.branch.forward(&normalized, None);
+                    (normalized, statistics, kept)
+                }
+            };
+            let grad_branch = match &self.factors {
+                Some(factors) => {
+                    let mut scaled = Buffer::copy(&grad);
+                    scale_parts(&mut scaled, factors);
+                    self.branch.backward(&normalized, kept, &scaled)
+                }
+                None => self.branch.backward(&normalized, kept, &grad),
+            };
+            drop(normalized);
+            self.norm.backward_onto(grad_branch, x, &statistics, &mut grad);
+            grad
+        }
     }
 }
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use super::Residual;
-    use crate::nn::ops;
+    use super::{Branch, Half};
     use crate::nn::tensor::{Result, T3};
+    use crate::nn::{Context, ops};
 
-    /// `x + factors * branch`.
-    pub(super) fn residual(x: T3, branch: T3, how: Residual<'_>) -> Result<T3> {
-        let branch = match how.factors {
-            Some(factors) => ops::scale_samples(branch, factors)?,
-            None => branch,
-        };
-        ops::add(x, branch)
+    /// Keeps what dfdx keeps: checkpointing is of the kernels.
+    pub fn chain(x: T3, halves: Vec<Half<'_>>, ctx: &Context) -> Result<T3> {
+        halves.into_iter().try_fold(x, |x, half| {
+            let branch = branch(ops::layer_norm(x.clone(), half.norm, &ctx.tape)?, half.branch, ctx)?;
+            let branch = match half.factors {
+                Some(factors) => ops::scale_samples(branch, factors)?,
+                None => branch,
+            };
+            ops::add(x, branch)
+        })
+    }
+
+    fn branch(x: T3, branch: Branch<'_>, ctx: &Context) -> Result<T3> {
+        let linear = |x, params| ops::linear(x, params, &ctx.tape);
+        match branch {
+            Branch::Mlp { fc1, fc2 } => linear(ops::gelu(linear(x, fc1)?)?, fc2),
+            Branch::SelfAttention { qkv, proj, heads } => {
+                linear(ops::attention(linear(x, qkv)?, heads, None)?, proj)
+            }
+            Branch::MaskedConvolution { conv1, depthwise, conv2 } => {
+                linear(ops::depthwise(linear(x, conv1)?, depthwise, &ctx.tape)?, conv2)
+            }
+        }
     }
 }
 
-/// What the tests of the half blocks share.
 #[cfg(all(test, not(feature = "cuda")))]
-mod testing {
-    use super::Residual;
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
     use crate::nn::testing::{noise, noise_param, run};
-    use crate::nn::{Param, Result, T3, Tape};
+    use crate::nn::{Param, PatchLayout};
+    use crate::random::{Purpose, stream};
 
     /// Images, tokens, channels.
-    pub const SHAPE: (usize, usize, usize) = (2, 8, 6);
+    const SHAPE: (usize, usize, usize) = (2, 8, 6);
 
-    /// Parameters of these shapes, the first two being a norm's.
-    pub fn params(shapes: &[&[usize]]) -> Vec<Param> {
-        [&[6][..], &[6]].iter().chain(shapes).enumerate().map(|(seed, shape)| noise_param(seed as u64, shape)).collect()
+    struct Params(Vec<Param>);
+
+    impl Params {
+        /// A norm's, then those of the given shapes.
+        fn new(shapes: &[&[usize]]) -> Self {
+            let shapes = [&[6][..], &[6]].into_iter().chain(shapes.iter().copied());
+            Self(shapes.enumerate().map(|(seed, shape)| noise_param(seed as u64, shape)).collect())
+        }
+
+        fn linear(&self, at: usize) -> LinearParams<'_> {
+            LinearParams { weight: &self.0[at], bias: Some(&self.0[at + 1]) }
+        }
+
+        /// Compares two halves with their composition: plain, with factors, and computed again in the backward.
+        fn check(&self, branch: Branch<'_>) {
+            let params: Vec<_> = self.0.iter().collect();
+            let x = noise(9, SHAPE.0 * SHAPE.1 * SHAPE.2);
+            let norm = NormParams { weight: &self.0[0], bias: &self.0[1], eps: 1e-3 };
+            for factors in [None, Some(vec![0.0, 1.25])] {
+                let half = Half { norm, branch, factors };
+                let halves = vec![half.clone(), half];
+                let chain = |recompute, chain: fn(T3, Vec<Half<'_>>, &Context) -> Result<T3>| {
+                    run(&x, SHAPE, &params, |x| {
+                        // The input's tape is the one that is recorded on.
+                        let mut ctx = Context::eval(stream(Purpose::Step, &[0]));
+                        ctx.checkpoint_activations = recompute;
+                        chain(x, halves.clone(), &ctx)
+                    })
+                };
+                let own = chain(false, super::chain);
+                own.assert_close(&chain(false, composed::chain), 5e-5);
+                assert_eq!(chain(true, super::chain), own);
+            }
+        }
     }
 
-    /// Compares a half block with its composition: plain, with factors, and computed again in the backward.
-    pub fn check(
-        params: &[Param],
-        own: impl Fn(T3, Residual<'_>) -> Result<T3>,
-        composed: impl Fn(T3, Residual<'_>) -> Result<T3>,
-    ) {
-        let params: Vec<_> = params.iter().collect();
-        let x = noise(9, SHAPE.0 * SHAPE.1 * SHAPE.2);
-        let tape = Tape::none();
-        for factors in [None, Some(vec![0.0, 1.25])] {
-            let how = |recompute| Residual { factors: factors.clone(), recompute, tape: &tape };
-            let expected = run(&x, SHAPE, &params, |x| composed(x, how(false)));
-            let plain = run(&x, SHAPE, &params, |x| own(x, how(false)));
-            plain.assert_close(&expected, 2e-5);
-            assert_eq!(run(&x, SHAPE, &params, |x| own(x, how(true))), plain);
+    #[test]
+    fn the_feed_forward_half_equals_its_composition() {
+        let params = Params::new(&[&[10, 6], &[10], &[6, 10, 1, 1], &[6]]);
+        params.check(Branch::Mlp { fc1: params.linear(2), fc2: params.linear(4) });
+    }
+
+    #[test]
+    fn the_attention_half_equals_its_composition() {
+        let params = Params::new(&[&[18, 6], &[18], &[6, 6], &[6]]);
+        params.check(Branch::SelfAttention { qkv: params.linear(2), proj: params.linear(4), heads: 2 });
+    }
+
+    #[test]
+    fn the_convolution_half_equals_its_composition() {
+        let params = Params::new(&[&[6, 6, 1, 1], &[6], &[6, 1, 3, 3], &[6], &[6, 6, 1, 1], &[6]]);
+        let layout = Rc::new(PatchLayout::new(2, 2, 2, 2, vec![0, 3, 2, 1]).unwrap());
+        let mask: Rc<[f32]> = (0..SHAPE.0 * SHAPE.1).map(|at| f32::from(at % 3 > 0)).collect();
+        let (weight, bias) = (&params.0[4], Some(&params.0[5]));
+        for visible in [None, Some(&mask)] {
+            let depthwise = DepthwiseParams { weight, bias, layout: &layout, visible };
+            let (conv1, conv2) = (params.linear(2), params.linear(6));
+            params.check(Branch::MaskedConvolution { conv1, depthwise, conv2 });
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let params = Params::new(&[&[10, 6], &[10], &[5, 10], &[5]]);
+        let norm = NormParams { weight: &params.0[0], bias: &params.0[1], eps: 1e-3 };
+        let ctx = Context::eval(stream(Purpose::Step, &[0]));
+        let refused = |branch, factors| {
+            let x = crate::nn::tensor::from_vec(noise(1, 96), SHAPE, &ctx.tape).unwrap();
+            matches!(chain(x, vec![Half { norm, branch, factors }], &ctx), Err(Error::Shape(_)))
+        };
+        let narrow = Branch::Mlp { fc1: params.linear(2), fc2: params.linear(4) };
+        assert!(refused(narrow, None));
+        let (qkv, proj) = (params.linear(2), params.linear(4));
+        assert!(refused(Branch::SelfAttention { qkv, proj, heads: 2 }, None));
+        let fits = Params::new(&[&[10, 6], &[10], &[6, 10], &[6]]);
+        let mlp = Branch::Mlp { fc1: fits.linear(2), fc2: fits.linear(4) };
+        assert!(!refused(mlp, None) && refused(mlp, Some(vec![1.0; 3])));
     }
 }

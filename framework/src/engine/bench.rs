@@ -1,0 +1,296 @@
+//! How fast a recipe trains on this machine, and where the time goes.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::Rng as _;
+use serde::Serialize;
+
+use crate::component::Span;
+use crate::data::{Batch, LoaderOptions, Normalization, Target};
+use crate::experiment::{Data, Experiment};
+use crate::graph::{Checked, Model, catalog, check};
+use crate::nn::kernels::gemm::{Matrix, Threads, gemm};
+use crate::nn::kernels::{Buffer, Output};
+use crate::nn::profile::{self, Cost, Place, Profile};
+use crate::nn::{self, Scope};
+use crate::random::{self, Purpose};
+use crate::recipe::{Recipe, Sources, load};
+
+use super::EngineError;
+use super::plan::TrainingPlan;
+use super::prepare::open;
+use super::trainer::{Trainer, TrainerParts};
+
+/// How long batches are loaded to see how fast that goes.
+const DATA_TIME: Duration = Duration::from_secs(5);
+
+/// What `bench` is asked for.
+#[derive(Debug)]
+pub struct BenchOptions {
+    /// The recipe and what overrides it.
+    pub sources: Sources,
+    /// Steps that are timed.
+    pub steps: usize,
+    /// Steps before these.
+    pub warmup: usize,
+}
+
+/// What a recipe costs on this machine.
+#[derive(Debug, Serialize)]
+pub struct BenchReport {
+    /// Name of the experiment.
+    pub name: String,
+    /// Images of a step.
+    pub batch_size: usize,
+    /// Threads of the kernels.
+    pub threads: usize,
+    /// Wall-clock seconds of a training step on images in memory.
+    pub seconds_per_step: Timings,
+    /// Images of a step over its median time.
+    pub images_per_s: f64,
+    /// Billions of floating-point operations per second: twice the multiply-adds of the forward, three times (the backward has a
+    /// product for each input and one for each weight).
+    pub gflops: f64,
+    /// Billions of floating-point operations per second of a large matrix product, measured before the steps.
+    pub matmul_ceiling_gflops: f64,
+    /// `gflops` over `matmul_ceiling_gflops`.
+    pub share_of_ceiling: f64,
+    /// The largest resident memory of this process so far, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
+    /// Seconds of a step by phase.
+    pub phases: Vec<Item>,
+    /// Seconds of a step by node of the graph.
+    pub nodes: Vec<Item>,
+    /// Seconds of a step by kernel.
+    pub kernels: Vec<Item>,
+    /// How fast the training images are loaded by themselves.
+    pub data: DataSpeed,
+}
+
+/// Times of the steps in seconds.
+#[derive(Debug, Serialize)]
+pub struct Timings {
+    /// Half of the steps took less.
+    pub median: f64,
+    /// Their sum over their number.
+    pub mean: f64,
+    /// The shortest.
+    pub min: f64,
+    /// In order.
+    pub all: Vec<f64>,
+}
+
+/// What one phase, node or kernel costs in a step.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    /// Its name; empty for the rest.
+    pub name: String,
+    /// Seconds in the forward pass.
+    pub forward: f64,
+    /// Seconds in the backward pass.
+    pub backward: f64,
+    /// Seconds in either and elsewhere.
+    pub total: f64,
+    /// Share of the step.
+    pub share: f64,
+    /// How often it runs.
+    pub calls: f64,
+    /// Billions of floating-point operations per second, where they are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gflops: Option<f64>,
+}
+
+/// How fast the training images are loaded by themselves.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataSpeed {
+    /// Images per second with the recipe's number of workers.
+    ImagesPerS(f64),
+    /// Why they were not loaded.
+    NotMeasured(String),
+}
+
+/// Times training steps on random images, and the loading of the recipe's own.
+pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
+    nn::device()?;
+    let recipe = load(&options.sources, &catalog())?;
+    let Checked { experiment, plan, image, .. } = check(&recipe)?;
+    let Experiment { name, seed, data, optimizer, schedule, train, .. } = experiment;
+    let batch_size = data.train.batch_size;
+    let data = load_data(&recipe, data, seed);
+    let matmul_ceiling_gflops = matmul_ceiling();
+
+    let model =
+        Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
+    let flops = 2.0 * 3.0 * model.macs().computed as f64 * batch_size as f64;
+    let training = TrainingPlan::new(1, batch_size, 1, Span::Epochs((options.warmup + options.steps) as f64))
+        .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
+    let mut trainer = Trainer::new(TrainerParts {
+        optimizer: optimizer.build(&model.params()),
+        base_lr: optimizer.base_lr(batch_size),
+        model,
+        schedule,
+        plan: training,
+        clip_grad_norm: train.clip_grad_norm,
+        checkpoint_activations: train.checkpoint_activations,
+        ema: train.ema,
+        seed,
+    });
+    let batch = random_batch(batch_size, image.height, image.width, seed);
+    let mut step = || trainer.step(std::iter::once(Ok(batch.clone())));
+    for _ in 0..options.warmup {
+        step()?;
+    }
+    let mut all = Vec::with_capacity(options.steps);
+    profile::start();
+    for _ in 0..options.steps {
+        let start = Instant::now();
+        step()?;
+        all.push(start.elapsed().as_secs_f64());
+    }
+    let profile = profile::finish();
+    let seconds_per_step = timings(all);
+    let gflops = flops / seconds_per_step.median / 1e9;
+    Ok(BenchReport {
+        name,
+        batch_size,
+        threads: rayon::current_num_threads(),
+        images_per_s: batch_size as f64 / seconds_per_step.median,
+        gflops,
+        matmul_ceiling_gflops,
+        share_of_ceiling: gflops / matmul_ceiling_gflops,
+        peak_memory_bytes: peak_memory(),
+        phases: items(&profile, options.steps, |place| place.phase),
+        nodes: items(&profile, options.steps, |place| &place.node),
+        kernels: items(&profile, options.steps, |place| place.kernel),
+        seconds_per_step,
+        data,
+    })
+}
+
+fn load_data(recipe: &Recipe, data: Data, seed: u64) -> DataSpeed {
+    let Data { train, workers, prefetch, max_corrupt, .. } = data;
+    let base = LoaderOptions::train(train.batch_size);
+    let options = LoaderOptions { workers: workers.unwrap_or(base.workers), prefetch, max_corrupt, ..base };
+    let loader = match open(recipe, "data.train", train, seed, options) {
+        Ok(loader) => loader,
+        Err(error) => return DataSpeed::NotMeasured(error.to_string()),
+    };
+    let (start, mut images) = (Instant::now(), 0);
+    for batch in (0..).flat_map(|epoch| loader.epoch(epoch, 0)) {
+        match batch {
+            Ok(batch) => images += batch.len(),
+            Err(error) => return DataSpeed::NotMeasured(error.to_string()),
+        }
+        if start.elapsed() > DATA_TIME {
+            break;
+        }
+    }
+    DataSpeed::ImagesPerS(images as f64 / start.elapsed().as_secs_f64())
+}
+
+/// The speed of a large product: the best of several.
+fn matmul_ceiling() -> f64 {
+    const SIZE: usize = 1536;
+    let a: Vec<f32> = (0..SIZE * SIZE).map(|i| (i % 97) as f32 * 0.01).collect();
+    let mut out = Buffer::zeros(SIZE * SIZE);
+    let mut multiply = || {
+        let start = Instant::now();
+        let (x, w) = (Matrix::new(&a, SIZE, SIZE), Matrix::new(&a, SIZE, SIZE));
+        gemm(&mut out, Output::Replace, 1.0, x, w, Threads::All);
+        start.elapsed()
+    };
+    let best = (0..20).map(|_| multiply()).min().unwrap_or_default();
+    2.0 * (SIZE as f64).powi(3) / best.as_secs_f64() / 1e9
+}
+
+fn random_batch(count: usize, height: usize, width: usize, seed: u64) -> Batch {
+    let mut rng = random::stream(Purpose::Image, &[seed]);
+    Batch {
+        images: (0..count * 3 * height * width).map(|_| rng.random_range(-2.0..2.0)).collect(),
+        height,
+        width,
+        normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+        targets: vec![Target::default(); count],
+        ids: (0..count).map(|image| format!("random[{image}]")).collect(),
+    }
+}
+
+fn timings(all: Vec<f64>) -> Timings {
+    let mut sorted = all.clone();
+    sorted.sort_by(f64::total_cmp);
+    let middle = |at: usize| sorted.get(at).copied().unwrap_or(f64::NAN);
+    Timings {
+        median: f64::midpoint(middle((sorted.len().max(1) - 1) / 2), middle(sorted.len() / 2)),
+        mean: all.iter().sum::<f64>() / all.len() as f64,
+        min: middle(0),
+        all,
+    }
+}
+
+/// Costs per step by a part of their place, the largest first.
+fn items<'a>(profile: &'a Profile, steps: usize, by: impl Fn(&'a Place) -> &'a str) -> Vec<Item> {
+    let mut groups: BTreeMap<&str, Vec<(&Place, &Cost)>> = BTreeMap::new();
+    for (place, cost) in &profile.costs {
+        groups.entry(by(place)).or_default().push((place, cost));
+    }
+    let whole: Duration = profile.costs.values().map(|cost| cost.time).sum();
+    let item = |(name, costs): (&str, Vec<(&Place, &Cost)>)| {
+        let seconds = |phase: Option<&str>| {
+            let costs = costs.iter().filter(|(place, _)| phase.is_none_or(|phase| place.phase == phase));
+            costs.map(|(_, cost)| cost.time).sum::<Duration>().as_secs_f64()
+        };
+        let total = seconds(None);
+        let flops: u64 = costs.iter().map(|(_, cost)| cost.flops).sum();
+        Item {
+            name: name.to_owned(),
+            forward: seconds(Some("forward")) / steps as f64,
+            backward: seconds(Some("backward")) / steps as f64,
+            total: total / steps as f64,
+            share: total / whole.as_secs_f64(),
+            calls: costs.iter().map(|(_, cost)| cost.calls).sum::<u64>() as f64 / steps as f64,
+            gflops: (flops > 0).then(|| flops as f64 / total / 1e9),
+        }
+    };
+    let mut items: Vec<_> = groups.into_iter().map(item).collect();
+    items.sort_by(|a, b| b.total.total_cmp(&a.total));
+    items
+}
+
+/// The largest resident memory of this process so far; on Linux.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_between_the_middle_ones() {
+        assert_eq!(timings(vec![4.0, 1.0, 2.0]).median, 2.0);
+        assert_eq!(timings(vec![4.0, 1.0, 2.0, 3.0]).median, 2.5);
+    }
+
+    #[test]
+    fn costs_are_grouped_by_any_part_of_their_place() {
+        let mut profile = Profile::default();
+        for (phase, kernel, millis) in
+            [("forward", "gelu", 10), ("backward", "gelu", 20), ("backward", "", 10)]
+        {
+            let cost = Cost { time: Duration::from_millis(millis), calls: 2, flops: 0 };
+            profile.costs.insert(Place { phase, node: "n".into(), kernel }, cost);
+        }
+        let kernels = items(&profile, 2, |place| place.kernel);
+        assert_eq!(
+            (kernels[0].name.as_str(), kernels[0].forward, kernels[0].backward),
+            ("gelu", 0.005, 0.01)
+        );
+        assert_eq!((kernels[0].share, kernels[0].calls), (0.75, 2.0));
+        assert_eq!(items(&profile, 2, |place| &place.node).len(), 1);
+    }
+}
