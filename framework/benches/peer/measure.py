@@ -104,9 +104,11 @@ def show(side: str, sample: Sample, batch: int, samples: dict[str, list[Sample]]
     """Prints a sample and adds it to the others."""
     samples[side].append(sample)
     seconds = sample.seconds
+    imported = sample.details.get("memory_after_import_bytes")
+    note = f" ({imported / 2**30:.2f} once torch is imported)" if imported else ""
     print(
         f"{side}: {sample.images_per_s(batch):6.3f} images/s, {median(seconds):.3f} s a step"
-        f" ({min(seconds):.3f} to {max(seconds):.3f}), peak memory {sample.peak_memory_bytes / 2**30:.2f} GiB",
+        f" ({min(seconds):.3f} to {max(seconds):.3f}), peak memory {sample.peak_memory_bytes / 2**30:.2f} GiB{note}",
         flush=True,
     )
 

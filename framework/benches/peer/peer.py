@@ -54,7 +54,7 @@ def arguments() -> argparse.Namespace:
     data.add_argument("--photos", type=Path, help="a tar archive of small photos to generate them from")
     data.add_argument("--count", type=int, default=64, help="of generated files")
     data.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    data.add_argument("--rounds", type=int, default=2)
+    data.add_argument("--rounds", type=int, default=3)
     data.add_argument("--program", type=Path, default=TARGET / "release/examples/data_path", help="our side")
     data.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     data.set_defaults(run=run_data)
@@ -95,7 +95,8 @@ def run_loss(args: argparse.Namespace) -> None:
     from loss import check_goldens, check_ours
 
     recipe, build = recipe_of(args), builder(args.original)
-    agree = [check_goldens(recipe, build), check_ours(recipe, build, recipe.config(), args.batch, args.seed)]
+    config = recipe.config()
+    agree = [check_goldens(recipe, build), check_ours(recipe, build, config, args.batch, args.seed)]
     sys.exit(0 if all(agree) else 1)
 
 
