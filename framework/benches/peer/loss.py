@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,13 +16,15 @@ from recipe import REPOSITORY, Config, Recipe
 
 GOLDENS = REPOSITORY / "tests/data/pretrain"
 
+Build = Callable[[Config], nn.Module]
+
 # Largest differences: of the loss, relative; of a gradient, as a part of its tensor's largest value. Both sides
 # compute in float32, in other orders.
 LOSS_TOLERANCE = 2e-6
 GRADIENT_TOLERANCE = 2e-5
 
 
-def check_goldens(recipe: Recipe, build: type[nn.Module]) -> bool:
+def check_goldens(recipe: Recipe, build: Build) -> bool:
     """Whether the PyTorch model gives what the official one gave for the narrow model of the goldens."""
     model = build(Recipe(recipe.program, GOLDENS / "narrow.yaml", []).config())
     model.load_state_dict(load_file(GOLDENS / "state_dict.safetensors"))
@@ -32,7 +35,7 @@ def check_goldens(recipe: Recipe, build: type[nn.Module]) -> bool:
     return report("goldens", io["loss_norm_pix_true"], gradients, loss, model)
 
 
-def check_ours(recipe: Recipe, build: type[nn.Module], config: Config, batch: int, seed: int) -> bool:
+def check_ours(recipe: Recipe, build: Build, config: Config, batch: int, seed: int) -> bool:
     """Whether our program gives PyTorch's loss and gradients for the model of the recipe with random weights."""
     model = build(config)
     initialise(model, seed)
@@ -56,7 +59,7 @@ def check_ours(recipe: Recipe, build: type[nn.Module], config: Config, batch: in
 
 def report(name: str, loss: Tensor, gradients: dict[str, Tensor], peer: Tensor, model: nn.Module) -> bool:
     """Prints how a loss and its gradients differ from PyTorch's; whether that is within the tolerances."""
-    trained = {name: value.grad for name, value in model.named_parameters() if value.requires_grad}
+    trained = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     if trained.keys() != gradients.keys():
         sys.exit(f"{name}: other gradients than PyTorch's: {sorted(trained.keys() ^ gradients.keys())}")
     error = abs(loss.item() / peer.item() - 1)

@@ -20,9 +20,12 @@ from torch import Tensor, nn
 from recipe import Config
 
 # Every name that the repository's `vision_transformer.py` imports.
-TIMM = {
+TIMM: dict[str, dict[str, object]] = {
     "timm": {},
-    "timm.data": {"IMAGENET_DEFAULT_MEAN": (0.485, 0.456, 0.406), "IMAGENET_DEFAULT_STD": (0.229, 0.224, 0.225)},
+    "timm.data": {
+        "IMAGENET_DEFAULT_MEAN": (0.485, 0.456, 0.406),
+        "IMAGENET_DEFAULT_STD": (0.229, 0.224, 0.225),
+    },
     "timm.models": {},
     "timm.models.helpers": {"load_pretrained": None},
     "timm.models.layers": {
@@ -40,12 +43,14 @@ def build(repository: Path, config: Config) -> nn.Module:
     if not (repository / "models_convmae.py").is_file():
         sys.exit(f"{repository}: no models_convmae.py here; --original is a checkout of Alpha-VL/ConvMAE")
     if (config.grid, config.kernel_size, config.decoder_mlp_ratio) != (14, 5, config.mlp_ratio[0]):
-        sys.exit("the original only has 14x14 patches, 5x5 kernels and the first stage's MLP ratio in the decoder")
+        sys.exit(
+            "the original only has 14x14 patches, 5x5 kernels and the first stage's MLP ratio in the decoder"
+        )
     for name, members in TIMM.items():
         module = ModuleType(name)
-        vars(module).update(members)
+        module.__dict__.update(members)
         sys.modules[name] = module
-    numpy.float = float  # the alias that NumPy 1.24 removed
+    vars(numpy)["float"] = float  # the alias that NumPy 1.24 removed
     sys.path.insert(0, str(repository))
     from models_convmae import MaskedAutoencoderConvViT
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares convmae with PyTorch: the same loss, the speed and memory of training steps, the data path. See README.md."""
+"""Compares convmae with PyTorch: the same loss, speed and memory of training steps, the data path (README.md)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
 
     model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("recipe", type=Path, nargs="?", default=REPOSITORY / "recipes/pretrain/convmae_base.yaml")
+    model.add_argument(
+        "recipe", type=Path, nargs="?", default=REPOSITORY / "recipes/pretrain/convmae_base.yaml"
+    )
     model.add_argument("--convmae", type=Path, default=TARGET / "release/convmae", help="our program")
     model.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the recipe")
     model.add_argument("--dense", action="store_true", help=f"keep nearly every patch: --set {DENSE}")
@@ -44,7 +46,9 @@ def arguments() -> argparse.Namespace:
     time.add_argument("--warmup", type=int, default=2)
     time.add_argument("--rounds", type=int, default=2)
     time.add_argument("--threads", type=int, default=os.cpu_count())
-    time.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="PyTorch's; ours is that of the build")
+    time.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="PyTorch's; ours is that of the build"
+    )
     time.add_argument("--precision", choices=("f32", "tf32", "amp"), default="f32", help="PyTorch's")
     time.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     time.set_defaults(run=run_time)
@@ -129,7 +133,8 @@ def run_data(args: argparse.Namespace) -> None:
     theirs = [sys.executable, __file__, "torchvision", str(folder), str(args.seconds)]
     ours = [str(args.program), str(folder), "--seconds", str(args.seconds)]
     rounds = [(run_child(theirs, 1)[0], run_child(ours, 1)[0]) for _ in range(args.rounds)]
-    write(args.json, summary(*map(list, zip(*rounds))))
+    torchvision, convmae = map(list, zip(*rounds, strict=True))
+    write(args.json, summary(torchvision, convmae))
 
 
 def run_torchvision(args: argparse.Namespace) -> None:
