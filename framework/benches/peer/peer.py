@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Compares convmae with PyTorch: the same loss, speed and memory of training steps, the data path (README.md)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import environment
+from measure import Settings, compare, run_child
+from recipe import REPOSITORY, Config, Recipe
+
+TARGET = REPOSITORY / "target"
+# Of 196 patches 194 are kept: nearly the step of finetuning, with a loss all the same.
+DENSE = "model.mask.mask_ratio=0.006"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--python", type=Path, help="the interpreter to use; it must have all packages")
+    parser.add_argument("--venv", type=Path, default=TARGET / "peer-venv", help="where to make an environment")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument(
+        "recipe", type=Path, nargs="?", default=REPOSITORY / "recipes/pretrain/convmae_base.yaml"
+    )
+    model.add_argument("--convmae", type=Path, default=TARGET / "release/convmae", help="our program")
+    model.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of the recipe")
+    model.add_argument("--dense", action="store_true", help=f"keep nearly every patch: --set {DENSE}")
+    model.add_argument("--original", type=Path, help="a checkout of Alpha-VL/ConvMAE, to run its model instead")
+
+    loss = commands.add_parser("loss", parents=[model], help="check that losses and gradients are the same")
+    loss.add_argument("--batch", type=int, default=2)
+    loss.add_argument("--seed", type=int, default=0)
+    loss.set_defaults(run=run_loss)
+
+    time = commands.add_parser("time", parents=[model], help="time training steps of both in turn")
+    time.add_argument("--batch", type=int, default=8)
+    time.add_argument("--steps", type=int, default=6)
+    time.add_argument("--warmup", type=int, default=2)
+    time.add_argument("--rounds", type=int, default=2)
+    time.add_argument("--threads", type=int, default=os.cpu_count())
+    time.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="PyTorch's; ours is that of the build"
+    )
+    time.add_argument("--precision", choices=("f32", "tf32", "amp"), default="f32", help="PyTorch's")
+    time.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    time.set_defaults(run=run_time)
+
+    data = commands.add_parser("data", help="time decoding and augmentation on one core of both in turn")
+    data.add_argument("--images", type=Path, help="a folder of JPEG files; generated ones if left out")
+    data.add_argument("--photos", type=Path, help="a tar archive of small photos to generate them from")
+    data.add_argument("--count", type=int, default=64, help="of generated files")
+    data.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    data.add_argument("--rounds", type=int, default=3)
+    data.add_argument("--program", type=Path, default=TARGET / "release/examples/data_path", help="our side")
+    data.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    data.set_defaults(run=run_data)
+
+    # What `time` and `data` start, in processes of their own.
+    step = commands.add_parser("step")
+    step.add_argument("task", type=json.loads)
+    step.set_defaults(run=run_step)
+    torchvision = commands.add_parser("torchvision")
+    torchvision.add_argument("folder", type=Path)
+    torchvision.add_argument("seconds", type=float)
+    torchvision.set_defaults(run=run_torchvision)
+    return parser.parse_args()
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    require(args.convmae, "cargo build --release")
+    return Recipe(args.convmae, args.recipe, [*args.set, *([DENSE] if args.dense else [])])
+
+
+def require(program: Path, build: str) -> None:
+    if not program.is_file():
+        sys.exit(f"{program} is not there: build it with `{build}`")
+
+
+def builder(original: str | Path | None) -> Callable[[Config], Any]:
+    """What makes the PyTorch model: ours, or that of the original repository."""
+    if original is None:
+        from model import Pretraining
+
+        return Pretraining
+    import original as official
+
+    return lambda config: official.build(Path(original), config)
+
+
+def run_loss(args: argparse.Namespace) -> None:
+    from loss import check_goldens, check_ours
+
+    recipe, build = recipe_of(args), builder(args.original)
+    config = recipe.config()
+    agree = [check_goldens(recipe, build), check_ours(recipe, build, config, args.batch, args.seed)]
+    sys.exit(0 if all(agree) else 1)
+
+
+def run_time(args: argparse.Namespace) -> None:
+    settings = Settings(
+        args.batch, args.steps, args.warmup, args.rounds, args.threads, args.device, args.precision
+    )
+    write(args.json, compare(recipe_of(args), args.original, settings))
+
+
+def run_step(args: argparse.Namespace) -> None:
+    import torch
+
+    from step import steps
+
+    settings = Settings(**args.task["settings"])
+    torch.set_num_threads(settings.threads)
+    build, config = builder(args.task["original"]), Config(**args.task["config"])
+    print(json.dumps(steps(build, config, settings)))
+
+
+def run_data(args: argparse.Namespace) -> None:
+    from data import generate, summary
+
+    build = "cargo build --release -p convmae-registry --example data_path"
+    require(args.program, build)
+    folder = args.images or TARGET / "peer-images"
+    if args.images is None:
+        generate(folder, args.count, args.photos)
+    theirs = [sys.executable, __file__, "torchvision", str(folder), str(args.seconds)]
+    ours = [str(args.program), str(folder), "--seconds", str(args.seconds)]
+    rounds = [(run_child(theirs, 1)[0], run_child(ours, 1)[0]) for _ in range(args.rounds)]
+    torchvision, convmae = map(list, zip(*rounds, strict=True))
+    write(args.json, summary(torchvision, convmae))
+
+
+def run_torchvision(args: argparse.Namespace) -> None:
+    from data import torchvision_rates
+
+    print(json.dumps(torchvision_rates(args.folder, args.seconds)))
+
+
+def write(file: Path | None, result: dict[str, Any]) -> None:
+    if file:
+        file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parsed = arguments()
+    environment.enter(parsed.python, parsed.venv)
+    parsed.run(parsed)
