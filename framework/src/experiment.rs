@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::{Dataset, Evaluator, Optimizer, Schedule, Span, Transform};
 use crate::graph::Nodes;
+use crate::nn::DeviceName;
 
 /// An experiment: data, a model as a graph of components, and how to train and evaluate it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -21,6 +22,10 @@ pub struct Experiment {
     /// Seed of everything random: initial values, sample order, augmentation, masks.
     #[serde(default)]
     pub seed: u64,
+    /// What to compute on: `cpu`, or with a program built with the feature `cuda` the card `cuda:1` (`cuda` is the first one);
+    /// what the program was built for if left out.
+    #[serde(default)]
+    pub device: Option<DeviceName>,
     /// Height and width of the images that the model sees: `224`, or `[height, width]`.
     pub image_size: ImageSize,
     /// Where samples come from.
@@ -39,6 +44,24 @@ pub struct Experiment {
     /// When the state is saved.
     #[serde(default)]
     pub checkpoint: Checkpointing,
+}
+
+impl JsonSchema for DeviceName {
+    fn schema_name() -> Cow<'static, str> {
+        "DeviceName".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^(cpu|cuda(:[0-9]{1,4})?)$",
+            "examples": ["cpu", "cuda", "cuda:1"],
+        })
+    }
 }
 
 /// Height and width in pixels.
@@ -152,7 +175,7 @@ pub struct Train {
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_grad_norm: Option<f64>,
     /// Keeps only the inputs of blocks in the forward pass and computes the rest again in the backward (activation checkpointing):
-    /// less memory, more time, the same numbers.
+    /// less memory, more time, the same numbers. On the CPU; a card keeps them all.
     #[serde(default)]
     pub checkpoint_activations: bool,
     /// Keeps an exponential moving average of the parameters, which is then evaluated and saved too.

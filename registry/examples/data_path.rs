@@ -11,10 +11,6 @@ use convmae_framework::data::{Pipeline, Pixels};
 use convmae_registry as _;
 use serde_json::json;
 
-// As the program: what memory costs is part of the measurement.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (folder, seconds) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {

@@ -4,7 +4,7 @@ use convmae_framework::report::Summary;
 use convmae_framework::weights::{self, HostTensor, TensorMap, write_safetensors};
 use serde_json::Value;
 
-use crate::support::{Folder, stdout};
+use crate::support::{Folder, recipe, stdout};
 
 const VIT: &str =
     "model.backbone={type: ViT, from: mask, patch_size: 8, embed_dim: 16, depth: 2, num_heads: 4}";
@@ -16,7 +16,6 @@ fn val_loss(folder: &Folder, run: &str) -> f64 {
 
 #[test]
 fn every_pretraining_recipe_is_right_and_has_its_size() {
-    let recipes = concat!(env!("CARGO_MANIFEST_DIR"), "/../recipes/pretrain/");
     for (name, parameters) in [
         ("convmae_base", 115_041_408),
         ("convmae_large", 308_036_992),
@@ -24,8 +23,8 @@ fn every_pretraining_recipe_is_right_and_has_its_size() {
         ("mae_base", 111_907_840),
         ("convmae_cifar10", 1_260_240),
     ] {
-        let recipe = format!("{recipes}{name}.yaml");
-        let json = stdout(&Folder::new().succeeds(["check", recipe.as_str(), "--json"]));
+        let recipe = recipe(&format!("pretrain/{name}.yaml"));
+        let json = stdout(&Folder::new().succeeds(["check", recipe.to_str().unwrap(), "--json"]));
         let checked: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(checked["parameters"], parameters, "{name}");
     }

@@ -10,7 +10,7 @@ use image::{Rgb, RgbImage};
 use predicates::str::contains;
 use serde_json::Value;
 
-use crate::support::{Folder, data, stderr};
+use crate::support::{Folder, data, program, stderr};
 
 /// Checks `tiny.yaml` with one text replaced: bad recipes exit with 2. `at` is the text that is pointed at.
 fn refused(from: &str, to: &str, at: &str, words: &[&str]) {
@@ -87,6 +87,46 @@ fn a_length_that_is_none() {
     refused("length: 12 iterations", "length: 40", "40,", &words);
     let words = ["schedule.warmup: expected a value such as `40 epochs`"];
     refused("2 iterations }\ntrain", "soon }\ntrain", "soon", &words);
+}
+
+#[test]
+fn a_device_that_is_none() {
+    for name in ["gpu", "cuda:", "cuda:one", "cpu:0"] {
+        let expected = "device: expected a value such as `cpu`, `cuda` or `cuda:1`";
+        refused(
+            "name: tiny",
+            &format!("name: tiny\ndevice: \"{name}\""),
+            &format!("device: |\"{name}"),
+            &[expected],
+        );
+    }
+    refused(
+        "name: tiny",
+        "name: tiny\ndevice: 1",
+        "device: |1",
+        &["device: expected a string or null, found the integer 1"],
+    );
+}
+
+/// Whether it is there is seen when it is needed: `check` needs none.
+#[test]
+fn a_device_that_the_program_was_not_built_for() {
+    let folder = Folder::new();
+    let (other, words) = match cfg!(feature = "cuda") {
+        true => {
+            ("cpu", "device: this program was built with CUDA and computes on cards alone: build without")
+        }
+        false => ("cuda:1", "device: this program was built without CUDA: build with `--features cuda`"),
+    };
+    folder.recipe_with("name: tiny", &format!("device: {other}\nname: tiny"));
+    folder.succeeds(["check", "recipe.yaml"]);
+    let trace = ["trace", "recipe.yaml", "--inputs", "none", "--out", "none"];
+    for args in [&["run", "recipe.yaml", "--out", "run"][..], &["bench", "recipe.yaml"], &trace] {
+        folder.fails(args.iter().copied(), 2, &[words, &folder.place(&format!("device: |{other}"))]);
+    }
+    assert!(!folder.path("run").exists());
+    let mut command = folder.convmae(["run", "tiny.yaml"]);
+    command.env("CONVMAE_DEVICE", other).assert().code(2).stderr(contains(words));
 }
 
 #[test]
@@ -293,7 +333,8 @@ fn a_run_directory_that_cannot_be_made() {
 #[test]
 fn a_disk_that_is_full() {
     let folder = Folder::new();
-    let program = env!("CARGO_BIN_EXE_convmae-plugin");
+    let program = program();
+    let program = program.display();
     // Blocks of 512 bytes: the recipe and the log fit, the checkpoint does not.
     let script = format!("trap '' XFSZ; ulimit -f 64; exec '{program}' run tiny.yaml --out run");
     let mut command = Command::new("sh");
@@ -310,7 +351,8 @@ fn a_disk_that_is_full() {
 fn a_small_file_system() {
     let folder = Folder::new();
     fs::create_dir(folder.path("disk")).unwrap();
-    let program = env!("CARGO_BIN_EXE_convmae-plugin");
+    let program = program();
+    let program = program.display();
     let script = format!(
         "mount -t tmpfs -o size=300k none disk 2>/dev/null || exit 77; exec '{program}' run tiny.yaml --out disk/run"
     );

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use convmae_framework::component::{Mask, MaskGrid};
 use convmae_framework::nn::kernels::loss::normalize_patches;
@@ -9,11 +10,67 @@ use convmae_framework::nn::kernels::patches::patchify;
 use convmae_framework::weights::{HostTensor, TensorMap, read_safetensors, write_safetensors};
 use serde_json::Value;
 
-use crate::support::{Folder, data, stdout};
+use crate::support::{Arithmetic, Folder, arithmetic, data, recipe, stdout};
 
 const PATCH: usize = 16;
 const SIDE: usize = 224;
 const GRID: usize = SIDE / PATCH;
+
+/// How far from the official numbers ours may be.
+#[derive(Clone, Copy)]
+struct Tolerances {
+    /// Of what the parts yield, absolute.
+    activation: f32,
+    /// Relative.
+    loss: f32,
+    /// Of the largest one of the parameter.
+    gradient: f32,
+    /// Relative.
+    grad_norm: f32,
+    /// Of a parameter after training, absolute.
+    parameter: f32,
+    /// Of the optimizer's moments, of the largest one.
+    moment: f32,
+}
+
+/// Those of the program that is tested.
+fn tolerances() -> Tolerances {
+    const CPU: Tolerances = Tolerances {
+        activation: 5e-6,
+        loss: 1e-6,
+        gradient: 2e-5,
+        grad_norm: 1e-5,
+        parameter: 2e-6,
+        moment: 5e-5,
+    };
+    const CUDA: Tolerances = Tolerances {
+        activation: 5e-5,
+        loss: 1e-5,
+        gradient: 2e-4,
+        grad_norm: 1e-4,
+        parameter: 2e-5,
+        moment: 5e-4,
+    };
+    const TF32: Tolerances = Tolerances {
+        activation: 4e-2,
+        loss: 1e-3,
+        gradient: 3e-2,
+        grad_norm: 1e-2,
+        parameter: 2e-3,
+        moment: 6e-2,
+    };
+    match on() {
+        Arithmetic::Cpu => CPU,
+        Arithmetic::Cuda => CUDA,
+        Arithmetic::Tf32 => TF32,
+    }
+}
+
+/// How the program that is tested computes.
+fn on() -> Arithmetic {
+    static ARITHMETIC: OnceLock<Arithmetic> = OnceLock::new();
+    *ARITHMETIC.get_or_init(arithmetic)
+}
 
 fn golden(name: &str) -> TensorMap {
     read_safetensors(&data("pretrain").join(format!("{name}.safetensors"))).unwrap().tensors
@@ -120,11 +177,11 @@ fn latent_prediction_and_both_losses() {
         let set = format!("model.decoder.norm_pix_loss={norm_pix}");
         let ours = trace(&inputs(), &["--set", &set]);
         for name in ["latent", "pred"] {
-            assert_close(name, &values(&ours, name), &values(&io, name), 5e-6);
+            assert_close(name, &values(&ours, name), &values(&io, name), tolerances().activation);
         }
         let theirs = values(&io, &format!("loss_norm_pix_{norm_pix}"));
         for name in ["loss", "loss.decoder.reconstruction"] {
-            assert_close(name, &values(&ours, name), &theirs, 1e-6 * theirs[0]);
+            assert_close(name, &values(&ours, name), &theirs, tolerances().loss * theirs[0]);
         }
     }
 }
@@ -142,7 +199,7 @@ fn the_output_of_every_part() {
     ];
     for (name, official, cell) in maps {
         let map = to_nchw(&values(&ours, name), 2, cell);
-        assert_close(name, &map, &values(&theirs, official), 5e-6);
+        assert_close(name, &map, &values(&theirs, official), tolerances().activation);
     }
     for name in [
         "stage1_embed",
@@ -152,7 +209,7 @@ fn the_output_of_every_part() {
         "decoder_tokens_in",
         "decoder_tokens_out",
     ] {
-        assert_close(name, &values(&ours, name), &values(&theirs, name), 5e-6);
+        assert_close(name, &values(&ours, name), &values(&theirs, name), tolerances().activation);
     }
     assert_eq!(maps.len() + 6, theirs.len());
 }
@@ -164,7 +221,7 @@ fn every_gradient() {
     for (name, gradient) in theirs.iter() {
         let official = without_keys(name, gradient.to_f32());
         let found = without_keys(name, values(&ours, &format!("grad.{name}")));
-        assert_close(name, &found, &official, 2e-5 * largest(&official));
+        assert_close(name, &found, &official, tolerances().gradient * largest(&official));
     }
     let gradients = ours.names().filter(|name| name.starts_with("grad.")).count();
     assert_eq!((gradients, theirs.len()), (103, 103));
@@ -179,13 +236,18 @@ fn five_steps_of_training() {
 
     let json = std::fs::read_to_string(data("pretrain/train_trace.json")).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();
-    for (name, tolerance) in [("loss", 1e-6), ("lr", 1e-6), ("grad_norm", 1e-5)] {
+    let tolerances = tolerances();
+    let figures = [("loss", tolerances.loss), ("lr", 1e-6), ("grad_norm", tolerances.grad_norm)];
+    for (name, tolerance) in figures {
         let found = values(&ours, &format!("step.{name}"));
         assert_eq!(found.len(), 5);
         for (step, found) in found.into_iter().enumerate() {
             let official = json["steps_f64"][step][name].as_f64().unwrap();
             let error = (f64::from(found) - official).abs();
-            assert!(error <= tolerance * official, "{name} of step {step}: {found}, not {official}");
+            assert!(
+                error <= f64::from(tolerance) * official,
+                "{name} of step {step}: {found}, not {official}"
+            );
         }
     }
     let mut compared = 0;
@@ -195,11 +257,11 @@ fn five_steps_of_training() {
             without_keys(parameter, values(&ours, &format!("{prefix}.{parameter}")))
         };
         if let Some(parameter) = name.strip_prefix("final_f64.") {
-            assert_close(name, &found("model", parameter), &official(parameter), 2e-6);
+            assert_close(name, &found("model", parameter), &official(parameter), tolerances.parameter);
         } else if let Some((moment @ ("exp_avg" | "exp_avg_sq"), parameter)) = name.split_once('.') {
             let official = official(parameter);
             let found = found(&format!("optimizer.{moment}"), parameter);
-            assert_close(name, &found, &official, 5e-5 * largest(&official));
+            assert_close(name, &found, &official, tolerances.moment * largest(&official));
         } else {
             continue;
         }
@@ -215,13 +277,14 @@ fn sparse_computation_gives_the_numbers_of_the_dense_one() {
     let sparse = trace(&inputs(), &["--grads"]);
     let dense = trace(&inputs(), &["--grads", DENSE[0], DENSE[1]]);
     for name in ["latent", "pred", "tokens_in_blocks3", "stage1_embed", "stage2_embed"] {
-        assert_close(name, &values(&sparse, name), &values(&dense, name), 1e-6);
+        assert_close(name, &values(&sparse, name), &values(&dense, name), tolerances().activation / 5.0);
     }
     let loss = values(&dense, "loss");
-    assert_close("loss", &values(&sparse, "loss"), &loss, 1e-6 * loss[0]);
+    assert_close("loss", &values(&sparse, "loss"), &loss, tolerances().loss * loss[0]);
     for (name, gradient) in dense.iter().filter(|(name, _)| name.starts_with("grad.")) {
         let gradient = without_keys(name, gradient.to_f32());
-        assert_close(name, &without_keys(name, values(&sparse, name)), &gradient, 1e-5 * largest(&gradient));
+        let tolerance = tolerances().gradient / 2.0 * largest(&gradient);
+        assert_close(name, &without_keys(name, values(&sparse, name)), &gradient, tolerance);
     }
     // Sparse means that only kept patches are there.
     assert_eq!(sparse.get("backbone.s1").unwrap().shape, [2, 49 * 16, 8]);
@@ -249,8 +312,12 @@ fn masked_pixels_move_no_visible_token() {
     for args in [&[][..], &DENSE] {
         let (plain, noisy) = (trace(&inputs(), args), trace(&noisy, args));
         for name in ["latent", "pred", "tokens_in_blocks3", "stage1_embed"] {
-            // Bit for bit.
-            assert!(plain.get(name).unwrap() == noisy.get(name).unwrap(), "{name} {args:?}");
+            if on() == Arithmetic::Cpu {
+                assert!(plain.get(name).unwrap() == noisy.get(name).unwrap(), "{name} {args:?}");
+            } else {
+                // Not even the same pass twice gives the same bits.
+                assert_close(name, &values(&plain, name), &values(&noisy, name), tolerances().activation);
+            }
         }
         assert!(values(&plain, "loss") != values(&noisy, "loss"), "the noise is in the target");
     }
@@ -267,6 +334,9 @@ fn without_masked_convolution_they_do() {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
+    if on() != Arithmetic::Cpu {
+        return;
+    }
     let one = trace_bytes(&inputs(), "1", &["--grads"]);
     for threads in ["2", "3"] {
         assert!(trace_bytes(&inputs(), threads, &["--grads"]) == one, "{threads} threads");
@@ -275,7 +345,7 @@ fn the_number_of_threads_changes_no_bit() {
 
 #[test]
 fn the_base_model_has_the_official_size() {
-    let recipe = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../recipes/pretrain/convmae_base.yaml"));
+    let recipe = recipe("pretrain/convmae_base.yaml");
     let json = stdout(&Folder::new().succeeds(["check", recipe.to_str().unwrap(), "--json"]));
     let checked: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(checked["parameters"], 115_041_408);

@@ -12,7 +12,7 @@ use convmae_framework::report::{MetricLog, Split, Summary};
 use convmae_framework::weights::{TensorMap, read_safetensors};
 use serde_json::Value;
 
-use crate::support::{Folder, stderr};
+use crate::support::{Folder, program, stderr};
 
 const STEPS: u64 = 90;
 /// Long enough to be stopped on the way, with everything on that has a state: accumulation, moving average, stochastic depth.
@@ -133,7 +133,7 @@ fn a_signal_stops_it_and_the_printed_command_continues_it() {
         assert_eq!(summary.get("status").and_then(Value::as_str), Some("interrupted"));
 
         // As a shell would run it.
-        let program = format!("{} \"$@\"", env!("CARGO_BIN_EXE_convmae-plugin"));
+        let program = format!("{} \"$@\"", program().display());
         let script = format!("convmae() {{ {program}; }}; {}", command.trim());
         let output = Command::new("sh")
             .args(["-c", &script])
@@ -223,6 +223,9 @@ fn without_an_intact_checkpoint_it_fails_and_names_them_all() {
     folder.fails(["run", "tiny.yaml", "--out", "run", "--resume"], 1, &words);
 }
 
+/// The device that a program takes anyway.
+const BUILT_FOR: &str = if cfg!(feature = "cuda") { "device=cuda:0" } else { "device=cpu" };
+
 #[test]
 fn a_changed_recipe_is_refused_with_its_changes() {
     let folder = Folder::new();
@@ -256,6 +259,8 @@ fn a_changed_recipe_is_refused_with_its_changes() {
         "data.workers=2",
         "--set",
         "description=x",
+        "--set",
+        BUILT_FOR,
     ]);
 }
 

@@ -6,9 +6,47 @@ use std::process::Command;
 use assert_cmd::assert::{Assert, OutputAssertExt as _};
 use predicates::str::contains;
 
+/// A file of the repository: of the one this was built in, or of that at `E2E_REPOSITORY`.
+fn file(path: &str) -> PathBuf {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/..").into();
+    std::env::var_os("E2E_REPOSITORY").map_or(built, PathBuf::from).join(path)
+}
+
 /// A file of `tests/data`.
 pub fn data(name: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/data")).join(name)
+    file("tests/data").join(name)
+}
+
+/// A file of `recipes`.
+pub fn recipe(name: &str) -> PathBuf {
+    file("recipes").join(name)
+}
+
+/// The program: the one with the components of this crate, or `E2E_PROGRAM`.
+pub fn program() -> PathBuf {
+    std::env::var_os("E2E_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_convmae-plugin").into(), PathBuf::from)
+}
+
+/// How the program computes, which decides how near it comes to given numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// On the CPU.
+    Cpu,
+    /// On a card, which adds up in another order every time.
+    Cuda,
+    /// And multiplies matrices in TF32, with 10 bits behind the point.
+    Tf32,
+}
+
+/// How [`program`] computes.
+pub fn arithmetic() -> Arithmetic {
+    let version = Command::new(program()).arg("--version").assert().code(0);
+    let single = std::env::var_os("NVIDIA_TF32_OVERRIDE").is_some_and(|tf32| tf32 == "0");
+    match stdout(&version).contains("cuda") {
+        false => Arithmetic::Cpu,
+        true if single => Arithmetic::Cuda,
+        true => Arithmetic::Tf32,
+    }
 }
 
 /// A temporary folder with `tiny.yaml` in it, where the program is run.
@@ -47,7 +85,7 @@ impl Folder {
 
     /// The program with the components of this crate, one thread, no variables of ours.
     pub fn convmae<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_convmae-plugin"));
+        let mut command = Command::new(program());
         command.args(args).current_dir(self.root()).env("RAYON_NUM_THREADS", "1");
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CONVMAE_") {

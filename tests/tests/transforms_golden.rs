@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use convmae_framework::component::{DataError, Samples, Transform};
 use convmae_framework::data::{
@@ -15,7 +15,7 @@ use safetensors::SafeTensors;
 use serde_json::json;
 
 fn data(name: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/data/transforms")).join(name)
+    crate::support::data("transforms").join(name)
 }
 
 fn sample(name: &str) -> Sample {

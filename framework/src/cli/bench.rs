@@ -41,12 +41,13 @@ pub fn run(args: &Args) -> Result<(), CliError> {
 fn text(report: &BenchReport) -> String {
     let BenchReport { seconds_per_step: seconds, .. } = report;
     let mut text = format!(
-        "{}: {:.3} images/s, {} images a step, {} threads\n\
+        "{}: {:.3} images/s, {} images a step, {}, {} threads\n\
          step    {:.3} s (median of {}; {:.3} the shortest)\n\
          matmul  {:.1} GFLOP/s, {:.0}% of the {:.1} that a large product reaches here\n",
         report.name,
         report.images_per_s,
         report.batch_size,
+        report.device,
         report.threads,
         seconds.median,
         seconds.all.len(),
@@ -58,7 +59,7 @@ fn text(report: &BenchReport) -> String {
     // Writing to a string never fails.
     let _ = match report.peak_memory_bytes {
         Some(bytes) => writeln!(text, "memory  {:.2} GiB at most", bytes as f64 / (1 << 30) as f64),
-        None => writeln!(text, "memory  unknown on this system"),
+        None => writeln!(text, "memory  unknown: the system does not tell"),
     };
     let _ = match &report.data {
         DataSpeed::ImagesPerS(speed) => writeln!(text, "data    {speed:.1} images/s are loaded"),

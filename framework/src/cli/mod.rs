@@ -21,9 +21,14 @@ use crate::engine::EngineError;
 use crate::recipe::Diagnostics;
 use crate::report::{ReportError, logging};
 
+#[cfg(not(feature = "cuda"))]
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+#[cfg(feature = "cuda")]
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (cuda)");
+
 /// Masked image modelling from YAML recipes: `ConvMAE` (Gao et al., NeurIPS 2022) and its ablations.
 #[derive(Debug, Parser)]
-#[command(name = "convmae", version, arg_required_else_help = true)]
+#[command(name = "convmae", version = VERSION, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -10,14 +10,13 @@ use crate::component::Span;
 use crate::data::{Batch, LoaderOptions, Normalization, Target};
 use crate::experiment::{Data, Experiment};
 use crate::graph::{Checked, Model, catalog, check};
-use crate::nn::kernels::gemm::{Matrix, Threads, gemm};
-use crate::nn::kernels::{Buffer, Output};
 use crate::nn::profile::{self, Cost, Place, Profile};
-use crate::nn::{self, Scope};
+use crate::nn::{Scope, ceiling, device};
 use crate::random::{self, Purpose};
 use crate::recipe::{Recipe, Sources, load};
 
 use super::EngineError;
+use super::device::open_device;
 use super::plan::TrainingPlan;
 use super::prepare::open;
 use super::trainer::{Trainer, TrainerParts};
@@ -43,6 +42,8 @@ pub struct BenchReport {
     pub name: String,
     /// Images of a step.
     pub batch_size: usize,
+    /// What it was computed on: `cpu`, `cuda:0 (NVIDIA H200)`.
+    pub device: String,
     /// Threads of the kernels.
     pub threads: usize,
     /// Wall-clock seconds of a training step on images in memory.
@@ -52,11 +53,11 @@ pub struct BenchReport {
     /// Billions of floating-point operations per second: twice the multiply-adds of the forward, three times (the backward has a
     /// product for each input and one for each weight).
     pub gflops: f64,
-    /// Billions of floating-point operations per second of a large matrix product, measured before the steps.
+    /// Billions of floating-point operations per second of a large matrix product on the same device, measured after the steps.
     pub matmul_ceiling_gflops: f64,
     /// `gflops` over `matmul_ceiling_gflops`.
     pub share_of_ceiling: f64,
-    /// The largest resident memory of this process so far, where the system tells.
+    /// The largest resident memory of this process so far, where the system tells; on CUDA, what it held of the card.
     pub peak_memory_bytes: Option<u64>,
     /// Seconds of a step by phase.
     pub phases: Vec<Item>,
@@ -113,13 +114,12 @@ pub enum DataSpeed {
 
 /// Times training steps on random images, and the loading of the recipe's own.
 pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
-    nn::device()?;
     let recipe = load(&options.sources, &catalog())?;
     let Checked { experiment, plan, image, .. } = check(&recipe)?;
+    open_device(&recipe, &experiment)?;
     let Experiment { name, seed, data, optimizer, schedule, train, .. } = experiment;
     let batch_size = data.train.batch_size;
     let data = load_data(&recipe, data, seed);
-    let matmul_ceiling_gflops = matmul_ceiling();
 
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
@@ -150,17 +150,21 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
         all.push(start.elapsed().as_secs_f64());
     }
     let profile = profile::finish();
+    // Before the matrices of the ceiling are held, too.
+    let peak_memory_bytes = peak_memory();
+    let matmul_ceiling_gflops = ceiling::matmul_gflops()?;
     let seconds_per_step = timings(all);
     let gflops = flops / seconds_per_step.median / 1e9;
     Ok(BenchReport {
         name,
         batch_size,
+        device: device::describe()?,
         threads: rayon::current_num_threads(),
         images_per_s: batch_size as f64 / seconds_per_step.median,
         gflops,
         matmul_ceiling_gflops,
         share_of_ceiling: gflops / matmul_ceiling_gflops,
-        peak_memory_bytes: peak_memory(),
+        peak_memory_bytes,
         phases: items(&profile, options.steps, |place| place.phase),
         nodes: items(&profile, options.steps, |place| &place.node),
         kernels: items(&profile, options.steps, |place| place.kernel),
@@ -188,21 +192,6 @@ fn load_data(recipe: &Recipe, data: Data, seed: u64) -> DataSpeed {
         }
     }
     DataSpeed::ImagesPerS(images as f64 / start.elapsed().as_secs_f64())
-}
-
-/// The speed of a large product: the best of several.
-fn matmul_ceiling() -> f64 {
-    const SIZE: usize = 1536;
-    let a: Vec<f32> = (0..SIZE * SIZE).map(|i| (i % 97) as f32 * 0.01).collect();
-    let mut out = Buffer::zeros(SIZE * SIZE);
-    let mut multiply = || {
-        let start = Instant::now();
-        let (x, w) = (Matrix::new(&a, SIZE, SIZE), Matrix::new(&a, SIZE, SIZE));
-        gemm(&mut out, Output::Replace, 1.0, x, w, Threads::All);
-        start.elapsed()
-    };
-    let best = (0..20).map(|_| multiply()).min().unwrap_or_default();
-    2.0 * (SIZE as f64).powi(3) / best.as_secs_f64() / 1e9
 }
 
 fn random_batch(count: usize, height: usize, width: usize, seed: u64) -> Batch {
@@ -258,8 +247,12 @@ fn items<'a>(profile: &'a Profile, steps: usize, by: impl Fn(&'a Place) -> &'a s
     items
 }
 
-/// The largest resident memory of this process so far; on Linux.
 fn peak_memory() -> Option<u64> {
+    if cfg!(feature = "cuda") { device::peak_memory() } else { largest_resident_set() }
+}
+
+/// The largest resident memory of this process so far; on Linux.
+fn largest_resident_set() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

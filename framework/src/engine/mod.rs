@@ -2,6 +2,7 @@
 
 mod bench;
 pub mod checkpoint;
+mod device;
 mod ema;
 mod error;
 mod evaluate;

@@ -6,11 +6,12 @@ use crate::component::{DataError, Evaluator, Picture, Problem};
 use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
 use crate::experiment::{Data, Experiment, Split};
 use crate::graph::{Checked, Model, Summary};
-use crate::nn::{self, Context, Scope};
+use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::Recipe;
 
 use super::EngineError;
+use super::device::open_device;
 use super::plan::TrainingPlan;
 use super::trainer::{Trainer, TrainerParts};
 
@@ -89,7 +90,7 @@ impl Prepared {
 
 /// Opens the data and builds the model of a checked recipe.
 pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
-    nn::device()?; // Without one, nothing else is worth opening.
+    open_device(recipe, &checked.experiment)?;
     let Checked { experiment, plan, image, summary } = checked;
     let Experiment { name, seed, data, optimizer, schedule, train, evaluate, checkpoint, .. } = experiment;
     let Data { train: train_split, val: val_split, workers, prefetch, max_corrupt } = data;

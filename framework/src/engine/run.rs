@@ -69,9 +69,10 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
 
 /// Refuses to resume with a recipe that would give other results.
 fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError> {
-    /// Keys that change nothing but speed and words.
-    const FREE: [&str; 6] = [
+    /// Keys that change nothing but speed and words; another device rounds differently.
+    const FREE: [&str; 7] = [
         "description",
+        "device",
         "data.workers",
         "data.prefetch",
         "train.log_every",

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::component::Span;
 use crate::data::Batch;
+use crate::nn;
 use crate::recipe::Recipe;
 use crate::report::logging::LOG_ONLY;
 use crate::report::{
@@ -21,11 +22,6 @@ use super::state::RunState;
 use super::trainer::StepResult;
 use super::window::{Sums, Window};
 use super::write::write_report;
-
-#[cfg(not(feature = "cuda"))]
-const DEVICE: &str = "cpu";
-#[cfg(feature = "cuda")]
-const DEVICE: &str = "cuda";
 
 /// A run in progress.
 pub struct Session {
@@ -57,7 +53,7 @@ impl Session {
             metrics: MetricLog::default(),
             evaluation: Evaluation::default(),
             digest: recipe.digest(),
-            environment: Environment::collect(DEVICE, rayon::current_num_threads()),
+            environment: Environment::collect(&nn::device::describe()?, rayon::current_num_threads()),
             recipe_yaml: recipe.lock_yaml(),
             best: None,
             seconds_before: 0.0,

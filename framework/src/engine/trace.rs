@@ -15,6 +15,7 @@ use crate::recipe::{Sources, load};
 use crate::weights::{self, HostTensor, TensorMap, write_safetensors};
 
 use super::EngineError;
+use super::device::open_device;
 use super::initialize::load_weights;
 use super::plan::TrainingPlan;
 use super::trainer::{Trainer, TrainerParts};
@@ -42,6 +43,7 @@ pub struct TraceOptions {
 pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
     let recipe = load(&options.sources, &catalog())?;
     let checked = check(&recipe)?;
+    open_device(&recipe, &checked.experiment)?;
     let inputs = Inputs::read(options)?;
     let model = Model::build(&checked.plan, checked.image, &Scope::new(checked.experiment.seed))
         .map_err(|problems| recipe.diagnose(problems))?;

@@ -4,7 +4,9 @@
 //! ([`layout::PatchLayout`]), so that 1x1 convolutions are matmuls and masked patches are simply absent. An operation
 //! ([`ops`]) puts a kernel ([`kernels`]: pure functions on slices) on the tape; on CUDA it is composed of dfdx's operations.
 
+pub mod ceiling;
 pub mod context;
+pub mod device;
 pub mod init;
 pub mod kernels;
 pub mod layout;
@@ -19,9 +21,10 @@ pub mod tensor;
 pub(crate) mod testing;
 
 pub use context::Context;
+pub use device::{Device, DeviceName, device};
 pub use dfdx::shapes::HasShape;
 pub use init::Init;
 pub use layout::PatchLayout;
 pub use param::{Param, ParamKind, Scope};
 pub use tape::Tape;
-pub use tensor::{Device, Error, Result, T0, T1, T2, T3, T4, Tensor, device};
+pub use tensor::{Error, Result, T0, T1, T2, T3, T4, Tensor};

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use dfdx::tensor::{PutTape, TensorFromVec};
 
 use super::kernels::Output;
-use super::tensor::{Error, Result, T1, device};
-use super::{Init, Tape};
+use super::tensor::{Error, Result, T1};
+use super::{Init, Tape, device};
 use crate::random::{self, Purpose};
 
 /// Whether a parameter is trained, kept, or a running statistic.

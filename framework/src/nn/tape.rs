@@ -7,8 +7,9 @@ use std::rc::Rc;
 use dfdx::tensor::{Gradients, Merge, NoneTape, SplitTape, Trace};
 use dfdx::tensor_ops::Backward;
 
+use super::device::{Device, DeviceError};
 use super::profile;
-use super::tensor::{Device, DeviceError, Result, T0};
+use super::tensor::{Result, T0};
 
 type BackwardOp = Box<dyn FnOnce(&mut Gradients<f32, Device>) -> std::result::Result<(), DeviceError>>;
 
@@ -148,9 +149,14 @@ pub fn backward(loss: T0) -> Result<Gradients<f32, Device>> {
     let (loss, tape) = loss.split_tape();
     let mut gradients = loss.leaky_traced().try_backward()?;
     // Popped one by one: what an operation kept for its backward is freed as soon as it ran.
-    while let Some(operation) = tape.pop() {
-        let _span = operation.node.as_deref().map(profile::node);
-        (operation.backward)(&mut gradients)?;
+    let mut span: Option<(Rc<str>, profile::Span)> = None;
+    while let Some(Recorded { backward, node }) = tape.pop() {
+        // One span for the operations of a node: where it begins and ends, the device is waited for.
+        if span.as_ref().map(|(name, _)| name) != node.as_ref() {
+            drop(span.take());
+            span = node.map(|name| (Rc::clone(&name), profile::node(&name)));
+        }
+        backward(&mut gradients)?;
     }
     Ok(gradients)
 }
@@ -164,7 +170,8 @@ mod tests {
     use dfdx::tensor_ops::{TryAdd as _, TryMul as _};
 
     use super::*;
-    use crate::nn::tensor::{T1, T3, device, from_vec};
+    use crate::nn::device;
+    use crate::nn::tensor::{T1, T3, from_vec};
     use crate::nn::testing::{check_gradient, loss, loss_weights, noise, run};
 
     fn leaf(values: &[f32], tape: &Tape) -> T1 {

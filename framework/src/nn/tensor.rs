@@ -1,16 +1,12 @@
-//! Aliases of dfdx tensors with run-time shapes, the device, and the errors of tensor code.
-
-use std::cell::OnceCell;
+//! Aliases of dfdx tensors with run-time shapes, and the errors of tensor code.
 
 use dfdx::shapes::HasShape;
-use dfdx::tensor::{AutoDevice, NoneTape, TensorFromVec};
+use dfdx::tensor::{NoneTape, TensorFromVec};
 use dfdx::tensor_ops::ReshapeTo as _;
 
 use super::Tape;
+use super::device::{Device, DeviceError, device};
 use super::kernels::Buffer;
-
-/// The device chosen when compiling: the CPU, or CUDA with the feature `cuda`.
-pub type Device = AutoDevice;
 
 /// A tensor of `f32` on the [`Device`], holding a handle of the tape it is recorded on.
 pub type Tensor<S> = dfdx::tensor::Tensor<S, f32, Device, Tape>;
@@ -34,6 +30,20 @@ pub enum Error {
         "no CUDA device: {0}; is the NVIDIA driver installed, and a card visible (nvidia-smi, CUDA_VISIBLE_DEVICES)?"
     )]
     NoDevice(String),
+    /// There is a driver, but no such card.
+    #[error("there is no card `cuda:{card}`: {}", visible(*count))]
+    NoSuchCard {
+        /// The card that was asked for, from 0.
+        card: u16,
+        /// How many there are, at least one.
+        count: u16,
+    },
+    /// A card is asked of a program for the CPU.
+    #[error("this program was built without CUDA: build with `--features cuda`")]
+    BuiltWithoutCuda,
+    /// The CPU is asked of a program for cards.
+    #[error("this program was built with CUDA and computes on cards alone: build without `--features cuda`")]
+    BuiltWithCuda,
     /// The device ran out of memory or failed.
     #[error("device: {0}")]
     Device(String),
@@ -48,48 +58,17 @@ pub enum Error {
 /// The result of tensor code.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The error type of dfdx on the [`Device`].
-#[cfg(not(feature = "cuda"))]
-pub type DeviceError = dfdx::tensor::CpuError;
-/// The error type of dfdx on the [`Device`].
-#[cfg(feature = "cuda")]
-pub type DeviceError = dfdx::tensor::CudaError;
-
 impl From<DeviceError> for Error {
     fn from(error: DeviceError) -> Self {
         Self::Device(error.to_string())
     }
 }
 
-thread_local! {
-    static DEVICE: OnceCell<Device> = const { OnceCell::new() };
-}
-
-/// The device of this thread, opened on first use: on CUDA the first card that `CUDA_VISIBLE_DEVICES` allows.
-///
-/// # Errors
-/// On CUDA, if there is no driver or no card.
-pub fn device() -> Result<Device> {
-    DEVICE.with(|device| match device.get() {
-        Some(device) => Ok(device.clone()),
-        None => open().map(|opened| device.get_or_init(|| opened).clone()),
-    })
-}
-
-#[cfg(not(feature = "cuda"))]
-#[allow(clippy::unnecessary_wraps)] // The signature is that on CUDA.
-fn open() -> Result<Device> {
-    Ok(Device::default())
-}
-
-#[cfg(feature = "cuda")]
-fn open() -> Result<Device> {
-    use cudarc::driver::result::{DriverError, device, init};
-    // dfdx panics where one of these fails. The code is all that can be told: its text is the driver's, too.
-    if let Err(DriverError(code)) = init().and_then(|()| device::get(0)) {
-        return Err(Error::NoDevice(format!("{code:?}")));
+fn visible(count: u16) -> String {
+    match count.saturating_sub(1) {
+        0 => "1 is visible, `cuda:0`".to_owned(),
+        last => format!("{count} are visible, `cuda:0` to `cuda:{last}`"),
     }
-    Ok(Device::try_build(0, 0)?)
 }
 
 /// A tensor from values in row-major order, recorded on `tape`.

@@ -31,7 +31,7 @@ pub struct Environment {
     pub cores: usize,
     /// Memory in bytes.
     pub memory: u64,
-    /// What the tensors live on: `cpu`, `cuda:0`.
+    /// What the tensors live on: `cpu`, `cuda:0 (NVIDIA H200)`.
     pub device: String,
     /// Worker threads.
     pub threads: usize,

@@ -77,8 +77,9 @@ mod composed {
         TryMul as _,
     };
 
+    use crate::nn::device;
     use crate::nn::ops::rows::dense;
-    use crate::nn::tensor::{Result, T3, T4, device};
+    use crate::nn::tensor::{Result, T3, T4};
 
     pub fn attention(qkv: T3, heads: usize, bias: Option<T3>) -> Result<T3> {
         let (batch, tokens, channels) = *qkv.shape();

@@ -8,8 +8,8 @@ use dfdx::shapes::{Axis, HasShape as _, ReplaceDimTo, Shape};
 use dfdx::tensor::TensorFromVec as _;
 use dfdx::tensor_ops::{BroadcastTo as _, GatherTo as _, TryAdd as _, TryMul as _};
 
-use crate::nn::Tape;
-use crate::nn::tensor::{Error, Result, T1, T2, T3, Tensor, device, from_vec};
+use crate::nn::tensor::{Error, Result, T1, T2, T3, Tensor, from_vec};
+use crate::nn::{Tape, device};
 
 /// The same tensor, row-major in memory also if it was permuted.
 pub(super) fn dense<S: Shape + ReplaceDimTo<S, (usize,)>>(tensor: Tensor<S>) -> Result<Tensor<S>> {

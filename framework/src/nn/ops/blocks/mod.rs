@@ -210,13 +210,12 @@ mod kernel {
 
         /// The gradient of the input from that of the output; what was not kept is computed again.
         fn backward(&self, x: &[f32], kept: Option<(Vec<Statistics>, B::Kept)>, mut grad: Buffer) -> Buffer {
-            let (normalized, statistics, kept) = match kept {
-                Some((statistics, kept)) => (self.norm.again(x, &statistics), statistics, kept),
-                None => {
-                    let (normalized, statistics) = self.norm.forward(x);
-                    let kept = self.branch.again(&normalized);
-                    (normalized, statistics, kept)
-                }
+            let (normalized, statistics, kept) = if let Some((statistics, kept)) = kept {
+                (self.norm.again(x, &statistics), statistics, kept)
+            } else {
+                let (normalized, statistics) = self.norm.forward(x);
+                let kept = self.branch.again(&normalized);
+                (normalized, statistics, kept)
             };
             let grad_branch = match &self.factors {
                 Some(factors) => {
