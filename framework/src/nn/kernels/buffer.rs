@@ -14,14 +14,21 @@ thread_local! {
     static POOL: RefCell<Pool> = const { RefCell::new(Pool::new()) };
 }
 
-/// Values that a kernel computes. Its memory goes to the pool of the thread that drops it.
-#[derive(Debug, PartialEq)]
-pub struct Buffer(Vec<f32>);
+/// Values that a kernel computes. Memory from the pool goes to the pool of the thread that drops it.
+#[derive(Debug)]
+pub struct Buffer {
+    values: Vec<f32>,
+    /// Whether the pool counts the memory as in use; otherwise the allocator gets it back.
+    is_pooled: bool,
+}
 
 impl Buffer {
     /// `len` values for a kernel that writes all of them: what they are before is unspecified (those of a former user).
     pub fn unspecified(len: usize) -> Self {
-        Self(with_pool(len, |pool| pool.take(len)).flatten().unwrap_or_else(|| vec![0.0; len]))
+        match with_pool(len, |pool| pool.take(len)) {
+            Some(free) => Self { values: free.unwrap_or_else(|| vec![0.0; len]), is_pooled: true },
+            None => vec![0.0; len].into(),
+        }
     }
 
     /// `len` zeros.
@@ -40,16 +47,17 @@ impl Buffer {
 
     /// The values, whose memory leaves the pool for good.
     pub fn into_vec(mut self) -> Vec<f32> {
-        let values = std::mem::take(&mut self.0);
-        with_pool(values.len(), |pool| pool.in_use = pool.in_use.saturating_sub(values.len()));
+        let values = std::mem::take(&mut self.values);
+        if std::mem::take(&mut self.is_pooled) {
+            with_pool(values.len(), |pool| pool.in_use = pool.in_use.saturating_sub(values.len()));
+        }
         values
     }
 }
 
 impl From<Vec<f32>> for Buffer {
     fn from(values: Vec<f32>) -> Self {
-        with_pool(values.len(), |pool| pool.count(values.len()));
-        Self(values)
+        Self { values, is_pooled: false }
     }
 }
 
@@ -57,20 +65,28 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.0
+        &self.values
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.values
+    }
+}
+
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let values = std::mem::take(&mut self.0);
-        with_pool(values.len(), |pool| pool.give(values));
+        if self.is_pooled {
+            let values = std::mem::take(&mut self.values);
+            with_pool(values.len(), |pool| pool.give(values));
+        }
     }
 }
 
@@ -160,12 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_pool_is_no_longer_in_use() {
+    fn what_leaves_the_pool_or_never_was_in_it_is_not_counted() {
         let values = Buffer::zeros(SHORTEST).into_vec();
         assert_eq!(POOL.with_borrow(|pool| pool.in_use), 0);
-        let buffer = Buffer::from(values);
-        assert_eq!(POOL.with_borrow(|pool| pool.in_use), SHORTEST);
-        drop(buffer);
-        assert_eq!(POOL.with_borrow(|pool| (pool.in_use, pool.pooled)), (0, SHORTEST));
+        drop(Buffer::from(values));
+        assert_eq!(POOL.with_borrow(|pool| (pool.in_use, pool.pooled)), (0, 0));
     }
 }

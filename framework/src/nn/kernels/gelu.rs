@@ -9,32 +9,33 @@ use crate::nn::profile;
 
 /// `x * P(X <= x)` for a standard normal `X`.
 pub fn forward(x: &[f32]) -> Buffer {
-    forward_biased(&mut Buffer::copy(x), None)
-}
-
-/// Adds the bias `[C]` to the rows `x`, `[R, C]`; returns their activations.
-pub fn forward_biased(x: &mut [f32], bias: Option<&[f32]>) -> Buffer {
     let _span = profile::kernel("gelu");
-    let width = bias.map_or(CHUNK, <[f32]>::len);
-    let chunk = (CHUNK / width).max(1) * width;
     let mut y = Buffer::unspecified(x.len());
-    y.par_chunks_mut(chunk).zip(x.par_chunks_mut(chunk)).for_each(|(y, x)| gelu_rows(y, x, bias));
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| gelu_row(y, x));
     y
 }
 
+/// Adds a bias to `x` and writes the activations to `y`.
+pub fn forward_row(y: &mut [f32], x: &mut [f32], bias: Option<&[f32]>) {
+    match bias {
+        Some(bias) => gelu_biased_row(y, x, bias),
+        None => gelu_row(y, x),
+    }
+}
+
 multiversion! {
-    fn gelu_rows(y: &mut [f32], x: &mut [f32], bias: Option<&[f32]>) {
-        if let Some(bias) = bias {
-            for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact_mut(bias.len())) {
-                for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
-                    *x += bias;
-                    *y = gelu(*x);
-                }
-            }
-        } else {
-            for (y, &mut x) in y.iter_mut().zip(x) {
-                *y = gelu(x);
-            }
+    fn gelu_row(y: &mut [f32], x: &[f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = gelu(x);
+        }
+    }
+}
+
+multiversion! {
+    fn gelu_biased_row(y: &mut [f32], x: &mut [f32], bias: &[f32]) {
+        for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
+            *x += bias;
+            *y = gelu(*x);
         }
     }
 }
@@ -43,11 +44,12 @@ multiversion! {
 pub fn backward_again(grad: &mut [f32], x: &mut [f32]) {
     let _span = profile::kernel("gelu");
     assert_eq!(grad.len(), x.len());
-    grad.par_chunks_mut(CHUNK).zip(x.par_chunks_mut(CHUNK)).for_each(|(grad, x)| gelu_backward(grad, x));
+    grad.par_chunks_mut(CHUNK).zip(x.par_chunks_mut(CHUNK)).for_each(|(grad, x)| backward_row(grad, x));
 }
 
 multiversion! {
-    fn gelu_backward(grad: &mut [f32], x: &mut [f32]) {
+    /// [`backward_again`] on one thread.
+    pub fn backward_row(grad: &mut [f32], x: &mut [f32]) {
         for (grad, x) in grad.iter_mut().zip(x) {
             let (probability, density) = normal(*x);
             *grad *= probability + *x * density;
@@ -123,9 +125,10 @@ mod tests {
 
     #[test]
     fn a_bias_is_added_first() {
-        let (mut x, bias) = (noise(1, 12), noise(2, 4));
-        let sums: Vec<f32> = x.iter().zip(bias.iter().cycle()).map(|(x, bias)| x + bias).collect();
-        let y = forward_biased(&mut x, Some(&bias));
-        assert_eq!((x, y), (sums.clone(), forward(&sums)));
+        let (mut x, bias) = (noise(1, 12), noise(2, 12));
+        let sums: Vec<f32> = x.iter().zip(&bias).map(|(x, bias)| x + bias).collect();
+        let mut y = vec![0.0; 12];
+        forward_row(&mut y, &mut x, Some(&bias));
+        assert_eq!((&x, &y[..]), (&sums, &forward(&sums)[..]));
     }
 }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::{Buffer, Output};
+use super::Output;
+use super::transpose::transpose;
 use crate::nn::profile;
 
 /// A matrix in a slice. Transposing it copies nothing.
@@ -63,16 +64,56 @@ pub enum Threads {
 /// # Panics
 /// If the shapes do not fit.
 pub fn gemm(out: &mut [f32], mode: Output, factor: f32, a: Matrix<'_>, b: Matrix<'_>, threads: Threads) {
+    fused(out, &mut [], mode, factor, a, b, threads, None::<fn(Segment<'_>)>);
+}
+
+/// A part of a row of a product.
+pub struct Segment<'a> {
+    /// The row.
+    pub row: usize,
+    /// The columns.
+    pub cols: Range<usize>,
+    /// The product's values there.
+    pub out: &'a mut [f32],
+    /// The second output's values there.
+    pub second: &'a mut [f32],
+}
+
+/// `out = a b`, then `finish` on every part of every row: while it is in the cache. `second` is another output of the same shape, or
+/// empty.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn gemm_then(
+    out: &mut [f32],
+    second: &mut [f32],
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    finish: impl Fn(Segment<'_>) + Sync,
+) {
+    fused(out, second, Output::Replace, 1.0, a, b, Threads::All, Some(finish));
+}
+
+#[allow(clippy::too_many_arguments)] // Those of a product, twice.
+fn fused<F: Fn(Segment<'_>) + Sync>(
+    out: &mut [f32],
+    second: &mut [f32],
+    mode: Output,
+    factor: f32,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    threads: Threads,
+    finish: Option<F>,
+) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     assert_eq!(k, b.rows, "the inner dimensions of a product differ");
     assert_eq!(Some(out.len()), m.checked_mul(n), "the output of a product is not {m} x {n}");
-    if m == 0 || n == 0 || k == 0 {
-        if mode == Output::Replace {
-            out.fill(0.0);
-        }
+    assert!(second.is_empty() || second.len() == out.len(), "the second output is not {m} x {n}");
+    if m == 0 || n == 0 {
         return;
     }
-    let product = Product { out: out.as_mut_ptr(), m, n, mode, factor, a, b };
+    let second = (!second.is_empty()).then_some(second.as_mut_ptr());
+    let product = Product { out: out.as_mut_ptr(), second, m, n, mode, factor, a, b, finish };
     match threads {
         Threads::All if m * n * k > SMALL => {
             let _timer = profile::matmul(m, n, k);
@@ -100,42 +141,61 @@ fn even_part(len: usize, limit: usize) -> usize {
     len.div_ceil(len.div_ceil(limit)).next_multiple_of(16).min(limit)
 }
 
+/// Rows of a tile from which on it pays to copy the columns of a transposed `b` to row-major order first, which the crate does slowly.
+const STRAIGHTENED: usize = 128;
+
 /// A product whose tiles several threads compute.
-struct Product<'a> {
-    /// `m * n` elements, row-major without gaps, borrowed exclusively by [`gemm`].
+struct Product<'a, F> {
+    /// `m * n` elements, row-major without gaps, borrowed exclusively by [`fused`].
     out: *mut f32,
+    /// As many, likewise.
+    second: Option<*mut f32>,
     m: usize,
     n: usize,
     mode: Output,
     factor: f32,
     a: Matrix<'a>,
     b: Matrix<'a>,
+    finish: Option<F>,
 }
 
-// SAFETY: threads write through `out` to the tiles that they are given, which do not overlap.
-unsafe impl Sync for Product<'_> {}
+// SAFETY: threads write through `out` and `second` to the tiles that they are given, which do not overlap.
+unsafe impl<F: Sync> Sync for Product<'_, F> {}
 
-impl Product<'_> {
+impl<F: Fn(Segment<'_>)> Product<'_, F> {
     /// Computes the elements of `out` in these rows and columns.
     fn tile(&self, rows: Range<usize>, cols: Range<usize>) {
-        let Self { a, b, .. } = self;
+        let b = &self.b;
         assert!(rows.start < rows.end && rows.end <= self.m && cols.start < cols.end && cols.end <= self.n);
         if b.col_stride > 1 && b.row_stride == 1 && rows.len() >= STRAIGHTENED {
-            let straight = b.columns(cols.clone());
-            self.tile_with(rows, cols.clone(), Matrix::new(&straight, a.cols, cols.len()));
+            let line = |col: usize| &b.values[col * b.col_stride..][..b.rows];
+            let straight = transpose(&cols.clone().map(line).collect::<Vec<_>>());
+            self.multiply(rows.clone(), cols.clone(), Matrix::new(&straight, b.rows, cols.len()));
         } else {
-            let values = &b.values[cols.start * b.col_stride..];
-            self.tile_with(rows, cols.clone(), Matrix { values, cols: cols.len(), ..*b });
+            let values = b.values.get(cols.start * b.col_stride..).unwrap_or_default();
+            self.multiply(rows.clone(), cols.clone(), Matrix { values, cols: cols.len(), ..*b });
+        }
+        if let Some(finish) = &self.finish {
+            for row in rows {
+                let start = row * self.n + cols.start;
+                let segment = |values: *mut f32| {
+                    // SAFETY: the row and the columns lie within the outputs, as checked, and no other tile has them.
+                    unsafe { std::slice::from_raw_parts_mut(values.add(start), cols.len()) }
+                };
+                let second = self.second.map(segment).unwrap_or_default();
+                finish(Segment { row, cols: cols.clone(), out: segment(self.out), second });
+            }
         }
     }
 
-    /// [`Product::tile`] with the columns of `b` that it needs.
-    fn tile_with(&self, rows: Range<usize>, cols: Range<usize>, b: Matrix<'_>) {
+    /// The product alone, with the columns of `b` that it needs.
+    fn multiply(&self, rows: Range<usize>, cols: Range<usize>, b: Matrix<'_>) {
         let a = &self.a;
         assert_eq!((b.rows, b.cols), (a.cols, cols.len()));
+        let a_values = a.values.get(rows.start * a.row_stride..).unwrap_or_default();
         // SAFETY: the rows and columns lie within `out`, as `tile` checked; its tiles are disjoint and it is borrowed exclusively, so it
         // overlaps neither input. A `Matrix` holds, as checked when it was made, all elements up to `(rows - 1, cols - 1)`,
-        // transposed or not: also those from the first row of `a` in this tile on.
+        // transposed or not: also those from the first row of `a` in this tile on. Of an empty sum nothing is read.
         unsafe {
             gemm::gemm(
                 rows.len(),
@@ -145,7 +205,7 @@ impl Product<'_> {
                 1,
                 self.n as isize,
                 self.mode == Output::Add,
-                a.values.as_ptr().add(rows.start * a.row_stride),
+                a_values.as_ptr(),
                 a.col_stride as isize,
                 a.row_stride as isize,
                 b.values.as_ptr(),
@@ -159,33 +219,6 @@ impl Product<'_> {
                 Parallelism::None,
             );
         }
-    }
-}
-
-/// Rows of a tile from which on it pays to copy the columns of a transposed `b` to row-major order first. The crate reads
-/// them slowly where the stride is a multiple of a large power of two: all lines of a block then fall into the same set of the cache.
-const STRAIGHTENED: usize = 128;
-
-impl Matrix<'_> {
-    /// Some columns of a transposed matrix, row-major `[rows, cols]`.
-    fn columns(&self, cols: Range<usize>) -> Buffer {
-        /// Columns and rows of a block: one line of the cache for each of as many columns as a set has ways.
-        const BLOCK: (usize, usize) = (8, 16);
-
-        let width = cols.len();
-        let mut output = Buffer::unspecified(self.rows * width);
-        let lines: Vec<&[f32]> = cols.map(|col| &self.values[col * self.col_stride..][..self.rows]).collect();
-        for (at, output) in output.chunks_mut(BLOCK.1 * width).enumerate() {
-            for (group, lines) in lines.chunks(BLOCK.0).enumerate() {
-                for (row, output) in output.chunks_exact_mut(width).enumerate() {
-                    let output = &mut output[group * BLOCK.0..][..lines.len()];
-                    for (output, line) in output.iter_mut().zip(lines) {
-                        *output = line[at * BLOCK.1 + row];
-                    }
-                }
-            }
-        }
-        output
     }
 }
 

@@ -1,68 +1,99 @@
 //! `y = x W^T + b` on rows.
 
-use rayon::prelude::*;
-
-use super::elementwise::CHUNK;
-use super::gemm::{Matrix, Threads, gemm};
+use super::gemm::{Matrix, Segment, Threads, gemm, gemm_then};
 use super::simd::vectorized;
-use super::{Buffer, Output, reduce};
-use crate::nn::profile;
+use super::{Buffer, Output, gelu, reduce};
 
 /// Rows `[R, I]` and the weight `[O, I]` to `[R, O]`.
 pub fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Buffer {
-    let rows = x.len() / inputs;
-    let mut y = Buffer::unspecified(rows * outputs);
-    let mode = match bias {
-        // The product is added to the bias: no pass of its own over the output.
-        Some(bias) => {
-            let _span = profile::kernel("bias");
-            each_row(&mut y, outputs, |row| row.copy_from_slice(bias));
-            Output::Add
+    product(x, weight, inputs, outputs, &mut [], |Segment { cols, out, .. }| {
+        if let Some(bias) = bias {
+            vectorized(|| reduce::add(out, &bias[cols]));
         }
-        None => Output::Replace,
-    };
-    product(x, weight, inputs, outputs, &mut y, mode);
-    y
+    })
 }
 
-/// Adds what [`forward`] yields to `y`, `[R, O]`.
-pub fn forward_onto(
+/// [`forward`], added to `residual`, `[R, O]`.
+pub fn forward_residual(
     x: &[f32],
     weight: &[f32],
     bias: Option<&[f32]>,
     inputs: usize,
     outputs: usize,
-    y: &mut [f32],
-) {
-    if let Some(bias) = bias {
-        let _span = profile::kernel("bias");
-        each_row(y, outputs, |row| reduce::add(row, bias));
-    }
-    product(x, weight, inputs, outputs, y, Output::Add);
+    residual: &[f32],
+) -> Buffer {
+    product(x, weight, inputs, outputs, &mut [], |Segment { row, cols, out, .. }| {
+        vectorized(|| {
+            reduce::add(out, &residual[row * outputs..][cols.clone()]);
+            if let Some(bias) = bias {
+                reduce::add(out, &bias[cols]);
+            }
+        });
+    })
 }
 
-fn product(x: &[f32], weight: &[f32], inputs: usize, outputs: usize, y: &mut [f32], mode: Output) {
+/// [`forward`] and the GELU of it.
+pub fn forward_gelu(
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    inputs: usize,
+    outputs: usize,
+) -> [Buffer; 2] {
+    let mut activations = Buffer::unspecified(x.len() / inputs * outputs);
+    let y = product(x, weight, inputs, outputs, &mut activations, |Segment { cols, out, second, .. }| {
+        gelu::forward_row(second, out, bias.map(|bias| &bias[cols]));
+    });
+    [y, activations]
+}
+
+fn product(
+    x: &[f32],
+    weight: &[f32],
+    inputs: usize,
+    outputs: usize,
+    second: &mut [f32],
+    finish: impl Fn(Segment<'_>) + Sync,
+) -> Buffer {
     let rows = x.len() / inputs;
     assert_eq!((x.len(), weight.len()), (rows * inputs, inputs * outputs));
+    let mut y = Buffer::unspecified(rows * outputs);
     let (x, weight) = (Matrix::new(x, rows, inputs), Matrix::new(weight, outputs, inputs));
-    gemm(y, mode, 1.0, x, weight.t(), Threads::All);
-}
-
-/// Calls `change` on every row, many rows on one thread.
-fn each_row(values: &mut [f32], width: usize, change: impl Fn(&mut [f32]) + Sync) {
-    let rows = (CHUNK / width).max(1);
-    values.par_chunks_mut(rows * width).for_each(|chunk| {
-        vectorized(|| chunk.chunks_exact_mut(width).for_each(&change));
-    });
+    gemm_then(&mut y, second, x, weight.t(), finish);
+    y
 }
 
 /// The gradient of the rows, `[R, I]`, from that of the output, `[R, O]`.
 pub fn backward_input(grad: &[f32], weight: &[f32], inputs: usize, outputs: usize) -> Buffer {
+    backward_input_then(grad, weight, inputs, outputs, &mut [], |_| {})
+}
+
+/// [`backward_input`] of a layer behind a GELU, and through that: what went into the GELU, `hidden`, becomes its output again.
+pub fn backward_input_gelu(
+    grad: &[f32],
+    weight: &[f32],
+    inputs: usize,
+    outputs: usize,
+    hidden: &mut [f32],
+) -> Buffer {
+    backward_input_then(grad, weight, inputs, outputs, hidden, |Segment { out, second, .. }| {
+        gelu::backward_row(out, second);
+    })
+}
+
+fn backward_input_then(
+    grad: &[f32],
+    weight: &[f32],
+    inputs: usize,
+    outputs: usize,
+    second: &mut [f32],
+    finish: impl Fn(Segment<'_>) + Sync,
+) -> Buffer {
     let rows = grad.len() / outputs;
     assert_eq!((grad.len(), weight.len()), (rows * outputs, inputs * outputs));
     let mut grad_x = Buffer::unspecified(rows * inputs);
     let (grad, weight) = (Matrix::new(grad, rows, outputs), Matrix::new(weight, outputs, inputs));
-    gemm(&mut grad_x, Output::Replace, 1.0, grad, weight, Threads::All);
+    gemm_then(&mut grad_x, second, grad, weight, finish);
     grad_x
 }
 
@@ -109,8 +140,7 @@ mod tests {
         let y = forward(&x, &weight, Some(&bias), INPUTS, OUTPUTS);
         assert_close(&y, &reference(&x64, &weight64, &bias64), 1e-6);
 
-        let mut onto = vec![1.0; y.len()];
-        forward_onto(&x, &weight, Some(&bias), INPUTS, OUTPUTS, &mut onto);
+        let onto = forward_residual(&x, &weight, Some(&bias), INPUTS, OUTPUTS, &vec![1.0; y.len()]);
         let expected: Vec<f64> = y.iter().map(|&y| 1.0 + f64::from(y)).collect();
         assert_close(&onto, &expected, 1e-6);
 
@@ -139,5 +169,24 @@ mod tests {
             })
         };
         assert_eq!(all(1), all(3));
+    }
+
+    #[test]
+    fn a_fused_activation_is_that_of_the_layer() {
+        // Several tiles, the last of them narrow.
+        let (rows, inputs, outputs) = (1100, 12, 130);
+        let (x, weight) = (noise(1, rows * inputs), noise(2, outputs * inputs));
+        let bias = noise(3, outputs);
+        let plain = forward(&x, &weight, Some(&bias), inputs, outputs);
+        let [hidden, activations] = forward_gelu(&x, &weight, Some(&bias), inputs, outputs);
+        assert_eq!(hidden, plain);
+        assert_eq!(activations, gelu::forward(&plain));
+
+        let grad = noise(4, rows * inputs);
+        let mut expected = backward_input(&grad, &weight, outputs, inputs);
+        gelu::backward_again(&mut expected, &mut Buffer::copy(&hidden));
+        let mut again = hidden;
+        assert_eq!(backward_input_gelu(&grad, &weight, outputs, inputs, &mut again), expected);
+        assert_eq!(again, activations);
     }
 }

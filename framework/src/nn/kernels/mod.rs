@@ -22,6 +22,7 @@ pub mod reduce;
 pub mod simd;
 pub mod softmax;
 pub mod tokens;
+mod transpose;
 
 pub use buffer::Buffer;
 pub use output::Output;

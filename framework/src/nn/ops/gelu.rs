@@ -24,7 +24,7 @@ mod kernel {
         let shape = *x.shape();
         operation(vec![flat(x)?], shape, |mut values, record| {
             let mut x = values.swap_remove(0);
-            let y = gelu::forward_biased(&mut x, None);
+            let y = gelu::forward(&x);
             let backward = move |mut grad: Buffer| {
                 gelu::backward_again(&mut grad, &mut x);
                 vec![grad]

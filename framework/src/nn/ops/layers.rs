@@ -32,26 +32,30 @@ impl Linear {
         self.weight.requires_grad()
     }
 
-    /// The bias, if there is one.
-    pub fn bias(&self) -> Option<&Param> {
-        self.bias.as_ref()
-    }
-
     /// Rows `[R, I]` to `[R, O]`.
     pub fn forward(&self, x: &[f32]) -> Buffer {
         let bias = self.bias.as_ref().map(Param::values);
         linear::forward(x, &self.weight.values(), bias.as_deref(), self.inputs, self.outputs)
     }
 
-    /// [`Linear::forward`] without the bias.
-    pub fn product(&self, x: &[f32]) -> Buffer {
-        linear::forward(x, &self.weight.values(), None, self.inputs, self.outputs)
+    /// [`Linear::forward`], added to `residual` if there is one.
+    pub fn forward_onto(&self, x: &[f32], residual: Option<&[f32]>) -> Buffer {
+        let Some(residual) = residual else { return self.forward(x) };
+        let bias = self.bias.as_ref().map(Param::values);
+        linear::forward_residual(
+            x,
+            &self.weight.values(),
+            bias.as_deref(),
+            self.inputs,
+            self.outputs,
+            residual,
+        )
     }
 
-    /// [`Linear::forward`], added to `y`.
-    pub fn forward_onto(&self, x: &[f32], y: &mut [f32]) {
+    /// [`Linear::forward`] and the GELU of it.
+    pub fn forward_gelu(&self, x: &[f32]) -> [Buffer; 2] {
         let bias = self.bias.as_ref().map(Param::values);
-        linear::forward_onto(x, &self.weight.values(), bias.as_deref(), self.inputs, self.outputs, y);
+        linear::forward_gelu(x, &self.weight.values(), bias.as_deref(), self.inputs, self.outputs)
     }
 
     /// Adds the gradients of the parameters.
@@ -67,6 +71,11 @@ impl Linear {
     /// The gradient of the input, `[R, I]`.
     pub fn backward_input(&self, grad: &[f32]) -> Buffer {
         linear::backward_input(grad, &self.weight.values(), self.inputs, self.outputs)
+    }
+
+    /// The gradient of what went into the GELU in front of this layer; that becomes the layer's input again.
+    pub fn backward_input_gelu(&self, grad: &[f32], hidden: &mut [f32]) -> Buffer {
+        linear::backward_input_gelu(grad, &self.weight.values(), self.inputs, self.outputs, hidden)
     }
 }
 

@@ -34,12 +34,14 @@ impl SelfAttention {
 impl BranchKernel for SelfAttention {
     type Kept = Kept;
 
-    fn forward(&self, x: &[f32], y: Option<&mut [f32]>) -> Kept {
+    fn forward(&self, x: &[f32], residual: Option<&[f32]>) -> (Buffer, Kept) {
+        let kept = self.again(x);
+        (self.proj.forward_onto(&kept.output, residual), kept)
+    }
+
+    fn again(&self, x: &[f32]) -> Kept {
         let qkv = self.qkv.forward(x);
         let (output, normalisers) = attention::forward(&qkv, None, self.dims);
-        if let Some(y) = y {
-            self.proj.forward_onto(&output, y);
-        }
         Kept { qkv, output, normalisers }
     }
 

@@ -15,12 +15,14 @@ impl BranchKernel for MaskedConvolution {
     /// The input and the output of the depthwise convolution.
     type Kept = [Buffer; 2];
 
-    fn forward(&self, x: &[f32], y: Option<&mut [f32]>) -> [Buffer; 2] {
+    fn forward(&self, x: &[f32], residual: Option<&[f32]>) -> (Buffer, [Buffer; 2]) {
+        let kept = self.again(x);
+        (self.conv2.forward_onto(&kept[1], residual), kept)
+    }
+
+    fn again(&self, x: &[f32]) -> [Buffer; 2] {
         let input = self.conv1.forward(x);
         let output = self.depthwise.forward(&input);
-        if let Some(y) = y {
-            self.conv2.forward_onto(&output, y);
-        }
         [input, output]
     }
 

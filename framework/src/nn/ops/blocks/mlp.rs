@@ -1,8 +1,7 @@
 //! The feed-forward branch of a block.
 
 use super::kernel::BranchKernel;
-use crate::nn::Param;
-use crate::nn::kernels::{Buffer, gelu};
+use crate::nn::kernels::Buffer;
 use crate::nn::ops::layers::Linear;
 
 /// `fc2(gelu(fc1(x)))`.
@@ -15,25 +14,19 @@ impl BranchKernel for Mlp {
     /// What goes into the activation.
     type Kept = Buffer;
 
-    fn forward(&self, x: &[f32], y: Option<&mut [f32]>) -> Buffer {
-        match y {
-            Some(y) => {
-                let mut hidden = self.fc1.product(x);
-                let bias = self.fc1.bias().map(Param::values);
-                let activations = gelu::forward_biased(&mut hidden, bias.as_deref());
-                self.fc2.forward_onto(&activations, y);
-                hidden
-            }
-            None => self.fc1.forward(x),
-        }
+    fn forward(&self, x: &[f32], residual: Option<&[f32]>) -> (Buffer, Buffer) {
+        let [hidden, activations] = self.fc1.forward_gelu(x);
+        (self.fc2.forward_onto(&activations, residual), hidden)
     }
 
-    fn backward(&self, x: &[f32], hidden: Buffer, grad: &[f32]) -> Buffer {
-        let mut grad_hidden = self.fc2.backward_input(grad);
-        let mut activations = hidden;
-        gelu::backward_again(&mut grad_hidden, &mut activations);
-        self.fc2.backward_params(grad, &activations);
-        drop(activations);
+    fn again(&self, x: &[f32]) -> Buffer {
+        self.fc1.forward(x)
+    }
+
+    fn backward(&self, x: &[f32], mut hidden: Buffer, grad: &[f32]) -> Buffer {
+        let grad_hidden = self.fc2.backward_input_gelu(grad, &mut hidden);
+        self.fc2.backward_params(grad, &hidden);
+        drop(hidden);
         self.fc1.backward_params(&grad_hidden, x);
         self.fc1.backward_input(&grad_hidden)
     }

@@ -142,8 +142,11 @@ mod kernel {
         /// What the backward needs besides the branch's input.
         type Kept: 'static;
 
-        /// Adds the branch's output to `y`, if there is one: without it, only what the backward needs is computed.
-        fn forward(&self, x: &[f32], y: Option<&mut [f32]>) -> Self::Kept;
+        /// The branch's output, added to `residual` if there is one, and what the backward needs.
+        fn forward(&self, x: &[f32], residual: Option<&[f32]>) -> (Buffer, Self::Kept);
+
+        /// What the backward needs, without the output.
+        fn again(&self, x: &[f32]) -> Self::Kept;
 
         /// Adds the gradients of the parameters and returns that of the branch's input.
         fn backward(&self, x: &[f32], kept: Self::Kept, grad: &[f32]) -> Buffer;
@@ -196,8 +199,8 @@ mod kernel {
     impl<B: BranchKernel> Residual<B> {
         fn output(&self, x: &[f32]) -> (Buffer, (Vec<Statistics>, B::Kept)) {
             let (normalized, statistics) = self.norm.forward(x);
-            let mut y = if self.factors.is_some() { Buffer::zeros(x.len()) } else { Buffer::copy(x) };
-            let kept = self.branch.forward(&normalized, Some(&mut y));
+            let residual = if self.factors.is_some() { None } else { Some(x) };
+            let (mut y, kept) = self.branch.forward(&normalized, residual);
             if let Some(factors) = &self.factors {
                 scale_parts(&mut y, factors);
                 add_assign(&mut y, x);
@@ -211,7 +214,7 @@ mod kernel {
                 (self.norm.again(x, &statistics), statistics, kept)
             } else {
                 let (normalized, statistics) = self.norm.forward(x);
-                let kept = self.branch.forward(&normalized, None);
+                let kept = self.branch.again(&normalized);
                 (normalized, statistics, kept)
             };
             let grad_branch = match &self.factors {
