@@ -132,9 +132,11 @@ impl Param {
             let (param, ghost) = (self.clone(), own.ghost());
             tape.clone().add_backward_op(move |grads| {
                 grads.try_alloc_for(&ghost)?;
-                let mut grad = vec![0.0; param.numel()];
-                grads.get(&ghost).copy_into(&mut grad);
-                param.accumulate_grad(|sum, mode| mode.write(sum, &grad));
+                let grad = grads.get(&ghost);
+                param.accumulate_grad(|sum, mode| match mode {
+                    Output::Replace => grad.copy_into(sum),
+                    Output::Add => mode.write(sum, &grad.as_vec()),
+                });
                 Ok(())
             });
         }
