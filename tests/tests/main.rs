@@ -4,6 +4,7 @@
 
 mod ablations;
 mod bad_input;
+mod bench;
 mod plugin;
 mod pretrain_golden;
 mod registry;

@@ -227,12 +227,25 @@ fn every_gradient() {
     assert_eq!((gradients, theirs.len()), (103, 103));
 }
 
+/// The inputs of the recorded training: noise for each of five steps.
+fn training_inputs(recorded: &TensorMap) -> TensorMap {
+    let mut inputs = inputs();
+    inputs.insert("noise", recorded.get("noise").unwrap().clone());
+    inputs
+}
+
+#[test]
+fn activation_checkpointing_changes_no_bit() {
+    let inputs = training_inputs(&golden("train_trace"));
+    let plain = trace_bytes(&inputs, "2", &["--steps", "5"]);
+    let set = "train.checkpoint_activations=true";
+    assert!(plain == trace_bytes(&inputs, "2", &["--steps", "5", "--set", set]));
+}
+
 #[test]
 fn five_steps_of_training() {
     let theirs = golden("train_trace");
-    let mut inputs = inputs();
-    inputs.insert("noise", theirs.get("noise").unwrap().clone());
-    let ours = trace(&inputs, &["--steps", "5"]);
+    let ours = trace(&training_inputs(&theirs), &["--steps", "5"]);
 
     let json = std::fs::read_to_string(data("pretrain/train_trace.json")).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();

@@ -1,24 +1,24 @@
 //! How fast a recipe trains on this machine, and where the time goes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use serde::Serialize;
 
 use crate::component::Span;
-use crate::data::{Batch, LoaderOptions, Normalization, Target};
+use crate::data::{Batch, Loader, LoaderOptions, Normalization, Pipeline, Target};
 use crate::experiment::{Data, Experiment};
 use crate::graph::{Checked, Model, catalog, check};
 use crate::nn::profile::{self, Cost, Place, Profile};
 use crate::nn::{Scope, ceiling, device};
 use crate::random::{self, Purpose};
-use crate::recipe::{Recipe, Sources, load};
+use crate::recipe::{Sources, load};
 
 use super::EngineError;
 use super::device::open_device;
 use super::plan::TrainingPlan;
-use super::prepare::open;
 use super::trainer::{Trainer, TrainerParts};
 
 /// How long batches are loaded to see how fast that goes.
@@ -119,7 +119,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     open_device(&recipe, &experiment)?;
     let Experiment { name, seed, data, optimizer, schedule, train, .. } = experiment;
     let batch_size = data.train.batch_size;
-    let data = load_data(&recipe, data, seed);
+    let data = load_data(data, seed);
 
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
@@ -173,11 +173,14 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     })
 }
 
-fn load_data(recipe: &Recipe, data: Data, seed: u64) -> DataSpeed {
+fn load_data(data: Data, seed: u64) -> DataSpeed {
     let Data { train, workers, prefetch, max_corrupt, .. } = data;
     let base = LoaderOptions::train(train.batch_size);
     let options = LoaderOptions { workers: workers.unwrap_or(base.workers), prefetch, max_corrupt, ..base };
-    let loader = match open(recipe, "data.train", train, seed, options) {
+    let loader = train.dataset.open().and_then(|samples| {
+        Loader::new(Arc::new(Pipeline { samples, transforms: train.transforms, seed }), options)
+    });
+    let loader = match loader {
         Ok(loader) => loader,
         Err(error) => return DataSpeed::NotMeasured(error.to_string()),
     };

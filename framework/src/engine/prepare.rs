@@ -140,7 +140,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
 }
 
 /// Opens a dataset; what is wrong with it is reported at its place in the recipe.
-pub(super) fn open(
+fn open(
     recipe: &Recipe,
     key: &str,
     split: Split,

@@ -70,11 +70,12 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
 /// Refuses to resume with a recipe that would give other results.
 fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError> {
     /// Keys that change nothing but speed and words; another device rounds differently.
-    const FREE: [&str; 7] = [
+    const FREE: [&str; 8] = [
         "description",
         "device",
         "data.workers",
         "data.prefetch",
+        "train.checkpoint_activations",
         "train.log_every",
         "checkpoint",
         "evaluate.pictures",

@@ -1,0 +1,43 @@
+//! `convmae bench`.
+
+use serde_json::Value;
+
+use crate::support::{Folder, stdout};
+
+fn seconds(item: &Value) -> f64 {
+    item["total"].as_f64().unwrap()
+}
+
+#[test]
+fn the_times_of_phases_nodes_and_kernels_each_add_up_to_the_steps() {
+    let folder = Folder::new();
+    let assert = folder.succeeds(["bench", "tiny.yaml", "--steps", "3", "--warmup", "1", "--json"]);
+    let report: Value = serde_json::from_str(&stdout(&assert)).unwrap();
+    let all: Vec<f64> =
+        report["seconds_per_step"]["all"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+    let mean = report["seconds_per_step"]["mean"].as_f64().unwrap();
+    assert_eq!(all.len(), 3);
+    for table in ["phases", "nodes", "kernels"] {
+        let total: f64 = report[table].as_array().unwrap().iter().map(seconds).sum();
+        assert!(total > 0.5 * mean && total <= mean, "{table}: {total} of {mean} s");
+    }
+    let kernels = report["kernels"].as_array().unwrap();
+    for name in ["matmul", "attention", "depthwise", "layer norm"] {
+        assert!(kernels.iter().any(|kernel| kernel["name"] == name), "{name} is missing");
+    }
+    let speed =
+        report["batch_size"].as_f64().unwrap() / report["seconds_per_step"]["median"].as_f64().unwrap();
+    assert!((report["images_per_s"].as_f64().unwrap() / speed - 1.0).abs() < 1e-9);
+    assert!(report["data"]["images_per_s"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn images_that_are_not_there_are_named_and_the_steps_are_timed_all_the_same() {
+    let folder = Folder::new();
+    let dataset = "type: SyntheticScenes, length: 24, size: 40";
+    folder.recipe_with(dataset, "type: ImageFolder, root: nowhere");
+    let assert = folder.succeeds(["bench", "recipe.yaml", "--steps", "1", "--warmup", "0"]);
+    let text = stdout(&assert);
+    assert!(text.contains("not measured: ") && text.contains("nowhere"), "{text}");
+    assert!(text.contains("images/s, ") && text.contains("depthwise"), "{text}");
+}
