@@ -1,6 +1,6 @@
 //! Parameters and the scope that names, shapes and initialises them.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Ref, RefCell, RefMut};
 use std::fmt;
 use std::rc::Rc;
 
@@ -72,6 +72,11 @@ impl Param {
     /// The values, row-major. Empty in a scope that only describes.
     pub fn values(&self) -> Ref<'_, [f32]> {
         Ref::map(self.0.values.borrow(), Vec::as_slice)
+    }
+
+    /// The values, to be changed in place. Empty in a scope that only describes.
+    pub fn values_mut(&self) -> RefMut<'_, [f32]> {
+        RefMut::map(self.0.values.borrow_mut(), Vec::as_mut_slice)
     }
 
     /// Changes the values in place.

@@ -1,7 +1,7 @@
 //! AdamW: Adam with decoupled weight decay.
 
 use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup};
-use convmae_framework::nn::kernels::adamw::{AdamwStep, adamw};
+use convmae_framework::nn::kernels::adamw::{AdamwStep, AdamwTensor, adamw};
 use convmae_framework::nn::{Error, Param, Result};
 use convmae_framework::weights::{HostTensor, TensorMap};
 use schemars::JsonSchema;
@@ -90,18 +90,18 @@ struct AdamWModule {
 
 impl OptimizerModule for AdamWModule {
     fn step(&mut self, lr: f64) -> Result<()> {
-        for Moments { param, weight_decay, exp_avg, exp_avg_sq, step } in &mut self.moments {
-            let Some(grad) = param.grad() else { continue };
-            *step += 1;
-            let at = AdamwStep {
-                lr,
-                betas: self.spec.betas,
-                eps: self.spec.eps,
-                weight_decay: *weight_decay,
-                step: *step,
-            };
-            param.update(|values| adamw(values, &grad, exp_avg, exp_avg_sq, at));
+        let AdamW { betas, eps, .. } = self.spec;
+        let params: Vec<_> = self.moments.iter().map(|moments| moments.param.clone()).collect();
+        let mut borrowed: Vec<_> = params.iter().map(|param| (param.values_mut(), param.grad())).collect();
+        let mut tensors = Vec::with_capacity(params.len());
+        for (moments, (values, grad)) in self.moments.iter_mut().zip(&mut borrowed) {
+            let Some(grad) = grad else { continue };
+            moments.step += 1;
+            let at = AdamwStep { lr, betas, eps, weight_decay: moments.weight_decay, step: moments.step };
+            let Moments { exp_avg, exp_avg_sq, .. } = moments;
+            tensors.push(AdamwTensor { values, grad: &**grad, exp_avg, exp_avg_sq, at });
         }
+        adamw(tensors);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! One step of `AdamW` over a parameter, in one pass.
+//! One step of `AdamW` over all parameters, in one pass.
 
 use rayon::prelude::*;
 
@@ -20,27 +20,53 @@ pub struct AdamwStep {
     pub step: u64,
 }
 
-/// Updates `values`, `exp_avg` and `exp_avg_sq` (equal lengths) from `grad`, in the order of operations of
-/// `torch.optim.AdamW`: decay, moments, bias-corrected step.
-pub fn adamw(values: &mut [f32], grad: &[f32], exp_avg: &mut [f32], exp_avg_sq: &mut [f32], at: AdamwStep) {
-    let lengths = [grad.len(), exp_avg.len(), exp_avg_sq.len()];
-    assert_eq!(lengths, [values.len(); 3]);
-    let [beta1, beta2] = at.betas;
-    let factors = Factors {
-        keep: (1.0 - at.lr * at.weight_decay) as f32,
-        step_size: (at.lr / (1.0 - beta1.powf(at.step as f64))) as f32,
-        correction: (1.0 - beta2.powf(at.step as f64)).sqrt() as f32,
-        eps: at.eps as f32,
-        betas: [beta1 as f32, beta2 as f32],
-        rests: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
-    };
-    values
-        .par_chunks_mut(CHUNK)
-        .zip(grad.par_chunks(CHUNK))
-        .zip(exp_avg.par_chunks_mut(CHUNK).zip(exp_avg_sq.par_chunks_mut(CHUNK)))
-        .for_each(|((values, grad), (exp_avg, exp_avg_sq))| {
-            adamw_chunk(values, grad, exp_avg, exp_avg_sq, factors);
-        });
+/// A parameter and its moments, all of equal length.
+pub struct AdamwTensor<'a> {
+    /// The parameter's values.
+    pub values: &'a mut [f32],
+    /// Its gradient.
+    pub grad: &'a [f32],
+    /// First moment.
+    pub exp_avg: &'a mut [f32],
+    /// Second moment.
+    pub exp_avg_sq: &'a mut [f32],
+    /// How it is stepped.
+    pub at: AdamwStep,
+}
+
+/// Updates the values and moments of all tensors in one parallel pass, in the order of operations of `torch.optim.AdamW`: decay,
+/// moments, bias-corrected step.
+pub fn adamw(tensors: Vec<AdamwTensor<'_>>) {
+    let chunks: Vec<_> = tensors.into_iter().flat_map(AdamwTensor::chunks).collect();
+    chunks.into_par_iter().for_each(|Chunk { values, grad, exp_avg, exp_avg_sq, factors }| {
+        adamw_chunk(values, grad, exp_avg, exp_avg_sq, factors);
+    });
+}
+
+/// A part of a tensor that one thread takes.
+struct Chunk<'a> {
+    values: &'a mut [f32],
+    grad: &'a [f32],
+    exp_avg: &'a mut [f32],
+    exp_avg_sq: &'a mut [f32],
+    factors: Factors,
+}
+
+impl<'a> AdamwTensor<'a> {
+    fn chunks(self) -> impl Iterator<Item = Chunk<'a>> {
+        let lengths = [self.grad.len(), self.exp_avg.len(), self.exp_avg_sq.len()];
+        assert_eq!(lengths, [self.values.len(); 3]);
+        let factors = Factors::new(self.at);
+        let values = self.values.chunks_mut(CHUNK).zip(self.grad.chunks(CHUNK));
+        let moments = self.exp_avg.chunks_mut(CHUNK).zip(self.exp_avg_sq.chunks_mut(CHUNK));
+        values.zip(moments).map(move |((values, grad), (exp_avg, exp_avg_sq))| Chunk {
+            values,
+            grad,
+            exp_avg,
+            exp_avg_sq,
+            factors,
+        })
+    }
 }
 
 /// What [`AdamwStep`] comes to for a single value.
@@ -56,6 +82,20 @@ struct Factors {
     betas: [f32; 2],
     /// `1 - betas`, subtracted in double precision.
     rests: [f32; 2],
+}
+
+impl Factors {
+    fn new(at: AdamwStep) -> Self {
+        let [beta1, beta2] = at.betas;
+        Self {
+            keep: (1.0 - at.lr * at.weight_decay) as f32,
+            step_size: (at.lr / (1.0 - beta1.powf(at.step as f64))) as f32,
+            correction: (1.0 - beta2.powf(at.step as f64)).sqrt() as f32,
+            eps: at.eps as f32,
+            betas: [beta1 as f32, beta2 as f32],
+            rests: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+        }
+    }
 }
 
 multiversion! {
@@ -87,7 +127,7 @@ mod tests {
         let (mut p64, mut m64, mut v64) = ([1.0f64, -2.0], [0.0f64; 2], [0.0f64; 2]);
         for (step, grad) in [(1, [0.5f32, -0.25]), (2, [-1.0, 3.0])] {
             let at = AdamwStep { lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weight_decay: 0.5, step };
-            adamw(&mut p, &grad, &mut m, &mut v, at);
+            adamw(vec![AdamwTensor { values: &mut p, grad: &grad, exp_avg: &mut m, exp_avg_sq: &mut v, at }]);
             for i in 0..2 {
                 let g = f64::from(grad[i]);
                 p64[i] -= 0.1 * 0.5 * p64[i];
