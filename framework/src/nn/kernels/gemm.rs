@@ -117,7 +117,7 @@ fn fused<F: Fn(Segment<'_>) + Sync>(
     match threads {
         Threads::All if m * n * k > SMALL => {
             let _timer = profile::matmul(m, n, k);
-            let (height, width) = (even_part(m, TILE_ROWS), even_part(n, TILE_COLS));
+            let (height, width) = tile_shape(m, n);
             let across = n.div_ceil(width);
             (0..m.div_ceil(height) * across).into_par_iter().for_each(|tile| {
                 let (top, left) = (tile / across * height, tile % across * width);
@@ -128,10 +128,24 @@ fn fused<F: Fn(Segment<'_>) + Sync>(
     }
 }
 
-/// The largest tiles of the output that one thread computes, measured to be good on the shapes of this model: many rows and
-/// few columns, which keep their part of `b` in the cache.
+/// Rows of the largest tiles of the output that one thread computes. Many rows and few columns keep their part of `b` in the cache.
 const TILE_ROWS: usize = 1024;
-const TILE_COLS: usize = 64;
+
+/// Columns of the tiles, where there are enough of them for several threads; else half of that. Measured on the shapes of the base
+/// model: wider and narrower ones are slower.
+const TILE_COLS: usize = 128;
+
+/// Tiles that keep several threads busy.
+const ENOUGH: usize = 8;
+
+/// Rows and columns of the tiles of an output: the same for any number of threads.
+fn tile_shape(m: usize, n: usize) -> (usize, usize) {
+    let (height, width) = (even_part(m, TILE_ROWS), even_part(n, TILE_COLS));
+    match m.div_ceil(height) * n.div_ceil(width) {
+        ENOUGH.. => (height, width),
+        _ => (height, even_part(n, TILE_COLS / 2)),
+    }
+}
 
 /// Multiply-accumulates that are not worth a second thread.
 const SMALL: usize = 1 << 16;
