@@ -21,6 +21,7 @@ pub mod patches;
 pub mod reduce;
 pub mod simd;
 pub mod softmax;
+mod tile;
 pub mod tokens;
 mod transpose;
 

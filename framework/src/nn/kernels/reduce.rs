@@ -5,31 +5,25 @@ use std::ops::AddAssign;
 /// Independent accumulators of a reduction, enough for one wide or four narrow vectors.
 const LANES: usize = 16;
 
-/// Combines `map(a[i], b[i])` with `combine`, lane by lane.
+/// Adds up `map(a[i], b[i])`, lane by lane.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn reduce(
-    a: &[f32],
-    b: &[f32],
-    start: f32,
-    map: impl Fn(f32, f32) -> f32,
-    combine: impl Fn(f32, f32) -> f32,
-) -> f32 {
-    let mut lanes = [start; LANES];
+fn reduce(a: &[f32], b: &[f32], map: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
     for (a, b) in a_chunks.zip(b_chunks) {
         for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane = combine(*lane, map(a, b));
+            *lane += map(a, b);
         }
     }
     for (lane, (&a, &b)) in lanes.iter_mut().zip(rest) {
-        *lane = combine(*lane, map(a, b));
+        *lane += map(a, b);
     }
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
-            lanes[lane] = combine(lanes[lane], lanes[lane + width]);
+            lanes[lane] += lanes[lane + width];
         }
         width /= 2;
     }
@@ -40,35 +34,21 @@ fn reduce(
 #[inline(always)]
 #[allow(clippy::inline_always)]
 pub fn sum(values: &[f32]) -> f32 {
-    reduce(values, values, 0.0, |a, _| a, |a, b| a + b)
+    reduce(values, values, |a, _| a)
 }
 
 /// The sum of `(value - center)^2`.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 pub fn sum_of_squares(values: &[f32], center: f32) -> f32 {
-    reduce(values, values, 0.0, |a, _| (a - center) * (a - center), |a, b| a + b)
-}
-
-/// The inner product of `a` and `b`.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    reduce(a, b, 0.0, |a, b| a * b, |a, b| a + b)
+    reduce(values, values, |a, _| (a - center) * (a - center))
 }
 
 /// The inner product of `a` and `b - center`.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 pub fn dot_centered(a: &[f32], b: &[f32], center: f32) -> f32 {
-    reduce(a, b, 0.0, |a, b| a * (b - center), |a, b| a + b)
-}
-
-/// The largest of `values`; minus infinity if there is none.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-pub fn max(values: &[f32]) -> f32 {
-    reduce(values, values, f32::NEG_INFINITY, |a, _| a, |a, b| if b > a { b } else { a })
+    reduce(a, b, |a, b| a * (b - center))
 }
 
 /// `sums += values`, element by element.
@@ -93,8 +73,7 @@ mod tests {
             let values: Vec<f32> = (1..=len).map(|i| i as f32).collect();
             let exact: f32 = (len * (len + 1) / 2) as f32;
             assert_eq!(sum(&values), exact);
-            assert_eq!(sum_of_squares(&values, 0.0), dot(&values, &values));
-            assert_eq!(max(&values), values.last().copied().unwrap_or(f32::NEG_INFINITY));
+            assert_eq!(sum_of_squares(&values, 0.0), dot_centered(&values, &values, 0.0));
         }
     }
 }

@@ -52,7 +52,7 @@ mod kernel {
 
     pub fn attention(qkv: T3, heads: usize, bias: Option<T3>) -> Result<T3> {
         let (batch, tokens, channels) = *qkv.shape();
-        let dims = Dims { batch, tokens, heads, head_dim: channels / 3 / heads };
+        let dims = Dims { batch, queries: tokens, keys: tokens, heads, head_dim: channels / 3 / heads };
         let inputs = std::iter::once(flat(qkv)).chain(bias.map(flat)).collect::<Result<_>>()?;
         operation(inputs, (batch, tokens, dims.dim()), move |values, record| {
             let mut values = values.into_iter();

@@ -27,7 +27,11 @@ impl SelfAttention {
         (batch, tokens, channels): (usize, usize, usize),
         heads: usize,
     ) -> Self {
-        Self { qkv, proj, dims: Dims { batch, tokens, heads, head_dim: channels / heads } }
+        Self {
+            qkv,
+            proj,
+            dims: Dims { batch, queries: tokens, keys: tokens, heads, head_dim: channels / heads },
+        }
     }
 }
 
