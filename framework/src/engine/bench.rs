@@ -10,10 +10,8 @@ use crate::component::Span;
 use crate::data::{Batch, LoaderOptions, Normalization, Target};
 use crate::experiment::{Data, Experiment};
 use crate::graph::{Checked, Model, catalog, check};
-use crate::nn::kernels::gemm::{Matrix, Threads, gemm};
-use crate::nn::kernels::{Buffer, Output};
 use crate::nn::profile::{self, Cost, Place, Profile};
-use crate::nn::{self, Scope};
+use crate::nn::{self, Scope, ceiling};
 use crate::random::{self, Purpose};
 use crate::recipe::{Recipe, Sources, load};
 
@@ -119,7 +117,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     let Experiment { name, seed, data, optimizer, schedule, train, .. } = experiment;
     let batch_size = data.train.batch_size;
     let data = load_data(&recipe, data, seed);
-    let matmul_ceiling_gflops = matmul_ceiling();
+    let matmul_ceiling_gflops = ceiling::matmul() / 1e9;
 
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
@@ -188,21 +186,6 @@ fn load_data(recipe: &Recipe, data: Data, seed: u64) -> DataSpeed {
         }
     }
     DataSpeed::ImagesPerS(images as f64 / start.elapsed().as_secs_f64())
-}
-
-/// The speed of a large product: the best of several.
-fn matmul_ceiling() -> f64 {
-    const SIZE: usize = 1536;
-    let a: Vec<f32> = (0..SIZE * SIZE).map(|i| (i % 97) as f32 * 0.01).collect();
-    let mut out = Buffer::zeros(SIZE * SIZE);
-    let mut multiply = || {
-        let start = Instant::now();
-        let (x, w) = (Matrix::new(&a, SIZE, SIZE), Matrix::new(&a, SIZE, SIZE));
-        gemm(&mut out, Output::Replace, 1.0, x, w, Threads::All);
-        start.elapsed()
-    };
-    let best = (0..20).map(|_| multiply()).min().unwrap_or_default();
-    2.0 * (SIZE as f64).powi(3) / best.as_secs_f64() / 1e9
 }
 
 fn random_batch(count: usize, height: usize, width: usize, seed: u64) -> Batch {

@@ -4,6 +4,7 @@
 //! ([`layout::PatchLayout`]), so that 1x1 convolutions are matmuls and masked patches are simply absent. An operation
 //! ([`ops`]) puts a kernel ([`kernels`]: pure functions on slices) on the tape; on CUDA it is composed of dfdx's operations.
 
+pub mod ceiling;
 pub mod context;
 pub mod init;
 pub mod kernels;

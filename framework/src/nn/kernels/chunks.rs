@@ -50,6 +50,13 @@ pub fn sum_rows(values: &[f32], sums: &mut [f32], mode: Output) {
     mode.write(sums, &total);
 }
 
+/// The sum of the squares of all values, in double precision.
+pub fn sum_of_squares(values: &[f32]) -> f64 {
+    let square = |chunk: &[f32]| chunk.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+    let partial: Vec<f64> = values.par_chunks(super::elementwise::CHUNK).map(square).collect();
+    partial.iter().sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

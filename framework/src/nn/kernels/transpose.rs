@@ -52,14 +52,13 @@ fn transpose_square(square: &mut Square) {
 #[target_feature(enable = "avx")]
 fn transpose_square_avx(square: &mut Square) {
     use std::arch::x86_64::{
-        __m256, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
-        _mm256_unpacklo_ps,
+        __m256, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
     // SAFETY: each row holds the eight values that are read.
     let rows = square.each_ref().map(|row| unsafe { _mm256_loadu_ps(row.as_ptr()) });
-    let pair = |at: usize| {
-        (_mm256_unpacklo_ps(rows[at], rows[at + 1]), _mm256_unpackhi_ps(rows[at], rows[at + 1]))
-    };
+    let pair =
+        |at: usize| (_mm256_unpacklo_ps(rows[at], rows[at + 1]), _mm256_unpackhi_ps(rows[at], rows[at + 1]));
     let four = |at: usize| -> [__m256; 4] {
         let ((low0, high0), (low1, high1)) = (pair(at), pair(at + 2));
         [
