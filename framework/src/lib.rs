@@ -14,6 +14,7 @@ pub mod nn;
 pub mod random;
 pub mod recipe;
 pub mod report;
+mod simd;
 pub mod weights;
 
 /// What [`register!`] expands to.

@@ -3,7 +3,7 @@
 use super::DataError;
 use super::Problem;
 use super::registry::slot_schema;
-use crate::data::Sample;
+use crate::data::{Normalization, Sample};
 use crate::random::Rng;
 
 /// A step from sample to sample.
@@ -11,6 +11,12 @@ use crate::random::Rng;
 pub trait Transform: std::fmt::Debug + Send + Sync {
     /// Transforms a sample. All randomness comes from `rng`, which depends on (seed, epoch, index) only.
     fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, DataError>;
+
+    /// The normalisation, if that is all that it does. At the end of the transforms it is left to batching, which writes
+    /// into the batch what [`apply`](Self::apply) would have to keep for every image.
+    fn normalization(&self) -> Option<Normalization> {
+        None
+    }
 
     /// What is known of the result before any sample is read.
     fn output(&self, input: SampleShape) -> Result<SampleShape, Problem>;

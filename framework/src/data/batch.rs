@@ -52,16 +52,44 @@ impl Batch {
     /// # Errors
     /// [`DataError::Transform`] if there is no sample, an image is not normalised, or two differ in size.
     pub fn stack(samples: Vec<Sample>) -> Result<Self, DataError> {
+        Self::assemble(samples, |id, pixels| match pixels {
+            Pixels::Normalized { normalization, .. } => Ok(*normalization),
+            Pixels::Rgb(_) => Err(DataError::Transform(format!(
+                "{id}: the image is not normalised: end the transforms with `Normalize`"
+            ))),
+        })
+    }
+
+    /// Stacks samples of 8 bit pixels, normalised: what [`Self::stack`] makes of them after `Normalize`, without that any
+    /// but the batch holds normalised values.
+    ///
+    /// # Errors
+    /// [`DataError::Transform`] if there is no sample, an image is normalised already, or two differ in size.
+    pub fn normalize_and_stack(
+        samples: Vec<Sample>,
+        normalization: Normalization,
+    ) -> Result<Self, DataError> {
+        Self::assemble(samples, |id, pixels| match pixels {
+            Pixels::Rgb(_) => Ok(normalization),
+            Pixels::Normalized { .. } => {
+                Err(DataError::Transform(format!("{id}: the image is normalised twice")))
+            }
+        })
+    }
+
+    /// Stacks samples with the normalisation that `normalization` tells of each.
+    fn assemble(
+        samples: Vec<Sample>,
+        normalization: impl Fn(&str, &Pixels) -> Result<Normalization, DataError>,
+    ) -> Result<Self, DataError> {
         let mut batch: Option<Self> = None;
         let count = samples.len();
-        for Sample { id, pixels, target } in samples {
-            let Pixels::Normalized { values, height, width, normalization } = pixels else {
-                return Err(DataError::Transform(format!(
-                    "{id}: the image is not normalised: end the transforms with `Normalize`"
-                )));
-            };
+        for sample in samples {
+            let (height, width) = sample.size();
+            let Sample { id, pixels, target } = sample;
+            let normalization = normalization(&id, &pixels)?;
             let batch = batch.get_or_insert_with(|| Self {
-                images: Vec::with_capacity(count * values.len()),
+                images: Vec::with_capacity(count * 3 * height * width),
                 height,
                 width,
                 normalization,
@@ -75,7 +103,10 @@ impl Batch {
                     batch.ids[0], batch.height, batch.width
                 )));
             }
-            batch.images.extend_from_slice(&values);
+            match pixels {
+                Pixels::Normalized { values, .. } => batch.images.extend_from_slice(&values),
+                Pixels::Rgb(image) => normalization.append(&image, &mut batch.images),
+            }
             batch.targets.push(target);
             batch.ids.push(id);
         }

@@ -186,7 +186,7 @@ impl Reader {
             let read = self.read(&claim);
             if let Some(parts) = self.queue.deposit(&claim, read) {
                 let first = self.order[self.queue.positions(&claim).start];
-                self.queue.finish(&claim, stack(first, parts));
+                self.queue.finish(&claim, self.stack(first, parts));
             }
         }
     }
@@ -197,7 +197,7 @@ impl Reader {
         let mut corrupt = Vec::new();
         for step in 0..length.min(self.limit + 1) {
             let index = (self.order[claim.position] + step) % length;
-            match catch(index, || self.pipeline.sample(self.epoch, index)) {
+            match catch(index, || self.pipeline.part(self.epoch, index)) {
                 Err(DataError::Corrupt { path, reason }) => {
                     corrupt.push(CorruptSample { index, path, reason });
                 }
@@ -207,6 +207,17 @@ impl Reader {
         Read { result: Err(self.too_many(corrupt.iter())), corrupt }
     }
 
+    /// Makes a batch, whose first sample has index `first`, of its samples.
+    fn stack(&self, first: usize, parts: Vec<Read<Sample>>) -> Read<Batch> {
+        // All that is corrupt counts, whichever sample's error comes first.
+        let (results, corrupt): (Vec<_>, Vec<_>) =
+            parts.into_iter().map(|part| (part.result, part.corrupt)).unzip();
+        let samples: Result<Vec<_>, _> = results.into_iter().collect();
+        // Without a result for the batch, the consumer would wait for ever.
+        let result = samples.and_then(|samples| catch(first, || self.pipeline.stack(samples)));
+        Read { result, corrupt: corrupt.concat() }
+    }
+
     fn too_many<'a>(&self, corrupt: impl ExactSizeIterator<Item = &'a CorruptSample>) -> DataError {
         let count = corrupt.len();
         let first: Vec<_> =
@@ -214,17 +225,6 @@ impl Reader {
         let (length, limit) = (self.pipeline.samples.len(), self.limit);
         DataError::TooManyCorrupt { count, length, limit, first: first.join("; ") }
     }
-}
-
-/// Makes a batch, whose first sample has index `first`, of its samples.
-fn stack(first: usize, parts: Vec<Read<Sample>>) -> Read<Batch> {
-    // All that is corrupt counts, whichever sample's error comes first.
-    let (results, corrupt): (Vec<_>, Vec<_>) =
-        parts.into_iter().map(|part| (part.result, part.corrupt)).unzip();
-    let samples: Result<Vec<_>, _> = results.into_iter().collect();
-    // Without a result for the batch, the consumer would wait for ever.
-    let result = samples.and_then(|samples| catch(first, || Batch::stack(samples)));
-    Read { result, corrupt: corrupt.concat() }
 }
 
 /// Turns a panic of a dataset, of a transform or of stacking into an error.

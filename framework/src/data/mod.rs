@@ -3,6 +3,7 @@
 mod batch;
 mod decode;
 mod geometry;
+mod jpeg;
 mod loader;
 mod pipeline;
 mod queue;

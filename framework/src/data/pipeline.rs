@@ -1,6 +1,6 @@
 //! From an index to a sample that is ready to be batched.
 
-use super::Sample;
+use super::{Batch, Sample};
 use crate::component::{DataError, Problem, SampleShape, Samples, Transform};
 use crate::random::{self, Purpose};
 
@@ -17,9 +17,34 @@ pub struct Pipeline {
 impl Pipeline {
     /// Sample `index` as epoch `epoch` sees it: a function of seed, epoch and index only.
     pub fn sample(&self, epoch: u64, index: usize) -> Result<Sample, DataError> {
+        self.apply(&self.transforms, epoch, index)
+    }
+
+    /// Sample `index` as [`Self::stack`] takes it: not normalised if the last transform does nothing else.
+    pub(super) fn part(&self, epoch: u64, index: usize) -> Result<Sample, DataError> {
+        match self.transforms.split_last() {
+            Some((last, others)) if last.normalization().is_some() => self.apply(others, epoch, index),
+            _ => self.sample(epoch, index),
+        }
+    }
+
+    /// The batch of what [`Self::part`] gave: the same as of the samples.
+    pub(super) fn stack(&self, parts: Vec<Sample>) -> Result<Batch, DataError> {
+        match self.transforms.last().and_then(|last| last.normalization()) {
+            Some(normalization) => Batch::normalize_and_stack(parts, normalization),
+            None => Batch::stack(parts),
+        }
+    }
+
+    fn apply(
+        &self,
+        transforms: &[Box<dyn Transform>],
+        epoch: u64,
+        index: usize,
+    ) -> Result<Sample, DataError> {
         let mut rng = random::stream(Purpose::Augment, &[self.seed, epoch, index as u64]);
         let sample = self.samples.get(index)?;
-        self.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
+        transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
     }
 }
 

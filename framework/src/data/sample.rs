@@ -40,6 +40,18 @@ pub struct Normalization {
     pub std: [f32; 3],
 }
 
+impl Normalization {
+    /// Appends `(pixel / 255 - mean) / std` of every pixel to `values`, channel by channel.
+    pub fn append(&self, image: &RgbImage, values: &mut Vec<f32>) {
+        let (pixels, _) = image.as_raw().as_chunks::<3>();
+        values.reserve(3 * pixels.len());
+        for (channel, (mean, std)) in self.mean.into_iter().zip(self.std).enumerate() {
+            let table: [f32; 256] = std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std);
+            values.extend(pixels.iter().map(|pixel| table[usize::from(pixel[channel])]));
+        }
+    }
+}
+
 /// What is known of an image; every pipeline uses its part.
 #[derive(Debug, Clone, Default)]
 pub struct Target {

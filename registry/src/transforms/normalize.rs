@@ -26,21 +26,26 @@ fn imagenet_std() -> [f64; 3] {
     [0.229, 0.224, 0.225]
 }
 
+impl Normalize {
+    fn single(&self) -> Normalization {
+        let single = |values: [f64; 3]| values.map(|value| value as f32);
+        Normalization { mean: single(self.mean), std: single(self.std) }
+    }
+}
+
 #[typetag::serde]
 impl Transform for Normalize {
     fn apply(&self, sample: Sample, _: &mut Rng) -> Result<Sample, DataError> {
         let image = sample.rgb("Normalize")?;
-        let mut values = Vec::with_capacity(image.as_raw().len());
-        let single = |values: [f64; 3]| values.map(|value| value as f32);
-        let normalization = Normalization { mean: single(self.mean), std: single(self.std) };
-        for (channel, (mean, std)) in normalization.mean.into_iter().zip(normalization.std).enumerate() {
-            let table: [f32; 256] = std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std);
-            values.extend(
-                image.as_raw().iter().skip(channel).step_by(3).map(|&pixel| table[usize::from(pixel)]),
-            );
-        }
+        let normalization = self.single();
+        let mut values = Vec::new();
+        normalization.append(image, &mut values);
         let (height, width) = sample.size();
         Ok(Sample { pixels: Pixels::Normalized { values, height, width, normalization }, ..sample })
+    }
+
+    fn normalization(&self) -> Option<Normalization> {
+        Some(self.single())
     }
 
     fn output(&self, input: SampleShape) -> Result<SampleShape, Problem> {
@@ -60,6 +65,7 @@ convmae_framework::register!(Transform: Normalize);
 mod tests {
     #![allow(clippy::unwrap_used, clippy::float_cmp, clippy::panic)]
 
+    use convmae_framework::data::Batch;
     use convmae_framework::random::{self, Purpose};
 
     use super::super::testing::{parse, sample};
@@ -75,6 +81,19 @@ mod tests {
         assert_eq!(values[..4], [0.0, 1.0, 0.0, 1.0]);
         assert_eq!(values[4..8], [-0.5, -0.5, 1.0 / 255.0 - 0.5, 1.0 / 255.0 - 0.5]);
         assert_eq!(normalization.mean[1], 0.5);
+    }
+
+    #[test]
+    fn left_to_batching_it_gives_the_same_bits() {
+        let normalize = parse(r#"{ "type": "Normalize" }"#);
+        let samples = || vec![sample(7, 300), sample(7, 300)];
+        let mut rng = random::stream(Purpose::Augment, &[]);
+        let normalized =
+            samples().into_iter().map(|sample| normalize.apply(sample, &mut rng)).collect::<Result<_, _>>();
+        let after = Batch::stack(normalized.unwrap()).unwrap();
+        let within = Batch::normalize_and_stack(samples(), normalize.normalization().unwrap()).unwrap();
+        assert_eq!(within.images, after.images);
+        assert_eq!((within.height, within.width, within.normalization), (7, 300, after.normalization));
     }
 
     #[test]
