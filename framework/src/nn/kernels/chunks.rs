@@ -5,7 +5,8 @@ use std::ops::{AddAssign, Range};
 use rayon::prelude::*;
 
 use super::Output;
-use super::reduce::add;
+use super::elementwise::CHUNK;
+use super::reduce::{self, add};
 use super::simd::vectorized;
 use crate::nn::profile;
 
@@ -52,9 +53,9 @@ pub fn sum_rows(values: &[f32], sums: &mut [f32], mode: Output) {
 
 /// The sum of the squares of all values, in double precision.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
-    let square = |chunk: &[f32]| chunk.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
-    let partial: Vec<f64> = values.par_chunks(super::elementwise::CHUNK).map(square).collect();
-    partial.iter().sum()
+    let sums: Vec<f64> =
+        values.par_chunks(CHUNK).map(|chunk| reduce::sum_of_squares_f64(chunk, 0.0)).collect();
+    sums.iter().sum()
 }
 
 #[cfg(test)]
