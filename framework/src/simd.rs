@@ -38,26 +38,26 @@ pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
 /// this function always is. What it calls has to be `#[inline(always)]`. AVX-512 is left out: register tiles of a few short
 /// vectors, which this is for, become shuffles with it (measured: ten times slower).
 macro_rules! multiversion {
-    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$attribute])*
-        $visibility fn $name($($arg: $type),*) {
+        $visibility fn $name($($arg: $type),*) $(-> $result)? {
             #[inline(always)]
-            #[allow(clippy::inline_always, clippy::too_many_arguments)]
-            fn baseline($($arg: $type),*) $body
+            #[allow(clippy::too_many_arguments)]
+            fn baseline($($arg: $type),*) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx2($($arg: $type),*) {
-                    baseline($($arg),*);
+                fn avx2($($arg: $type),*) $(-> $result)? {
+                    baseline($($arg),*)
                 }
                 if is_x86_feature_detected!("avx2") {
                     // SAFETY: the machine has the feature, as just checked.
                     return unsafe { avx2($($arg),*) };
                 }
             }
-            baseline($($arg),*);
+            baseline($($arg),*)
         }
     };
 }

@@ -82,7 +82,6 @@ impl Taps {
     }
 
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
         let rows = self.weights.chunks_exact(self.width);
         self.spans.iter().zip(rows).map(|(&(first, count), weights)| (first, &weights[..count]))
@@ -90,7 +89,6 @@ impl Taps {
 }
 
 #[inline(always)]
-#[allow(clippy::inline_always)]
 fn clip(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }

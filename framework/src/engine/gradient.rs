@@ -3,18 +3,13 @@
 use rayon::prelude::*;
 
 use crate::nn::Param;
+use crate::nn::kernels::chunks;
 use crate::nn::kernels::elementwise::CHUNK;
 
 /// The L2 norm of all gradients together, summed in double precision and in an order that the number of threads
 /// does not change.
 pub fn norm(params: &[Param]) -> f64 {
-    let square = |chunk: &[f32]| chunk.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
-    let squares = |param: &Param| {
-        param.grad().map_or(0.0, |grad| {
-            let partial: Vec<f64> = grad.par_chunks(CHUNK).map(square).collect();
-            partial.iter().sum()
-        })
-    };
+    let squares = |param: &Param| param.grad().map_or(0.0, |grad| chunks::sum_of_squares(&grad));
     params.iter().map(squares).sum::<f64>().sqrt()
 }
 

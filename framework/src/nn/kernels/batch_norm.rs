@@ -4,6 +4,10 @@ use rayon::prelude::*;
 
 use super::chunks::sum_chunks;
 use super::reduce::add;
+use super::simd::multiversion;
+
+/// Rows that one thread takes at a time.
+const ROWS: usize = 16;
 
 /// Mean and biased variance of each channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,20 +23,20 @@ impl Moments {
     pub fn of(x: &[f32], channels: usize) -> Self {
         let rows = x.len() / channels;
         assert_eq!(x.len(), rows * channels);
-        let sums = |term: &(dyn Fn(usize, f64) -> f64 + Sync)| {
-            let sums = sum_chunks(rows, channels, |range, sum: &mut [f64]| {
-                for row in x[range.start * channels..range.end * channels].chunks_exact(channels) {
-                    for (channel, (sum, &value)) in sum.iter_mut().zip(row).enumerate() {
-                        *sum += term(channel, f64::from(value));
-                    }
-                }
-            });
-            sums.into_iter().map(|sum| sum / rows as f64).collect::<Vec<f64>>()
-        };
-        let mean = sums(&|_, value| value);
-        let var = sums(&|channel, value| (value - mean[channel]).powi(2));
-        let round = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
-        Self { var: round(var), mean: round(mean) }
+        // Relative to the first row: the square of a large mean would swallow the variance.
+        let origin = x.get(..channels).unwrap_or_default();
+        let mut sum = sum_chunks(rows, 2 * channels, |range, sum: &mut [f64]| {
+            let (sum, squares) = sum.split_at_mut(channels);
+            add_moments(&x[range.start * channels..range.end * channels], origin, sum, squares);
+        });
+        let squares = sum.split_off(channels);
+        let (mut mean, mut var) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
+        for ((&origin, sum), squares) in origin.iter().zip(sum).zip(squares) {
+            let offset = sum / rows as f64;
+            mean.push((f64::from(origin) + offset) as f32);
+            var.push((squares / rows as f64 - offset * offset).max(0.0) as f32);
+        }
+        Self { mean, var }
     }
 
     /// `1 / sqrt(var + eps)`, `[C]`.
@@ -41,13 +45,32 @@ impl Moments {
     }
 }
 
+multiversion! {
+    /// Adds the sums of `x - origin`, and of its squares, over the rows of `x`.
+    fn add_moments(x: &[f32], origin: &[f32], sum: &mut [f64], squares: &mut [f64]) {
+        for row in x.chunks_exact(origin.len()) {
+            for (((&x, &origin), sum), squares) in row.iter().zip(origin).zip(&mut *sum).zip(&mut *squares) {
+                let offset = f64::from(x) - f64::from(origin);
+                *sum += offset;
+                *squares += offset * offset;
+            }
+        }
+    }
+}
+
 /// `x = (x - mean) * scale + shift`, each `[C]`.
 pub fn normalize(x: &mut [f32], mean: &[f32], scale: &[f32], shift: &[f32]) {
-    x.par_chunks_mut(mean.len()).for_each(|row| {
-        for (((x, mean), scale), shift) in row.iter_mut().zip(mean).zip(scale).zip(shift) {
-            *x = (*x - mean) * scale + shift;
+    x.par_chunks_mut(ROWS * mean.len()).for_each(|x| normalize_rows(x, mean, scale, shift));
+}
+
+multiversion! {
+    fn normalize_rows(x: &mut [f32], mean: &[f32], scale: &[f32], shift: &[f32]) {
+        for row in x.chunks_exact_mut(mean.len()) {
+            for (((x, mean), scale), shift) in row.iter_mut().zip(mean).zip(scale).zip(shift) {
+                *x = (*x - mean) * scale + shift;
+            }
         }
-    });
+    }
 }
 
 /// The gradients of shift and scale: the column sums of `grad`, and of `grad * (x - mean) * inverse_std`.
@@ -57,16 +80,23 @@ pub fn grad_affine(x: &[f32], grad: &[f32], mean: &[f32], inverse_std: &[f32]) -
     let mut shift = sum_chunks(x.len() / channels, 2 * channels, |rows, sum: &mut [f32]| {
         let (shift, scale) = sum.split_at_mut(channels);
         let range = rows.start * channels..rows.end * channels;
-        for (x, grad) in x[range.clone()].chunks_exact(channels).zip(grad[range].chunks_exact(channels)) {
+        add_grad_affine(&x[range.clone()], &grad[range], mean, shift, scale);
+    });
+    let mut scale = shift.split_off(channels);
+    scale.iter_mut().zip(inverse_std).for_each(|(scale, inverse_std)| *scale *= inverse_std);
+    (shift, scale)
+}
+
+multiversion! {
+    /// Adds the sums of `grad`, and of `grad * (x - mean)`, over the rows.
+    fn add_grad_affine(x: &[f32], grad: &[f32], mean: &[f32], shift: &mut [f32], scale: &mut [f32]) {
+        for (x, grad) in x.chunks_exact(mean.len()).zip(grad.chunks_exact(mean.len())) {
             add(shift, grad);
             for (((sum, x), grad), mean) in scale.iter_mut().zip(x).zip(grad).zip(mean) {
                 *sum += (x - mean) * grad;
             }
         }
-    });
-    let mut scale = shift.split_off(channels);
-    scale.iter_mut().zip(inverse_std).for_each(|(scale, inverse_std)| *scale *= inverse_std);
-    (shift, scale)
+    }
 }
 
 /// Replaces the gradient of the output by that of the input; the affine weight is `weight`.
@@ -82,14 +112,45 @@ pub fn grad_input(
 ) {
     let channels = mean.len();
     assert_eq!(grad.len(), x.len());
-    grad.par_chunks_mut(channels).zip(x.par_chunks(channels)).for_each(|(grad, x)| {
-        for channel in 0..channels {
-            let mut value = grad[channel];
-            if let Some((shift, scale)) = means {
-                value -=
-                    shift[channel] + (x[channel] - mean[channel]) * inverse_std[channel] * scale[channel];
-            }
-            grad[channel] = value * inverse_std[channel] * weight[channel];
-        }
+    let gain: Vec<f32> =
+        inverse_std.iter().zip(weight).map(|(inverse_std, weight)| inverse_std * weight).collect();
+    let Some((shift, scale)) = means else {
+        return normalize(grad, &vec![0.0; channels], &gain, &vec![0.0; channels]);
+    };
+    let slope: Vec<f32> =
+        inverse_std.iter().zip(scale).map(|(inverse_std, scale)| inverse_std * scale).collect();
+    grad.par_chunks_mut(ROWS * channels).zip(x.par_chunks(ROWS * channels)).for_each(|(grad, x)| {
+        grad_input_rows(grad, x, mean, &gain, shift, &slope);
     });
+}
+
+multiversion! {
+    /// `grad = (grad - shift - (x - mean) * slope) * gain`, each `[C]`.
+    fn grad_input_rows(
+        grad: &mut [f32],
+        x: &[f32],
+        mean: &[f32],
+        gain: &[f32],
+        shift: &[f32],
+        slope: &[f32],
+    ) {
+        for (grad, x) in grad.chunks_exact_mut(mean.len()).zip(x.chunks_exact(mean.len())) {
+            let channels = mean.iter().zip(gain).zip(shift.iter().zip(slope));
+            for ((grad, x), ((mean, gain), (shift, slope))) in grad.iter_mut().zip(x).zip(channels) {
+                *grad = (*grad - shift - (x - mean) * slope) * gain;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_mean_does_not_spoil_the_moments() {
+        // Two channels: 1e6 + (0, 1, 2, 3), and a constant.
+        let x: Vec<f32> = (0..4).flat_map(|i| [1e6 + i as f32, 0.1]).collect();
+        assert_eq!(Moments::of(&x, 2), Moments { mean: vec![1e6 + 1.5, 0.1], var: vec![1.25, 0.0] });
+    }
 }

@@ -5,12 +5,16 @@ use std::ops::{AddAssign, Range};
 use rayon::prelude::*;
 
 use super::Output;
-use super::reduce::add;
+use super::elementwise::CHUNK;
+use super::reduce::{self, add};
 use super::simd::vectorized;
 use crate::nn::profile;
 
 /// Chunks of a sum: enough for the cores of a large machine, few enough for their partial sums to stay small.
 const CHUNKS: usize = 64;
+
+/// Rows that make a partial sum worth its own addition.
+const ROWS: usize = 16;
 
 /// Sums `width` values over `0..items`: `add_items` adds the items of a range to a partial sum (zeros at first), the partial sums
 /// are added in order.
@@ -40,7 +44,9 @@ pub fn sum_rows(values: &[f32], sums: &mut [f32], mode: Output) {
     let _span = profile::kernel("sum rows");
     let columns = sums.len();
     assert!(columns > 0 && values.len().is_multiple_of(columns));
-    let total = sum_chunks(values.len() / columns, columns, |rows, sum| {
+    let rows = values.len() / columns;
+    let total = sum_chunks(rows.div_ceil(ROWS), columns, |groups, sum| {
+        let rows = groups.start * ROWS..rows.min(groups.end * ROWS);
         vectorized(|| {
             for row in values[rows.start * columns..rows.end * columns].chunks_exact(columns) {
                 add(sum, row);
@@ -48,6 +54,13 @@ pub fn sum_rows(values: &[f32], sums: &mut [f32], mode: Output) {
         });
     });
     mode.write(sums, &total);
+}
+
+/// The sum of the squares of all values, in double precision.
+pub fn sum_of_squares(values: &[f32]) -> f64 {
+    let sums: Vec<f64> =
+        values.par_chunks(CHUNK).map(|chunk| reduce::sum_of_squares_f64(chunk, 0.0)).collect();
+    sums.iter().sum()
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! ends or a patch is absent), [`LANES`] channels at a time, and the tile is correlated with the kernel in registers.
 
 // The inner loops have to be compiled for the vectors of `vectorized`.
-#![allow(clippy::inline_always)]
 
 use rayon::prelude::*;
 

@@ -1,43 +1,33 @@
 //! GELU with the exact normal distribution function (PyTorch's default, `approximate='none'`).
 
+// What is computed in vectors has to be inlined into the function that is compiled for them.
+
+use std::f32::consts::LOG2_E;
+
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::Buffer;
 use super::elementwise::CHUNK;
-use super::simd::{exp, multiversion};
+use super::simd::{exp2, vectorized};
+use super::{Buffer, reduce};
 use crate::nn::profile;
 
 /// `x * P(X <= x)` for a standard normal `X`.
 pub fn forward(x: &[f32]) -> Buffer {
     let _span = profile::kernel("gelu");
     let mut y = Buffer::unspecified(x.len());
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| gelu_row(y, x));
+    y.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(y, x)| Arch::new().dispatch(Forward { y, x }));
     y
 }
 
 /// Adds a bias to `x` and writes the activations to `y`.
 pub fn forward_row(y: &mut [f32], x: &mut [f32], bias: Option<&[f32]>) {
-    match bias {
-        Some(bias) => gelu_biased_row(y, x, bias),
-        None => gelu_row(y, x),
+    if let Some(bias) = bias {
+        vectorized(|| reduce::add(x, bias));
     }
-}
-
-multiversion! {
-    fn gelu_row(y: &mut [f32], x: &[f32]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = gelu(x);
-        }
-    }
-}
-
-multiversion! {
-    fn gelu_biased_row(y: &mut [f32], x: &mut [f32], bias: &[f32]) {
-        for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
-            *x += bias;
-            *y = gelu(*x);
-        }
-    }
+    Arch::new().dispatch(Forward { y, x });
 }
 
 /// Replaces the gradient of the output by that of the input, and the input by the output.
@@ -47,21 +37,61 @@ pub fn backward_again(grad: &mut [f32], x: &mut [f32]) {
     grad.par_chunks_mut(CHUNK).zip(x.par_chunks_mut(CHUNK)).for_each(|(grad, x)| backward_row(grad, x));
 }
 
-multiversion! {
-    /// [`backward_again`] on one thread.
-    pub fn backward_row(grad: &mut [f32], x: &mut [f32]) {
-        for (grad, x) in grad.iter_mut().zip(x) {
-            let (probability, density) = normal(*x);
-            *grad *= probability + *x * density;
-            *x *= probability;
+/// [`backward_again`] on one thread.
+pub fn backward_row(grad: &mut [f32], x: &mut [f32]) {
+    Arch::new().dispatch(Backward { grad, x });
+}
+
+struct Forward<'a> {
+    y: &'a mut [f32],
+    x: &'a [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let ((ys, last_y), (xs, last_x)) = (S::as_mut_simd_f32s(self.y), S::as_simd_f32s(self.x));
+        for (y, &x) in ys.iter_mut().zip(xs) {
+            *y = gelu(simd, x);
         }
+        simd.partial_store_f32s(last_y, gelu(simd, simd.partial_load_f32s(last_x)));
     }
 }
 
 #[inline(always)]
-#[allow(clippy::inline_always)]
-fn gelu(x: f32) -> f32 {
-    x * normal(x).0
+fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.mul_f32s(x, normal(simd, x).0)
+}
+
+struct Backward<'a> {
+    grad: &'a mut [f32],
+    x: &'a mut [f32],
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let ((grads, last_grad), (xs, last_x)) =
+            (S::as_mut_simd_f32s(self.grad), S::as_mut_simd_f32s(self.x));
+        for (grad, x) in grads.iter_mut().zip(xs) {
+            (*grad, *x) = backward(simd, *grad, *x);
+        }
+        let (grad, x) = backward(simd, simd.partial_load_f32s(last_grad), simd.partial_load_f32s(last_x));
+        simd.partial_store_f32s(last_grad, grad);
+        simd.partial_store_f32s(last_x, x);
+    }
+}
+
+/// The gradient of the input, and the output.
+#[inline(always)]
+fn backward<S: Simd>(simd: S, grad: S::f32s, x: S::f32s) -> (S::f32s, S::f32s) {
+    let (probability, density) = normal(simd, x);
+    let slope = simd.mul_add_e_f32s(x, density, probability);
+    (simd.mul_f32s(grad, slope), simd.mul_f32s(x, probability))
 }
 
 /// `P(X <= x)` and the density at `x` of a standard normal `X`.
@@ -69,24 +99,26 @@ fn gelu(x: f32) -> f32 {
 /// The tail `P(X > a)`, `a = |x|`, is `exp(-a^2 / 2)` times a smooth function: here a minimax polynomial in
 /// `0.35 a / (1 + 0.35 a)`, whose error in the probability is below 1e-8. Small `a` lose nothing to rounding.
 #[inline(always)]
-#[allow(clippy::inline_always, clippy::excessive_precision)]
-fn normal(x: f32) -> (f32, f32) {
+fn normal<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     const DENSITY_AT_ZERO: f32 = 0.398_942_28;
     /// Beyond this the tail is below the smallest normal number.
     const NO_TAIL: f32 = 13.0;
 
-    let a = x.abs();
-    let bell = if a > NO_TAIL { 0.0 } else { exp(-0.5 * a * a) };
-    let s = 0.35 * a / (1.0 + 0.35 * a);
-    let mut p = 0.049_124_431_98;
-    p = p * s + 0.013_181_161_57;
-    p = p * s - 0.159_263_565_1;
-    p = p * s - 0.159_382_048_3;
-    p = p * s + 0.900_946_069_9;
-    p = p * s - 1.139_834_021;
-    p = p * s + 0.5;
-    let tail = bell * p;
-    (if x < 0.0 { tail } else { 1.0 - tail }, bell * DENSITY_AT_ZERO)
+    let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
+    let a = simd.abs_f32s(x);
+    let bell = exp2(simd, simd.mul_f32s(simd.mul_f32s(a, a), simd.splat_f32s(-0.5 * LOG2_E)));
+    let bell = simd.select_f32s(simd.greater_than_f32s(a, simd.splat_f32s(NO_TAIL)), zero, bell);
+    let scaled = simd.mul_f32s(a, simd.splat_f32s(0.35));
+    let s = simd.div_f32s(scaled, simd.add_f32s(scaled, one));
+    let mut p = simd.splat_f32s(0.049_124_431_98);
+    for coefficient in
+        [0.013_181_161_57, -0.159_263_565_1, -0.159_382_048_3, 0.900_946_069_9, -1.139_834_021, 0.5]
+    {
+        p = simd.mul_add_e_f32s(p, s, simd.splat_f32s(coefficient));
+    }
+    let tail = simd.mul_f32s(bell, p);
+    let probability = simd.select_f32s(simd.less_than_f32s(x, zero), tail, simd.sub_f32s(one, tail));
+    (probability, simd.mul_f32s(bell, simd.splat_f32s(DENSITY_AT_ZERO)))
 }
 
 #[cfg(test)]
@@ -94,11 +126,29 @@ mod tests {
     use super::*;
     use crate::nn::testing::{assert_close, check_gradient, noise, normal_cdf};
 
+    /// Replaces values by their probabilities.
+    struct Probabilities<'a>(&'a mut [f32]);
+
+    impl WithSimd for Probabilities<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let (vectors, rest) = S::as_mut_simd_f32s(self.0);
+            assert!(rest.is_empty());
+            for x in vectors {
+                *x = normal(simd, *x).0;
+            }
+        }
+    }
+
     #[test]
     fn the_probability_is_accurate_to_f32() {
-        for i in -8000..=8000 {
-            let x = i as f32 * 0.001;
-            let error = (f64::from(normal(x).0) - normal_cdf(f64::from(x))).abs();
+        let x: Vec<f32> = (-8000..8000).map(|i| i as f32 * 0.001).collect();
+        let mut probabilities = x.clone();
+        Arch::new().dispatch(Probabilities(&mut probabilities));
+        for (x, probability) in x.iter().zip(probabilities) {
+            let error = (f64::from(probability) - normal_cdf(f64::from(*x))).abs();
             assert!(error < 1e-7, "P(X <= {x}) is off by {error:e}");
         }
     }

@@ -2,16 +2,16 @@
 
 use rayon::prelude::*;
 
-use super::Buffer;
+use super::simd::multiversion;
+use super::{Buffer, reduce};
 
 /// Mean and deviation of a patch (`norm_pix_loss`): the root of the unbiased variance plus 1e-6.
 ///
 /// The sums are in f64: in a patch of one colour, nothing but rounding would be left of the values.
 pub fn patch_statistics(patch: &[f32]) -> (f64, f64) {
     let width = patch.len() as f64;
-    let mean = patch.iter().map(|&value| f64::from(value)).sum::<f64>() / width;
-    let squares = patch.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>();
-    (mean, (squares / (width - 1.0) + 1e-6).sqrt())
+    let mean = reduce::sum_f64(patch) / width;
+    (mean, (reduce::sum_of_squares_f64(patch, mean) / (width - 1.0) + 1e-6).sqrt())
 }
 
 /// Normalises every patch of `[.., width]` by its [`patch_statistics`].
@@ -19,10 +19,16 @@ pub fn normalize_patches(target: &mut [f32], width: usize) {
     assert!(target.len().is_multiple_of(width));
     target.par_chunks_mut(width).for_each(|patch| {
         let (mean, deviation) = patch_statistics(patch);
-        for value in patch {
-            *value = ((f64::from(*value) - mean) / deviation) as f32;
-        }
+        normalize(patch, mean, deviation.recip());
     });
+}
+
+multiversion! {
+    fn normalize(values: &mut [f32], mean: f64, scale: f64) {
+        for value in values {
+            *value = ((f64::from(*value) - mean) * scale) as f32;
+        }
+    }
 }
 
 /// The squared errors of each patch, averaged over its `width` values, weighted by `removed`, over the sum of these weights.
@@ -36,8 +42,7 @@ pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -
             if weight == 0.0 {
                 return 0.0;
             }
-            let squares = pred.iter().zip(target).map(|(pred, target)| f64::from(pred - target).powi(2));
-            squares.sum::<f64>() / width as f64 * f64::from(weight)
+            reduce::squared_distance(pred, target) / width as f64 * f64::from(weight)
         })
         .collect();
     (errors.iter().sum::<f64>() / total(removed)) as f32
@@ -47,17 +52,22 @@ pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -
 pub fn masked_mse_grad(pred: &[f32], target: &[f32], removed: &[f32], width: usize, grad: f32) -> Buffer {
     assert_eq!([pred.len(), target.len()], [removed.len() * width; 2]);
     let scale = 2.0 * f64::from(grad) / (width as f64 * total(removed));
-    let mut output = Buffer::zeros(pred.len());
+    let mut output = Buffer::unspecified(pred.len());
     (output.par_chunks_mut(width), pred.par_chunks(width), target.par_chunks(width), removed)
         .into_par_iter()
-        .filter(|(.., weight)| **weight != 0.0)
-        .for_each(|(output, pred, target, &weight)| {
-            let scale = (scale * f64::from(weight)) as f32;
-            for ((output, pred), target) in output.iter_mut().zip(pred).zip(target) {
-                *output = (pred - target) * scale;
-            }
+        .for_each(|(output, pred, target, &weight)| match weight {
+            0.0 => output.fill(0.0),
+            _ => scaled_difference(output, pred, target, (scale * f64::from(weight)) as f32),
         });
     output
+}
+
+multiversion! {
+    fn scaled_difference(output: &mut [f32], a: &[f32], b: &[f32], scale: f32) {
+        for ((output, a), b) in output.iter_mut().zip(a).zip(b) {
+            *output = (a - b) * scale;
+        }
+    }
 }
 
 fn total(removed: &[f32]) -> f64 {

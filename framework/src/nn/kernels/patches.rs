@@ -1,5 +1,7 @@
 //! Images as rows of pixels: the input of a patch embedding and the target of the reconstruction.
 
+// Loops over a known number of lines become shuffles of vectors where they are inlined.
+
 use rayon::prelude::*;
 
 use super::Buffer;
@@ -39,10 +41,18 @@ pub fn patchify(images: &[f32], channels: usize, height: usize, width: usize, p:
     let cols = width / p;
     output.par_chunks_mut(p * p * channels).enumerate().for_each(|(patch, output)| {
         let (image, patch) = (patch / (height / p * cols), patch % (height / p * cols));
-        for (pixel, output) in output.chunks_exact_mut(channels).enumerate() {
-            let (y, x) = (patch / cols * p + pixel / p, patch % cols * p + pixel % p);
-            for (channel, output) in output.iter_mut().enumerate() {
-                *output = images[((image * channels + channel) * height + y) * width + x];
+        let (top, left) = (patch / cols * p, patch % cols * p);
+        for (y, output) in output.chunks_exact_mut(p * channels).enumerate() {
+            let line =
+                |channel| &images[((image * channels + channel) * height + top + y) * width + left..][..p];
+            if channels == 3 {
+                interleave([line(0), line(1), line(2)], output);
+                continue;
+            }
+            for channel in 0..channels {
+                for (output, value) in output[channel..].iter_mut().step_by(channels).zip(line(channel)) {
+                    *output = *value;
+                }
             }
         }
     });
@@ -71,10 +81,16 @@ pub fn unpatchify(patches: &[f32], channels: usize, height: usize, width: usize,
 /// convolution with kernel = stride = `k` is then a product with its flattened weight.
 pub fn merge_cells(x: &[f32], channels: usize, cell: usize, k: usize) -> Buffer {
     let mut output = Buffer::unspecified(x.len());
-    each_cell(x, &mut output, channels, cell, k, |x, output, place, tap| {
-        for (channel, &x) in x[place..][..channels].iter().enumerate() {
-            output[tap + channel * k * k] = x;
-        }
+    let groups = Groups { channels, cell, k };
+    groups.each_patch(x, &mut output, |x, output| match k * k {
+        4 => merge_patch::<4>(groups, x, output),
+        16 => merge_patch::<16>(groups, x, output),
+        taps => groups.each_position(|position, group, tap| {
+            let values = output[group..].iter_mut().skip(tap).step_by(taps);
+            for (output, x) in values.zip(&x[position..][..channels]) {
+                *output = *x;
+            }
+        }),
     });
     output
 }
@@ -82,32 +98,91 @@ pub fn merge_cells(x: &[f32], channels: usize, cell: usize, k: usize) -> Buffer 
 /// The inverse of [`merge_cells`], which is also its backward.
 pub fn split_cells(merged: &[f32], channels: usize, cell: usize, k: usize) -> Buffer {
     let mut output = Buffer::unspecified(merged.len());
-    each_cell(merged, &mut output, channels, cell, k, |merged, output, place, tap| {
-        for (channel, output) in output[place..][..channels].iter_mut().enumerate() {
-            *output = merged[tap + channel * k * k];
-        }
+    let groups = Groups { channels, cell, k };
+    groups.each_patch(merged, &mut output, |merged, output| match k * k {
+        4 => split_patch::<4>(groups, merged, output),
+        16 => split_patch::<16>(groups, merged, output),
+        taps => groups.each_position(|position, group, tap| {
+            let values = merged[group..].iter().skip(tap).step_by(taps);
+            for (output, merged) in output[position..][..channels].iter_mut().zip(values) {
+                *output = *merged;
+            }
+        }),
     });
     output
 }
 
-/// Calls `copy` for every position of every patch with the patch in both arrays, where the position's channels start in the
-/// split one, and where the first of them is in the merged one.
-fn each_cell(
-    from: &[f32],
-    to: &mut [f32],
+/// Patches whose positions come in groups of `k x k`.
+#[derive(Clone, Copy)]
+struct Groups {
     channels: usize,
     cell: usize,
     k: usize,
-    copy: impl Fn(&[f32], &mut [f32], usize, usize) + Sync,
-) {
-    let patch = cell * cell * channels;
-    assert!(cell.is_multiple_of(k) && from.len().is_multiple_of(patch));
-    from.par_chunks(patch).zip(to.par_chunks_mut(patch)).for_each(|(from, to)| {
+}
+
+impl Groups {
+    fn each_patch(self, from: &[f32], to: &mut [f32], copy: impl Fn(&[f32], &mut [f32]) + Sync) {
+        let Self { channels, cell, k } = self;
+        let patch = cell * cell * channels;
+        assert!(cell.is_multiple_of(k) && from.len().is_multiple_of(patch));
+        from.par_chunks(patch).zip(to.par_chunks_mut(patch)).for_each(|(from, to)| copy(from, to));
+    }
+
+    /// Calls `copy` for every position of a patch: where its channels start, where the values of its group start, and which of
+    /// the group's positions it is.
+    #[inline(always)]
+    fn each_position(self, mut copy: impl FnMut(usize, usize, usize)) {
+        let Self { channels, cell, k } = self;
         for position in 0..cell * cell {
             let (row, col) = (position / cell, position % cell);
-            let merged = row / k * (cell / k) + col / k;
-            let tap = row % k * k + col % k;
-            copy(from, to, position * channels, merged * channels * k * k + tap);
+            let group = row / k * (cell / k) + col / k;
+            copy(position * channels, group * k * k * channels, row % k * k + col % k);
+        }
+    }
+
+    /// Where the channels of the positions of a group start, group by group.
+    #[inline(always)]
+    fn each_group<const TAPS: usize>(self, mut copy: impl FnMut(usize, [usize; TAPS])) {
+        let Self { channels, cell, k } = self;
+        for group in 0..cell * cell / TAPS {
+            let (top, left) = (group / (cell / k) * k, group % (cell / k) * k);
+            let mut positions = [0; TAPS];
+            for (tap, position) in positions.iter_mut().enumerate() {
+                *position = ((top + tap / k) * cell + left + tap % k) * channels;
+            }
+            copy(group * TAPS * channels, positions);
+        }
+    }
+}
+
+/// Lines of equal length as the columns of a row-major matrix, `[length, N]`.
+#[inline(always)]
+fn interleave<const N: usize>(lines: [&[f32]; N], output: &mut [f32]) {
+    let (rows, _) = output.as_chunks_mut::<N>();
+    for (at, row) in rows.iter_mut().enumerate() {
+        for (value, line) in row.iter_mut().zip(lines) {
+            *value = line[at];
+        }
+    }
+}
+
+#[inline(always)]
+fn merge_patch<const TAPS: usize>(groups: Groups, x: &[f32], output: &mut [f32]) {
+    groups.each_group::<TAPS>(|group, positions| {
+        let lines = positions.map(|position| &x[position..][..groups.channels]);
+        interleave(lines, &mut output[group..][..TAPS * groups.channels]);
+    });
+}
+
+#[inline(always)]
+fn split_patch<const TAPS: usize>(groups: Groups, merged: &[f32], output: &mut [f32]) {
+    groups.each_group::<TAPS>(|group, positions| {
+        let (merged, _) = merged[group..][..TAPS * groups.channels].as_chunks::<TAPS>();
+        for (tap, position) in positions.into_iter().enumerate() {
+            let line = &mut output[position..][..groups.channels];
+            for (output, merged) in line.iter_mut().zip(merged) {
+                *output = merged[tap];
+            }
         }
     });
 }
@@ -167,7 +242,7 @@ mod tests {
 
         #[test]
         fn split_cells_inverts_merge_cells(
-            patches in 1usize..4, channels in 1usize..5, k in 1usize..4, groups in 1usize..3,
+            patches in 1usize..4, channels in 1usize..5, k in 1usize..6, groups in 1usize..3,
         ) {
             let cell = k * groups;
             let x = ramp(patches * cell * cell * channels);

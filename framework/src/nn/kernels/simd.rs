@@ -8,7 +8,6 @@ pub(super) use crate::simd::{multiversion, vectorized};
 ///
 /// The reduction and polynomial of Cephes' `expf` (S. L. Moshier).
 #[inline(always)]
-#[allow(clippy::inline_always, clippy::excessive_precision)]
 pub fn exp(x: f32) -> f32 {
     /// Adding this rounds to an integer, which then stands in the low bits.
     const ROUND: f32 = 12_582_912.0;
@@ -33,7 +32,6 @@ pub fn exp(x: f32) -> f32 {
 ///
 /// The polynomial of Cephes' `exp2f` (S. L. Moshier).
 #[inline(always)]
-#[allow(clippy::inline_always, clippy::excessive_precision)]
 pub fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     /// Adding this rounds to an integer, which then stands in the low bits.
     const ROUND: f32 = 12_582_912.0;
@@ -56,6 +54,51 @@ pub fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let exponent =
         simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(rounded), simd.splat_u32s(MANTISSA_BITS));
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), exponent))
+}
+
+/// The sum of `(value - center)^2`, in vectors.
+#[inline(always)]
+pub fn sum_of_squares<S: Simd>(simd: S, values: &[f32], center: f32) -> f32 {
+    let (vectors, last) = S::as_simd_f32s(values);
+    let mean = simd.splat_f32s(center);
+    // Four sums, for an addition not to wait for the one before.
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let (fours, rest) = vectors.as_chunks::<4>();
+    for four in fours {
+        for (sum, &vector) in sums.iter_mut().zip(four) {
+            let difference = simd.sub_f32s(vector, mean);
+            *sum = simd.mul_add_e_f32s(difference, difference, *sum);
+        }
+    }
+    for (sum, &vector) in sums.iter_mut().zip(rest) {
+        let difference = simd.sub_f32s(vector, mean);
+        *sum = simd.mul_add_e_f32s(difference, difference, *sum);
+    }
+    let last: f32 = last.iter().map(|value| (value - center) * (value - center)).sum();
+    total(simd, sums) + last
+}
+
+/// The sum of `values`, in vectors.
+#[inline(always)]
+pub fn sum<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    let (vectors, last) = S::as_simd_f32s(values);
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let (fours, rest) = vectors.as_chunks::<4>();
+    for four in fours {
+        for (sum, &vector) in sums.iter_mut().zip(four) {
+            *sum = simd.add_f32s(*sum, vector);
+        }
+    }
+    for (sum, &vector) in sums.iter_mut().zip(rest) {
+        *sum = simd.add_f32s(*sum, vector);
+    }
+    sums[3] = simd.add_f32s(sums[3], simd.partial_load_f32s(last));
+    total(simd, sums)
+}
+
+#[inline(always)]
+fn total<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; 4]) -> f32 {
+    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use super::simd::exp2;
 /// Replaces scores by probabilities times their sum, which the caller divides by later, where there is less to divide. Returns the
 /// largest score and that sum: `max + log2(sum)` is what [`backward`] needs.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub fn unnormalized<S: Simd>(simd: S, scores: &mut [S::f32s]) -> (f32, f32) {
     let mut max = simd.splat_f32s(f32::NEG_INFINITY);
     for &score in scores.iter() {
@@ -28,7 +27,6 @@ pub fn unnormalized<S: Simd>(simd: S, scores: &mut [S::f32s]) -> (f32, f32) {
 /// Replaces scores by probabilities, given the binary logarithm of the sum of their powers, and the gradients of the probabilities by
 /// those of the scores (of what they were before log2(e) came in).
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub fn backward<S: Simd>(simd: S, grad: &mut [S::f32s], scores: &mut [S::f32s], normaliser: f32) {
     let shift = simd.splat_f32s(normaliser);
     let mut mean = simd.splat_f32s(0.0);

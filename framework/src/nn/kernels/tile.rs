@@ -24,14 +24,12 @@ pub struct Left<'a> {
 impl<'a> Left<'a> {
     /// A matrix in rows of `width` vectors.
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     pub fn rows<S: Simd>(vectors: &'a [S::f32s], width: usize) -> Self {
         Self { values: bytemuck::cast_slice(vectors), row_stride: width * S::F32_LANES, column_stride: 1 }
     }
 
     /// The transposed of a matrix in rows of `width` vectors.
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     pub fn columns<S: Simd>(vectors: &'a [S::f32s], width: usize) -> Self {
         Self { values: bytemuck::cast_slice(vectors), row_stride: 1, column_stride: width * S::F32_LANES }
     }
@@ -42,7 +40,6 @@ impl<'a> Left<'a> {
 /// # Panics
 /// If the left factor is too short.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub fn product<S: Simd>(
     simd: S,
     out: &mut [S::f32s],
@@ -85,7 +82,6 @@ impl<S: Simd> WithSimd for Product<'_, S> {
 impl<S: Simd> Product<'_, S> {
     /// `C` vectors of all rows, from vector `first` on.
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     fn panel<const C: usize>(&mut self, first: usize) {
         for top in (0..self.out.len() / self.width).step_by(ROWS) {
             match ROWS.min(self.out.len() / self.width - top) {
@@ -101,7 +97,6 @@ impl<S: Simd> Product<'_, S> {
 
     /// `C` vectors of `R` rows.
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     fn tile<const R: usize, const C: usize>(&mut self, top: usize, first: usize) {
         let Self { simd, mode, a: Left { values, row_stride, column_stride }, b, width, .. } = *self;
         let values = &values[top * row_stride..];

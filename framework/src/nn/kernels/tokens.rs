@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::Buffer;
 use super::chunks::sum_chunks;
 use super::reduce::add;
+use super::simd::vectorized;
 
 /// Rows by index: `output[i] = rows[index[i]]`, where an index one past the last row means `extra`.
 ///
@@ -71,9 +72,11 @@ impl Takers {
 /// The sum of the rows of `grad` at `places`: the gradient of a row that many places took.
 pub fn sum_rows(grad: &[f32], width: usize, places: &[u32]) -> Vec<f32> {
     sum_chunks(places.len(), width, |range, sum| {
-        for &place in &places[range] {
-            add(sum, &grad[place as usize * width..][..width]);
-        }
+        vectorized(|| {
+            for &place in &places[range] {
+                add(sum, &grad[place as usize * width..][..width]);
+            }
+        });
     })
 }
 

@@ -67,7 +67,7 @@ mod kernel {
             let (y, statistics) = norm.forward(&x);
             let backward = move |grad: Buffer| {
                 let mut grad_x = Buffer::zeros(x.len());
-                norm.backward_onto(grad, &x, &statistics, &mut grad_x);
+                norm.backward_onto(&grad, &x, &statistics, &mut grad_x);
                 vec![grad_x]
             };
             Ok((y, record.then(|| Box::new(backward) as _)))

@@ -102,10 +102,10 @@ impl Norm {
         layer_norm::again(x, statistics, &self.weight.values(), &self.bias.values())
     }
 
-    /// Adds the gradients of the parameters, and that of the rows to `grad_x`. `grad` is used up.
-    pub fn backward_onto(&self, mut grad: Buffer, x: &[f32], statistics: &[Statistics], grad_x: &mut [f32]) {
+    /// Adds the gradients of the parameters, and that of the rows to `grad_x`.
+    pub fn backward_onto(&self, grad: &[f32], x: &[f32], statistics: &[Statistics], grad_x: &mut [f32]) {
         let [grad_weight, grad_bias] =
-            layer_norm::backward_onto(&mut grad, x, statistics, &self.weight.values(), grad_x);
+            layer_norm::backward_onto(grad, x, statistics, &self.weight.values(), grad_x);
         self.weight.accumulate_grad(|sum, mode| mode.write(sum, &grad_weight));
         self.bias.accumulate_grad(|sum, mode| mode.write(sum, &grad_bias));
     }

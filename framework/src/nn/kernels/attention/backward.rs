@@ -162,7 +162,6 @@ impl Head<'_> {
     /// Replaces the scores of queries from `from` on by probabilities, and the gradients of these by those of the scores, which
     /// are added to that of the bias.
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     fn softmax_backward<S: Simd>(
         &mut self,
         simd: S,

@@ -101,7 +101,6 @@ pub struct Scorer<'a, S: Simd> {
 impl<'a, S: Simd> Scorer<'a, S> {
     /// Packs the keys into `keys`, `d` rows.
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     pub fn new(simd: S, inputs: &Inputs<'a>, rows: Rows<'_>, head: usize, keys: &'a mut [S::f32s]) -> Self {
         let (tokens, factor) = (inputs.dims.keys, inputs.dims.scale() * LOG2_E);
         pack::pack_columns(simd, keys, rows, tokens, factor);
@@ -111,7 +110,6 @@ impl<'a, S: Simd> Scorer<'a, S> {
     /// `log2(e) * (scale * q k^T + bias)` for queries from `from` on, as many as `scores` has rows, and minus infinity behind
     /// the last key.
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     pub fn scores(&self, simd: S, scores: &mut [S::f32s], from: usize, queries: Left<'_>) {
         let width = vectors::<S>(self.tokens);
         let mut mode = Output::Replace;

@@ -10,7 +10,6 @@ const LINE: usize = 16;
 
 /// Vectors that hold `len` values.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub fn vectors<S: Simd>(len: usize) -> usize {
     len.div_ceil(S::F32_LANES)
 }
@@ -22,7 +21,6 @@ pub fn buffer<S: Simd>(lens: &[usize]) -> Buffer {
 
 /// Divides a buffer into parts of so many vectors, from the start of a cache line on.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub fn split<S: Simd, const PARTS: usize>(
     buffer: &mut Buffer,
     lens: [usize; PARTS],
@@ -40,7 +38,6 @@ pub fn split<S: Simd, const PARTS: usize>(
 ///
 /// With a factor even where that is one: otherwise this is compiled to a call of `memcpy`, which takes longer than the row.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub fn pack<S: Simd>(simd: S, packed: &mut [S::f32s], row: &[f32], factor: f32) {
     let factor = simd.splat_f32s(factor);
     let (vectors, rest) = S::as_simd_f32s(row);
@@ -54,7 +51,6 @@ pub fn pack<S: Simd>(simd: S, packed: &mut [S::f32s], row: &[f32], factor: f32) 
 
 /// Packs rows from `from` on, as many as there is room for.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub fn pack_rows<S: Simd>(simd: S, packed: &mut [S::f32s], rows: Rows<'_>, from: usize, factor: f32) {
     for (i, packed) in packed.chunks_exact_mut(vectors::<S>(rows.dim)).enumerate() {
         pack(simd, packed, rows.row(from + i), factor);
@@ -63,7 +59,6 @@ pub fn pack_rows<S: Simd>(simd: S, packed: &mut [S::f32s], rows: Rows<'_>, from:
 
 /// Writes a packed row, times `factor`, where it belongs.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub fn unpack<S: Simd>(simd: S, row: &mut [f32], packed: &[S::f32s], factor: f32) {
     let factor = simd.splat_f32s(factor);
     let (vectors, rest) = S::as_mut_simd_f32s(row);
@@ -77,7 +72,6 @@ pub fn unpack<S: Simd>(simd: S, row: &mut [f32], packed: &[S::f32s], factor: f32
 
 /// Writes packed rows where they belong.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub fn unpack_rows<S: Simd>(simd: S, rows: &mut [&mut [f32]], packed: &[S::f32s], factor: f32) {
     let width = rows.first().map_or(1, |row| vectors::<S>(row.len()));
     for (row, packed) in rows.iter_mut().zip(packed.chunks_exact(width)) {
@@ -87,7 +81,6 @@ pub fn unpack_rows<S: Simd>(simd: S, rows: &mut [&mut [f32]], packed: &[S::f32s]
 
 /// Packs the first `count` rows as columns, times `factor`. What is behind them in the last vectors becomes zero.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub fn pack_columns<S: Simd>(simd: S, packed: &mut [S::f32s], rows: Rows<'_>, count: usize, factor: f32) {
     /// Of the squares that are transposed in registers.
     const SIDE: usize = 4;

@@ -226,7 +226,7 @@ mod kernel {
                 None => self.branch.backward(&normalized, kept, &grad),
             };
             drop(normalized);
-            self.norm.backward_onto(grad_branch, x, &statistics, &mut grad);
+            self.norm.backward_onto(&grad_branch, x, &statistics, &mut grad);
             grad
         }
     }
