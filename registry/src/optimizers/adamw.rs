@@ -99,7 +99,7 @@ impl OptimizerModule for AdamWModule {
             moments.step += 1;
             let at = AdamwStep { lr, betas, eps, weight_decay: moments.weight_decay, step: moments.step };
             let Moments { exp_avg, exp_avg_sq, .. } = moments;
-            tensors.push(AdamwTensor { values, grad: &**grad, exp_avg, exp_avg_sq, at });
+            tensors.push(AdamwTensor { values, grad, exp_avg, exp_avg_sq, at });
         }
         adamw(tensors);
         Ok(())
