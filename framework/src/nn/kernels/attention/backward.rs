@@ -84,12 +84,12 @@ impl Backward<'_> {
         let Dims { queries, heads, .. } = self.inputs.dims;
         let normalisers = &self.normalisers[(image * heads + head) * queries..][..queries];
         let grad = Tokens::new(self.grad, 1, 0, queries, self.inputs.dims).head(image, head);
-        Arch::new().dispatch(Head { inputs: &self.inputs, image, head, normalisers, grad, grads, grad_bias });
+        Arch::new().dispatch(Job { inputs: &self.inputs, image, head, normalisers, grad, grads, grad_bias });
     }
 }
 
 /// The backward of one head of one image.
-struct Head<'a> {
+struct Job<'a> {
     inputs: &'a Inputs<'a>,
     image: usize,
     head: usize,
@@ -99,20 +99,17 @@ struct Head<'a> {
     grad_bias: Option<&'a mut [f32]>,
 }
 
-impl WithSimd for Head<'_> {
+impl WithSimd for Job<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let dims = self.inputs.dims;
         let (width, dim) = (vectors::<S>(dims.keys), vectors::<S>(dims.head_dim));
-        let (columns, of_keys) = (dims.head_dim * width, dims.keys * dim);
-        let (of_block, scores_of_block) = (dims.block() * dim, dims.block() * width);
-        let lens = [
-            [columns, columns, of_keys, of_keys, of_keys],
-            [of_block, of_block, of_block, scores_of_block, scores_of_block],
-        ];
-        let mut buffer = pack::buffer::<S>(lens.as_flattened());
+        let (columns, rows) = (dims.head_dim * width, dims.keys * dim);
+        let (block, block_scores) = (dims.block() * dim, dims.block() * width);
+        let lens = [columns, columns, rows, rows, rows, block, block, block, block_scores, block_scores];
+        let mut buffer = pack::buffer::<S>(&lens);
         let [
             keys_t,
             values_t,
@@ -124,16 +121,14 @@ impl WithSimd for Head<'_> {
             grad_queries,
             scores,
             grad_scores,
-        ] = pack::split::<S, 10>(&mut buffer, std::array::from_fn(|i| lens[i / 5][i % 5]));
+        ] = pack::split::<S, _>(&mut buffer, lens);
 
-        let [all_queries, all_keys, all_values] = [self.inputs.queries, self.inputs.keys, self.inputs.values]
-            .map(|tokens| tokens.head(self.image, self.head));
-        pack::pack_rows(simd, grad_values, all_values, 0, 1.0);
-        pack::pack_columns(simd, values_t, Rows::packed::<S>(grad_values, dims.head_dim), dims.keys, 1.0);
-        // The scores' scale goes with what their gradient is multiplied by.
-        pack::pack_rows(simd, keys, all_keys, 0, 1.0);
-        let scorer =
-            Scorer::new(simd, self.inputs, Rows::packed::<S>(keys, dims.head_dim), self.head, keys_t);
+        let [all_queries, all_keys, all_values] = self.inputs.head(self.image, self.head);
+        // The values themselves are not needed: their rows are soon overwritten.
+        pack::pack_rows(simd, grad_values, all_values, 0);
+        pack::transpose(simd, values_t, grad_values, dims.head_dim, 1.0);
+        pack::pack_rows(simd, keys, all_keys, 0);
+        let scorer = Scorer::new(simd, self.inputs, self.head, keys, keys_t);
         let mut mode = Output::Replace;
         for from in (0..dims.queries).step_by(dims.block()) {
             let count = dims.block().min(dims.queries - from);
@@ -141,10 +136,10 @@ impl WithSimd for Head<'_> {
                 [&mut *queries, &mut *grad, &mut *grad_queries].map(|rows| &mut rows[..count * dim]);
             let [scores, grad_scores] =
                 [&mut *scores, &mut *grad_scores].map(|rows| &mut rows[..count * width]);
-            pack::pack_rows(simd, queries, all_queries, from, 1.0);
-            pack::pack_rows(simd, grad, self.grad, from, 1.0);
+            pack::pack_rows(simd, queries, all_queries, from);
+            pack::pack_rows(simd, grad, self.grad, from);
 
-            scorer.scores(simd, scores, from, Left::rows::<S>(queries, dim));
+            scorer.scores(simd, scores, from, queries);
             product(simd, grad_scores, Output::Replace, Left::rows::<S>(grad, dim), values_t, width);
             self.softmax_backward(simd, grad_scores, scores, from);
             product(simd, grad_values, mode, Left::columns::<S>(scores, width), grad, dim);
@@ -158,7 +153,7 @@ impl WithSimd for Head<'_> {
     }
 }
 
-impl Head<'_> {
+impl Job<'_> {
     /// Replaces the scores of queries from `from` on by probabilities, and the gradients of these by those of the scores, which
     /// are added to that of the bias.
     #[inline(always)]

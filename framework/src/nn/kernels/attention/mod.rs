@@ -80,6 +80,11 @@ impl<'a> Inputs<'a> {
         self
     }
 
+    /// Queries, keys and values of one head of one image.
+    fn head(&self, image: usize, head: usize) -> [Rows<'a>; 3] {
+        [self.queries, self.keys, self.values].map(|tokens| tokens.head(image, head))
+    }
+
     /// The biases of one head, `[M, N]`.
     fn bias(&self, head: usize) -> Option<&'a [f32]> {
         let len = self.dims.queries * self.dims.keys;
@@ -91,7 +96,8 @@ impl<'a> Inputs<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Tokens<'a> {
     values: &'a [f32],
-    tokens: usize,
+    /// Of each image.
+    count: usize,
     /// From one token to the next.
     stride: usize,
     /// Where the part begins in a token.
@@ -103,12 +109,12 @@ impl<'a> Tokens<'a> {
     fn new(values: &'a [f32], parts: usize, part: usize, tokens: usize, dims: Dims) -> Self {
         let (stride, start) = (parts * dims.dim(), part * dims.dim());
         assert_eq!(values.len(), dims.batch * tokens * stride);
-        Self { values, tokens, stride, start, head_dim: dims.head_dim }
+        Self { values, count: tokens, stride, start, head_dim: dims.head_dim }
     }
 
     /// The rows of one head of one image.
     fn head(self, image: usize, head: usize) -> Rows<'a> {
-        let start = image * self.tokens * self.stride + self.start + head * self.head_dim;
+        let start = image * self.count * self.stride + self.start + head * self.head_dim;
         Rows { values: &self.values[start..], stride: self.stride, dim: self.head_dim }
     }
 }
@@ -122,10 +128,6 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn packed<S: pulp::Simd>(packed: &'a [S::f32s], dim: usize) -> Self {
-        Self { values: pulp::bytemuck::cast_slice(packed), stride: dim.next_multiple_of(S::F32_LANES), dim }
-    }
-
     fn row(self, i: usize) -> &'a [f32] {
         &self.values[i * self.stride..][..self.dim]
     }

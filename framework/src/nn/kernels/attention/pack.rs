@@ -50,10 +50,12 @@ pub fn pack<S: Simd>(simd: S, packed: &mut [S::f32s], row: &[f32], factor: f32) 
 }
 
 /// Packs rows from `from` on, as many as there is room for.
+///
+/// All at once: rows are far apart, so each is a miss of the cache, which only waits for memory together with others.
 #[inline(always)]
-pub fn pack_rows<S: Simd>(simd: S, packed: &mut [S::f32s], rows: Rows<'_>, from: usize, factor: f32) {
+pub fn pack_rows<S: Simd>(simd: S, packed: &mut [S::f32s], rows: Rows<'_>, from: usize) {
     for (i, packed) in packed.chunks_exact_mut(vectors::<S>(rows.dim)).enumerate() {
-        pack(simd, packed, rows.row(from + i), factor);
+        pack(simd, packed, rows.row(from + i), 1.0);
     }
 }
 
@@ -70,7 +72,7 @@ pub fn unpack<S: Simd>(simd: S, row: &mut [f32], packed: &[S::f32s], factor: f32
     }
 }
 
-/// Writes packed rows where they belong.
+/// Writes packed rows, times `factor`, where they belong.
 #[inline(always)]
 pub fn unpack_rows<S: Simd>(simd: S, rows: &mut [&mut [f32]], packed: &[S::f32s], factor: f32) {
     let width = rows.first().map_or(1, |row| vectors::<S>(row.len()));
@@ -79,38 +81,40 @@ pub fn unpack_rows<S: Simd>(simd: S, rows: &mut [&mut [f32]], packed: &[S::f32s]
     }
 }
 
-/// Packs the first `count` rows as columns, times `factor`. What is behind them in the last vectors becomes zero.
+/// The columns of packed rows of `dim` values as packed rows, times `factor`. What is behind them in the last vectors becomes zero.
 #[inline(always)]
-pub fn pack_columns<S: Simd>(simd: S, packed: &mut [S::f32s], rows: Rows<'_>, count: usize, factor: f32) {
+pub fn transpose<S: Simd>(simd: S, columns: &mut [S::f32s], rows: &[S::f32s], dim: usize, factor: f32) {
     /// Of the squares that are transposed in registers.
     const SIDE: usize = 4;
 
+    let (stride, count) = (vectors::<S>(dim) * S::F32_LANES, rows.len() / vectors::<S>(dim));
     let width = vectors::<S>(count);
-    for last in packed.iter_mut().skip(width - 1).step_by(width) {
+    for last in columns.iter_mut().skip(width - 1).step_by(width) {
         *last = simd.splat_f32s(0.0);
     }
     let width = width * S::F32_LANES;
-    let packed: &mut [f32] = bytemuck::cast_slice_mut(packed);
-    let (whole_rows, whole_columns) = (count - count % SIDE, rows.dim - rows.dim % SIDE);
+    let (columns, rows): (&mut [f32], &[f32]) =
+        (bytemuck::cast_slice_mut(columns), bytemuck::cast_slice(rows));
+    let (whole_rows, whole_columns) = (count - count % SIDE, dim - dim % SIDE);
     for first in (0..whole_rows).step_by(SIDE) {
         let mut lines = [&[[0.0_f32; SIDE]][..]; SIDE];
         for (r, line) in lines.iter_mut().enumerate() {
-            *line = rows.row(first + r).as_chunks().0;
+            *line = rows[(first + r) * stride..][..dim].as_chunks().0;
         }
-        for (k, packed) in packed.chunks_exact_mut(SIDE * width).enumerate().take(rows.dim / SIDE) {
+        for (k, columns) in columns.chunks_exact_mut(SIDE * width).enumerate().take(dim / SIDE) {
             let square = [lines[0][k], lines[1][k], lines[2][k], lines[3][k]];
             for c in 0..SIDE {
-                let packed = &mut packed[c * width + first..][..SIDE];
-                for (packed, row) in packed.iter_mut().zip(&square) {
-                    *packed = row[c] * factor;
+                let column = &mut columns[c * width + first..][..SIDE];
+                for (value, row) in column.iter_mut().zip(&square) {
+                    *value = row[c] * factor;
                 }
             }
         }
     }
-    for i in 0..count {
+    for (i, row) in rows.chunks_exact(stride).enumerate() {
         let done = if i < whole_rows { whole_columns } else { 0 };
-        for (k, value) in rows.row(i).iter().enumerate().skip(done) {
-            packed[k * width + i] = value * factor;
+        for (k, value) in row[..dim].iter().enumerate().skip(done) {
+            columns[k * width + i] = value * factor;
         }
     }
 }
