@@ -4,6 +4,21 @@ use pulp::Simd;
 
 pub(super) use crate::simd::{multiversion, vectorized};
 
+/// Asks the machine to bring `len` values into its cache, from `start` values after the first of `values` on. They may lie outside
+/// of `values`.
+#[inline(always)]
+pub fn prefetch<T>(values: &[T], start: usize, len: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in (0..len * size_of::<T>()).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let address = values.as_ptr().wrapping_add(start).cast::<i8>().wrapping_add(line);
+        // SAFETY: a prefetch is a hint: it reads nothing and faults at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (values, start, len);
+}
+
 /// `exp(x)` to about two units in the last place, without branches or calls; saturates outside of the normal range.
 ///
 /// The reduction and polynomial of Cephes' `expf` (S. L. Moshier).
