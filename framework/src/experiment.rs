@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::component::{Dataset, Evaluator, Optimizer, Schedule, Span, Transform};
+use crate::component::{BatchTransform, Dataset, Evaluator, Optimizer, Schedule, Span, Transform};
 use crate::graph::Nodes;
 use crate::nn::DeviceName;
 
@@ -155,6 +155,9 @@ pub struct Split {
     /// What happens to every sample, in order.
     #[serde(default)]
     pub transforms: Vec<Box<dyn Transform>>,
+    /// What happens to every batch, in order.
+    #[serde(default)]
+    pub batch_transforms: Vec<Box<dyn BatchTransform>>,
     /// Images per batch (and, with `train.accumulate`, micro-batch).
     #[schemars(range(min = 1))]
     pub batch_size: usize,

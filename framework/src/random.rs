@@ -22,6 +22,8 @@ pub enum Purpose {
     Evaluate = 6,
     /// Whatever is random about one image of a pass.
     Image = 7,
+    /// What happens to one batch.
+    Mix = 8,
 }
 
 /// The stream of `purpose` for the given counters, for example `(seed, epoch, index)`.

@@ -34,7 +34,7 @@ pub fn position_embedding(
     })
 }
 
-/// Transformer blocks, one for every rate of stochastic depth.
+/// Transformer blocks, one for every rate of stochastic depth, each a layer of its own if `scope` is at one.
 pub fn transformer_blocks(
     scope: &Scope,
     dim: usize,
@@ -44,7 +44,7 @@ pub fn transformer_blocks(
 ) -> Result<Vec<Block>, Problem> {
     let block = |(at, &drop_path)| {
         let config = BlockConfig { heads, mlp_ratio, eps: TRANSFORMER_EPS, drop_path };
-        Block::new(&scope.child(at), dim, &config)
+        Block::new(&scope.child(at).deeper(at), dim, &config)
             .map_err(|error| Problem::new("num_heads", error.to_string()))
     };
     rates.iter().enumerate().map(block).collect()

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use convmae_framework::component::{
-    Backbone, Dataset, Entry, Evaluator, Head, Kind, Masker, Neck, Optimizer, Schedule, Transform, entries,
+    Backbone, BatchTransform, Dataset, Entry, Evaluator, Head, Kind, Masker, Neck, Optimizer, Schedule,
+    Transform, entries,
 };
 use serde_json::{Map, Value, json};
 
@@ -21,6 +22,7 @@ fn round_trip(kind: Kind, component: Value) -> Result<Value, Error> {
     match kind {
         Kind::Dataset => through!(Dataset),
         Kind::Transform => through!(Transform),
+        Kind::BatchTransform => through!(BatchTransform),
         Kind::Masker => through!(Masker),
         Kind::Backbone => through!(Backbone),
         Kind::Neck => through!(Neck),

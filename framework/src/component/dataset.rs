@@ -30,6 +30,12 @@ pub trait Samples: Send + Sync {
     /// Reads and decodes a sample. Called from several threads.
     fn get(&self, index: usize) -> Result<Sample, DataError>;
 
+    /// The class of a sample, where that is known without reading it.
+    fn class(&self, index: usize) -> Option<usize> {
+        let _ = index;
+        None
+    }
+
     /// The names of the classes, where there are classes.
     fn classes(&self) -> Option<&[String]> {
         None

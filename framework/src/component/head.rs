@@ -11,6 +11,11 @@ use crate::nn::{Context, Result, Scope, T0};
 /// A head, as the recipe states it.
 #[typetag::serde(tag = "type")]
 pub trait Head: std::fmt::Debug + Send + Sync {
+    /// Classes that it tells apart, if that is its task: as many as the datasets have.
+    fn num_classes(&self) -> Option<usize> {
+        None
+    }
+
     /// Creates the parameters (none are allocated in a describing scope) and answers for the shapes.
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem>;
 }

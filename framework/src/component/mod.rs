@@ -5,6 +5,7 @@
 //! its schema. It answers for its shapes before anything is allocated, and then builds a module that does the work.
 
 mod backbone;
+mod batch_transform;
 mod dataset;
 mod evaluator;
 mod head;
@@ -19,6 +20,7 @@ mod span;
 mod transform;
 
 pub use backbone::{Backbone, BackboneModule, Features, Level, LevelShape};
+pub use batch_transform::BatchTransform;
 pub use dataset::{DataError, Dataset, Samples};
 pub use evaluator::{Evaluator, Meter, Needs};
 pub use head::{Head, HeadInputs, HeadModule, Loss, Picture, Predictions};

@@ -1,7 +1,8 @@
 //! Optimizers: gradients to new parameters.
 
+use super::Problem;
 use super::registry::slot_schema;
-use crate::nn::{Param, Result};
+use crate::nn::{self, Param};
 use crate::weights::TensorMap;
 
 /// An optimizer, as the recipe states it.
@@ -10,8 +11,9 @@ pub trait Optimizer: std::fmt::Debug + Send + Sync {
     /// The learning rate before the schedule, for `images` per optimizer step (batch x accumulation x processes).
     fn base_lr(&self, images: usize) -> f64;
 
-    /// Sorts the trainable parameters into groups and makes the state.
-    fn build(&self, params: &[Param]) -> Box<dyn OptimizerModule>;
+    /// Sorts the trainable parameters into groups and makes the state. Parameters know the layer that they belong to
+    /// ([`Param::layer`]).
+    fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem>;
 }
 
 slot_schema!(Optimizer);
@@ -19,13 +21,13 @@ slot_schema!(Optimizer);
 /// An optimizer with its state.
 pub trait OptimizerModule {
     /// One step from the parameters' gradients, at learning rate `lr`. A parameter without gradient stays as it is.
-    fn step(&mut self, lr: f64) -> Result<()>;
+    fn step(&mut self, lr: f64) -> nn::Result<()>;
 
     /// The state, by name (`exp_avg.<parameter>`), for checkpoints.
     fn state(&self) -> TensorMap;
 
     /// Restores the state.
-    fn load_state(&mut self, state: &TensorMap) -> Result<()>;
+    fn load_state(&mut self, state: &TensorMap) -> nn::Result<()>;
 
     /// The groups, for the report.
     fn groups(&self) -> Vec<ParameterGroup>;

@@ -12,6 +12,10 @@ pub enum Kind {
     Dataset,
     /// What happens to a sample before it is batched.
     Transform,
+    /// What happens to samples once they are batched.
+    #[serde(rename = "batch_transform")]
+    #[value(name = "batch_transform")]
+    BatchTransform,
     /// Which patches a backbone sees.
     Masker,
     /// Images to features.
@@ -30,9 +34,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Dataset,
         Self::Transform,
+        Self::BatchTransform,
         Self::Masker,
         Self::Backbone,
         Self::Neck,
@@ -47,6 +52,7 @@ impl Kind {
         match self {
             Self::Dataset => "dataset",
             Self::Transform => "transform",
+            Self::BatchTransform => "batch_transform",
             Self::Masker => "masker",
             Self::Backbone => "backbone",
             Self::Neck => "neck",

@@ -221,6 +221,7 @@ mod tests {
             pixels: Pixels::Rgb(image),
             target: Target {
                 class: Some(1),
+                mixed: None,
                 instances: vec![Instance { class: 2, bbox: [2.0, 1.0, 5.0, 3.0], mask }],
                 semantic: Some(semantic),
             },

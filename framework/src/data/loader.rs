@@ -186,7 +186,7 @@ impl Reader {
             let read = self.read(&claim);
             if let Some(parts) = self.queue.deposit(&claim, read) {
                 let first = self.order[self.queue.positions(&claim).start];
-                self.queue.finish(&claim, self.stack(first, parts));
+                self.queue.finish(&claim, self.stack(claim.group, first, parts));
             }
         }
     }
@@ -207,14 +207,15 @@ impl Reader {
         Read { result: Err(self.too_many(corrupt.iter())), corrupt }
     }
 
-    /// Makes a batch, whose first sample has index `first`, of its samples.
-    fn stack(&self, first: usize, parts: Vec<Read<Sample>>) -> Read<Batch> {
+    /// Makes batch `number`, whose first sample has index `first`, of its samples.
+    fn stack(&self, number: usize, first: usize, parts: Vec<Read<Sample>>) -> Read<Batch> {
         // All that is corrupt counts, whichever sample's error comes first.
         let (results, corrupt): (Vec<_>, Vec<_>) =
             parts.into_iter().map(|part| (part.result, part.corrupt)).unzip();
         let samples: Result<Vec<_>, _> = results.into_iter().collect();
         // Without a result for the batch, the consumer would wait for ever.
-        let result = samples.and_then(|samples| catch(first, || self.pipeline.stack(samples)));
+        let result =
+            samples.and_then(|samples| catch(first, || self.pipeline.stack(samples, self.epoch, number)));
         Read { result, corrupt: corrupt.concat() }
     }
 

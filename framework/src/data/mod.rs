@@ -17,5 +17,5 @@ pub use geometry::CropBox;
 pub use loader::{CorruptSample, Epoch, Loader, LoaderOptions};
 pub use pipeline::{Pipeline, output_shape};
 pub use resize::{Interpolation, nearest, resize};
-pub use sample::{Instance, Normalization, Pixels, Sample, Target};
+pub use sample::{Instance, Mixed, Normalization, Pixels, Sample, Target};
 pub use size::{MAX_SIDE, Size};

@@ -1,7 +1,7 @@
 //! From an index to a sample that is ready to be batched.
 
 use super::{Batch, Sample};
-use crate::component::{DataError, Problem, SampleShape, Samples, Transform};
+use crate::component::{BatchTransform, DataError, Problem, SampleShape, Samples, Transform};
 use crate::random::{self, Purpose};
 
 /// A dataset and what happens to its samples.
@@ -10,6 +10,8 @@ pub struct Pipeline {
     pub samples: Box<dyn Samples>,
     /// What happens to them, in order.
     pub transforms: Vec<Box<dyn Transform>>,
+    /// What happens to a batch of them, in order.
+    pub batch_transforms: Vec<Box<dyn BatchTransform>>,
     /// The seed of order and augmentation.
     pub seed: u64,
 }
@@ -28,12 +30,14 @@ impl Pipeline {
         }
     }
 
-    /// The batch of what [`Self::part`] gave: the same as of the samples.
-    pub(super) fn stack(&self, parts: Vec<Sample>) -> Result<Batch, DataError> {
-        match self.transforms.last().and_then(|last| last.normalization()) {
+    /// Batch `number` of epoch `epoch`, of what [`Self::part`] gave: the same as of the samples.
+    pub(super) fn stack(&self, parts: Vec<Sample>, epoch: u64, number: usize) -> Result<Batch, DataError> {
+        let batch = match self.transforms.last().and_then(|last| last.normalization()) {
             Some(normalization) => Batch::normalize_and_stack(parts, normalization),
             None => Batch::stack(parts),
-        }
+        };
+        let mut rng = random::stream(Purpose::Mix, &[self.seed, epoch, number as u64]);
+        self.batch_transforms.iter().try_fold(batch?, |batch, transform| transform.apply(batch, &mut rng))
     }
 
     fn apply(

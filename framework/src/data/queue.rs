@@ -36,7 +36,8 @@ enum Group<Part, Whole> {
 pub(super) struct Claim {
     /// The position.
     pub position: usize,
-    group: usize,
+    /// The group that it belongs to.
+    pub group: usize,
 }
 
 impl<Part, Whole> Queue<Part, Whole> {

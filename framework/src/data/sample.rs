@@ -57,10 +57,21 @@ impl Normalization {
 pub struct Target {
     /// Index of the class of the image.
     pub class: Option<usize>,
+    /// The class of the image that was mixed into this one, and its share.
+    pub mixed: Option<Mixed>,
     /// The objects in it.
     pub instances: Vec<Instance>,
     /// The class of every pixel (255 is ignored).
     pub semantic: Option<GrayImage>,
+}
+
+/// What was mixed into an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mixed {
+    /// Index of the class of the other image.
+    pub class: usize,
+    /// The other image's share of the label; that of the image's own class is the rest to 1.
+    pub share: f32,
 }
 
 /// An object in an image.

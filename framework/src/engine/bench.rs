@@ -19,6 +19,7 @@ use crate::recipe::{Sources, load};
 use super::EngineError;
 use super::device::open_device;
 use super::plan::TrainingPlan;
+use super::prepare::build_optimizer;
 use super::trainer::{Trainer, TrainerParts};
 
 /// How long batches are loaded to see how fast that goes.
@@ -127,7 +128,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     let training = TrainingPlan::new(1, batch_size, 1, Span::Epochs((options.warmup + options.steps) as f64))
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
     let mut trainer = Trainer::new(TrainerParts {
-        optimizer: optimizer.build(&model.params()),
+        optimizer: build_optimizer(&recipe, optimizer.as_ref(), &model)?,
         base_lr: optimizer.base_lr(batch_size),
         model,
         schedule,
@@ -178,7 +179,15 @@ fn load_data(data: Data, seed: u64) -> DataSpeed {
     let base = LoaderOptions::train(train.batch_size);
     let options = LoaderOptions { workers: workers.unwrap_or(base.workers), prefetch, max_corrupt, ..base };
     let loader = train.dataset.open().and_then(|samples| {
-        Loader::new(Arc::new(Pipeline { samples, transforms: train.transforms, seed }), options)
+        Loader::new(
+            Arc::new(Pipeline {
+                samples,
+                transforms: train.transforms,
+                batch_transforms: train.batch_transforms,
+                seed,
+            }),
+            options,
+        )
     });
     let loader = match loader {
         Ok(loader) => loader,

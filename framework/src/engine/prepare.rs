@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::component::{DataError, Evaluator, Picture, Problem};
+use crate::component::{DataError, Evaluator, Optimizer, OptimizerModule, Picture, Problem};
 use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
 use crate::experiment::{Data, Experiment, Split};
 use crate::graph::{Checked, Model, Summary};
@@ -118,7 +118,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
     let trainer = Trainer::new(TrainerParts {
-        optimizer: optimizer.build(&model.params()),
+        optimizer: build_optimizer(recipe, optimizer.as_ref(), &model)?,
         base_lr: optimizer.base_lr(training.images_per_step),
         model,
         schedule,
@@ -139,6 +139,16 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     Ok(Prepared { trainer, train: train_loader, val, evaluators: evaluate.evaluators, settings, summary })
 }
 
+/// The optimizer of a model; what is wrong with it is reported at its place in the recipe.
+pub fn build_optimizer(
+    recipe: &Recipe,
+    optimizer: &dyn Optimizer,
+    model: &Model,
+) -> Result<Box<dyn OptimizerModule>, EngineError> {
+    let at = |problem: Problem| recipe.diagnose(vec![problem.within("optimizer")]);
+    Ok(optimizer.build(&model.params()).map_err(at)?)
+}
+
 /// Opens a dataset; what is wrong with it is reported at its place in the recipe.
 fn open(
     recipe: &Recipe,
@@ -150,6 +160,7 @@ fn open(
     let at =
         |key: String| move |error: DataError| recipe.diagnose(vec![Problem::new(&key, error.to_string())]);
     let samples = split.dataset.open().map_err(at(format!("{key}.dataset")))?;
-    let pipeline = Pipeline { samples, transforms: split.transforms, seed };
+    let pipeline =
+        Pipeline { samples, transforms: split.transforms, batch_transforms: split.batch_transforms, seed };
     Ok(Loader::new(Arc::new(pipeline), options).map_err(at(key.to_owned()))?)
 }

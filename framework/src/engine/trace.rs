@@ -11,13 +11,14 @@ use crate::nn::tape::backward;
 use crate::nn::tensor::to_vec;
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
-use crate::recipe::{Sources, load};
+use crate::recipe::{Recipe, Sources, load};
 use crate::weights::{self, HostTensor, TensorMap, write_safetensors};
 
 use super::EngineError;
 use super::device::open_device;
 use super::initialize::load_weights;
 use super::plan::TrainingPlan;
+use super::prepare::build_optimizer;
 use super::trainer::{Trainer, TrainerParts};
 
 /// What `trace` is asked for.
@@ -51,7 +52,7 @@ pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
         load_weights(&model.params(), path)?;
     }
     let outputs = match options.steps {
-        Some(steps) => train(checked, model, &inputs, steps)?,
+        Some(steps) => train(&recipe, checked, model, &inputs, steps)?,
         None => pass(&model, &inputs, checked.experiment.seed, options.grads)?,
     };
     Ok(write_safetensors(&options.out, &outputs, &BTreeMap::new())?)
@@ -143,7 +144,13 @@ fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<Tensor
     Ok(outputs)
 }
 
-fn train(checked: Checked, model: Model, inputs: &Inputs, steps: u64) -> Result<TensorMap, EngineError> {
+fn train(
+    recipe: &Recipe,
+    checked: Checked,
+    model: Model,
+    inputs: &Inputs,
+    steps: u64,
+) -> Result<TensorMap, EngineError> {
     let Experiment { optimizer, schedule, train, seed, .. } = checked.experiment;
     // A run of that many epochs of one batch; a length in epochs or iterations is the same here.
     let length = match train.length {
@@ -153,7 +160,7 @@ fn train(checked: Checked, model: Model, inputs: &Inputs, steps: u64) -> Result<
     let plan = TrainingPlan::new(1, inputs.batch.len(), 1, length)
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
     let mut trainer = Trainer::new(TrainerParts {
-        optimizer: optimizer.build(&model.params()),
+        optimizer: build_optimizer(recipe, optimizer.as_ref(), &model)?,
         base_lr: optimizer.base_lr(inputs.batch.len()),
         model,
         schedule,

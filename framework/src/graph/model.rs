@@ -95,6 +95,7 @@ impl Model {
         for built in &self.nodes {
             let _span = profile::node(&built.planned.node.name);
             let (mut mask, mut output) = (None, None);
+            let ctx = &self.context(built, ctx);
             match (&built.planned.node.kind, &built.module) {
                 (NodeKind::Masker(masker), Module::Masker { grid: Some(grid), .. }) => {
                     mask = Some(Rc::new(masker.draw(grid, batch.len(), ctx)?));
@@ -122,6 +123,7 @@ impl Model {
         let mut losses = Vec::new();
         for (built, head) in self.heads() {
             let _span = profile::node(&built.planned.node.name);
+            let ctx = &self.context(built, ctx);
             for loss in head.loss(&self.gather(built, &outputs.features)?, batch, ctx)? {
                 losses.push(Loss { name: format!("{}.{}", built.planned.node.name, loss.name), ..loss });
             }
@@ -156,6 +158,22 @@ impl Model {
             }
         }
         Ok(rows)
+    }
+
+    /// The circumstances of a node: a frozen one runs as in evaluation, and without a tape if nothing before it is trained.
+    fn context(&self, built: &Built, ctx: &Context) -> Context {
+        match built.planned.node.frozen {
+            true if self.is_constant(built) => ctx.frozen(Tape::none()),
+            true => ctx.frozen(ctx.tape.clone()),
+            false => ctx.clone(),
+        }
+    }
+
+    /// Whether neither a node nor anything before it is trained.
+    fn is_constant(&self, built: &Built) -> bool {
+        let is_masker = matches!(built.module, Module::Masker { .. });
+        is_masker
+            || built.planned.node.frozen && self.upstream(built).all(|at| self.is_constant(&self.nodes[at]))
     }
 
     fn heads(&self) -> impl Iterator<Item = (&Built, &dyn HeadModule)> {
@@ -203,6 +221,7 @@ impl Model {
     fn module(&mut self, planned: &Planned, scope: &Scope) -> std::result::Result<Module, Problem> {
         let node = &planned.node;
         let scope = scope.child(&node.prefix);
+        let scope = if node.frozen { scope.freeze() } else { scope };
         let relative = |problem: Problem| problem.within(&node.name);
         match &node.kind {
             NodeKind::Masker(_) => Ok(Module::Masker { grid: None, plan: None }),

@@ -23,6 +23,8 @@ pub struct Node {
     pub from: Vec<Source>,
     /// What stands before the names of its parameters; empty in the official checkpoints.
     pub prefix: String,
+    /// Whether its parameters stay as they are, and it runs as in evaluation.
+    pub frozen: bool,
     /// The value of `type`.
     pub type_name: String,
     /// The component.
@@ -90,6 +92,9 @@ struct Wiring {
     /// What stands before the names of this node's parameters. Needed where two nodes would use the same names.
     #[serde(default)]
     prefix: String,
+    /// Whether its parameters stay as they are, and it runs as in evaluation (no dropout, running statistics): for linear probing.
+    #[serde(default)]
+    frozen: bool,
 }
 
 /// One source or several.
@@ -147,7 +152,7 @@ impl<'de> Deserialize<'de> for Nodes {
 fn node(name: String, value: Value) -> Result<Node, String> {
     let Value::Object(mut fields) = value else { return Err(format!("`{name}` is not a mapping")) };
     let mut wiring = Map::new();
-    for key in ["from", "prefix"] {
+    for key in ["from", "prefix", "frozen"] {
         if let Some(value) = fields.remove(key) {
             wiring.insert(key.to_owned(), value);
         }
@@ -168,7 +173,14 @@ fn node(name: String, value: Value) -> Result<Node, String> {
         }
         None => return Err(format!("`{name}`: there is no component `{type_name}`")),
     };
-    Ok(Node { name, from: wiring.from.sources(), prefix: wiring.prefix, type_name, kind })
+    Ok(Node {
+        name,
+        from: wiring.from.sources(),
+        prefix: wiring.prefix,
+        frozen: wiring.frozen,
+        type_name,
+        kind,
+    })
 }
 
 fn typed<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, String> {

@@ -15,7 +15,8 @@ use crate::random::{self, Purpose, Rng};
 /// A recorded intermediate result: shape and values.
 pub type Recorded = (Vec<usize>, Vec<f32>);
 
-/// The circumstances of one forward pass.
+/// The circumstances of one forward pass. Clones share the generator, what is given and what is recorded.
+#[derive(Clone)]
 pub struct Context {
     /// Where operations are recorded.
     pub tape: Tape,
@@ -23,10 +24,10 @@ pub struct Context {
     pub training: bool,
     /// Whether blocks keep their inputs alone and compute the rest again in the backward, `train.checkpoint_activations`.
     pub checkpoint_activations: bool,
-    rng: RefCell<Rng>,
+    rng: Rc<RefCell<Rng>>,
     given: Rc<HashMap<String, Vec<f32>>>,
-    used: RefCell<HashSet<String>>,
-    records: Option<RefCell<Vec<(String, Recorded)>>>,
+    used: Rc<RefCell<HashSet<String>>>,
+    records: Option<Rc<RefCell<Vec<(String, Recorded)>>>>,
 }
 
 impl Context {
@@ -36,9 +37,9 @@ impl Context {
             tape: Tape::new(),
             training: true,
             checkpoint_activations: false,
-            rng: RefCell::new(rng),
+            rng: Rc::new(RefCell::new(rng)),
             given: Rc::default(),
-            used: RefCell::default(),
+            used: Rc::default(),
             records: None,
         }
     }
@@ -46,6 +47,12 @@ impl Context {
     /// An evaluation: nothing is put on a tape.
     pub fn eval(rng: Rng) -> Self {
         Self { tape: Tape::none(), training: false, ..Self::train(rng) }
+    }
+
+    /// The same pass for a part that runs as in evaluation within a training step.
+    #[must_use]
+    pub fn frozen(&self, tape: Tape) -> Self {
+        Self { tape, training: false, ..self.clone() }
     }
 
     /// Uses these values where the pass would draw random ones of that name (`noise`).
@@ -57,7 +64,7 @@ impl Context {
     /// Keeps what the modules [`record`](Self::record).
     #[must_use]
     pub fn recording(self) -> Self {
-        Self { records: Some(RefCell::default()), ..self }
+        Self { records: Some(Rc::default()), ..self }
     }
 
     /// The generator of this pass.
@@ -114,6 +121,6 @@ impl Context {
 
     /// What was recorded, in order.
     pub fn into_records(self) -> Vec<(String, Recorded)> {
-        self.records.map(RefCell::into_inner).unwrap_or_default()
+        self.records.map(|records| records.take()).unwrap_or_default()
     }
 }

@@ -26,6 +26,7 @@ struct Inner {
     name: String,
     shape: Vec<usize>,
     kind: ParamKind,
+    layer: Option<usize>,
     /// Empty in a scope that only describes.
     values: RefCell<Vec<f32>>,
     grad: RefCell<Gradient>,
@@ -62,6 +63,12 @@ impl Param {
     /// Trained, frozen, or a running statistic.
     pub fn kind(&self) -> ParamKind {
         self.0.kind
+    }
+
+    /// The layer that a layer-wise learning rate decay counts the parameter to, from the input on; `None` behind the last one, in a
+    /// head.
+    pub fn layer(&self) -> Option<usize> {
+        self.0.layer
     }
 
     /// Whether a backward has to compute this parameter's gradient.
@@ -162,6 +169,8 @@ impl fmt::Debug for Param {
 pub struct Scope {
     params: Rc<RefCell<Vec<Param>>>,
     prefix: String,
+    layer: Option<usize>,
+    frozen: bool,
     seed: u64,
     allocate: bool,
 }
@@ -169,7 +178,14 @@ pub struct Scope {
 impl Scope {
     /// A root scope. The initial values depend on `seed` and the parameter's name only.
     pub fn new(seed: u64) -> Self {
-        Self { params: Rc::default(), prefix: String::new(), seed, allocate: true }
+        Self {
+            params: Rc::default(),
+            prefix: String::new(),
+            layer: None,
+            frozen: false,
+            seed,
+            allocate: true,
+        }
     }
 
     /// A root scope that allocates nothing.
@@ -183,9 +199,28 @@ impl Scope {
         Self { prefix: self.name(&name.to_string()), ..self.clone() }
     }
 
-    /// A trainable parameter.
+    /// The same place, whose parameters belong to a layer of the network (see [`Param::layer`]).
+    #[must_use]
+    pub fn at_layer(&self, layer: usize) -> Self {
+        Self { layer: Some(layer), ..self.clone() }
+    }
+
+    /// The same place, `layers` behind this one's layer; without a layer if this one has none.
+    #[must_use]
+    pub fn deeper(&self, layers: usize) -> Self {
+        Self { layer: self.layer.map(|layer| layer + layers), ..self.clone() }
+    }
+
+    /// The same place, whose parameters are not trained.
+    #[must_use]
+    pub fn freeze(&self) -> Self {
+        Self { frozen: true, ..self.clone() }
+    }
+
+    /// A trainable parameter; in a scope that is frozen, one that is kept.
     pub fn param(&self, name: &str, shape: &[usize], init: &Init) -> Param {
-        self.add(name, shape, ParamKind::Trainable, init)
+        let kind = if self.frozen { ParamKind::Frozen } else { ParamKind::Trainable };
+        self.add(name, shape, kind, init)
     }
 
     /// A parameter that is saved but not trained.
@@ -228,6 +263,7 @@ impl Scope {
             name,
             shape: shape.to_vec(),
             kind,
+            layer: self.layer,
             values: RefCell::new(values),
             grad: RefCell::default(),
         }));
@@ -262,6 +298,17 @@ mod tests {
         assert_eq!(kinds, [ParamKind::Trainable, ParamKind::Frozen, ParamKind::Buffer]);
         weight.update(|values| values[0] = 7.0);
         assert_eq!(params[0].values()[0], 7.0);
+    }
+
+    #[test]
+    fn layers_count_from_where_they_are_set() {
+        let scope = Scope::new(0);
+        let blocks = scope.child("blocks").at_layer(1);
+        blocks.child(3).deeper(3).param("w", &[1], &INIT);
+        blocks.freeze().param("frozen", &[1], &INIT);
+        scope.deeper(2).param("head", &[1], &INIT);
+        let found: Vec<_> = scope.params().iter().map(|p| (p.layer(), p.requires_grad())).collect();
+        assert_eq!(found, [(Some(4), true), (Some(1), false), (None, true)]);
     }
 
     #[test]

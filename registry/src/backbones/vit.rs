@@ -95,12 +95,14 @@ impl Backbone for ViT {
         checks::sin_cos("embed_dim", dim)?;
         checks::hidden("mlp_ratio", dim, self.mlp_ratio)?;
         let fan_in = image.channels * patch * patch;
-        let proj = scope.child("patch_embed").child("proj");
+        // The layers of the layer-wise learning rate decay.
+        let first = scope.at_layer(0);
+        let proj = first.child("patch_embed").child("proj");
         let module = ViTModule {
             patch,
-            cls_token: scope.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
+            cls_token: first.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
             pos_embed: position_embedding(
-                scope,
+                &first,
                 "pos_embed",
                 (grid.rows, grid.cols),
                 dim,
@@ -114,7 +116,7 @@ impl Backbone for ViT {
             ),
             proj_bias: proj.param("bias", &[dim], &Init::kaiming_uniform(fan_in)),
             blocks: transformer_blocks(
-                &scope.child("blocks"),
+                &scope.child("blocks").at_layer(1),
                 dim,
                 self.num_heads,
                 self.mlp_ratio,

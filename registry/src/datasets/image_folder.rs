@@ -177,6 +177,10 @@ impl Samples for Images {
         Ok(Sample { id: path.display().to_string(), pixels, target: Target { class, ..Target::default() } })
     }
 
+    fn class(&self, index: usize) -> Option<usize> {
+        self.classes.as_ref().map(|_| self.files[index].class as usize)
+    }
+
     fn classes(&self) -> Option<&[String]> {
         self.classes.as_deref()
     }

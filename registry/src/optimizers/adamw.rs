@@ -1,8 +1,8 @@
 //! AdamW: Adam with decoupled weight decay.
 
-use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup};
+use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup, Problem};
 use convmae_framework::nn::kernels::adamw::{AdamwStep, AdamwTensor, adamw};
-use convmae_framework::nn::{Error, Param, Result};
+use convmae_framework::nn::{self, Error, Param};
 use convmae_framework::weights::{HostTensor, TensorMap};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ impl Optimizer for AdamW {
         self.lr_scaling.scale(self.lr, images)
     }
 
-    fn build(&self, params: &[Param]) -> Box<dyn OptimizerModule> {
+    fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
         let moments = params
             .iter()
             .filter(|param| param.requires_grad())
@@ -64,7 +64,7 @@ impl Optimizer for AdamW {
                 step: 0,
             })
             .collect();
-        Box::new(AdamWModule { spec: self.clone(), moments })
+        Ok(Box::new(AdamWModule { spec: self.clone(), moments }))
     }
 }
 
@@ -89,7 +89,7 @@ struct AdamWModule {
 }
 
 impl OptimizerModule for AdamWModule {
-    fn step(&mut self, lr: f64) -> Result<()> {
+    fn step(&mut self, lr: f64) -> nn::Result<()> {
         let AdamW { betas, eps, .. } = self.spec;
         let params: Vec<_> = self.moments.iter().map(|moments| moments.param.clone()).collect();
         let mut borrowed: Vec<_> = params.iter().map(|param| (param.values_mut(), param.grad())).collect();
@@ -120,7 +120,7 @@ impl OptimizerModule for AdamWModule {
         state
     }
 
-    fn load_state(&mut self, state: &TensorMap) -> Result<()> {
+    fn load_state(&mut self, state: &TensorMap) -> nn::Result<()> {
         for moments in &mut self.moments {
             let name = moments.param.name();
             let find = |key: &str| {
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn only_tensors_with_several_axes_are_decayed_and_frozen_ones_are_left_out() {
-        let groups = adamw().build(&params()).groups();
+        let groups = adamw().build(&params()).unwrap().groups();
         let groups: Vec<_> = groups.iter().map(|g| (g.tensors, g.parameters, g.weight_decay)).collect();
         assert_eq!(groups, [(1, 2, 0.0), (2, 6, 0.5)]);
     }
@@ -198,7 +198,7 @@ mod tests {
             }
         };
         let (whole, resumed) = (params(), params());
-        let mut optimizer = adamw().build(&whole);
+        let mut optimizer = adamw().build(&whole).unwrap();
         gradient(&whole);
         optimizer.step(0.1).unwrap();
         let state = optimizer.state();
@@ -207,7 +207,7 @@ mod tests {
         }
         optimizer.step(0.1).unwrap();
 
-        let mut second = adamw().build(&resumed);
+        let mut second = adamw().build(&resumed).unwrap();
         second.load_state(&state).unwrap();
         gradient(&resumed);
         second.step(0.1).unwrap();

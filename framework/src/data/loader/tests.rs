@@ -67,7 +67,12 @@ impl Transform for AddNoise {
 }
 
 fn loader(samples: Numbers, options: LoaderOptions) -> Loader {
-    let pipeline = Pipeline { samples: Box::new(samples), transforms: vec![Box::new(AddNoise)], seed: 7 };
+    let pipeline = Pipeline {
+        samples: Box::new(samples),
+        transforms: vec![Box::new(AddNoise)],
+        batch_transforms: Vec::new(),
+        seed: 7,
+    };
     Loader::new(Arc::new(pipeline), options).unwrap()
 }
 
@@ -219,7 +224,12 @@ fn dropping_an_epoch_ends_its_threads() {
 #[test]
 fn options_without_a_batch_are_refused() {
     let refused = |length, options| {
-        let pipeline = Pipeline { samples: Box::new(numbers(length)), transforms: Vec::new(), seed: 0 };
+        let pipeline = Pipeline {
+            samples: Box::new(numbers(length)),
+            transforms: Vec::new(),
+            batch_transforms: Vec::new(),
+            seed: 0,
+        };
         Loader::new(Arc::new(pipeline), options).err().unwrap().to_string()
     };
     assert_eq!(refused(0, LoaderOptions::evaluate(1)), "the dataset has no samples");

@@ -185,8 +185,10 @@ impl Backbone for ConvViT {
         let rates = drop_path_rates(self.drop_path, self.depth.iter().sum());
         let (rates1, rest) = rates.split_at(self.depth[0]);
         let (rates2, rates3) = rest.split_at(self.depth[1]);
+        // For the layer-wise learning rate decay all before the transformer is one layer (`util/lr_decay.py`).
+        let first = scope.at_layer(0);
         let conv_blocks = |stage: usize, rates: &[f32]| -> Vec<ConvBlock> {
-            let scope = scope.child(format!("blocks{}", stage + 1));
+            let scope = first.child(format!("blocks{}", stage + 1));
             let block = |(at, &drop_path)| {
                 let config =
                     ConvBlockConfig { kernel: self.kernel_size, mlp_ratio: self.mlp_ratio[stage], drop_path };
@@ -196,16 +198,16 @@ impl Backbone for ConvViT {
         };
         let [patch1, patch2, patch3] = self.patch_size;
         let pos_embed =
-            position_embedding(scope, "pos_embed", (grid.rows, grid.cols), dim3, 0, self.train_pos_embed)?;
+            position_embedding(&first, "pos_embed", (grid.rows, grid.cols), dim3, 0, self.train_pos_embed)?;
         let module = ConvViTModule {
             spec: self.clone(),
             levels: self.level_shapes(&grid, mask),
             sparse: self.is_sparse(mask),
             pos_embed,
-            patch_embed1: PatchEmbed::new(&scope.child("patch_embed1"), image.channels, dim1, patch1),
-            patch_embed2: PatchEmbed::new(&scope.child("patch_embed2"), dim1, dim2, patch2),
-            patch_embed3: PatchEmbed::xavier(&scope.child("patch_embed3"), dim2, dim3, patch3),
-            patch_embed4: Linear::new(&scope.child("patch_embed4"), dim3, dim3),
+            patch_embed1: PatchEmbed::new(&first.child("patch_embed1"), image.channels, dim1, patch1),
+            patch_embed2: PatchEmbed::new(&first.child("patch_embed2"), dim1, dim2, patch2),
+            patch_embed3: PatchEmbed::xavier(&first.child("patch_embed3"), dim2, dim3, patch3),
+            patch_embed4: Linear::new(&first.child("patch_embed4"), dim3, dim3),
             fusion: self.multi_scale_fusion.then(|| {
                 let [cell1, cell2, _] = self.cells();
                 [
@@ -216,7 +218,7 @@ impl Backbone for ConvViT {
             blocks1: conv_blocks(0, rates1),
             blocks2: conv_blocks(1, rates2),
             blocks3: transformer_blocks(
-                &scope.child("blocks3"),
+                &scope.child("blocks3").at_layer(1),
                 dim3,
                 self.num_heads,
                 self.mlp_ratio[2],

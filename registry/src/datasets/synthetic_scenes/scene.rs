@@ -168,5 +168,5 @@ fn target(objects: &[Object], owner: &[u8], height: usize, width: usize) -> Targ
             largest = (area, Some(object.class));
         }
     }
-    Target { class: largest.1, instances, semantic: Some(semantic) }
+    Target { class: largest.1, mixed: None, instances, semantic: Some(semantic) }
 }
