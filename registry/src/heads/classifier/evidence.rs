@@ -32,7 +32,7 @@ pub fn overlay(image: &RgbImage, values: &[f32], (rows, cols): (usize, usize)) -
         let heat = u32::from(heat.get_pixel(x, y)[0]);
         // From black over red and yellow to white.
         let colour = [0, 255, 510].map(|start| (3 * heat).saturating_sub(start).min(255));
-        Rgb(colour.map(|channel| ((grey + channel) / 2) as u8))
+        Rgb(colour.map(|channel| u32::midpoint(grey, channel) as u8))
     })
 }
 
