@@ -20,11 +20,10 @@ pub fn load_weights(params: &[Param], path: &Path) -> Result<KeyReport, EngineEr
     take(params, path, &tensors, report, help)
 }
 
-/// Loads the weights that a recipe starts from, as far as it wants them.
-pub fn initialize(model: &Model, from: &InitFrom) -> Result<KeyReport, EngineError> {
-    let path = source(&from.source)?;
+/// Loads the weights file that a recipe starts from, as far as it wants it.
+pub fn initialize(model: &Model, from: &InitFrom, path: &Path) -> Result<KeyReport, EngineError> {
     let params = model.params();
-    let tensors = evaluated(&path)?;
+    let tensors = evaluated(path)?;
     let mut report = match_keys(&expected(&params), &tensors);
     report.interpolate(|pair| {
         params.iter().any(|param| param.name() == pair.name && grids(param, &pair.file).is_some())
@@ -35,13 +34,13 @@ pub fn initialize(model: &Model, from: &InitFrom) -> Result<KeyReport, EngineErr
     report.allow(is_new, |name| from.leave.contain(name));
     let help = "name what may start anew under `init_from.new`, and what may be left in the file under `init_from.leave`: \
                 names, or beginnings of names as `decoder_*`";
-    take(&params, &path, &tensors, report, help)
+    take(&params, path, &tensors, report, help)
 }
 
 /// The weights file of a source.
-pub fn source(source: &InitSource) -> Result<PathBuf, EngineError> {
+pub fn weights_file(source: InitSource<'_>) -> Result<PathBuf, EngineError> {
     match source {
-        InitSource::File(path) => Ok(path.clone()),
+        InitSource::File(path) => Ok(path.to_path_buf()),
         InitSource::Run(root) => weights_of_run(root),
     }
 }

@@ -55,7 +55,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     // A checkpoint takes the place of the initial weights, which may be gone by now.
     let continues = resume && CheckpointStore::any_in(&RunDir::inspect(&root)?.checkpoints());
     if !continues {
-        prepared.initialize()?;
+        prepared.initialize(&recipe)?;
     }
     let dir = if resume { RunDir::open(&root)? } else { RunDir::create(&root, &recipe.lock_yaml())? };
     options.log.attach(&dir.log())?;

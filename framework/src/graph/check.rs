@@ -57,6 +57,7 @@ fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
                 .help("write `40 epochs` or `1500 iterations`"),
         );
     }
+    problems.extend(experiment.init_from.as_ref().and_then(|from| from.source().err()));
     let splits = [("data.train", Some(&experiment.data.train)), ("data.val", experiment.data.val.as_ref())];
     for (key, split) in splits {
         problems.extend(split.and_then(|split| problem_of_split(key, split, experiment.image_size)));
