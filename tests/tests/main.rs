@@ -5,6 +5,8 @@
 mod ablations;
 mod bad_input;
 mod bench;
+mod finetune_golden;
+mod golden;
 mod plugin;
 mod pretrain_golden;
 mod registry;

@@ -1,20 +1,16 @@
 //! The official implementation's numbers, through `convmae trace`. Tolerances: `tests/data/README.md`.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::OnceLock;
-
 use convmae_framework::component::{Mask, MaskGrid};
 use convmae_framework::nn::kernels::loss::normalize_patches;
 use convmae_framework::nn::kernels::patches::patchify;
-use convmae_framework::weights::{HostTensor, TensorMap, read_safetensors, write_safetensors};
+use convmae_framework::weights::{HostTensor, TensorMap, read_safetensors};
 use serde_json::Value;
 
-use crate::support::{Arithmetic, Folder, arithmetic, data, recipe, stdout};
+use crate::golden::{self, GRID, assert_close, difference, largest, on, to_nchw, values, without_keys};
+use crate::support::{Arithmetic, Folder, data, recipe, stdout};
 
 const PATCH: usize = 16;
 const SIDE: usize = 224;
-const GRID: usize = SIDE / PATCH;
 
 /// How far from the official numbers ours may be.
 #[derive(Clone, Copy)]
@@ -66,90 +62,24 @@ fn tolerances() -> Tolerances {
     }
 }
 
-/// How the program that is tested computes.
-fn on() -> Arithmetic {
-    static ARITHMETIC: OnceLock<Arithmetic> = OnceLock::new();
-    *ARITHMETIC.get_or_init(arithmetic)
-}
-
 fn golden(name: &str) -> TensorMap {
     read_safetensors(&data("pretrain").join(format!("{name}.safetensors"))).unwrap().tensors
 }
 
-fn values(tensors: &TensorMap, name: &str) -> Vec<f32> {
-    tensors.get(name).unwrap_or_else(|| panic!("no `{name}`")).to_f32()
-}
-
-fn write(path: &Path, tensors: &TensorMap) {
-    write_safetensors(path, tensors, &BTreeMap::new()).unwrap();
-}
-
-/// Runs `convmae trace` on the narrow model with more arguments, in a number of threads; returns the file.
+/// Traces the narrow model with more arguments, in a number of threads; returns the file.
 fn trace_bytes(inputs: &TensorMap, threads: &str, args: &[&str]) -> Vec<u8> {
-    let folder = Folder::new();
-    write(&folder.path("inputs.safetensors"), inputs);
     let (recipe, weights) = (data("pretrain/narrow.yaml"), data("pretrain/state_dict.safetensors"));
-    let fixed = ["trace", recipe.to_str().unwrap(), "--weights", weights.to_str().unwrap()];
-    let files = ["--inputs", "inputs.safetensors", "--out", "out.safetensors"];
-    let mut command = folder.convmae(fixed.into_iter().chain(files).chain(args.iter().copied()));
-    assert_cmd::assert::OutputAssertExt::assert(command.env("RAYON_NUM_THREADS", threads)).code(0);
-    std::fs::read(folder.path("out.safetensors")).unwrap()
+    golden::trace_bytes(&recipe, &weights, inputs, threads, args)
 }
 
 fn trace(inputs: &TensorMap, args: &[&str]) -> TensorMap {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("out.safetensors");
-    std::fs::write(&path, trace_bytes(inputs, "2", args)).unwrap();
-    read_safetensors(&path).unwrap().tensors
+    golden::trace_file(&data("pretrain/narrow.yaml"), &data("pretrain/state_dict.safetensors"), inputs, args)
 }
 
 /// Images and noise of the goldens.
 fn inputs() -> TensorMap {
     let io = golden("io");
     ["images", "noise"].map(|name| (name.to_owned(), io.get(name).unwrap().clone())).into_iter().collect()
-}
-
-fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
-}
-
-#[track_caller]
-fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
-    assert_eq!(ours.len(), theirs.len());
-    assert!(ours.iter().all(|value| value.is_finite()));
-    let differences: Vec<_> = ours.iter().zip(theirs).map(|(ours, theirs)| ours - theirs).collect();
-    largest(&differences)
-}
-
-#[track_caller]
-fn assert_close(name: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
-    let difference = difference(ours, theirs);
-    assert!(difference <= tolerance, "{name}: differs by {difference:e}, allowed are {tolerance:e}");
-}
-
-/// Leaves out the keys' third of the bias of queries, keys and values: its true gradient is zero.
-fn without_keys(name: &str, mut values: Vec<f32>) -> Vec<f32> {
-    if name.ends_with("attn.qkv.bias") {
-        let third = values.len() / 3;
-        values.drain(third..2 * third);
-    }
-    values
-}
-
-/// `[B, patches * cell * cell, C]`, positions grouped by patch, to `[B, C, H, W]`.
-fn to_nchw(tokens: &[f32], batch: usize, cell: usize) -> Vec<f32> {
-    let side = GRID * cell;
-    let channels = tokens.len() / (batch * side * side);
-    let mut map = vec![0.0; tokens.len()];
-    for (at, token) in tokens.chunks_exact(channels).enumerate() {
-        let (image, position) = (at / (side * side), at % (side * side));
-        let (patch, within) = (position / (cell * cell), position % (cell * cell));
-        let (row, col) = (patch / GRID * cell + within / cell, patch % GRID * cell + within % cell);
-        for (channel, value) in token.iter().enumerate() {
-            map[((image * channels + channel) * side + row) * side + col] = *value;
-        }
-    }
-    map
 }
 
 #[test]

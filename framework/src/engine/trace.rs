@@ -1,10 +1,11 @@
 //! Running a graph on given tensors, to compare it with another implementation.
 
-use std::collections::{BTreeMap, HashMap};
+mod inputs;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::component::{Loss, Span};
-use crate::data::{Batch, Normalization, Target};
 use crate::experiment::Experiment;
 use crate::graph::{Checked, Model, catalog, check};
 use crate::nn::tape::backward;
@@ -12,7 +13,7 @@ use crate::nn::tensor::to_vec;
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::{Recipe, Sources, load};
-use crate::weights::{self, HostTensor, TensorMap, write_safetensors};
+use crate::weights::{HostTensor, TensorMap, write_safetensors};
 
 use super::EngineError;
 use super::device::open_device;
@@ -20,6 +21,7 @@ use super::initialize::load_weights;
 use super::plan::TrainingPlan;
 use super::prepare::build_optimizer;
 use super::trainer::{Trainer, TrainerParts};
+use inputs::Inputs;
 
 /// What `trace` is asked for.
 #[derive(Debug)]
@@ -28,13 +30,15 @@ pub struct TraceOptions {
     pub sources: Sources,
     /// The weights; the recipe's initial ones if none are given.
     pub weights: Option<PathBuf>,
-    /// A safetensors file with `images` `[B, 3, H, W]` and, optionally, whatever the pass draws at random (`noise` `[B, L]`).
+    /// A safetensors file with `images` `[B, 3, H, W]` and, optionally, their classes, `labels` `[B]`, what is mixed into these,
+    /// `mixed_labels` `[B]` with `mixed_share` `[B]`, and whatever the pass draws at random (`noise` `[B, L]`).
     pub inputs: PathBuf,
     /// The file to write.
     pub out: PathBuf,
     /// Whether to run in training mode and write gradients.
     pub grads: bool,
-    /// Optimizer steps to take on the inputs, as epochs of one batch; random inputs then have a leading axis of steps.
+    /// Optimizer steps to take on the inputs, as epochs of one batch; random inputs then have a leading axis of steps, images and
+    /// labels stay the same.
     pub steps: Option<u64>,
 }
 
@@ -45,7 +49,7 @@ pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
     let recipe = load(&options.sources, &catalog())?;
     let checked = check(&recipe)?;
     open_device(&recipe, &checked.experiment)?;
-    let inputs = Inputs::read(options)?;
+    let inputs = Inputs::read(&options.inputs)?;
     let model = Model::build(&checked.plan, checked.image, &Scope::new(checked.experiment.seed))
         .map_err(|problems| recipe.diagnose(problems))?;
     if let Some(path) = &options.weights {
@@ -56,59 +60,6 @@ pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
         None => pass(&model, &inputs, checked.experiment.seed, options.grads)?,
     };
     Ok(write_safetensors(&options.out, &outputs, &BTreeMap::new())?)
-}
-
-/// The tensors that are given.
-struct Inputs {
-    batch: Batch,
-    /// Shape and values by name.
-    given: HashMap<String, (Vec<usize>, Vec<f32>)>,
-}
-
-impl Inputs {
-    fn read(options: &TraceOptions) -> Result<Self, EngineError> {
-        let path = &options.inputs;
-        let mut given = HashMap::new();
-        let mut images = None;
-        for (name, tensor) in weights::read(path)?.tensors {
-            if name == "images" {
-                images = Some(tensor);
-            } else {
-                given.insert(name, (tensor.shape.clone(), tensor.to_f32()));
-            }
-        }
-        let wrong = |what: &str| EngineError::Usage(format!("{}: {what}", path.display()));
-        let images = images.ok_or_else(|| wrong("there is no tensor `images`"))?;
-        let &[count, 3, height, width] = images.shape.as_slice() else {
-            return Err(wrong(&format!(
-                "`images` has the shape {:?}, not [B, 3, height, width]",
-                images.shape
-            )));
-        };
-        let batch = Batch {
-            images: images.to_f32(),
-            height,
-            width,
-            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            targets: vec![Target::default(); count],
-            ids: (0..count).map(|image| format!("{}[{image}]", path.display())).collect(),
-        };
-        Ok(Self { batch, given })
-    }
-
-    /// What is given for a single pass.
-    fn values(&self) -> HashMap<String, Vec<f32>> {
-        self.given.iter().map(|(name, (_, values))| (name.clone(), values.clone())).collect()
-    }
-
-    /// What is given for one of several steps: the leading axis counts them.
-    fn of_step(&self, step: u64, steps: u64) -> HashMap<String, Vec<f32>> {
-        let part = |values: &[f32]| {
-            let size = values.len() / steps as usize;
-            values[step as usize * size..][..size].to_vec()
-        };
-        self.given.iter().map(|(name, (_, values))| (name.clone(), part(values))).collect()
-    }
 }
 
 fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<TensorMap, EngineError> {

@@ -6,6 +6,7 @@ mod attention;
 mod batch_norm;
 pub mod blocks;
 mod conv2d;
+mod cross_entropy;
 mod depthwise;
 mod dropout;
 mod gelu;
@@ -17,6 +18,7 @@ mod loss;
 #[cfg(not(feature = "cuda"))]
 mod operation;
 mod patches;
+mod pool;
 mod residual;
 #[cfg(any(test, feature = "cuda"))]
 mod rows;
@@ -28,6 +30,7 @@ use dfdx::tensor_ops::ReshapeTo as _;
 pub use attention::attention;
 pub use batch_norm::{BatchNormParams, batch_norm};
 pub use conv2d::{Window, conv2d};
+pub use cross_entropy::{ClassTarget, cross_entropy};
 pub use depthwise::{DepthwiseParams, depthwise};
 pub use dropout::{dropout, scale_samples};
 pub use gelu::gelu;
@@ -37,6 +40,7 @@ pub use loss::{masked_mse, normalize_patches};
 #[cfg(not(feature = "cuda"))]
 pub use operation::{Backward, operation, operation_on};
 pub use patches::{merge_cells, patches};
+pub use pool::mean_tokens;
 pub use residual::add;
 pub use tokens::{add_positions, drop_prefix, gather_tokens, prepend_token, restore_tokens};
 

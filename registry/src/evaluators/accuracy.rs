@@ -1,0 +1,186 @@
+//! How often the class is among the likeliest.
+
+use std::collections::BTreeMap;
+
+use convmae_framework::component::{Evaluator, Meter, Needs, Predictions};
+use convmae_framework::data::Batch;
+use convmae_framework::metrics::WeightedMean;
+use convmae_framework::nn::kernels::cross_entropy::log_sums;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Share of images, in percent, whose class is among the `k` with the largest logits (`top1`, `top5`), and the mean cross entropy
+/// (`loss`), over all images that have a class. Of equal logits the class with the lower index comes first; a prediction that is
+/// not a number is wrong. Of several heads with classes the first counts.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Accuracy {
+    /// The numbers of classes; 1 is always among them. More than the head has are as many as it has.
+    #[serde(default = "default_topk")]
+    #[schemars(inner(range(min = 1)))]
+    pub topk: Vec<usize>,
+}
+
+fn default_topk() -> Vec<usize> {
+    vec![1, 5]
+}
+
+#[typetag::serde]
+impl Evaluator for Accuracy {
+    fn needs(&self) -> Needs {
+        Needs::Predictions
+    }
+
+    fn meter(&self) -> Box<dyn Meter> {
+        let hits = self.topk.iter().chain(&[1]).map(|&k| (k, WeightedMean::default())).collect();
+        Box::new(AccuracyMeter { hits, loss: WeightedMean::default() })
+    }
+
+    fn best(&self) -> (&'static str, bool) {
+        ("top1", true)
+    }
+}
+
+convmae_framework::register!(Evaluator: Accuracy);
+
+/// Means over images.
+struct AccuracyMeter {
+    /// In percent, by `k`.
+    hits: BTreeMap<usize, WeightedMean>,
+    loss: WeightedMean,
+}
+
+impl Meter for AccuracyMeter {
+    fn update(&mut self, _: &[(String, f64)], predictions: &[(String, Predictions)], batch: &Batch) {
+        let mut logits = predictions.iter().filter_map(|(_, found)| found.arrays.get("logits"));
+        let Some((shape, logits)) = logits.next() else { return };
+        let &[_, classes @ 1..=usize::MAX] = shape.as_slice() else { return };
+        let rows = logits.chunks_exact(classes).zip(log_sums(logits, classes)).zip(&batch.targets);
+        for ((logits, log_sum), target) in rows {
+            let Some(class) = target.class else { continue };
+            let rank = rank(logits, class);
+            for (&k, hits) in &mut self.hits {
+                hits.add(if rank.is_some_and(|rank| rank < k) { 100.0 } else { 0.0 }, 1);
+            }
+            // A class that the head does not know has no probability.
+            let logit = logits.get(class).map_or(f64::NEG_INFINITY, |&logit| f64::from(logit));
+            self.loss.add(log_sum - logit, 1);
+        }
+    }
+
+    fn finish(&self) -> Vec<(String, f64)> {
+        let hits = self.hits.iter().map(|(k, hits)| (format!("top{k}"), hits.mean()));
+        let means = hits.chain([("loss".to_owned(), self.loss.mean())]);
+        means.filter_map(|(name, mean)| Some((name, mean?))).collect()
+    }
+}
+
+/// How many classes come before `class`; none if it is unknown or a logit is not a number.
+fn rank(logits: &[f32], class: usize) -> Option<usize> {
+    let own = *logits.get(class)?;
+    if logits.iter().any(|logit| logit.is_nan()) {
+        return None;
+    }
+    let is_before = |(other, logit): &(usize, &f32)| **logit > own || **logit == own && *other < class;
+    Some(logits.iter().enumerate().filter(is_before).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use convmae_framework::data::{Normalization, Target};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batch(classes: &[Option<usize>]) -> Batch {
+        Batch {
+            images: Vec::new(),
+            height: 0,
+            width: 0,
+            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            targets: classes.iter().map(|&class| Target { class, ..Target::default() }).collect(),
+            ids: vec![String::new(); classes.len()],
+        }
+    }
+
+    fn predictions(logits: &[f32], classes: usize) -> (String, Predictions) {
+        let mut predictions = Predictions::default();
+        let shape = vec![logits.len() / classes, classes];
+        predictions.arrays.insert("logits".to_owned(), (shape, logits.to_vec()));
+        ("head".to_owned(), predictions)
+    }
+
+    /// The metrics of images in batches of a size.
+    fn metrics(topk: &[usize], logits: &[f32], labels: &[Option<usize>], size: usize) -> Vec<(String, f64)> {
+        let classes = logits.len() / labels.len();
+        let mut meter = Accuracy { topk: topk.to_vec() }.meter();
+        for (logits, labels) in logits.chunks(size * classes).zip(labels.chunks(size)) {
+            meter.update(&[], &[predictions(logits, classes)], &batch(labels));
+        }
+        meter.finish()
+    }
+
+    fn of<'a>(metrics: &'a [(String, f64)], name: &str) -> Option<&'a f64> {
+        metrics.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    #[test]
+    fn a_class_counts_where_it_is_among_the_likeliest() {
+        let logits = [0.1, 0.7, 0.2, 0.5, 0.4, 0.1, 0.3, 0.2, 0.1, 3.0, 2.0, 1.0];
+        let labels = [Some(1), Some(1), Some(2), Some(0)];
+        let found = metrics(&[2], &logits, &labels, 4);
+        assert_eq!((of(&found, "top1"), of(&found, "top2")), (Some(&50.0), Some(&75.0)));
+        assert_eq!(of(&metrics(&[5], &logits, &labels, 4), "top5"), Some(&100.0));
+    }
+
+    #[test]
+    fn the_loss_is_the_mean_negative_log_probability() {
+        let found = metrics(&[1], &[0.0, 0.0, 3.0_f32.ln(), 0.0], &[Some(0), Some(0)], 2);
+        let expected = (2.0_f64.ln() + (4.0_f64 / 3.0).ln()) / 2.0;
+        assert!((found[1].1 - expected).abs() < 1e-7, "{found:?}");
+    }
+
+    #[test]
+    fn of_equal_logits_the_lower_index_comes_first() {
+        let found = metrics(&[2], &[1.0; 9], &[Some(0), Some(1), Some(2)], 3);
+        assert!((found[0].1 - 100.0 / 3.0).abs() < 1e-9 && (found[1].1 - 200.0 / 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_never_right() {
+        for logits in [[f32::NAN, 1.0], [2.0, f32::NAN], [f32::NAN; 2]] {
+            let found = metrics(&[1, 5], &logits, &[Some(0)], 1);
+            assert_eq!((of(&found, "top1"), of(&found, "top5")), (Some(&0.0), Some(&0.0)));
+        }
+    }
+
+    #[test]
+    fn unknown_classes_are_wrong_and_images_without_one_do_not_count() {
+        let logits = [2.0, 1.0, 2.0, 1.0];
+        assert_eq!(of(&metrics(&[1], &logits, &[Some(0), None], 2), "top1"), Some(&100.0));
+        assert_eq!(of(&metrics(&[5], &logits, &[Some(0), Some(7)], 2), "top5"), Some(&50.0));
+        assert_eq!(metrics(&[1], &logits, &[None, None], 2), []);
+    }
+
+    #[test]
+    fn the_first_head_with_logits_counts() {
+        let mut meter = Accuracy { topk: vec![1] }.meter();
+        let other = ("decoder".to_owned(), Predictions::default());
+        let heads = [other, predictions(&[1.0, 0.0], 2), predictions(&[0.0, 1.0], 2)];
+        meter.update(&[], &heads, &batch(&[Some(0)]));
+        assert_eq!(of(&meter.finish(), "top1"), Some(&100.0));
+    }
+
+    proptest! {
+        #[test]
+        fn batches_change_nothing(
+            images in prop::collection::vec((prop::array::uniform4(-3.0_f32..3.0), 0_usize..4), 1..40),
+            size in 1_usize..9,
+        ) {
+            let logits: Vec<f32> = images.iter().flat_map(|(logits, _)| *logits).collect();
+            let labels: Vec<_> = images.iter().map(|&(_, label)| Some(label)).collect();
+            let whole = metrics(&[1, 2], &logits, &labels, labels.len());
+            prop_assert_eq!(metrics(&[1, 2], &logits, &labels, size), whole);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Pictures of what speaks for a class, and where.
+
+use convmae_framework::data::{CropBox, Interpolation, resize};
+use image::{Rgb, RgbImage};
+
+/// The index of the largest value, the first of equal ones; NaN is not larger than anything.
+pub fn largest(values: &[f32]) -> usize {
+    let mut largest = 0;
+    for (at, value) in values.iter().enumerate() {
+        if *value > values[largest] || values[largest].is_nan() {
+            largest = at;
+        }
+    }
+    largest
+}
+
+/// Values on a grid of (rows, columns) as heat over an image in grey: black is the smallest of the image's values, white the largest.
+pub fn overlay(image: &RgbImage, values: &[f32], (rows, cols): (usize, usize)) -> RgbImage {
+    let (width, height) = image.dimensions();
+    let (low, high) =
+        values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
+    // Of equal values none is hot; not a number becomes 0 in the cast.
+    let scale = if high > low { 255.0 / (high - low) } else { 0.0 };
+    let heat = RgbImage::from_fn(cols as u32, rows as u32, |x, y| {
+        Rgb([((values[y as usize * cols + x as usize] - low) * scale) as u8; 3])
+    });
+    let whole = CropBox::whole(rows, cols);
+    let heat = resize(&heat, whole, height as usize, width as usize, Interpolation::Bilinear);
+    RgbImage::from_fn(width, height, |x, y| {
+        let [red, green, blue] = image.get_pixel(x, y).0.map(u32::from);
+        let grey = (299 * red + 587 * green + 114 * blue) / 1000;
+        let heat = u32::from(heat.get_pixel(x, y)[0]);
+        // From black over red and yellow to white.
+        let colour = [0, 255, 510].map(|start| (3 * heat).saturating_sub(start).min(255));
+        Rgb(colour.map(|channel| ((grey + channel) / 2) as u8))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_value_is_found_beside_what_is_not_a_number() {
+        assert_eq!(largest(&[f32::NAN, 1.0, 3.0, f32::NAN, 3.0]), 2);
+        assert_eq!(largest(&[f32::NAN, f32::NEG_INFINITY]), 1);
+        assert_eq!(largest(&[f32::NAN; 2]), 1);
+    }
+
+    #[test]
+    fn the_hottest_patch_is_white_and_the_coldest_black_over_grey() {
+        let image = RgbImage::from_pixel(8, 4, Rgb([100; 3]));
+        let picture = overlay(&image, &[-3.0, 5.0], (1, 2));
+        assert_eq!((picture.get_pixel(0, 0).0, picture.get_pixel(7, 3).0), ([50; 3], [177; 3]));
+        for flat in [[2.0; 2], [f32::NAN; 2]] {
+            assert_eq!(*overlay(&image, &flat, (1, 2)).get_pixel(7, 3), Rgb([50; 3]));
+        }
+    }
+}
