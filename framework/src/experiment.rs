@@ -1,5 +1,7 @@
 //! The recipe, typed: what an experiment consists of.
 
+mod init_from;
+
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -8,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::component::{BatchTransform, Dataset, Evaluator, Optimizer, Schedule, Span, Transform};
 use crate::graph::Nodes;
 use crate::nn::DeviceName;
+
+pub use init_from::{InitFrom, InitSource, Names};
 
 /// An experiment: data, a model as a graph of components, and how to train and evaluate it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -32,6 +36,10 @@ pub struct Experiment {
     pub data: Data,
     /// The model: named nodes (maskers, backbones, necks, heads), each with `type`, and `from` naming its source.
     pub model: Nodes,
+    /// Weights to start from: a file, the run of another recipe, or `{ weights: FILE, leave: [decoder_*], new: [] }`. Parameters of heads
+    /// that are not there start anew; whatever else does not fit is an error, unless it is named.
+    #[serde(default)]
+    pub init_from: Option<InitFrom>,
     /// Gradients to new parameters.
     pub optimizer: Box<dyn Optimizer>,
     /// The learning rate over time.

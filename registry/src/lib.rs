@@ -3,6 +3,7 @@
 //! A crate that wants them in its registry says `use convmae_registry as _;`.
 
 pub mod backbones;
+pub mod batch_transforms;
 mod checks;
 pub mod datasets;
 pub mod evaluators;

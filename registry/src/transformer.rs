@@ -3,7 +3,7 @@
 use convmae_framework::component::Problem;
 use convmae_framework::nn::modules::{Block, BlockConfig};
 use convmae_framework::nn::position::sin_cos_table;
-use convmae_framework::nn::{Init, Param, Scope};
+use convmae_framework::nn::{Init, Param, Positions, Scope};
 
 /// Epsilon of the transformer's LayerNorms; those of the convolutional stages have PyTorch's default.
 pub const TRANSFORMER_EPS: f32 = 1e-6;
@@ -27,6 +27,7 @@ pub fn position_embedding(
             .map_err(|error| Problem::new("embed_dim", error.to_string()))?,
         false => Vec::new(),
     };
+    let scope = scope.at_positions(Positions { prefix, rows, cols });
     let (shape, table) = ([1, prefix + rows * cols, dim], Init::Values(table));
     Ok(match trained {
         true => scope.param(name, &shape, &table),

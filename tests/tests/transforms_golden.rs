@@ -4,9 +4,9 @@
 
 use std::path::PathBuf;
 
-use convmae_framework::component::{DataError, Samples, Transform};
+use convmae_framework::component::{DataError, SampleShape, Samples, Transform};
 use convmae_framework::data::{
-    CropBox, Interpolation, Loader, LoaderOptions, Pipeline, Pixels, Sample, Target, read_image,
+    CropBox, Interpolation, Loader, LoaderOptions, Pipeline, Pixels, Sample, Target, output_shape, read_image,
 };
 use convmae_framework::random::{self, Purpose};
 use convmae_registry as _;
@@ -92,6 +92,27 @@ fn the_recipe_of_pretraining_loads_batches_that_differ_between_epochs() {
     assert_eq!(first.len(), 2);
     assert_eq!(first[0].len(), 3 * 3 * 64 * 64);
     assert_ne!(first, second);
+    assert_eq!(first, read(0));
+}
+
+#[test]
+fn the_recipe_of_finetuning_gives_normalised_batches() {
+    let transforms: Vec<Box<dyn Transform>> = serde_json::from_value(json!([
+        { "type": "RandomResizedCrop", "size": 64, "scale": [0.08, 1.0] },
+        { "type": "RandomHorizontalFlip" },
+        { "type": "RandAugment", "policy": "rand-m9-mstd0.5-inc1" },
+        { "type": "Normalize" },
+        { "type": "RandomErasing", "probability": 0.25, "mode": "pixel" },
+    ]))
+    .unwrap();
+    let shape = output_shape(&transforms, SampleShape::default()).unwrap();
+    assert_eq!(shape, SampleShape { size: Some((64, 64)), normalized: true });
+    let pipeline = Pipeline { samples: Box::new(Photos), transforms, seed: 0 };
+    let loader = Loader::new(pipeline.into(), LoaderOptions::train(3)).unwrap();
+    let read = |epoch| loader.epoch(epoch, 0).map(|batch| batch.unwrap().images).collect::<Vec<_>>();
+    let first = read(0);
+    assert_eq!((first.len(), first[0].len()), (2, 3 * 3 * 64 * 64));
+    assert_ne!(first, read(1));
     assert_eq!(first, read(0));
 }
 

@@ -6,11 +6,14 @@ mod bench;
 mod check;
 pub mod convert;
 mod describe;
+mod eval;
 mod list;
+mod predict;
 mod recipe_args;
 mod run;
 mod schema;
 mod trace;
+mod trained_args;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -44,6 +47,8 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Eval(eval::Args),
+    Predict(predict::Args),
     Bench(bench::Args),
     Trace(trace::Args),
     Convert(convert::Args),
@@ -114,6 +119,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, log),
         Command::Check(args) => check::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Predict(args) => predict::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Trace(args) => trace::run(args),
         Command::Convert(args) => convert::run(&args).map_err(CliError::from),

@@ -1,7 +1,7 @@
 //! Batch transforms: what happens to samples once they are batched.
 
-use super::DataError;
 use super::registry::slot_schema;
+use super::{DataError, Problem};
 use crate::data::Batch;
 use crate::random::Rng;
 
@@ -10,6 +10,14 @@ use crate::random::Rng;
 pub trait BatchTransform: std::fmt::Debug + Send + Sync {
     /// Transforms a batch. All randomness comes from `rng`, which depends on (seed, epoch, number of the batch) only.
     fn apply(&self, batch: Batch, rng: &mut Rng) -> Result<Batch, DataError>;
+
+    /// Whether the fields fit each other; asked before data is read.
+    ///
+    /// # Errors
+    /// What is wrong, by its key within the component.
+    fn check(&self) -> Result<(), Problem> {
+        Ok(())
+    }
 }
 
 slot_schema!(BatchTransform);

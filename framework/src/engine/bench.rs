@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::Rng as _;
 use serde::Serialize;
 
-use crate::component::Span;
+use crate::component::{ImageShape, Span};
 use crate::data::{Batch, Loader, LoaderOptions, Normalization, Pipeline, Target};
 use crate::experiment::{Data, Experiment};
 use crate::graph::{Checked, Model, catalog, check};
@@ -127,6 +127,8 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     let flops = 2.0 * 3.0 * model.macs().computed as f64 * batch_size as f64;
     let training = TrainingPlan::new(1, batch_size, 1, Span::Epochs((options.warmup + options.steps) as f64))
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
+    // Images without a class are no images of a classifier.
+    let classes = model.num_classes().iter().map(|&(_, classes)| classes).min();
     let mut trainer = Trainer::new(TrainerParts {
         optimizer: build_optimizer(&recipe, optimizer.as_ref(), &model)?,
         base_lr: optimizer.base_lr(batch_size),
@@ -138,7 +140,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
         ema: train.ema,
         seed,
     });
-    let batch = random_batch(batch_size, image.height, image.width, seed);
+    let batch = random_batch(batch_size, image, classes, seed);
     let mut step = || trainer.step(std::iter::once(Ok(batch.clone())));
     for _ in 0..options.warmup {
         step()?;
@@ -206,14 +208,17 @@ fn load_data(data: Data, seed: u64) -> DataSpeed {
     DataSpeed::ImagesPerS(images as f64 / start.elapsed().as_secs_f64())
 }
 
-fn random_batch(count: usize, height: usize, width: usize, seed: u64) -> Batch {
+fn random_batch(count: usize, image: ImageShape, classes: Option<usize>, seed: u64) -> Batch {
+    let ImageShape { height, width, .. } = image;
     let mut rng = random::stream(Purpose::Image, &[seed]);
     Batch {
         images: (0..count * 3 * height * width).map(|_| rng.random_range(-2.0..2.0)).collect(),
         height,
         width,
         normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-        targets: vec![Target::default(); count],
+        targets: (0..count)
+            .map(|image| Target { class: classes.map(|classes| image % classes.max(1)), ..Target::default() })
+            .collect(),
         ids: (0..count).map(|image| format!("random[{image}]")).collect(),
     }
 }

@@ -67,6 +67,9 @@ pub enum EngineError {
         path: PathBuf,
         /// Every name that does not fit.
         report: Box<KeyReport>,
+        /// What can be done.
+        #[help]
+        help: &'static str,
     },
     /// Something else that the user can mend.
     #[error("{0}")]

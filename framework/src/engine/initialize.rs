@@ -1,25 +1,121 @@
-//! Parameters from a weights file.
+//! Parameters from weights: of a file, or of a run.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
-use crate::nn::Param;
-use crate::weights::{self, KeyReport, match_keys};
+use crate::experiment::{InitFrom, InitSource};
+use crate::graph::Model;
+use crate::nn::{Param, Positions};
+use crate::report::RunDir;
+use crate::weights::{self, KeyReport, TensorMap, interpolate_positions, match_keys};
 
 use super::EngineError;
 
-/// Loads a weights file into parameters. Every name must be in both, with the same shape.
+/// Loads a weights file into parameters. Every name must be in both, with the same shape. Of a checkpoint with moving averages
+/// these are loaded: they are what training evaluates.
 pub fn load_weights(params: &[Param], path: &Path) -> Result<KeyReport, EngineError> {
-    let tensors = weights::read(path)?.tensors;
-    let expected: Vec<_> =
-        params.iter().map(|param| (param.name().to_owned(), param.shape().to_vec())).collect();
-    let report = match_keys(&expected, &tensors);
-    if !report.is_exact() {
-        return Err(EngineError::WeightsMismatch { path: path.to_path_buf(), report: Box::new(report) });
+    let tensors = evaluated(path)?;
+    let report = match_keys(&expected(params), &tensors);
+    let help = "every tensor of the file and every parameter of the model must be in both";
+    take(params, path, &tensors, report, help)
+}
+
+/// Loads the weights file that a recipe starts from, as far as it wants it.
+pub fn initialize(model: &Model, from: &InitFrom, path: &Path) -> Result<KeyReport, EngineError> {
+    let params = model.params();
+    let tensors = evaluated(path)?;
+    let mut report = match_keys(&expected(&params), &tensors);
+    report.interpolate(|pair| {
+        params.iter().any(|param| param.name() == pair.name && grids(param, &pair.file).is_some())
+    });
+    let heads: HashSet<String> = model.head_params().iter().map(|param| param.name().to_owned()).collect();
+    let in_file: HashSet<&str> = tensors.names().collect();
+    let is_new = |name: &str| from.new.contain(name) || heads.contains(name) && !in_file.contains(name);
+    report.allow(is_new, |name| from.leave.contain(name));
+    let help = "name what may start anew under `init_from.new`, and what may be left in the file under `init_from.leave`: \
+                names, or beginnings of names as `decoder_*`";
+    take(&params, path, &tensors, report, help)
+}
+
+/// The weights file of a source.
+pub fn weights_file(source: InitSource<'_>) -> Result<PathBuf, EngineError> {
+    match source {
+        InitSource::File(path) => Ok(path.to_path_buf()),
+        InitSource::Run(root) => weights_of_run(root),
     }
-    for param in params {
-        if let Some(tensor) = tensors.get(param.name()) {
-            param.set(&tensor.to_f32())?;
+}
+
+/// The final weights of a run.
+pub fn weights_of_run(root: &Path) -> Result<PathBuf, EngineError> {
+    let path = RunDir::inspect(root)?.weights();
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(EngineError::Usage(format!(
+            "{}: the run is not finished, it has no final weights; finish it with `convmae run {} --out {} --resume`, or name one of \
+             its checkpoints as a weights file",
+            root.display(),
+            root.join("recipe.lock.yaml").display(),
+            root.display(),
+        ))),
+    }
+}
+
+/// The tensors of a file that training would evaluate.
+fn evaluated(path: &Path) -> Result<TensorMap, EngineError> {
+    let file = weights::read(path)?;
+    Ok(file.ema.unwrap_or(file.tensors))
+}
+
+fn expected(params: &[Param]) -> Vec<(String, Vec<usize>)> {
+    params.iter().map(|param| (param.name().to_owned(), param.shape().to_vec())).collect()
+}
+
+/// Sets the parameters, if nothing is wrong.
+fn take(
+    params: &[Param],
+    path: &Path,
+    tensors: &TensorMap,
+    report: KeyReport,
+    help: &'static str,
+) -> Result<KeyReport, EngineError> {
+    if !report.is_exact() {
+        return Err(EngineError::WeightsMismatch {
+            path: path.to_path_buf(),
+            report: Box::new(report),
+            help,
+        });
+    }
+    let new: HashSet<&str> = report.new.iter().map(String::as_str).collect();
+    for param in params.iter().filter(|param| !new.contains(param.name())) {
+        let Some(tensor) = tensors.get(param.name()) else { continue };
+        let values = tensor.to_f32();
+        match grids(param, &tensor.shape) {
+            Some(Grids { positions: Positions { prefix, rows, cols }, side, dim }) => {
+                param.set(&interpolate_positions(&values, dim, prefix, (side, side), (rows, cols)))?;
+            }
+            None => param.set(&values)?,
         }
     }
     Ok(report)
+}
+
+/// The grids between which a position embedding is interpolated.
+struct Grids {
+    positions: Positions,
+    /// Of the square grid in the file.
+    side: usize,
+    dim: usize,
+}
+
+/// Whether a tensor of this shape is a parameter's position embedding for another grid, a square one.
+fn grids(param: &Param, file: &[usize]) -> Option<Grids> {
+    let (&[1, tokens, dim], &[1, own, own_dim]) = (file, param.shape()) else { return None };
+    let positions = param.positions()?;
+    let grid = tokens.checked_sub(positions.prefix)?;
+    let side = grid.isqrt();
+    (dim == own_dim && tokens != own && grid > 0 && side * side == grid).then_some(Grids {
+        positions,
+        side,
+        dim,
+    })
 }

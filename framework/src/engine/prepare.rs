@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::component::{DataError, Evaluator, Optimizer, OptimizerModule, Picture, Problem};
 use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
-use crate::experiment::{Data, Experiment, Split};
+use crate::experiment::{Data, Experiment, InitFrom, Split};
 use crate::graph::{Checked, Model, Summary};
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
@@ -12,6 +12,7 @@ use crate::recipe::Recipe;
 
 use super::EngineError;
 use super::device::open_device;
+use super::initialize::{initialize, weights_file};
 use super::plan::TrainingPlan;
 use super::trainer::{Trainer, TrainerParts};
 
@@ -25,6 +26,8 @@ pub struct Prepared {
     pub val: Option<Loader>,
     /// The metrics.
     pub evaluators: Vec<Box<dyn Evaluator>>,
+    /// Weights to start from.
+    pub init_from: Option<InitFrom>,
     /// The rest of the recipe.
     pub settings: Settings,
     /// The table of the model.
@@ -48,6 +51,22 @@ pub struct Settings {
 }
 
 impl Prepared {
+    /// Gives the parameters the weights that the recipe starts from, if it names some.
+    pub fn initialize(&self, recipe: &Recipe) -> Result<(), EngineError> {
+        if let Some(from) = &self.init_from {
+            let source = from.source().map_err(|problem| recipe.diagnose(vec![problem]))?;
+            let path = weights_file(source)?;
+            let report = initialize(&self.trainer.model, from, &path)?;
+            tracing::info!("weights of {}: {report}", path.display());
+        }
+        Ok(())
+    }
+
+    /// The names of the classes, where the data has classes.
+    pub fn classes(&self) -> Option<&[String]> {
+        self.train.pipeline().samples.classes()
+    }
+
     /// The validation images that the report shows, spread over the set; unreadable ones are left out.
     pub fn pictured_batch(&self) -> Result<Option<Batch>, EngineError> {
         let Some(val) = &self.val else { return Ok(None) };
@@ -92,7 +111,8 @@ impl Prepared {
 pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
     open_device(recipe, &checked.experiment)?;
     let Checked { experiment, plan, image, summary } = checked;
-    let Experiment { name, seed, data, optimizer, schedule, train, evaluate, checkpoint, .. } = experiment;
+    let Experiment { name, seed, data, init_from, optimizer, schedule, train, evaluate, checkpoint, .. } =
+        experiment;
     let Data { train: train_split, val: val_split, workers, prefetch, max_corrupt } = data;
     let batch_size = train_split.batch_size;
     let loader = |key: &str, split: Split, training: bool| {
@@ -117,6 +137,10 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         })?;
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
+    let problems = problems_of_classes(&model, &train_loader, val.as_ref());
+    if !problems.is_empty() {
+        return Err(recipe.diagnose(problems).into());
+    }
     let trainer = Trainer::new(TrainerParts {
         optimizer: build_optimizer(recipe, optimizer.as_ref(), &model)?,
         base_lr: optimizer.base_lr(training.images_per_step),
@@ -136,7 +160,56 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         pictures: evaluate.pictures,
         checkpoint,
     };
-    Ok(Prepared { trainer, train: train_loader, val, evaluators: evaluate.evaluators, settings, summary })
+    Ok(Prepared {
+        trainer,
+        train: train_loader,
+        val,
+        evaluators: evaluate.evaluators,
+        init_from,
+        settings,
+        summary,
+    })
+}
+
+/// Classes that training and validation, or data and heads, do not agree about.
+fn problems_of_classes(model: &Model, train: &Loader, val: Option<&Loader>) -> Vec<Problem> {
+    let classes = |loader: &'_ Loader| loader.pipeline().samples.classes().map(<[String]>::to_vec);
+    let Some(train) = classes(train) else { return Vec::new() };
+    let mut problems = Vec::new();
+    if let Some(val) = val.and_then(classes)
+        && val != train
+    {
+        let only = |a: &[String], b: &[String]| {
+            let names: Vec<_> = a.iter().filter(|name| !b.contains(name)).map(String::as_str).collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        };
+        let message = format!(
+            "its {} classes are not the {} of the training set; only in training: {}; only in validation: {}",
+            val.len(),
+            train.len(),
+            only(&train, &val),
+            only(&val, &train),
+        );
+        let help = "both must have the same classes in the same order, or labels would mean different things";
+        problems.push(Problem::new("data.val.dataset", message).help(help));
+    }
+    problems.extend(problems_of_heads(model, "training", train.len()));
+    problems
+}
+
+/// Heads that tell apart another number of classes than the data of `split` has.
+pub fn problems_of_heads(model: &Model, split: &str, in_data: usize) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (node, classes) in model.num_classes() {
+        if classes != in_data {
+            let message = format!("the head tells {classes} classes apart, the {split} set has {in_data}");
+            problems.push(
+                Problem::new(format!("model.{node}.num_classes"), message)
+                    .help(format!("set it to {in_data}")),
+            );
+        }
+    }
+    problems
 }
 
 /// The optimizer of a model; what is wrong with it is reported at its place in the recipe.
@@ -150,7 +223,7 @@ pub fn build_optimizer(
 }
 
 /// Opens a dataset; what is wrong with it is reported at its place in the recipe.
-fn open(
+pub fn open(
     recipe: &Recipe,
     key: &str,
     split: Split,

@@ -8,6 +8,7 @@ use crate::report::logging::LogFile;
 use crate::report::{ReportError, RunDir};
 
 use super::EngineError;
+use super::checkpoint::CheckpointStore;
 use super::evaluate::Evaluation;
 use super::prepare::prepare;
 use super::session::Session;
@@ -51,6 +52,11 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     }
     // Everything that can fail for want of data fails before the run directory is touched.
     let prepared = prepare(&recipe, checked)?;
+    // A checkpoint takes the place of the initial weights, which may be gone by now.
+    let continues = resume && CheckpointStore::any_in(&RunDir::inspect(&root)?.checkpoints());
+    if !continues {
+        prepared.initialize(&recipe)?;
+    }
     let dir = if resume { RunDir::open(&root)? } else { RunDir::create(&root, &recipe.lock_yaml())? };
     options.log.attach(&dir.log())?;
     if options.resume && !resume {

@@ -1,5 +1,6 @@
 //! A run in progress: steps, and what is due between them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use super::prepare::Prepared;
 use super::run::Outcome;
 use super::signal::StopSignal;
 use super::state::RunState;
+use super::trained::CLASSES_KEY;
 use super::trainer::StepResult;
 use super::window::{Sums, Window};
 use super::write::write_report;
@@ -272,11 +274,17 @@ impl Session {
         crate::weights::write_safetensors(
             &self.dir.weights(),
             &self.prepared.trainer.weights(),
-            &std::collections::BTreeMap::new(),
+            &self.metadata(),
         )?;
         self.write(&Status::Finished)?;
         progress.finish();
         Ok(())
+    }
+
+    /// What the final weights say of themselves: the names of the classes.
+    fn metadata(&self) -> BTreeMap<String, String> {
+        let classes = self.prepared.classes().map(|classes| serde_json::json!(classes).to_string());
+        classes.map(|classes| (CLASSES_KEY.to_owned(), classes)).into_iter().collect()
     }
 
     /// Whether a step was evaluated before the run was resumed there.

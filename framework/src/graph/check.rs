@@ -42,7 +42,7 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     }
 }
 
-/// What is wrong with the transforms: steps that do not fit each other, or a size that is not the recipe's `image_size`.
+/// What is wrong with the transforms: steps that do not fit each other or themselves, or a size that is not the recipe's `image_size`.
 fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
     let mut problems = Vec::new();
     if experiment.data.val.is_none() && !experiment.evaluate.evaluators.is_empty() {
@@ -57,9 +57,15 @@ fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
                 .help("write `40 epochs` or `1500 iterations`"),
         );
     }
+    problems.extend(experiment.init_from.as_ref().and_then(|from| from.source().err()));
     let splits = [("data.train", Some(&experiment.data.train)), ("data.val", experiment.data.val.as_ref())];
     for (key, split) in splits {
-        problems.extend(split.and_then(|split| problem_of_split(key, split, experiment.image_size)));
+        let Some(split) = split else { continue };
+        problems.extend(problem_of_split(key, split, experiment.image_size));
+        for (position, transform) in split.batch_transforms.iter().enumerate() {
+            let within = |problem: Problem| problem.within(&format!("{key}.batch_transforms.{position}"));
+            problems.extend(transform.check().err().map(within));
+        }
     }
     problems
 }

@@ -75,6 +75,24 @@ impl Model {
         self.scope.params()
     }
 
+    /// The parameters of the heads.
+    pub fn head_params(&self) -> Vec<Param> {
+        let params = self.params();
+        self.heads().flat_map(|(built, _)| params[built.params.clone()].iter().cloned()).collect()
+    }
+
+    /// The heads that tell classes apart, with how many.
+    pub fn num_classes(&self) -> Vec<(&str, usize)> {
+        let classes = |built: &'_ Built| match &built.planned.node.kind {
+            NodeKind::Head(head) => head.num_classes(),
+            _ => None,
+        };
+        self.nodes
+            .iter()
+            .filter_map(|built| Some((built.planned.node.name.as_str(), classes(built)?)))
+            .collect()
+    }
+
     /// Multiply-adds of one image's forward.
     pub fn macs(&self) -> Macs {
         self.nodes.iter().map(|built| built.module.macs()).sum()

@@ -15,6 +15,9 @@ use crate::random::{self, Purpose, Rng};
 /// A recorded intermediate result: shape and values.
 pub type Recorded = (Vec<usize>, Vec<f32>);
 
+/// Named results in the order of recording.
+type Records = RefCell<Vec<(String, Recorded)>>;
+
 /// The circumstances of one forward pass. Clones share the generator, what is given and what is recorded.
 #[derive(Clone)]
 pub struct Context {
@@ -27,7 +30,7 @@ pub struct Context {
     rng: Rc<RefCell<Rng>>,
     given: Rc<HashMap<String, Vec<f32>>>,
     used: Rc<RefCell<HashSet<String>>>,
-    records: Option<Rc<RefCell<Vec<(String, Recorded)>>>>,
+    records: Option<Rc<Records>>,
 }
 
 impl Context {

@@ -26,5 +26,6 @@ pub use dfdx::shapes::HasShape;
 pub use init::Init;
 pub use layout::PatchLayout;
 pub use param::{Param, ParamKind, Scope};
+pub use position::Positions;
 pub use tape::Tape;
 pub use tensor::{Error, Result, T0, T1, T2, T3, T4, Tensor};

@@ -8,7 +8,7 @@ use dfdx::tensor::{PutTape, TensorFromVec};
 
 use super::kernels::Output;
 use super::tensor::{Error, Result, T1};
-use super::{Init, Tape, device};
+use super::{Init, Positions, Tape, device};
 use crate::random::{self, Purpose};
 
 /// Whether a parameter is trained, kept, or a running statistic.
@@ -27,6 +27,7 @@ struct Inner {
     shape: Vec<usize>,
     kind: ParamKind,
     layer: Option<usize>,
+    positions: Option<Positions>,
     /// Empty in a scope that only describes.
     values: RefCell<Vec<f32>>,
     grad: RefCell<Gradient>,
@@ -69,6 +70,11 @@ impl Param {
     /// head.
     pub fn layer(&self) -> Option<usize> {
         self.0.layer
+    }
+
+    /// The grid of positions, if this is an embedding of positions, `[1, prefix + rows * cols, C]`.
+    pub fn positions(&self) -> Option<Positions> {
+        self.0.positions
     }
 
     /// Whether a backward has to compute this parameter's gradient.
@@ -170,6 +176,7 @@ pub struct Scope {
     params: Rc<RefCell<Vec<Param>>>,
     prefix: String,
     layer: Option<usize>,
+    positions: Option<Positions>,
     frozen: bool,
     seed: u64,
     allocate: bool,
@@ -182,6 +189,7 @@ impl Scope {
             params: Rc::default(),
             prefix: String::new(),
             layer: None,
+            positions: None,
             frozen: false,
             seed,
             allocate: true,
@@ -209,6 +217,12 @@ impl Scope {
     #[must_use]
     pub fn deeper(&self, layers: usize) -> Self {
         Self { layer: self.layer.map(|layer| layer + layers), ..self.clone() }
+    }
+
+    /// The same place, whose parameters are embeddings of positions.
+    #[must_use]
+    pub fn at_positions(&self, positions: Positions) -> Self {
+        Self { positions: Some(positions), ..self.clone() }
     }
 
     /// The same place, whose parameters are not trained.
@@ -264,6 +278,7 @@ impl Scope {
             shape: shape.to_vec(),
             kind,
             layer: self.layer,
+            positions: self.positions,
             values: RefCell::new(values),
             grad: RefCell::default(),
         }));

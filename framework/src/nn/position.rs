@@ -1,6 +1,17 @@
-//! The fixed sin-cos position table.
+//! Positions: the grid of an embedding, and the fixed sin-cos table.
 
 use super::{Error, Result};
+
+/// What the rows of a position embedding stand for: prefix tokens, then a grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Positions {
+    /// Tokens before the grid (1 with a cls token).
+    pub prefix: usize,
+    /// Rows of the grid.
+    pub rows: usize,
+    /// Columns of the grid.
+    pub cols: usize,
+}
 
 /// The sin-cos table of a `rows x cols` grid, `[prefix + rows * cols, dim]`, with zeros for the prefix tokens
 /// (`get_2d_sincos_pos_embed` of the official `util/pos_embed.py`).

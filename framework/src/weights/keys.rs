@@ -31,6 +31,12 @@ pub struct KeyReport {
     pub unexpected: Vec<String>,
     /// Names of both whose shapes cannot be reconciled.
     pub mismatched: Vec<ShapePair>,
+    /// Position embeddings of another grid, to be interpolated.
+    pub interpolated: Vec<ShapePair>,
+    /// Names of the model that may keep their initial values.
+    pub new: Vec<String>,
+    /// Names of the file that may be left there.
+    pub left: Vec<String>,
 }
 
 impl KeyReport {
@@ -38,12 +44,27 @@ impl KeyReport {
     pub fn is_exact(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
     }
+
+    /// Takes mismatches that an interpolation mends out of the misfits.
+    pub fn interpolate(&mut self, is_mended: impl Fn(&ShapePair) -> bool) {
+        self.interpolated.extend(self.mismatched.extract_if(.., |pair| is_mended(pair)));
+    }
+
+    /// Takes what is allowed out of the misfits: parameters that may start anew, tensors of the file that may be left there.
+    pub fn allow(&mut self, is_new: impl Fn(&str) -> bool, is_left: impl Fn(&str) -> bool) {
+        self.new.extend(self.missing.extract_if(.., |name| is_new(name)));
+        self.new.extend(self.mismatched.extract_if(.., |pair| is_new(&pair.name)).map(|pair| pair.name));
+        self.left.extend(self.unexpected.extract_if(.., |name| is_left(name)));
+    }
 }
 
 impl fmt::Display for KeyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} loaded", self.loaded.len())?;
         pairs(f, "reshaped", &self.reshaped)?;
+        pairs(f, "interpolated", &self.interpolated)?;
+        names(f, "new in the model", &self.new)?;
+        names(f, "left in the file", &self.left)?;
         names(f, "missing from the file", &self.missing)?;
         names(f, "unexpected in the file", &self.unexpected)?;
         pairs(f, "mismatched", &self.mismatched)

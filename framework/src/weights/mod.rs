@@ -11,6 +11,7 @@ mod error;
 mod keys;
 mod map;
 mod pickle;
+mod positions;
 mod pth;
 mod safetensors;
 mod tensor;
@@ -25,6 +26,7 @@ pub use error::{FormatError, WeightsError};
 pub use keys::{KeyReport, ShapePair, match_keys};
 pub use map::TensorMap;
 pub use pickle::{Fault, PickleError};
+pub use positions::interpolate_positions;
 pub use pth::write_pth;
 pub use safetensors::{Safetensors, read_safetensors, write_safetensors, write_sealed};
 pub use tensor::{DType, HostTensor, TensorError};
@@ -37,6 +39,8 @@ pub const CHECKPOINT_KEY: &str = "convmae.checkpoint";
 pub struct WeightsFile {
     /// The model's tensors under the model's own names: wrappers such as `{"model": ..}` are removed.
     pub tensors: TensorMap,
+    /// The moving averages of the model's tensors, if the file is a checkpoint that has them: what training evaluates.
+    pub ema: Option<TensorMap>,
     /// The optimizer's state, if the file has one and it was asked for.
     pub optimizer: Option<OptimizerState>,
     /// What else the file holds (epoch, arguments, ..), as plain values.
@@ -88,13 +92,15 @@ fn from_safetensors(file: Safetensors, part: Part) -> WeightsFile {
     let is_checkpoint = file.metadata.contains_key(CHECKPOINT_KEY);
     let metadata = file.metadata.into_iter().map(|(key, value)| (key, Json::String(value))).collect();
     if !is_checkpoint {
-        return WeightsFile { tensors: file.tensors, optimizer: None, metadata };
+        return WeightsFile { tensors: file.tensors, ema: None, optimizer: None, metadata };
     }
     let (tensors, rest) = file.tensors.split_prefix("model.");
-    let (state, _) = rest.split_prefix("optimizer.");
+    let (state, rest) = rest.split_prefix("optimizer.");
+    let (ema, _) = rest.split_prefix("ema.");
+    let ema = (!ema.is_empty()).then_some(ema);
     let optimizer = (part == Part::All && !state.is_empty())
         .then_some(OptimizerState { tensors: state, param_groups: Json::Null });
-    WeightsFile { tensors, optimizer, metadata }
+    WeightsFile { tensors, ema, optimizer, metadata }
 }
 
 enum Format {

@@ -1,10 +1,12 @@
 //! Datasets: where samples come from.
 
 mod image_folder;
+mod subset;
 mod synthetic_scenes;
 mod tar_shards;
 
 pub use image_folder::ImageFolder;
+pub use subset::Subset;
 pub use synthetic_scenes::{ShapeClass, SyntheticScenes};
 pub use tar_shards::{Shards, TarShards};
 

@@ -2,12 +2,14 @@
 
 use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup, Problem};
 use convmae_framework::nn::kernels::adamw::{AdamwStep, AdamwTensor, adamw};
-use convmae_framework::nn::{self, Error, Param};
-use convmae_framework::weights::{HostTensor, TensorMap};
+use convmae_framework::nn::{self, Param};
+use convmae_framework::weights::TensorMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LrScaling;
+use super::groups::Grouping;
+use super::slots::{Slots, Update};
 
 /// AdamW with decoupled weight decay (Loshchilov and Hutter), as `torch.optim.AdamW`. Parameters with one axis and biases are
 /// not decayed (timm's `add_weight_decay`).
@@ -32,6 +34,14 @@ pub struct AdamW {
     #[serde(default = "default_weight_decay")]
     #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
+    /// Names of parameters that are not decayed, besides those with one axis and biases: `[pos_embed]`.
+    #[serde(default)]
+    pub no_weight_decay: Vec<String>,
+    /// Learning rate of a layer of the backbone, as a multiple of that of the layer behind it; the head has the full one.
+    /// Without it all have (`util/lr_decay.py` of the official code).
+    #[serde(default)]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub layer_decay: Option<f64>,
 }
 
 fn default_betas() -> [f64; 2] {
@@ -53,167 +63,97 @@ impl Optimizer for AdamW {
     }
 
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
-        let moments = params
-            .iter()
-            .filter(|param| param.requires_grad())
-            .map(|param| Moments {
-                param: param.clone(),
-                weight_decay: if is_decayed(param) { self.weight_decay } else { 0.0 },
-                exp_avg: vec![0.0; param.numel()],
-                exp_avg_sq: vec![0.0; param.numel()],
-                step: 0,
-            })
-            .collect();
-        Ok(Box::new(AdamWModule { spec: self.clone(), moments }))
+        let grouping = Grouping {
+            weight_decay: self.weight_decay,
+            no_weight_decay: &self.no_weight_decay,
+            layer_decay: self.layer_decay,
+        };
+        let slots = Slots::new(["exp_avg", "exp_avg_sq"], params, grouping)?;
+        Ok(Box::new(AdamWModule { betas: self.betas, eps: self.eps, slots }))
     }
 }
 
 convmae_framework::register!(Optimizer: AdamW);
 
-/// timm 0.3.2 `add_weight_decay`: no decay if and only if the parameter has one axis or is a bias.
-fn is_decayed(param: &Param) -> bool {
-    param.shape().len() > 1 && param.name().rsplit('.').next() != Some("bias")
-}
-
-struct Moments {
-    param: Param,
-    weight_decay: f64,
-    exp_avg: Vec<f32>,
-    exp_avg_sq: Vec<f32>,
-    step: u64,
-}
-
 struct AdamWModule {
-    spec: AdamW,
-    moments: Vec<Moments>,
+    betas: [f64; 2],
+    eps: f64,
+    slots: Slots<2>,
 }
 
 impl OptimizerModule for AdamWModule {
     fn step(&mut self, lr: f64) -> nn::Result<()> {
-        let AdamW { betas, eps, .. } = self.spec;
-        let params: Vec<_> = self.moments.iter().map(|moments| moments.param.clone()).collect();
-        let mut borrowed: Vec<_> = params.iter().map(|param| (param.values_mut(), param.grad())).collect();
-        let mut tensors = Vec::with_capacity(params.len());
-        for (moments, (values, grad)) in self.moments.iter_mut().zip(&mut borrowed) {
-            let Some(grad) = grad else { continue };
-            moments.step += 1;
-            let at = AdamwStep { lr, betas, eps, weight_decay: moments.weight_decay, step: moments.step };
-            let Moments { exp_avg, exp_avg_sq, .. } = moments;
-            tensors.push(AdamwTensor { values, grad, exp_avg, exp_avg_sq, at });
-        }
-        adamw(tensors);
+        let (betas, eps) = (self.betas, self.eps);
+        self.slots.update(|updates| {
+            let tensors = updates.into_iter().map(|update| {
+                let Update { values, grad, buffers: [exp_avg, exp_avg_sq], group, step, .. } = update;
+                let lr = lr * group.lr_scale;
+                let at = AdamwStep { lr, betas, eps, weight_decay: group.weight_decay, step };
+                AdamwTensor { values, grad, exp_avg, exp_avg_sq, at }
+            });
+            adamw(tensors.collect());
+        });
         Ok(())
     }
 
     fn state(&self) -> TensorMap {
-        let mut state = TensorMap::new();
-        for moments in &self.moments {
-            let name = moments.param.name();
-            for (key, values) in [("exp_avg", &moments.exp_avg), ("exp_avg_sq", &moments.exp_avg_sq)] {
-                // The lengths agree: both were made from the parameter's shape.
-                if let Ok(tensor) = HostTensor::from_f32(moments.param.shape().to_vec(), values) {
-                    state.insert(format!("{key}.{name}"), tensor);
-                }
-            }
-            state.insert(format!("step.{name}"), HostTensor::scalar_i64(moments.step as i64));
-        }
-        state
+        self.slots.state()
     }
 
     fn load_state(&mut self, state: &TensorMap) -> nn::Result<()> {
-        for moments in &mut self.moments {
-            let name = moments.param.name();
-            let find = |key: &str| {
-                let key = format!("{key}.{name}");
-                let tensor = state.get(&key).map(HostTensor::to_f32);
-                tensor.ok_or_else(|| Error::Value(format!("the optimizer state has no `{key}`")))
-            };
-            let step = match state.get(&format!("step.{name}")).and_then(HostTensor::as_i64) {
-                Some(step) => step as u64,
-                None => return Err(Error::Value(format!("the optimizer state has no `step.{name}`"))),
-            };
-            let (exp_avg, exp_avg_sq) = (find("exp_avg")?, find("exp_avg_sq")?);
-            if exp_avg.len() != moments.param.numel() || exp_avg_sq.len() != moments.param.numel() {
-                return Err(Error::Shape(format!("the optimizer state of `{name}` has another shape")));
-            }
-            *moments = Moments {
-                param: moments.param.clone(),
-                weight_decay: moments.weight_decay,
-                exp_avg,
-                exp_avg_sq,
-                step,
-            };
-        }
-        Ok(())
+        self.slots.load_state(state)
     }
 
     fn groups(&self) -> Vec<ParameterGroup> {
-        [("no_decay", false), ("decay", true)]
-            .map(|(name, decayed)| {
-                let members = self.moments.iter().filter(|moments| is_decayed(&moments.param) == decayed);
-                ParameterGroup {
-                    name: name.to_owned(),
-                    tensors: members.clone().count(),
-                    parameters: members.map(|moments| moments.param.numel() as u64).sum(),
-                    lr_scale: 1.0,
-                    weight_decay: if decayed { self.spec.weight_decay } else { 0.0 },
-                }
-            })
-            .to_vec()
+        self.slots.groups()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optimizers::testing;
     use convmae_framework::nn::{Init, Scope};
 
-    fn params() -> Vec<Param> {
+    fn adamw() -> AdamW {
+        AdamW {
+            lr: 0.1,
+            lr_scaling: LrScaling::None,
+            betas: [0.9, 0.95],
+            eps: 1e-8,
+            weight_decay: 0.5,
+            no_weight_decay: Vec::new(),
+            layer_decay: None,
+        }
+    }
+
+    #[test]
+    fn a_restored_state_continues_bit_for_bit_on_any_number_of_threads() {
+        testing::check(&adamw());
+    }
+
+    #[test]
+    fn a_state_of_another_model_is_refused() {
         let scope = Scope::new(0);
         scope.param("fc.weight", &[2, 2], &Init::ONES);
-        scope.param("fc.bias", &[2], &Init::ONES);
-        scope.param("mask_token", &[1, 1, 2], &Init::ONES);
-        scope.frozen("pos_embed", &[1, 2, 2], &Init::ONES);
-        scope.params()
-    }
-
-    fn adamw() -> AdamW {
-        AdamW { lr: 0.1, lr_scaling: LrScaling::None, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.5 }
+        let mut module = adamw().build(&scope.params()).unwrap();
+        let other = adamw().build(&testing::params()).unwrap().state();
+        assert!(matches!(module.load_state(&other), Err(nn::Error::Shape(_))));
+        assert!(matches!(module.load_state(&TensorMap::new()), Err(nn::Error::Value(_))));
     }
 
     #[test]
-    fn only_tensors_with_several_axes_are_decayed_and_frozen_ones_are_left_out() {
-        let groups = adamw().build(&params()).unwrap().groups();
-        let groups: Vec<_> = groups.iter().map(|g| (g.tensors, g.parameters, g.weight_decay)).collect();
-        assert_eq!(groups, [(1, 2, 0.0), (2, 6, 0.5)]);
-    }
-
-    #[test]
-    fn a_restored_state_continues_bit_for_bit() {
-        let gradient = |params: &[Param]| {
-            for param in params {
-                param.accumulate_grad(|grad, _| {
-                    grad.iter_mut().enumerate().for_each(|(i, g)| *g = 0.3 - i as f32);
-                });
-            }
-        };
-        let (whole, resumed) = (params(), params());
-        let mut optimizer = adamw().build(&whole).unwrap();
-        gradient(&whole);
-        optimizer.step(0.1).unwrap();
-        let state = optimizer.state();
-        for (from, to) in whole.iter().zip(&resumed) {
-            to.set(&from.values()).unwrap();
+    fn an_early_layer_takes_smaller_steps() {
+        let scope = Scope::new(0);
+        let early = scope.at_layer(0).param("early", &[1], &Init::ZEROS);
+        let late = scope.param("late", &[1], &Init::ZEROS);
+        let spec = AdamW { layer_decay: Some(0.25), weight_decay: 0.0, ..adamw() };
+        let mut module = spec.build(&scope.params()).unwrap();
+        for param in [&early, &late] {
+            param.accumulate_grad(|grad, _| grad[0] = 1.0);
         }
-        optimizer.step(0.1).unwrap();
-
-        let mut second = adamw().build(&resumed).unwrap();
-        second.load_state(&state).unwrap();
-        gradient(&resumed);
-        second.step(0.1).unwrap();
-        for (a, b) in whole.iter().zip(&resumed) {
-            assert_eq!(*a.values(), *b.values(), "{}", a.name());
-        }
+        module.step(0.1).unwrap();
+        assert!((early.values()[0] + 0.025).abs() < 1e-7 && (late.values()[0] + 0.1).abs() < 1e-7);
     }
 
     #[test]

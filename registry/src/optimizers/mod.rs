@@ -1,8 +1,16 @@
 //! Optimizers: gradients to new parameters.
 
 mod adamw;
+mod groups;
+mod lars;
+mod sgd;
+mod slots;
+#[cfg(test)]
+mod testing;
 
 pub use adamw::AdamW;
+pub use lars::Lars;
+pub use sgd::Sgd;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -58,6 +58,23 @@ mod tests {
         }
     }
 
+    /// `lr_sched.adjust_learning_rate` for every quarter of an epoch.
+    #[test]
+    fn equals_the_official_schedule_within_epochs() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/finetune/lr_schedule.json");
+        let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let number = |key: &str| golden[key].as_f64().unwrap();
+        let schedule =
+            WarmupCosine { warmup: Span::Epochs(number("warmup_epochs")), min_lr: number("min_lr") };
+        let table: Vec<[f64; 2]> = serde_json::from_value(golden["table"].clone()).unwrap();
+        assert_eq!(table.len(), 401);
+        for [epoch, expected] in table {
+            let at = Progress { epoch, epochs: number("epochs"), step: 0, steps: 0 };
+            let rate = schedule.lr(number("lr"), at);
+            assert!((rate - expected).abs() <= 1e-12 * expected, "{epoch}: {rate}, not {expected}");
+        }
+    }
+
     #[test]
     fn ends_at_min_lr_and_stays_there() {
         let schedule = WarmupCosine { warmup: Span::Epochs(0.0), min_lr: 1e-6 };

@@ -1,21 +1,30 @@
 //! Transforms: what happens to a sample before it is batched. All move boxes, masks and label maps with the image.
 
 mod center_crop;
+mod color_jitter;
 mod normalize;
+mod pillow;
+mod rand_augment;
 mod random_crop;
+mod random_erasing;
 mod random_horizontal_flip;
 mod random_resized_crop;
 mod resize;
 
 pub use center_crop::CenterCrop;
+pub use color_jitter::{ColorJitter, Jitter};
 pub use normalize::Normalize;
+pub use rand_augment::RandAugment;
 pub use random_crop::RandomCrop;
+pub use random_erasing::{ErasingMode, RandomErasing};
 pub use random_horizontal_flip::RandomHorizontalFlip;
-pub use random_resized_crop::RandomResizedCrop;
+pub use random_resized_crop::{CropVariant, RandomResizedCrop};
 pub use resize::Resize;
 
 use convmae_framework::component::{Problem, SampleShape};
 use convmae_framework::data::{MAX_PIXELS, MAX_SIDE, Size};
+use convmae_framework::random::Rng;
+use rand::Rng as _;
 
 /// What every transform of pixels asks of its input.
 fn check_pixels(name: &str, input: SampleShape) -> Result<(), Problem> {
@@ -37,6 +46,11 @@ fn check_size(size: Size) -> Result<(), Problem> {
             .help(format!("at most {MAX_SIDE} a side, and {MAX_PIXELS} pixels")));
     }
     Ok(())
+}
+
+/// Uniform between two bounds.
+fn between(rng: &mut Rng, low: f64, high: f64) -> f64 {
+    low + (high - low) * rng.random::<f64>()
 }
 
 #[cfg(test)]

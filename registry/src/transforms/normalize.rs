@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::check_pixels;
 
-/// Pixels to floats: `(pixel / 255 - mean) / std`, channel by channel. The last of the transforms.
+/// Pixels to floats: `(pixel / 255 - mean) / std`, channel by channel. The last of the transforms but for
+/// `RandomErasing`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {

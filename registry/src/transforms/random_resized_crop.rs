@@ -5,9 +5,11 @@ use rand::Rng as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{check_pixels, check_size};
+use super::{between, check_pixels, check_size};
 
-/// A random part of the image, resized, as torchvision's `RandomResizedCrop`: the augmentation of MAE.
+/// A random part of the image, resized. As it is, the augmentation of MAE's pretraining (torchvision's `RandomResizedCrop`); with
+/// `scale: [0.08, 1.0]` that of finetuning (timm's `RandomResizedCropAndInterpolation`); with `variant: clamped`, too, that of
+/// MAE's linear probe.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomResizedCrop {
@@ -23,6 +25,20 @@ pub struct RandomResizedCrop {
     /// How pixels between pixels are found.
     #[serde(default)]
     pub interpolation: Interpolation,
+    /// What happens to a part that is higher or wider than the image.
+    #[serde(default)]
+    pub variant: CropVariant,
+}
+
+/// What happens to a random part that is higher or wider than the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CropVariant {
+    /// Another is drawn; after ten, it is the middle of the image (torchvision, timm).
+    #[default]
+    Torchvision,
+    /// It is cut to the image, and its area and ratio are no longer those drawn (`util/crop.py` of MAE, after BYOL).
+    Clamped,
 }
 
 fn default_scale() -> [f64; 2] {
@@ -37,26 +53,34 @@ fn default_ratio() -> [f64; 2] {
 const ATTEMPTS: usize = 10;
 
 impl RandomResizedCrop {
-    /// The part of an image of the given size (torchvision's `get_params`): area uniform in `scale`, ratio log-uniform in
-    /// `ratio`; where no attempt fits, the middle of the image with the nearest ratio.
+    /// The part of an image of the given size: area uniform in `scale`, ratio log-uniform in `ratio`, place uniform.
     fn draw(&self, height: usize, width: usize, rng: &mut Rng) -> CropBox {
-        let area = (height * width) as f64;
-        let [low, high] = self.ratio.map(f64::ln);
-        for _ in 0..ATTEMPTS {
-            let target = area * between(rng, self.scale[0], self.scale[1]);
-            let ratio = between(rng, low, high).exp();
-            // Half to even, as Python's `round`.
-            let columns = (target * ratio).sqrt().round_ties_even() as usize;
-            let rows = (target / ratio).sqrt().round_ties_even() as usize;
-            if (1..=width).contains(&columns) && (1..=height).contains(&rows) {
-                let top = rng.random_range(0..=(height - rows) as u32) as usize;
-                let left = rng.random_range(0..=(width - columns) as u32) as usize;
-                return CropBox { top, left, height: rows, width: columns };
+        match self.variant {
+            CropVariant::Torchvision => (0..ATTEMPTS)
+                .find_map(|_| {
+                    let (rows, columns) = self.draw_size(height, width, rng);
+                    let fits = (1..=height).contains(&rows) && (1..=width).contains(&columns);
+                    fits.then(|| place(height, width, (rows, columns), rng))
+                })
+                .unwrap_or_else(|| self.middle(height, width)),
+            CropVariant::Clamped => {
+                let (rows, columns) = self.draw_size(height, width, rng);
+                place(height, width, (rows.clamp(1, height), columns.clamp(1, width)), rng)
             }
         }
-        self.middle(height, width)
     }
 
+    /// Rows and columns of a part, which may be more than the image has.
+    fn draw_size(&self, height: usize, width: usize, rng: &mut Rng) -> (usize, usize) {
+        let area = (height * width) as f64 * between(rng, self.scale[0], self.scale[1]);
+        let [low, high] = self.ratio.map(f64::ln);
+        let ratio = between(rng, low, high).exp();
+        // Half to even, as Python's `round`.
+        let side = |square: f64| square.sqrt().round_ties_even() as usize;
+        (side(area / ratio), side(area * ratio))
+    }
+
+    /// The largest middle part with the ratio nearest to the image's (the last resort of torchvision's `get_params`).
     fn middle(&self, height: usize, width: usize) -> CropBox {
         let [low, high] = self.ratio;
         let ratio = width as f64 / height as f64;
@@ -71,8 +95,11 @@ impl RandomResizedCrop {
     }
 }
 
-fn between(rng: &mut Rng, low: f64, high: f64) -> f64 {
-    low + (high - low) * rng.random::<f64>()
+/// A part of the given size at a random place.
+fn place(height: usize, width: usize, (rows, columns): (usize, usize), rng: &mut Rng) -> CropBox {
+    let top = rng.random_range(0..=(height - rows) as u32) as usize;
+    let left = rng.random_range(0..=(width - columns) as u32) as usize;
+    CropBox { top, left, height: rows, width: columns }
 }
 
 #[typetag::serde]
@@ -113,7 +140,12 @@ mod tests {
     use super::*;
 
     fn crop(scale: [f64; 2], ratio: [f64; 2]) -> RandomResizedCrop {
-        RandomResizedCrop { size: Size::Single(32), scale, ratio, interpolation: Interpolation::Bicubic }
+        let (size, interpolation) = (Size::Single(32), Interpolation::Bicubic);
+        RandomResizedCrop { size, scale, ratio, interpolation, variant: CropVariant::Torchvision }
+    }
+
+    fn clamped(crop: &RandomResizedCrop) -> RandomResizedCrop {
+        RandomResizedCrop { variant: CropVariant::Clamped, ..crop.clone() }
     }
 
     #[test]
@@ -146,6 +178,29 @@ mod tests {
     }
 
     #[test]
+    fn clamped_to_the_image_a_part_loses_area_instead() {
+        let parse = |json: &str| serde_json::from_str::<RandomResizedCrop>(json).unwrap();
+        let probe = parse(r#"{ "size": 224, "scale": [0.08, 1.0], "variant": "clamped" }"#);
+        let rng = &mut random::stream(Purpose::Augment, &[1]);
+        let boxes: Vec<_> = (0..1000).map(|_| probe.draw(30, 400, rng)).collect();
+        // Of the ratios 3/4 to 4/3, only parts of at most 40 columns fit; the smallest part has 960 pixels.
+        let whole_height = boxes.iter().filter(|part| part.height == 30).count();
+        assert!(whole_height > 900, "{whole_height}");
+        assert!(boxes.iter().any(|part| part.width > 100), "area is not drawn again");
+    }
+
+    #[test]
+    fn where_every_part_fits_the_variants_agree() {
+        let crop = crop([0.1, 0.5], default_ratio());
+        for seed in 0..100 {
+            let draw = |crop: &RandomResizedCrop| {
+                crop.draw(100, 120, &mut random::stream(Purpose::Augment, &[seed]))
+            };
+            assert_eq!(draw(&crop), draw(&clamped(&crop)));
+        }
+    }
+
+    #[test]
     fn ranges_that_are_none_are_problems() {
         let key = |crop: RandomResizedCrop| crop.output(SampleShape::default()).unwrap_err().key;
         assert_eq!(key(crop([0.0, 1.0], default_ratio())), "scale");
@@ -168,6 +223,7 @@ mod tests {
             let crop = crop([scale.0.min(scale.1), scale.0.max(scale.1)], [ratio.0.min(ratio.1), ratio.0.max(ratio.1)]);
             let mut rng = random::stream(Purpose::Augment, &[seed]);
             prop_assert!(crop.draw(height, width, &mut rng).within(height, width));
+            prop_assert!(clamped(&crop).draw(height, width, &mut rng).within(height, width));
         }
     }
 }

@@ -44,6 +44,12 @@ impl CheckpointStore {
         self
     }
 
+    /// Whether a directory holds a checkpoint, intact or not.
+    pub fn any_in(directory: &Path) -> bool {
+        let is_checkpoint = |entry: fs::DirEntry| entry.file_name().to_str().and_then(step_of).is_some();
+        fs::read_dir(directory).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_checkpoint)))
+    }
+
     /// The directory.
     pub fn directory(&self) -> &Path {
         &self.directory

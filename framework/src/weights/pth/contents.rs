@@ -33,7 +33,7 @@ pub(super) fn read(
             }
         }
     }
-    Ok(WeightsFile { tensors, optimizer, metadata })
+    Ok(WeightsFile { tensors, ema: None, optimizer, metadata })
 }
 
 type Entries = Vec<(Value, Value)>;

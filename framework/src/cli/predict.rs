@@ -1,0 +1,69 @@
+//! `convmae predict`: what a trained model says about images.
+
+use std::path::{Path, PathBuf};
+
+use super::trained_args::TrainedArgs;
+use super::{CliError, print};
+use crate::component::Picture;
+use crate::engine::{self, EngineError, Prediction};
+
+/// Predict for images: the most probable classes, and pictures of what the heads have to show.
+///
+/// `convmae predict runs/NAME cat.jpg` uses a run, `convmae predict RECIPE cat.jpg --weights FILE` any weights file. Images are prepared
+/// by the transforms of the recipe's validation set.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: TrainedArgs,
+    /// The images (JPEG, PNG, WebP).
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<PathBuf>,
+    /// Classes to name for each image.
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    topk: usize,
+    /// Folder for the pictures, one file for each image and caption; none are written if left out.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> Result<(), CliError> {
+    let predictions = engine::predict(&args.model.options()?, &args.images, args.topk)?;
+    if let Some(folder) = &args.out {
+        for (number, prediction) in predictions.iter().enumerate() {
+            write(folder, number, prediction)?;
+        }
+    }
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&predictions).unwrap_or_default(),
+        false => predictions.iter().map(text).collect::<Vec<_>>().join("\n"),
+    };
+    print(&text)
+}
+
+fn text(prediction: &Prediction) -> String {
+    let mut lines = vec![prediction.image.display().to_string()];
+    lines.extend(prediction.classes.iter().map(|class| {
+        let name = class.name.clone().unwrap_or_else(|| format!("class {}", class.index));
+        format!("  {:6.2} %  {name}", 100.0 * class.probability)
+    }));
+    lines.join("\n")
+}
+
+/// Writes `<number>-<image>-<caption>.png` for every picture.
+fn write(folder: &Path, number: usize, prediction: &Prediction) -> Result<(), CliError> {
+    let failed = |path: &Path, error: &dyn std::fmt::Display| {
+        CliError::Engine(EngineError::Usage(format!("cannot write {}: {error}", path.display())))
+    };
+    std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    let stem = prediction.image.file_stem().unwrap_or_default().to_string_lossy();
+    for Picture { caption, image } in &prediction.pictures {
+        let caption: String = caption.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+        let path = folder.join(format!("{number:03}-{stem}-{caption}.png"));
+        image.save(&path).map_err(|error| failed(&path, &error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Evaluating weights on the validation set of a recipe.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::EngineError;
+use super::evaluate::Evaluation;
+use super::prepare::{open, problems_of_heads};
+use super::trained::{Trained, TrainedOptions};
+use crate::data::LoaderOptions;
+
+/// The metrics of weights.
+#[derive(Debug, Serialize)]
+pub struct EvalReport {
+    /// Name of the experiment.
+    pub name: String,
+    /// The weights file.
+    pub weights: PathBuf,
+    /// Images of the validation set.
+    pub images: usize,
+    /// The metrics by name, in the order of the evaluators.
+    pub metrics: Vec<(String, f64)>,
+}
+
+/// Evaluates weights as training with the same recipe does: the same images, the same masks, the same figures.
+pub fn eval(options: &TrainedOptions) -> Result<EvalReport, EngineError> {
+    let mut trained = Trained::load(options)?;
+    let val = trained.take_val()?;
+    let Trained { recipe, experiment, model } = trained;
+    if experiment.evaluate.evaluators.is_empty() {
+        return Err(EngineError::Usage(format!(
+            "{}: there is nothing to measure, `evaluate.evaluators` is empty",
+            recipe.path().display()
+        )));
+    }
+    let base = LoaderOptions::evaluate(val.batch_size);
+    let options_of_loader = LoaderOptions {
+        workers: experiment.data.workers.unwrap_or(base.workers),
+        prefetch: experiment.data.prefetch,
+        max_corrupt: experiment.data.max_corrupt,
+        ..base
+    };
+    let loader = open(&recipe, "data.val", val, experiment.seed, options_of_loader)?;
+    let samples = &loader.pipeline().samples;
+    let problems = samples
+        .classes()
+        .map(|classes| problems_of_heads(&model, "validation", classes.len()))
+        .unwrap_or_default();
+    if !problems.is_empty() {
+        return Err(recipe.diagnose(problems).into());
+    }
+    let evaluation = Evaluation::run(&model, &loader, &experiment.evaluate.evaluators, experiment.seed)?;
+    Ok(EvalReport {
+        name: experiment.name,
+        weights: options.weights.clone(),
+        images: samples.len(),
+        metrics: evaluation.metrics,
+    })
+}

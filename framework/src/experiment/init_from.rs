@@ -1,0 +1,145 @@
+//! Where a run's initial weights come from.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+
+use crate::recipe::Problem;
+
+/// Weights that a run starts from: of a file (`weights`) or of another run (`run`). In a recipe just a file, too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "FileOrFields")]
+pub struct InitFrom {
+    weights: Option<PathBuf>,
+    run: Option<PathBuf>,
+    /// Parameters that may start anew, though they are not in the file or have another shape there.
+    pub new: Names,
+    /// Tensors of the file that may be left in it.
+    pub leave: Names,
+}
+
+/// A file or a run with weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitSource<'a> {
+    /// `.safetensors` or `.pth`.
+    File(&'a Path),
+    /// The directory of a finished run.
+    Run(&'a Path),
+}
+
+impl InitFrom {
+    /// Where the weights are.
+    ///
+    /// # Errors
+    /// Unless it is either a file or a run.
+    pub fn source(&self) -> Result<InitSource<'_>, Problem> {
+        match (&self.weights, &self.run) {
+            (Some(path), None) => Ok(InitSource::File(path)),
+            (None, Some(path)) => Ok(InitSource::Run(path)),
+            (None, None) => Err(Problem::new("init_from", "it names no weights")
+                .help("say `weights: FILE`, or `run: DIR` for a finished run")),
+            (Some(_), Some(_)) => Err(Problem::new("init_from", "it names a file and a run")
+                .help("remove `weights` or `run`; an override removes one with `--set init_from.run=null`")),
+        }
+    }
+}
+
+/// Names of tensors; one that ends in `*` stands for all that begin so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct Names(Vec<String>);
+
+impl Names {
+    /// Whether `name` is one of them.
+    pub fn contain(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == pattern,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FileOrFields {
+    File(PathBuf),
+    Fields(Fields),
+}
+
+/// Weights of a file or a run.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    /// A weights file: `.safetensors`, or a `.pth` of `PyTorch`.
+    #[serde(default)]
+    weights: Option<PathBuf>,
+    /// The directory of a finished run, such as `runs/convmae_base`.
+    #[serde(default)]
+    run: Option<PathBuf>,
+    /// Parameters that may start anew, though they are not there or have another shape: names, or beginnings of names as
+    /// `blocks3.10.*`. Those of heads may be missing in any case.
+    #[serde(default)]
+    new: Names,
+    /// Tensors that may be left: names, or beginnings of names as `decoder_*`.
+    #[serde(default)]
+    leave: Names,
+}
+
+impl From<FileOrFields> for InitFrom {
+    fn from(from: FileOrFields) -> Self {
+        match from {
+            FileOrFields::File(path) => Self { weights: Some(path), ..Self::default() },
+            FileOrFields::Fields(Fields { weights, run, new, leave }) => Self { weights, run, new, leave },
+        }
+    }
+}
+
+impl JsonSchema for InitFrom {
+    fn schema_name() -> Cow<'static, str> {
+        "InitFrom".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "string" },
+                Fields::json_schema(generator),
+            ]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_file_a_mapping_and_a_run_are_understood() {
+        let read = |value| serde_json::from_value::<InitFrom>(value).unwrap();
+        assert_eq!(read(json!("a.pth")).source(), Ok(InitSource::File("a.pth".as_ref())));
+        assert_eq!(read(json!({ "run": "runs/a" })).source(), Ok(InitSource::Run("runs/a".as_ref())));
+        let read = read(json!({ "weights": "a.pth", "leave": ["decoder_*", "mask_token"] }));
+        let left: Vec<bool> =
+            ["decoder_pred.bias", "mask_token", "mask_token2"].map(|name| read.leave.contain(name)).into();
+        assert_eq!(left, [true, true, false]);
+        assert!(!read.new.contain("head.weight"));
+    }
+
+    #[test]
+    fn a_file_and_a_run_or_neither_is_a_problem() {
+        let read = |value| serde_json::from_value::<InitFrom>(value).unwrap();
+        assert!(
+            read(json!({ "run": "a", "weights": "b" })).source().unwrap_err().message.contains("and a run")
+        );
+        assert!(read(json!({ "leave": ["norm.*"] })).source().is_err());
+    }
+}

@@ -1,0 +1,233 @@
+//! LARS: layer-wise adaptive rate scaling.
+
+use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup, Problem};
+use convmae_framework::nn::kernels::chunks::sum_of_squares;
+use convmae_framework::nn::kernels::elementwise::CHUNK;
+use convmae_framework::nn::{self, Param};
+use convmae_framework::weights::TensorMap;
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::LrScaling;
+use super::groups::Grouping;
+use super::slots::{Slots, Update};
+
+/// LARS (You, Gitman and Ginsburg): momentum, with the gradient of every tensor scaled to a fraction of the tensor's norm. The
+/// optimizer of linear probing (`util/lars.py` of the official code). Parameters with one axis are neither decayed nor scaled.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lars {
+    /// Learning rate, before scaling and schedule.
+    #[schemars(range(min = 0.0))]
+    pub lr: f64,
+    /// How the learning rate follows the batch size.
+    #[serde(default)]
+    pub lr_scaling: LrScaling,
+    /// Share of the previous direction that is kept.
+    #[serde(default = "default_momentum")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub momentum: f64,
+    /// Norm of a scaled gradient, as a fraction of that of its tensor.
+    #[serde(default = "default_trust_coefficient")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub trust_coefficient: f64,
+    /// Weight decay, added to the gradient before it is scaled.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub weight_decay: f64,
+}
+
+fn default_momentum() -> f64 {
+    0.9
+}
+
+fn default_trust_coefficient() -> f64 {
+    0.001
+}
+
+#[typetag::serde]
+impl Optimizer for Lars {
+    fn base_lr(&self, images: usize) -> f64 {
+        self.lr_scaling.scale(self.lr, images)
+    }
+
+    fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
+        let slots = Slots::new(["mu"], params, Grouping::by_decay(self.weight_decay))?;
+        Ok(Box::new(LarsModule { spec: self.clone(), slots }))
+    }
+}
+
+convmae_framework::register!(Optimizer: Lars);
+
+struct LarsModule {
+    spec: Lars,
+    slots: Slots<1>,
+}
+
+impl OptimizerModule for LarsModule {
+    fn step(&mut self, lr: f64) -> nn::Result<()> {
+        let spec = &self.spec;
+        self.slots.update(|updates| updates.into_par_iter().for_each(|update| spec.update(update, lr)));
+        Ok(())
+    }
+
+    fn state(&self) -> TensorMap {
+        self.slots.state()
+    }
+
+    fn load_state(&mut self, state: &TensorMap) -> nn::Result<()> {
+        self.slots.load_state(state)
+    }
+
+    fn groups(&self) -> Vec<ParameterGroup> {
+        self.slots.groups()
+    }
+}
+
+impl Lars {
+    fn update(&self, update: Update<'_, 1>, lr: f64) {
+        let Update { values, grad, buffers: [mu], axes, group, .. } = update;
+        let (lr, momentum) = ((lr * group.lr_scale) as f32, self.momentum as f32);
+        let decay = group.weight_decay as f32;
+        let scale = if axes > 1 { self.scale(values, grad, decay) } else { 1.0 };
+        let chunks = values.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK));
+        chunks.zip(mu.par_chunks_mut(CHUNK)).for_each(|((values, grads), mu)| {
+            for ((value, grad), mu) in values.iter_mut().zip(grads).zip(mu) {
+                *mu = momentum * *mu + scale * (grad + decay * *value);
+                *value -= lr * *mu;
+            }
+        });
+    }
+
+    /// What the decayed gradient is multiplied by; 1 where it or the tensor is zero.
+    fn scale(&self, values: &[f32], grad: &[f32], decay: f32) -> f32 {
+        let norm = sum_of_squares(values).sqrt();
+        let decayed = norm_of_decayed(values, grad, decay);
+        if norm > 0.0 && decayed > 0.0 { (self.trust_coefficient * norm / decayed) as f32 } else { 1.0 }
+    }
+}
+
+/// The norm of `grad + decay * values`: sums of chunks, added in order.
+fn norm_of_decayed(values: &[f32], grad: &[f32], decay: f32) -> f64 {
+    let chunks = values.par_chunks(CHUNK).zip(grad.par_chunks(CHUNK));
+    let sums: Vec<f64> = chunks
+        .map(|(values, grads)| {
+            let decayed = values.iter().zip(grads).map(|(value, grad)| f64::from(grad + decay * value));
+            decayed.map(|value| value * value).sum()
+        })
+        .collect();
+    sums.iter().sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use convmae_framework::nn::{Init, Scope};
+    use convmae_framework::weights::read_safetensors;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::optimizers::testing::{self, descend};
+
+    fn lars(weight_decay: f64) -> Lars {
+        Lars { lr: 0.1, lr_scaling: LrScaling::None, momentum: 0.9, trust_coefficient: 0.001, weight_decay }
+    }
+
+    #[test]
+    fn a_restored_state_continues_bit_for_bit_on_any_number_of_threads() {
+        testing::check(&lars(0.0));
+        testing::check(&lars(0.1));
+    }
+
+    #[test]
+    fn a_step_is_a_fraction_of_the_tensor_whatever_the_size_of_the_gradient() {
+        for size in [1e-6, 1.0, 1e6] {
+            let after = descend(&lars(0.0), &[1, 2], &[3.0, 4.0], &[&[0.0, size]]);
+            assert!((after[1] - (4.0 - 0.1 * 0.001 * 5.0)).abs() < 1e-6, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn vectors_zeros_and_zero_gradients_are_not_scaled() {
+        assert_eq!(descend(&lars(0.5), &[2], &[3.0, 4.0], &[&[0.0, 10.0]]), [3.0, 3.0]);
+        assert_eq!(descend(&lars(0.5), &[1, 1], &[0.0], &[&[10.0]]), [-1.0]);
+        assert_eq!(descend(&lars(0.0), &[1, 1], &[2.0], &[&[0.0]]), [2.0]);
+    }
+
+    /// The gradient of the mean cross entropy of a linear layer by its weights and its bias.
+    fn gradients(features: &[f32], labels: &[f32], weight: &[f32], bias: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (classes, images) = (bias.len(), labels.len());
+        let dim = features.len() / images;
+        let (mut of_weight, mut of_bias) = (vec![0.0; weight.len()], vec![0.0; classes]);
+        for (feature, &label) in features.chunks_exact(dim).zip(labels) {
+            let logit = |(row, bias): (&[f32], &f32)| {
+                let products = row.iter().zip(feature).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                (products.sum::<f64>() + f64::from(*bias)).exp()
+            };
+            let exps: Vec<f64> = weight.chunks_exact(dim).zip(bias).map(logit).collect();
+            let sum: f64 = exps.iter().sum();
+            for (class, exp) in exps.iter().enumerate() {
+                let hit = if class == label as usize { 1.0 } else { 0.0 };
+                let grad = ((exp / sum - hit) / images as f64) as f32;
+                of_bias[class] += grad;
+                let row = &mut of_weight[class * dim..][..dim];
+                row.iter_mut().zip(feature).for_each(|(sum, x)| *sum += grad * x);
+            }
+        }
+        (of_weight, of_bias)
+    }
+
+    /// Batch normalisation of `[N, D]` without an affine part, in training.
+    fn normalized(features: &[f32], dim: usize) -> Vec<f32> {
+        let images = (features.len() / dim) as f64;
+        let column = |d: usize| features.iter().skip(d).step_by(dim).map(|&x| f64::from(x));
+        let moments: Vec<_> = (0..dim)
+            .map(|d| {
+                let mean = column(d).sum::<f64>() / images;
+                (mean, column(d).map(|x| (x - mean).powi(2)).sum::<f64>() / images)
+            })
+            .collect();
+        let value = |(i, &x): (usize, &f32)| {
+            let (mean, variance) = moments[i % dim];
+            ((f64::from(x) - mean) / (variance + 1e-6).sqrt()) as f32
+        };
+        features.iter().enumerate().map(value).collect()
+    }
+
+    #[test]
+    fn a_linear_probe_ends_where_the_official_one_does() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/finetune/");
+        let tensors = read_safetensors(format!("{folder}linprobe.safetensors").as_ref()).unwrap().tensors;
+        let json = std::fs::read(format!("{folder}linprobe.json")).unwrap();
+        let golden: Value = serde_json::from_slice(&json).unwrap();
+        let tensor = |name: &str| tensors.get(name).unwrap().to_f32();
+        let features = normalized(&tensor("features"), 24);
+        for (run, weight_decay) in [("wd0", 0.0), ("wd0.01", 0.01)] {
+            let scope = Scope::new(0);
+            let weight = scope.param("weight", &[10, 24], &Init::ZEROS);
+            let bias = scope.param("bias", &[10], &Init::ZEROS);
+            weight.set(&tensor("init.weight")).unwrap();
+            bias.set(&tensor("init.bias")).unwrap();
+            let mut module = lars(weight_decay).build(&scope.params()).unwrap();
+            for step in golden[run]["steps_f64"].as_array().unwrap() {
+                let grads = gradients(&features, &tensor("labels"), &weight.values(), &bias.values());
+                for (param, grad) in [(&weight, &grads.0), (&bias, &grads.1)] {
+                    param.clear_grad();
+                    param.accumulate_grad(|sum, mode| mode.write(sum, grad));
+                }
+                module.step(step["lr"].as_f64().unwrap()).unwrap();
+            }
+            let state = module.state();
+            for param in [&weight, &bias] {
+                let name = param.name();
+                let mu = state.get(&format!("mu.{name}")).unwrap().to_f32();
+                for (key, values) in [("final", param.values().to_vec()), ("mu", mu)] {
+                    let expected = tensor(&format!("{run}.{key}.{name}"));
+                    let differences = values.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+                    let largest = differences.fold(0.0, f32::max);
+                    assert!(largest < 1e-6, "{run} {key}.{name}: {largest}");
+                }
+            }
+        }
+    }
+}

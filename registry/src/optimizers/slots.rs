@@ -1,0 +1,112 @@
+//! What every optimizer keeps: its parameters, their groups, and buffers that are saved and restored.
+
+use convmae_framework::component::{ParameterGroup, Problem};
+use convmae_framework::nn::{self, Error, Param};
+use convmae_framework::weights::{HostTensor, TensorMap};
+
+use super::groups::Grouping;
+
+/// The trainable parameters with `N` buffers each, of the parameter's shape and zeros at first.
+pub(super) struct Slots<const N: usize> {
+    names: [&'static str; N],
+    groups: Vec<ParameterGroup>,
+    slots: Vec<Slot<N>>,
+}
+
+struct Slot<const N: usize> {
+    param: Param,
+    group: usize,
+    buffers: [Vec<f32>; N],
+    step: u64,
+}
+
+/// A parameter that has a gradient, on its way to new values.
+pub(super) struct Update<'a, const N: usize> {
+    /// The parameter's values.
+    pub values: &'a mut [f32],
+    /// Its gradient.
+    pub grad: &'a [f32],
+    /// Its buffers.
+    pub buffers: [&'a mut [f32]; N],
+    /// Number of its axes.
+    pub axes: usize,
+    /// The group that it belongs to.
+    pub group: &'a ParameterGroup,
+    /// The number of this step of it, from 1.
+    pub step: u64,
+}
+
+impl<const N: usize> Slots<N> {
+    /// The trainable ones of `params`, with buffers of these names.
+    pub fn new(names: [&'static str; N], params: &[Param], grouping: Grouping<'_>) -> Result<Self, Problem> {
+        let (groups, members) = grouping.sort(params)?;
+        let slots = members.into_iter().map(|(param, group)| {
+            let buffers = std::array::from_fn(|_| vec![0.0; param.numel()]);
+            Slot { param, group, buffers, step: 0 }
+        });
+        Ok(Self { names, groups, slots: slots.collect() })
+    }
+
+    /// Lets `step` update all parameters that have a gradient.
+    pub fn update(&mut self, step: impl FnOnce(Vec<Update<'_, N>>)) {
+        let params: Vec<_> = self.slots.iter().map(|slot| slot.param.clone()).collect();
+        let mut borrowed: Vec<_> = params.iter().map(|param| (param.values_mut(), param.grad())).collect();
+        let mut updates = Vec::with_capacity(params.len());
+        for (slot, (values, grad)) in self.slots.iter_mut().zip(&mut borrowed) {
+            let Some(grad) = grad else { continue };
+            slot.step += 1;
+            updates.push(Update {
+                values,
+                grad,
+                buffers: slot.buffers.each_mut().map(Vec::as_mut_slice),
+                axes: slot.param.shape().len(),
+                group: &self.groups[slot.group],
+                step: slot.step,
+            });
+        }
+        step(updates);
+    }
+
+    /// The buffers as `<buffer>.<parameter>`, and the steps as `step.<parameter>`.
+    pub fn state(&self) -> TensorMap {
+        let mut state = TensorMap::new();
+        for slot in &self.slots {
+            let name = slot.param.name();
+            for (key, values) in self.names.iter().zip(&slot.buffers) {
+                // The lengths agree: the buffer was made from the parameter's shape.
+                if let Ok(tensor) = HostTensor::from_f32(slot.param.shape().to_vec(), values) {
+                    state.insert(format!("{key}.{name}"), tensor);
+                }
+            }
+            state.insert(format!("step.{name}"), HostTensor::scalar_i64(slot.step as i64));
+        }
+        state
+    }
+
+    /// Restores what [`Self::state`] gave.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another length.
+    pub fn load_state(&mut self, state: &TensorMap) -> nn::Result<()> {
+        let missing = |key: &str| Error::Value(format!("the optimizer state has no `{key}`"));
+        for slot in &mut self.slots {
+            let name = slot.param.name();
+            for (key, buffer) in self.names.iter().zip(&mut slot.buffers) {
+                let key = format!("{key}.{name}");
+                let values = state.get(&key).map(HostTensor::to_f32).ok_or_else(|| missing(&key))?;
+                if values.len() != buffer.len() {
+                    return Err(Error::Shape(format!("`{key}` of the optimizer state has another shape")));
+                }
+                *buffer = values;
+            }
+            let key = format!("step.{name}");
+            slot.step = state.get(&key).and_then(HostTensor::as_i64).ok_or_else(|| missing(&key))? as u64;
+        }
+        Ok(())
+    }
+
+    /// The groups, in order of first occurrence.
+    pub fn groups(&self) -> Vec<ParameterGroup> {
+        self.groups.clone()
+    }
+}
