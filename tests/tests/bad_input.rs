@@ -38,6 +38,23 @@ fn an_unknown_component() {
 }
 
 #[test]
+fn a_mixup_that_mixes_nothing() {
+    let words = ["data.train.batch_transforms.0: with both alphas 0 nothing is ever mixed"];
+    let mixup = "{ type: Mixup, mixup_alpha: 0, cutmix_alpha: 0 }";
+    let split = format!("batch_transforms: [{mixup}]\n    batch_size: 4\n  val");
+    refused("batch_size: 4\n  val", &split, &format!("batch_transforms: [|{mixup}"), &words);
+}
+
+#[test]
+fn a_parameter_that_the_model_does_not_have() {
+    let folder = Folder::new();
+    folder.recipe_with("betas:", "no_weight_decay: [pos_embd], betas:");
+    let words =
+        ["optimizer.no_weight_decay.0: the model has no parameter `pos_embd`", "did you mean `pos_embed`?"];
+    folder.fails(["run", "recipe.yaml"], 2, &words);
+}
+
+#[test]
 fn an_image_size_that_the_patch_sizes_do_not_divide() {
     let words = [
         "model.backbone.patch_size: patches of 8 pixels do not divide images of 36 x 36",

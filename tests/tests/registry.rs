@@ -80,6 +80,11 @@ fn example(schema: &Value, root: &Value) -> Value {
     if let Some(reference) = schema["$ref"].as_str() {
         return example(root.pointer(&reference[1..]).unwrap(), root);
     }
+    if let Some(kind) = schema["x-component"].as_str() {
+        let complete = |entry: &Entry| (entry.schema)().get("required").is_none();
+        let entry = entries().into_iter().find(|entry| entry.kind.name() == kind && complete(entry)).unwrap();
+        return json!({ "type": entry.name });
+    }
     for union in ["anyOf", "oneOf"] {
         if let Some(branch) = schema[union].as_array().and_then(|branches| branches.first()) {
             return example(branch, root);

@@ -174,6 +174,10 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
 /// Classes that training and validation, or data and heads, do not agree about.
 fn problems_of_classes(model: &Model, train: &Loader, val: Option<&Loader>) -> Vec<Problem> {
     let classes = |loader: &'_ Loader| loader.pipeline().samples.classes().map(<[String]>::to_vec);
+    // Pretraining looks at no class.
+    if model.num_classes().is_empty() {
+        return Vec::new();
+    }
     let Some(train) = classes(train) else { return Vec::new() };
     let mut problems = Vec::new();
     if let Some(val) = val.and_then(classes)

@@ -18,7 +18,7 @@ pub struct ShapePair {
 
 /// What a weights file gives a model, entry by entry; every name is in exactly one list.
 ///
-/// `Display` lists every entry but the loaded ones, which are counted.
+/// `Display` lists every misfit; what loads is counted, and what is allowed is counted by the first part of its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyReport {
     /// Names with equal shapes.
@@ -63,8 +63,8 @@ impl fmt::Display for KeyReport {
         write!(f, "{} loaded", self.loaded.len())?;
         pairs(f, "reshaped", &self.reshaped)?;
         pairs(f, "interpolated", &self.interpolated)?;
-        names(f, "new in the model", &self.new)?;
-        names(f, "left in the file", &self.left)?;
+        groups(f, "new in the model", &self.new)?;
+        groups(f, "left in the file", &self.left)?;
         names(f, "missing from the file", &self.missing)?;
         names(f, "unexpected in the file", &self.unexpected)?;
         pairs(f, "mismatched", &self.mismatched)
@@ -76,6 +76,25 @@ fn names(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Resu
         write!(f, "\n{} {title}:", names.len())?;
     }
     names.iter().try_for_each(|name| write!(f, "\n  {name}"))
+}
+
+fn groups(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Result {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut groups: Vec<(&str, usize)> = Vec::new();
+    for name in names {
+        let group = name.split('.').next().unwrap_or_default();
+        match groups.iter_mut().find(|(known, _)| *known == group) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((group, 1)),
+        }
+    }
+    let text = |(group, count): &(&str, usize)| match count {
+        1 => (*group).to_owned(),
+        _ => format!("{group} ({count})"),
+    };
+    write!(f, "\n{} {title}: {}", names.len(), groups.iter().map(text).collect::<Vec<_>>().join(", "))
 }
 
 fn pairs(f: &mut fmt::Formatter<'_>, title: &str, pairs: &[ShapePair]) -> fmt::Result {
@@ -155,6 +174,24 @@ mod tests {
         assert_eq!(report.unexpected, ["extra"]);
         assert_eq!(report.mismatched.iter().map(|p| &p.name).collect::<Vec<_>>(), ["head", "transposed"]);
         assert!(!report.is_exact());
+    }
+
+    #[test]
+    fn what_is_allowed_is_no_misfit_and_is_told_by_groups() {
+        let mut report = report();
+        report.allow(|name| ["absent", "head"].contains(&name), |name| name == "extra");
+        assert_eq!(
+            (report.new.as_slice(), report.left.as_slice()),
+            (&["absent".to_owned(), "head".into()][..], &["extra".to_owned()][..])
+        );
+        assert!(!report.is_exact());
+        report.interpolate(|pair| pair.name == "transposed");
+        assert!(report.is_exact());
+        report.new.push("head.bias".to_owned());
+        assert!(
+            report.to_string().ends_with("3 new in the model: absent, head (2)\n1 left in the file: extra"),
+            "{report}"
+        );
     }
 
     #[test]
