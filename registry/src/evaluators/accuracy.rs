@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn the_loss_is_the_mean_negative_log_probability() {
         let found = metrics(&[1], &[0.0, 0.0, 3.0_f32.ln(), 0.0], &[Some(0), Some(0)], 2);
-        let expected = (2.0_f64.ln() + (4.0_f64 / 3.0).ln()) / 2.0;
+        let expected = f64::midpoint(2.0_f64.ln(), (4.0_f64 / 3.0).ln());
         assert!((found[1].1 - expected).abs() < 1e-7, "{found:?}");
     }
 
