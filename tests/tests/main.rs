@@ -6,6 +6,7 @@ mod ablations;
 mod bad_input;
 mod bench;
 mod finetune_golden;
+mod finetuning;
 mod golden;
 mod plugin;
 mod pretrain_golden;

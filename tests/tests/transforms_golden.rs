@@ -107,7 +107,7 @@ fn the_recipe_of_finetuning_gives_normalised_batches() {
     .unwrap();
     let shape = output_shape(&transforms, SampleShape::default()).unwrap();
     assert_eq!(shape, SampleShape { size: Some((64, 64)), normalized: true });
-    let pipeline = Pipeline { samples: Box::new(Photos), transforms, seed: 0 };
+    let pipeline = Pipeline { samples: Box::new(Photos), transforms, batch_transforms: Vec::new(), seed: 0 };
     let loader = Loader::new(pipeline.into(), LoaderOptions::train(3)).unwrap();
     let read = |epoch| loader.epoch(epoch, 0).map(|batch| batch.unwrap().images).collect::<Vec<_>>();
     let first = read(0);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::experiment::{InitFrom, InitSource};
 use crate::graph::Model;
 use crate::nn::{Param, Positions};
+use crate::recipe::Recipe;
 use crate::report::RunDir;
 use crate::weights::{self, KeyReport, TensorMap, interpolate_positions, match_keys};
 
@@ -20,10 +21,12 @@ pub fn load_weights(params: &[Param], path: &Path) -> Result<KeyReport, EngineEr
     take(params, path, &tensors, report, help)
 }
 
-/// Loads the weights file that a recipe starts from, as far as it wants it.
-pub fn initialize(model: &Model, from: &InitFrom, path: &Path) -> Result<KeyReport, EngineError> {
+/// Loads the weights that a recipe starts from, as far as it wants them, and tells what came of it.
+pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(), EngineError> {
+    let source = from.source().map_err(|problem| recipe.diagnose(vec![problem]))?;
+    let path = weights_file(source)?;
     let params = model.params();
-    let tensors = evaluated(path)?;
+    let tensors = evaluated(&path)?;
     let mut report = match_keys(&expected(&params), &tensors);
     report.interpolate(|pair| {
         params.iter().any(|param| param.name() == pair.name && grids(param, &pair.file).is_some())
@@ -34,11 +37,13 @@ pub fn initialize(model: &Model, from: &InitFrom, path: &Path) -> Result<KeyRepo
     report.allow(is_new, |name| from.leave.contain(name));
     let help = "name what may start anew under `init_from.new`, and what may be left in the file under `init_from.leave`: \
                 names, or beginnings of names as `decoder_*`";
-    take(&params, path, &tensors, report, help)
+    let report = take(&params, &path, &tensors, report, help)?;
+    tracing::info!("weights of {}: {report}", path.display());
+    Ok(())
 }
 
 /// The weights file of a source.
-pub fn weights_file(source: InitSource<'_>) -> Result<PathBuf, EngineError> {
+fn weights_file(source: InitSource<'_>) -> Result<PathBuf, EngineError> {
     match source {
         InitSource::File(path) => Ok(path.to_path_buf()),
         InitSource::Run(root) => weights_of_run(root),

@@ -12,7 +12,7 @@ use crate::recipe::Recipe;
 
 use super::EngineError;
 use super::device::open_device;
-use super::initialize::{initialize, weights_file};
+use super::initialize::initialize;
 use super::plan::TrainingPlan;
 use super::trainer::{Trainer, TrainerParts};
 
@@ -53,13 +53,7 @@ pub struct Settings {
 impl Prepared {
     /// Gives the parameters the weights that the recipe starts from, if it names some.
     pub fn initialize(&self, recipe: &Recipe) -> Result<(), EngineError> {
-        if let Some(from) = &self.init_from {
-            let source = from.source().map_err(|problem| recipe.diagnose(vec![problem]))?;
-            let path = weights_file(source)?;
-            let report = initialize(&self.trainer.model, from, &path)?;
-            tracing::info!("weights of {}: {report}", path.display());
-        }
-        Ok(())
+        self.init_from.iter().try_for_each(|from| initialize(recipe, &self.trainer.model, from))
     }
 
     /// The names of the classes, where the data has classes.

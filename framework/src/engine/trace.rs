@@ -17,7 +17,7 @@ use crate::weights::{HostTensor, TensorMap, write_safetensors};
 
 use super::EngineError;
 use super::device::open_device;
-use super::initialize::load_weights;
+use super::initialize::{initialize, load_weights};
 use super::plan::TrainingPlan;
 use super::prepare::build_optimizer;
 use super::trainer::{Trainer, TrainerParts};
@@ -52,8 +52,12 @@ pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
     let inputs = Inputs::read(&options.inputs)?;
     let model = Model::build(&checked.plan, checked.image, &Scope::new(checked.experiment.seed))
         .map_err(|problems| recipe.diagnose(problems))?;
-    if let Some(path) = &options.weights {
-        load_weights(&model.params(), path)?;
+    match (&options.weights, &checked.experiment.init_from) {
+        (Some(path), _) => {
+            load_weights(&model.params(), path)?;
+        }
+        (None, Some(from)) => initialize(&recipe, &model, from)?,
+        (None, None) => {}
     }
     let outputs = match options.steps {
         Some(steps) => train(&recipe, checked, model, &inputs, steps)?,

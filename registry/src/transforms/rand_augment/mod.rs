@@ -116,7 +116,7 @@ mod tests {
             let mask =
                 GrayImage::from_fn(40, 30, |x, y| Luma([u8::from(x.min(y) > 9 && x.max(y) < 20) * 255]));
             let instance = Instance { class: 1, bbox: [10.0, 10.0, 20.0, 20.0], mask: mask.clone() };
-            let target = Target { class: None, instances: vec![instance], semantic: Some(mask) };
+            let target = Target { instances: vec![instance], semantic: Some(mask), ..Target::default() };
             let mut rng = random::stream(Purpose::Augment, &[seed]);
             let moved = augment.apply(Sample { target, ..sample(30, 40) }, &mut rng).unwrap();
             let Some(instance) = moved.target.instances.first() else { continue };
