@@ -51,7 +51,7 @@ fn a_parameter_that_the_model_does_not_have() {
     folder.recipe_with("betas:", "no_weight_decay: [pos_embd], betas:");
     let words =
         ["optimizer.no_weight_decay.0: the model has no parameter `pos_embd`", "did you mean `pos_embed`?"];
-    folder.fails(["run", "recipe.yaml"], 2, &words);
+    folder.fails(["check", "recipe.yaml"], 2, &words);
 }
 
 #[test]

@@ -11,6 +11,12 @@ pub trait Optimizer: std::fmt::Debug + Send + Sync {
     /// The learning rate before the schedule, for `images` per optimizer step (batch x accumulation x processes).
     fn base_lr(&self, images: usize) -> f64;
 
+    /// What is wrong with it for these parameters, whose values are not looked at.
+    fn check(&self, params: &[Param]) -> Result<(), Problem> {
+        let _ = params;
+        Ok(())
+    }
+
     /// Sorts the trainable parameters into groups and makes the state. Parameters know the layer that they belong to
     /// ([`Param::layer`]).
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem>;

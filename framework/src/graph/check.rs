@@ -30,6 +30,8 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     let nodes = crate::graph::Nodes(std::mem::take(&mut experiment.model.0));
     let described = Plan::new(nodes).and_then(|plan| {
         let model = Model::build(&plan, image, &Scope::describe())?;
+        let misfit = experiment.optimizer.check(&model.params()).err();
+        problems.extend(misfit.map(|problem| problem.within("optimizer")));
         Ok((Summary::new(&model), plan))
     });
     match described {

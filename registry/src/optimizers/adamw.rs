@@ -62,18 +62,27 @@ impl Optimizer for AdamW {
         self.lr_scaling.scale(self.lr, images)
     }
 
+    fn check(&self, params: &[Param]) -> Result<(), Problem> {
+        self.grouping().sort(params).map(|_| ())
+    }
+
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
-        let grouping = Grouping {
-            weight_decay: self.weight_decay,
-            no_weight_decay: &self.no_weight_decay,
-            layer_decay: self.layer_decay,
-        };
-        let slots = Slots::new(["exp_avg", "exp_avg_sq"], params, grouping)?;
+        let slots = Slots::new(["exp_avg", "exp_avg_sq"], params, self.grouping())?;
         Ok(Box::new(AdamWModule { betas: self.betas, eps: self.eps, slots }))
     }
 }
 
 convmae_framework::register!(Optimizer: AdamW);
+
+impl AdamW {
+    fn grouping(&self) -> Grouping<'_> {
+        Grouping {
+            weight_decay: self.weight_decay,
+            no_weight_decay: &self.no_weight_decay,
+            layer_decay: self.layer_decay,
+        }
+    }
+}
 
 struct AdamWModule {
     betas: [f64; 2],
