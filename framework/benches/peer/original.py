@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
@@ -38,23 +39,27 @@ TIMM: dict[str, dict[str, object]] = {
 }
 
 
+def module(repository: Path, name: str) -> ModuleType:
+    """A module of the repository, on stand-ins for what it needs of timm."""
+    if not (repository / f"{name}.py").is_file():
+        sys.exit(f"{repository}: no {name}.py here; --original is a checkout of Alpha-VL/ConvMAE")
+    for needed, members in TIMM.items():
+        stand_in = ModuleType(needed)
+        stand_in.__dict__.update(members)
+        sys.modules[needed] = stand_in
+    vars(numpy)["float"] = float  # the alias that NumPy 1.24 removed
+    sys.path.insert(0, str(repository))
+    return import_module(name)
+
+
 def build(repository: Path, config: Config) -> nn.Module:
     """The original model, called as ours is: images and noise in, loss out."""
-    if not (repository / "models_convmae.py").is_file():
-        sys.exit(f"{repository}: no models_convmae.py here; --original is a checkout of Alpha-VL/ConvMAE")
     if (config.grid, config.kernel_size, config.decoder_mlp_ratio) != (14, 5, config.mlp_ratio[0]):
         sys.exit(
             "the original only has 14x14 patches, 5x5 kernels and the first stage's MLP ratio in the decoder"
         )
-    for name, members in TIMM.items():
-        module = ModuleType(name)
-        module.__dict__.update(members)
-        sys.modules[name] = module
-    vars(numpy)["float"] = float  # the alias that NumPy 1.24 removed
-    sys.path.insert(0, str(repository))
-    from models_convmae import MaskedAutoencoderConvViT
 
-    class Original(MaskedAutoencoderConvViT):
+    class Original(module(repository, "models_convmae").MaskedAutoencoderConvViT):
         def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
             # It draws its noise itself, by `torch.rand`.
             drawn = nullcontext() if noise is None else patch.object(torch, "rand", lambda *_, **__: noise)

@@ -53,6 +53,13 @@ def arguments() -> argparse.Namespace:
     time.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     time.set_defaults(run=run_time)
 
+    accuracy = commands.add_parser("accuracy", help="check that the original code makes the same of a run's weights")
+    accuracy.add_argument("root", type=Path, metavar="RUN", help="a finished run of a classifier")
+    accuracy.add_argument("--convmae", type=Path, default=TARGET / "release/convmae", help="our program")
+    accuracy.add_argument("--original", type=Path, required=True, help="a checkout of Alpha-VL/ConvMAE")
+    accuracy.add_argument("--batch", type=int, default=250)
+    accuracy.set_defaults(run=run_accuracy)
+
     data = commands.add_parser("data", help="time decoding and augmentation on one core of both in turn")
     data.add_argument("--images", type=Path, help="a folder of JPEG files; generated ones if left out")
     data.add_argument("--photos", type=Path, help="a tar archive of small photos to generate them from")
@@ -102,6 +109,14 @@ def run_loss(args: argparse.Namespace) -> None:
     config = recipe.config()
     agree = [check_goldens(recipe, build), check_ours(recipe, build, config, args.batch, args.seed)]
     sys.exit(0 if all(agree) else 1)
+
+
+def run_accuracy(args: argparse.Namespace) -> None:
+    from accuracy import check
+
+    require(args.convmae, "cargo build --release")
+    recipe = Recipe(args.convmae, args.root / "recipe.lock.yaml", [])
+    sys.exit(0 if check(recipe, args.root, args.original, args.batch) else 1)
 
 
 def run_time(args: argparse.Namespace) -> None:
