@@ -94,11 +94,22 @@ pub fn run<S: Shape, R: Shape>(
     params: &[&Param],
     operation: impl FnOnce(Tensor<S>) -> Result<Tensor<R>>,
 ) -> Outcome {
+    run_against(x, shape, params, loss_weights, operation)
+}
+
+/// [`run`] with other weights of the loss than [`loss_weights`], which are the gradient of the output.
+pub fn run_against<S: Shape, R: Shape>(
+    x: &[f32],
+    shape: S,
+    params: &[&Param],
+    weights: impl FnOnce(usize) -> Vec<f32>,
+    operation: impl FnOnce(Tensor<S>) -> Result<Tensor<R>>,
+) -> Outcome {
     let tape = Tape::new();
     let x = from_vec(x.to_vec(), shape, &tape).unwrap();
     let y = operation(x.clone()).unwrap();
     let values = to_vec(&y).unwrap();
-    let gradients = backward(loss(y)).unwrap();
+    let gradients = backward(weighted(y, weights(values.len()))).unwrap();
     let grad = gradients.get(&x.retaped::<NoneTape>()).as_vec();
     let grads = std::iter::once(grad).chain(params.iter().map(|param| take_grad(param))).collect();
     Outcome { values, grads }
@@ -106,8 +117,12 @@ pub fn run<S: Shape, R: Shape>(
 
 /// The sum of the values, each times its own weight: [`loss_weights`].
 pub fn loss<S: Shape>(y: Tensor<S>) -> T0 {
-    let shape = *y.shape();
-    let weights = from_vec(loss_weights(shape.num_elements()), shape, &Tape::none()).unwrap();
+    let weights = loss_weights(y.shape().num_elements());
+    weighted(y, weights)
+}
+
+fn weighted<S: Shape>(y: Tensor<S>, weights: Vec<f32>) -> T0 {
+    let weights = from_vec(weights, *y.shape(), &Tape::none()).unwrap();
     flat(y.try_mul(weights).unwrap()).unwrap().sum()
 }
 
@@ -140,6 +155,53 @@ pub fn official_state() -> safetensors::SafeTensors<'static> {
     let bytes =
         include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/pretrain/state_dict.safetensors"));
     safetensors::SafeTensors::deserialize(bytes).unwrap()
+}
+
+/// What PyTorch computes for the operations of segmentation.
+pub fn segmentation_golden() -> safetensors::SafeTensors<'static> {
+    let bytes =
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/segmentation/subops.safetensors"));
+    safetensors::SafeTensors::deserialize(bytes).unwrap()
+}
+
+/// The values of a golden tensor; those of maps, `[B, C, H, W]`, with their channels last.
+#[track_caller]
+pub fn golden(tensors: &safetensors::SafeTensors<'_>, name: &str) -> Vec<f32> {
+    let tensor = tensors.tensor(name).unwrap();
+    let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
+    let is_map = tensor.shape().len() == 4 && !name.ends_with("weight");
+    if !is_map {
+        return values;
+    }
+    let (batch, height, width, channels) = golden_shape(tensors, name);
+    let positions = height * width;
+    (0..batch * positions * channels)
+        .map(|index| (index / channels / positions, index / channels % positions, index % channels))
+        .map(|(image, position, channel)| values[(image * channels + channel) * positions + position])
+        .collect()
+}
+
+/// The shape of golden maps as we have them, `[B, H, W, C]`.
+#[track_caller]
+pub fn golden_shape(tensors: &safetensors::SafeTensors<'_>, name: &str) -> (usize, usize, usize, usize) {
+    let [batch, channels, height, width] = *tensors.tensor(name).unwrap().shape() else {
+        panic!("{name} is not a batch of maps");
+    };
+    (batch, height, width, channels)
+}
+
+/// Asserts that no value is off by more than `tolerance` times the largest expected magnitude, or 1e-7.
+#[track_caller]
+pub fn assert_golden(name: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(actual.len(), expected.len(), "{name}");
+    let largest = expected.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
+    for (i, (actual, expected)) in actual.iter().zip(expected).enumerate() {
+        let error = (actual - expected).abs();
+        assert!(
+            error <= (tolerance * largest).max(1e-7),
+            "{name}: value {i} is {actual}, expected {expected}, of at most {largest} (off by {error:e})"
+        );
+    }
 }
 
 /// Asserts that what a scope holds is, by names and shapes, what the official model has under `prefix`.

@@ -39,6 +39,23 @@ pub fn scale_parts(y: &mut [f32], factors: &[f32]) {
     });
 }
 
+/// Multiplies the channels of `y` `[B, N, C]` by `factors` `[B, C]`.
+pub fn scale_channels(y: &mut [f32], factors: &[f32], channels: usize) {
+    assert!(channels > 0 && factors.len().is_multiple_of(channels));
+    let batch = factors.len() / channels;
+    assert!(batch > 0 && y.len().is_multiple_of(factors.len()));
+    let rows = CHUNK.div_ceil(channels);
+    y.par_chunks_mut((y.len() / batch).max(1)).zip(factors.par_chunks(channels)).for_each(|(y, factors)| {
+        y.par_chunks_mut(rows * channels).for_each(|y| {
+            vectorized(|| {
+                for row in y.chunks_exact_mut(channels) {
+                    row.iter_mut().zip(factors).for_each(|(y, factor)| *y *= factor);
+                }
+            });
+        });
+    });
+}
+
 /// `map(x[i])` for all `i`.
 pub fn map(x: &[f32], map: impl Fn(f32) -> f32 + Sync) -> Buffer {
     let mut y = Buffer::unspecified(x.len());
@@ -71,9 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn each_part_has_its_factor() {
+    fn parts_and_channels_have_their_factors() {
         let mut y = vec![1.0; 6];
         scale_parts(&mut y, &[2.0, 0.0, -1.0]);
         assert_eq!(y, [2.0, 2.0, 0.0, 0.0, -1.0, -1.0]);
+        let mut y = vec![1.0; 8];
+        scale_channels(&mut y, &[2.0, 0.0, -1.0, 3.0], 2);
+        assert_eq!(y, [2.0, 0.0, 2.0, 0.0, -1.0, 3.0, -1.0, 3.0]);
     }
 }

@@ -21,6 +21,8 @@ mod output;
 pub mod patches;
 pub mod pool;
 pub mod reduce;
+pub mod relu;
+pub mod resample;
 pub mod simd;
 pub mod softmax;
 mod tile;

@@ -1,11 +1,11 @@
-//! Dropout of elements, and of whole branches (stochastic depth, Huang et al. 2016).
+//! Dropout of elements, of channels, and of whole branches (stochastic depth, Huang et al. 2016).
 
 use dfdx::shapes::{HasShape as _, Shape};
 use rand::Rng as _;
 
 use super::LayerNorm;
 use crate::nn::ops::blocks::{Branch, Half};
-use crate::nn::tensor::{Result, T3, Tensor};
+use crate::nn::tensor::{Result, T3, T4, Tensor};
 use crate::nn::{Context, ops};
 
 /// Drops a residual branch for whole samples in training, as timm's `DropPath`: a kept sample is divided by the probability
@@ -52,6 +52,25 @@ impl Dropout {
     }
 }
 
+/// Drops whole channels of single maps in training, as PyTorch's `Dropout2d`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout2d {
+    /// The probability to drop.
+    pub probability: f32,
+}
+
+impl Dropout2d {
+    /// `[B, H, W, C]` to `[B, H, W, C]`.
+    pub fn forward(&self, x: T4, ctx: &Context) -> Result<T4> {
+        if !ctx.training || self.probability <= 0.0 {
+            return Ok(x);
+        }
+        let (batch, _, _, channels) = *x.shape();
+        let factors = keep_factors(batch * channels, self.probability, ctx);
+        ops::scale_channels(x, factors)
+    }
+}
+
 /// 0 with the given probability, else the inverse of the probability to keep.
 fn keep_factors(count: usize, probability: f32, ctx: &Context) -> Vec<f32> {
     let keep = 1.0 - probability;
@@ -63,6 +82,8 @@ fn keep_factors(count: usize, probability: f32, ctx: &Context) -> Vec<f32> {
 mod tests {
     // What is compared is exact.
     #![allow(clippy::float_cmp, clippy::unwrap_used)]
+
+    use dfdx::tensor_ops::ReshapeTo as _;
 
     use super::*;
     use crate::nn::tensor::{from_vec, to_vec};
@@ -98,10 +119,27 @@ mod tests {
     }
 
     #[test]
+    fn dropout2d_drops_whole_channels_of_single_maps() {
+        let ctx = train(1);
+        let maps = from_vec(vec![1.0; 100 * 6 * 10], (100, 2, 3, 10), &ctx.tape).unwrap();
+        let y = to_vec(&Dropout2d { probability: 0.5 }.forward(maps, &ctx).unwrap()).unwrap();
+        for map in y.chunks(60) {
+            assert!(map.chunks(10).all(|position| position == &map[..10]));
+        }
+        let firsts: Vec<&[f32]> = y.chunks(60).map(|map| &map[..10]).collect();
+        assert!(firsts.iter().flat_map(|first| *first).all(|&value| value == 0.0 || value == 2.0));
+        assert!(firsts.iter().any(|first| *first != firsts[0]));
+        let kept = firsts.concat().iter().filter(|&&value| value > 0.0).count();
+        assert!((440..560).contains(&kept), "{kept} of 1000 are kept");
+    }
+
+    #[test]
     fn evaluation_and_probability_zero_change_nothing_and_draw_nothing() {
         let drop = |probability, ctx: &Context| {
             let x = DropPath { probability }.forward(ones(8, ctx), ctx).unwrap();
-            to_vec(&Dropout { probability }.forward(x, ctx).unwrap()).unwrap()
+            let x = Dropout { probability }.forward(x, ctx).unwrap();
+            let x = x.try_reshape_like(&(8, 1, 2, 2)).unwrap();
+            to_vec(&Dropout2d { probability }.forward(x, ctx).unwrap()).unwrap()
         };
         let (eval, ctx) = (Context::eval(stream(Purpose::Evaluate, &[0])), train(0));
         assert_eq!(drop(0.9, &eval), [1.0; 32]);

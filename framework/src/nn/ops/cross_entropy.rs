@@ -104,7 +104,10 @@ mod tests {
     use super::*;
     use crate::nn::Tape;
     use crate::nn::tensor::from_vec;
-    use crate::nn::testing::{check_gradient, loss_weights, noise, run};
+    use crate::nn::testing::{
+        assert_golden, check_gradient, golden, golden_shape, loss_weights, noise, run, run_against,
+        segmentation_golden,
+    };
 
     const CLASSES: usize = 7;
 
@@ -141,6 +144,32 @@ mod tests {
             });
             losses.sum::<f64>() / 3.0 * f64::from(loss_weights(1)[0])
         });
+    }
+
+    #[test]
+    fn times_the_share_of_pixels_with_a_target_it_is_the_official_loss_of_segmentation() {
+        let tensors = segmentation_golden();
+        let (logits, shape) = (golden(&tensors, "ce.logits"), golden_shape(&tensors, "ce.logits"));
+        let labels: Vec<i64> = bytemuck::pod_collect_to_vec(tensors.tensor("ce.label").unwrap().data());
+        let targets: Vec<_> =
+            labels.iter().map(|&label| (label != 255).then(|| ClassTarget::of(label as u32))).collect();
+        let none = vec![None; targets.len()];
+        for (case, targets, weight) in
+            [("w1.0", &targets, 1.0), ("w0.4", &targets, 0.4), ("all_ignored", &none, 1.0)]
+        {
+            let share = targets.iter().flatten().count() as f32 / targets.len() as f32;
+            let factor = weight * share;
+            let own = run_against(
+                &logits,
+                shape,
+                &[],
+                |_| vec![factor],
+                |logits| cross_entropy(logits, targets, 0.0),
+            );
+            let expected = |part: &str| golden(&tensors, &format!("ce.{case}.{part}"));
+            assert_golden(case, &[own.values[0] * factor], &expected("loss"), 2e-6);
+            assert_golden(case, &own.grads[0], &expected("grad"), 2e-5);
+        }
     }
 
     #[test]

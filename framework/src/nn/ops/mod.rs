@@ -19,6 +19,8 @@ mod loss;
 mod operation;
 mod patches;
 mod pool;
+mod relu;
+mod resample;
 mod residual;
 #[cfg(any(test, feature = "cuda"))]
 mod rows;
@@ -32,7 +34,7 @@ pub use batch_norm::{BatchNormParams, batch_norm};
 pub use conv2d::{Window, conv2d};
 pub use cross_entropy::{ClassTarget, cross_entropy};
 pub use depthwise::{DepthwiseParams, depthwise};
-pub use dropout::{dropout, scale_samples};
+pub use dropout::{dropout, scale_channels, scale_samples};
 pub use gelu::gelu;
 pub use layer_norm::{NormParams, layer_norm};
 pub use linear::{LinearParams, linear, linear_2d, linear_rows};
@@ -41,6 +43,8 @@ pub use loss::{masked_mse, normalize_patches};
 pub use operation::{Backward, operation, operation_on};
 pub use patches::{merge_cells, patches};
 pub use pool::mean_tokens;
+pub use relu::relu;
+pub use resample::{adaptive_avg_pool2d, resize_bilinear};
 pub use residual::add;
 pub use tokens::{add_positions, drop_prefix, gather_tokens, prepend_token, restore_tokens};
 
