@@ -68,7 +68,12 @@ impl Loss {
     }
 }
 
-/// Named arrays, by what they are: `logits` `[B, K]`, `reconstruction` `[B, C, H, W]`.
+/// Named arrays, by what they are:
+///
+/// * `logits`, `[B, K]`: of the classes of an image;
+/// * `reconstruction`, `[B, C, H, W]`: normalised pixels; `removed`, `[B, L]`: 1 where a patch was masked;
+/// * `semantic`, `[B, H, W]`: the index of the class of every pixel, a whole number from 0 to 254, as large as the label maps
+///   of the batch.
 #[derive(Debug, Clone, Default)]
 pub struct Predictions {
     /// Shape and values (row-major) by name.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::component::DataError;
+use crate::component::{DataError, MeterError};
 use crate::nn;
 use crate::recipe::Diagnostics;
 use crate::report::ReportError;
@@ -20,6 +20,10 @@ pub enum EngineError {
     /// Data could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// An evaluator cannot measure a batch.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Meter(#[from] MeterError),
     /// Tensor code failed.
     #[error(transparent)]
     Tensor(#[from] nn::Error),

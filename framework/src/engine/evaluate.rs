@@ -36,7 +36,7 @@ impl Evaluation {
             let predictions =
                 if needs_predictions { model.predictions(&outputs, &batch, &ctx)? } else { Vec::new() };
             for meter in &mut meters {
-                meter.update(&losses, &predictions, &batch);
+                meter.update(&losses, &predictions, &batch)?;
             }
         }
         Ok(Self { metrics: meters.iter().flat_map(|meter| meter.finish()).collect() })

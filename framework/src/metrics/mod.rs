@@ -1,9 +1,11 @@
 //! Meters that turn losses and predictions into figures.
 
+mod areas;
 mod mean;
 mod smoothing;
 mod throughput;
 
+pub use areas::ConfusionAreas;
 pub use mean::WeightedMean;
 pub use smoothing::{Ema, smooth};
 pub use throughput::Throughput;

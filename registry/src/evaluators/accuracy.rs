@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use convmae_framework::component::{Evaluator, Meter, Needs, Predictions};
+use convmae_framework::component::{Evaluator, Meter, MeterError, Needs, Predictions};
 use convmae_framework::data::Batch;
 use convmae_framework::metrics::WeightedMean;
 use convmae_framework::nn::kernels::cross_entropy::log_sums;
@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Share of images, in percent, whose class is among the `k` with the largest logits (`top1`, `top5`), and the mean cross entropy
-/// (`loss`), over all images that have a class. Of equal logits the class with the lower index comes first; a prediction that is
+/// (`loss`), over all images, which must have a class. Of equal logits the class with the lower index comes first; a prediction that is
 /// not a number is wrong. Of several heads with classes the first counts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -51,13 +51,22 @@ struct AccuracyMeter {
 }
 
 impl Meter for AccuracyMeter {
-    fn update(&mut self, _: &[(String, f64)], predictions: &[(String, Predictions)], batch: &Batch) {
+    fn update(
+        &mut self,
+        _: &[(String, f64)],
+        predictions: &[(String, Predictions)],
+        batch: &Batch,
+    ) -> Result<(), MeterError> {
         let mut logits = predictions.iter().filter_map(|(_, found)| found.arrays.get("logits"));
-        let Some((shape, logits)) = logits.next() else { return };
-        let &[_, classes @ 1..=usize::MAX] = shape.as_slice() else { return };
-        let rows = logits.chunks_exact(classes).zip(log_sums(logits, classes)).zip(&batch.targets);
-        for ((logits, log_sum), target) in rows {
-            let Some(class) = target.class else { continue };
+        let (shape, logits) = logits.next().ok_or(MeterError::NoPrediction("logits"))?;
+        let &[_, classes @ 1..=usize::MAX] = shape.as_slice() else {
+            return Err(MeterError::Shape { name: "logits", shape: shape.clone(), expected: "[B, K]" });
+        };
+        let images = batch.ids.iter().zip(&batch.targets);
+        let rows = logits.chunks_exact(classes).zip(log_sums(logits, classes)).zip(images);
+        for ((logits, log_sum), (image, target)) in rows {
+            let no_class = || MeterError::NoTarget { image: image.clone(), what: "class" };
+            let class = target.class.ok_or_else(no_class)?;
             let rank = rank(logits, class);
             for (&k, hits) in &mut self.hits {
                 hits.add(if rank.is_some_and(|rank| rank < k) { 100.0 } else { 0.0 }, 1);
@@ -66,6 +75,7 @@ impl Meter for AccuracyMeter {
             let logit = logits.get(class).map_or(f64::NEG_INFINITY, |&logit| f64::from(logit));
             self.loss.add(log_sum - logit, 1);
         }
+        Ok(())
     }
 
     fn finish(&self) -> Vec<(String, f64)> {
@@ -115,7 +125,7 @@ mod tests {
         let classes = logits.len() / labels.len();
         let mut meter = Accuracy { topk: topk.to_vec() }.meter();
         for (logits, labels) in logits.chunks(size * classes).zip(labels.chunks(size)) {
-            meter.update(&[], &[predictions(logits, classes)], &batch(labels));
+            meter.update(&[], &[predictions(logits, classes)], &batch(labels)).unwrap();
         }
         meter.finish()
     }
@@ -155,11 +165,25 @@ mod tests {
     }
 
     #[test]
-    fn unknown_classes_are_wrong_and_images_without_one_do_not_count() {
+    fn unknown_classes_are_wrong() {
         let logits = [2.0, 1.0, 2.0, 1.0];
-        assert_eq!(of(&metrics(&[1], &logits, &[Some(0), None], 2), "top1"), Some(&100.0));
         assert_eq!(of(&metrics(&[5], &logits, &[Some(0), Some(7)], 2), "top5"), Some(&50.0));
-        assert_eq!(metrics(&[1], &logits, &[None, None], 2), []);
+    }
+
+    #[test]
+    fn an_image_without_a_class_is_named() {
+        let mut batch = batch(&[Some(0), None]);
+        batch.ids = vec!["a.jpg".to_owned(), "b.jpg".to_owned()];
+        let mut meter = Accuracy { topk: vec![1] }.meter();
+        let error = meter.update(&[], &[predictions(&[2.0, 1.0, 2.0, 1.0], 2)], &batch).unwrap_err();
+        assert!(error.to_string().starts_with("b.jpg: the image has no class"), "{error}");
+    }
+
+    #[test]
+    fn a_model_without_logits_is_refused() {
+        let mut meter = Accuracy { topk: vec![1] }.meter();
+        let update = meter.update(&[], &[("decoder".to_owned(), Predictions::default())], &batch(&[Some(0)]));
+        assert_eq!(update, Err(MeterError::NoPrediction("logits")));
     }
 
     #[test]
@@ -167,7 +191,7 @@ mod tests {
         let mut meter = Accuracy { topk: vec![1] }.meter();
         let other = ("decoder".to_owned(), Predictions::default());
         let heads = [other, predictions(&[1.0, 0.0], 2), predictions(&[0.0, 1.0], 2)];
-        meter.update(&[], &heads, &batch(&[Some(0)]));
+        meter.update(&[], &heads, &batch(&[Some(0)])).unwrap();
         assert_eq!(of(&meter.finish(), "top1"), Some(&100.0));
     }
 

@@ -1,6 +1,6 @@
 //! How near the reconstructed pixels are, beside the simplest guess.
 
-use convmae_framework::component::{Evaluator, Meter, Needs, Predictions};
+use convmae_framework::component::{Evaluator, Meter, MeterError, Needs, Predictions};
 use convmae_framework::data::Batch;
 use convmae_framework::nn::kernels::patches::patchify;
 use schemars::JsonSchema;
@@ -40,7 +40,12 @@ struct PixelMeter {
 }
 
 impl Meter for PixelMeter {
-    fn update(&mut self, _: &[(String, f64)], predictions: &[(String, Predictions)], batch: &Batch) {
+    fn update(
+        &mut self,
+        _: &[(String, f64)],
+        predictions: &[(String, Predictions)],
+        batch: &Batch,
+    ) -> Result<(), MeterError> {
         for (_, predictions) in predictions {
             let arrays = &predictions.arrays;
             let (Some((_, images)), Some((shape, removed))) =
@@ -63,6 +68,7 @@ impl Meter for PixelMeter {
                 self.image(target, reconstructed, removed, size);
             }
         }
+        Ok(())
     }
 
     fn finish(&self) -> Vec<(String, f64)> {

@@ -203,4 +203,42 @@ mod tests {
             }
         }
     }
+
+    /// The layer of a parameter of the segmenter, as the backbone gives them; none behind the backbone's blocks.
+    fn segmenter_layer(name: &str) -> Option<usize> {
+        let name = name.strip_prefix("backbone.").filter(|name| !name.starts_with("fpn."))?;
+        match name.strip_prefix("blocks3.") {
+            Some(block) => Some(1 + block.split('.').next().unwrap().parse::<usize>().unwrap()),
+            None => Some(0),
+        }
+    }
+
+    /// Nothing is exempt by name there: `pos_embed` is decayed.
+    #[test]
+    fn the_groups_of_a_segmenter_are_the_official_ones() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/segmentation/layer_decay_groups.json");
+        let golden: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let expected = golden["params"].as_object().unwrap();
+        let scope = Scope::describe();
+        for (name, param) in expected {
+            let shape: Vec<usize> = serde_json::from_value(param["shape"].clone()).unwrap();
+            let scope = segmenter_layer(name).map_or(scope.clone(), |layer| scope.at_layer(layer));
+            scope.param(name, &shape, &Init::ONES);
+        }
+        let grouping = Grouping { weight_decay: 0.05, no_weight_decay: &[], layer_decay: Some(0.75) };
+        let (groups, members) = grouping.sort(&scope.params()).unwrap();
+        let official = golden["groups"].as_array().unwrap();
+        assert_eq!((groups.len(), members.len()), (official.len(), expected.len()));
+        for (group, official) in groups.iter().zip(official) {
+            assert_eq!(json!(group.name), official["group_name"]);
+            assert_eq!(json!(group.tensors), official["n_tensors"]);
+            assert_eq!(json!(group.parameters), official["n_elements"]);
+            assert_eq!(json!(group.weight_decay), official["weight_decay"]);
+            let scale = official["lr_scale"].as_f64().unwrap();
+            assert!((group.lr_scale - scale).abs() <= 1e-12 * scale, "{group:?} {official}");
+        }
+        for (param, group) in &members {
+            assert_eq!(json!(group), expected[param.name()]["group"], "{}", param.name());
+        }
+    }
 }
