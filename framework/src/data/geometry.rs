@@ -59,6 +59,23 @@ impl Sample {
         }
     }
 
+    /// Checks that masks and label map are as large as the image.
+    ///
+    /// # Errors
+    /// [`DataError::Corrupt`], naming `transform`, with both sizes.
+    pub fn check_maps(&self, transform: &str) -> Result<(), DataError> {
+        let (height, width) = self.size();
+        let maps = self.target.instances.iter().map(|instance| &instance.mask).chain(&self.target.semantic);
+        for map in maps {
+            let (columns, rows) = map.dimensions();
+            if (rows as usize, columns as usize) != (height, width) {
+                let reason = format!("its mask or label map is {rows} x {columns}");
+                return Err(self.misfit(transform, &reason));
+            }
+        }
+        Ok(())
+    }
+
     /// Crops, then resizes the crop. Masks and label maps take the nearest value; an object of which the crop leaves
     /// nothing is dropped, one that is cut gets the box of what is left of it.
     ///
@@ -78,13 +95,7 @@ impl Sample {
         if !crop.within(size.0, size.1) {
             return Err(self.misfit(transform, &format!("cannot crop {crop:?} from it")));
         }
-        let maps = self.target.instances.iter().map(|instance| &instance.mask).chain(&self.target.semantic);
-        for map in maps {
-            if map.dimensions() != image.dimensions() {
-                let (width, height) = map.dimensions();
-                return Err(self.misfit(transform, &format!("its mask or label map is {height} x {width}")));
-            }
-        }
+        self.check_maps(transform)?;
         if height == 0 || width == 0 {
             return Err(DataError::Transform(format!("`{transform}`: a size of {height} x {width}")));
         }

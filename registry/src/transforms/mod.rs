@@ -2,7 +2,12 @@
 
 mod center_crop;
 mod color_jitter;
+#[cfg(test)]
+mod mmseg_golden;
 mod normalize;
+mod opencv;
+mod pad;
+mod photo_metric_distortion;
 mod pillow;
 mod rand_augment;
 mod random_crop;
@@ -10,16 +15,22 @@ mod random_erasing;
 mod random_horizontal_flip;
 mod random_resized_crop;
 mod resize;
+mod resize_range;
+mod semantic_crop;
 
 pub use center_crop::CenterCrop;
 pub use color_jitter::{ColorJitter, Jitter};
 pub use normalize::Normalize;
+pub use pad::Pad;
+pub use photo_metric_distortion::PhotoMetricDistortion;
 pub use rand_augment::RandAugment;
 pub use random_crop::RandomCrop;
 pub use random_erasing::{ErasingMode, RandomErasing};
 pub use random_horizontal_flip::RandomHorizontalFlip;
 pub use random_resized_crop::{CropVariant, RandomResizedCrop};
 pub use resize::Resize;
+pub use resize_range::ResizeRange;
+pub use semantic_crop::SemanticCrop;
 
 use convmae_framework::component::{Problem, SampleShape};
 use convmae_framework::data::{MAX_PIXELS, MAX_SIDE, Size};
