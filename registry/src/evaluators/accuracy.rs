@@ -59,8 +59,9 @@ impl Meter for AccuracyMeter {
     ) -> Result<(), MeterError> {
         let mut logits = predictions.iter().filter_map(|(_, found)| found.arrays.get("logits"));
         let (shape, logits) = logits.next().ok_or(MeterError::NoPrediction("logits"))?;
-        let &[_, classes @ 1..=usize::MAX] = shape.as_slice() else {
-            return Err(MeterError::Shape { name: "logits", shape: shape.clone(), expected: "[B, K]" });
+        let classes = match *shape.as_slice() {
+            [images, classes @ 1..=usize::MAX] if images == batch.len() => classes,
+            _ => return Err(MeterError::Shape { name: "logits", shape: shape.clone(), expected: "[B, K]" }),
         };
         let images = batch.ids.iter().zip(&batch.targets);
         let rows = logits.chunks_exact(classes).zip(log_sums(logits, classes)).zip(images);

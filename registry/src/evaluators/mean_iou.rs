@@ -54,9 +54,17 @@ impl Meter for AreaMeter {
     ) -> Result<(), MeterError> {
         let mut semantic = predictions.iter().filter_map(|(_, found)| found.arrays.get("semantic"));
         let (shape, values) = semantic.next().ok_or(MeterError::NoPrediction("semantic"))?;
-        let &[_, height @ 1..=usize::MAX, width @ 1..=usize::MAX] = shape.as_slice() else {
-            let expected = "[B, H, W], without a 0";
-            return Err(MeterError::Shape { name: "semantic", shape: shape.clone(), expected });
+        let (height, width) = match *shape.as_slice() {
+            [images, height @ 1..=usize::MAX, width @ 1..=usize::MAX] if images == batch.len() => {
+                (height, width)
+            }
+            _ => {
+                return Err(MeterError::Shape {
+                    name: "semantic",
+                    shape: shape.clone(),
+                    expected: "[B, H, W], without a 0",
+                });
+            }
         };
         let images = batch.ids.iter().zip(&batch.targets);
         for (values, (image, target)) in values.chunks_exact(height * width).zip(images) {
