@@ -31,7 +31,7 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
-    let predictions = engine::predict(&args.model.options()?, &args.images, args.topk)?;
+    let predictions = engine::predict(&args.model.options()?, &args.images, args.topk, args.out.is_some())?;
     if let Some(folder) = &args.out {
         for (number, prediction) in predictions.iter().enumerate() {
             write(folder, number, prediction)?;

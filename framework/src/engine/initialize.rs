@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value as Json};
+
 use crate::experiment::{InitFrom, InitSource};
 use crate::graph::Model;
 use crate::nn::{Param, Positions};
@@ -13,12 +15,13 @@ use crate::weights::{self, KeyReport, TensorMap, interpolate_positions, match_ke
 use super::EngineError;
 
 /// Loads a weights file into parameters. Every name must be in both, with the same shape. Of a checkpoint with moving averages
-/// these are loaded: they are what training evaluates.
-pub fn load_weights(params: &[Param], path: &Path) -> Result<KeyReport, EngineError> {
-    let tensors = evaluated(path)?;
+/// these are loaded: they are what training evaluates. Returns what the file holds besides.
+pub fn load_weights(params: &[Param], path: &Path) -> Result<Map<String, Json>, EngineError> {
+    let (tensors, metadata) = evaluated(path)?;
     let report = match_keys(&expected(params), &tensors);
     let help = "every tensor of the file and every parameter of the model must be in both";
-    take(params, path, &tensors, report, help)
+    take(params, path, &tensors, report, help)?;
+    Ok(metadata)
 }
 
 /// Loads the weights that a recipe starts from, as far as it wants them, and tells what came of it.
@@ -26,7 +29,7 @@ pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(),
     let source = from.source().map_err(|problem| recipe.diagnose(vec![problem]))?;
     let path = weights_file(source)?;
     let params = model.params();
-    let tensors = evaluated(&path)?;
+    let (tensors, _) = evaluated(&path)?;
     let mut report = match_keys(&expected(&params), &tensors);
     report.interpolate(|pair| {
         params.iter().any(|param| param.name() == pair.name && grids(param, &pair.file).is_some())
@@ -65,10 +68,10 @@ pub fn weights_of_run(root: &Path) -> Result<PathBuf, EngineError> {
     }
 }
 
-/// The tensors of a file that training would evaluate.
-fn evaluated(path: &Path) -> Result<TensorMap, EngineError> {
+/// The tensors of a file that training would evaluate, and its metadata.
+fn evaluated(path: &Path) -> Result<(TensorMap, Map<String, Json>), EngineError> {
     let file = weights::read(path)?;
-    Ok(file.ema.unwrap_or(file.tensors))
+    Ok((file.ema.unwrap_or(file.tensors), file.metadata))
 }
 
 fn expected(params: &[Param]) -> Vec<(String, Vec<usize>)> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::EngineError;
-use super::trained::{Trained, TrainedOptions, classes_of};
+use super::trained::{Trained, TrainedOptions};
 use crate::component::{Picture, Predictions};
 use crate::data::{Batch, Pixels, Sample, Target, read_image};
 use crate::nn::Context;
@@ -34,15 +34,18 @@ pub struct ClassProbability {
     pub probability: f64,
 }
 
-/// Predicts for images, prepared by the transforms of the validation set; `topk` classes for each.
+/// Predicts for images, prepared by the transforms of the validation set: `topk` classes for each, and pictures if they are wanted.
 pub fn predict(
     options: &TrainedOptions,
     images: &[PathBuf],
     topk: usize,
+    with_pictures: bool,
 ) -> Result<Vec<Prediction>, EngineError> {
     let mut trained = Trained::load(options)?;
     let val = trained.take_val()?;
-    let names = classes_of(&options.weights)
+    let names = trained
+        .classes
+        .take()
         .or_else(|| val.dataset.open().ok().and_then(|samples| samples.classes().map(<[String]>::to_vec)))
         .unwrap_or_default();
     let Trained { experiment, model, .. } = trained;
@@ -60,7 +63,8 @@ pub fn predict(
         let batch = Batch::stack(samples)?;
         let outputs = model.forward(&batch, &ctx)?;
         let mut classes = classes(&model.predictions(&outputs, &batch, &ctx)?, topk, &names).into_iter();
-        let mut pictures = model.pictures(&outputs, &batch, &ctx)?.into_iter();
+        let pictures = if with_pictures { model.pictures(&outputs, &batch, &ctx)? } else { Vec::new() };
+        let mut pictures = pictures.into_iter();
         predictions.extend(paths.iter().map(|path| Prediction {
             image: path.clone(),
             classes: classes.next().unwrap_or_default(),
@@ -76,9 +80,7 @@ fn classes(
     topk: usize,
     names: &[String],
 ) -> Vec<Vec<ClassProbability>> {
-    let logits = predictions.iter().find_map(|(_, predictions)| predictions.arrays.get("logits"));
-    let Some((shape, logits)) = logits else { return Vec::new() };
-    let &[_, classes] = shape.as_slice() else { return Vec::new() };
+    let Some((&[_, classes], logits)) = Predictions::find(predictions, "logits") else { return Vec::new() };
     logits.chunks_exact(classes.max(1)).map(|logits| most_probable(logits, topk, names)).collect()
 }
 

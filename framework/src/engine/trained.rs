@@ -1,12 +1,11 @@
 //! A recipe's model with weights: what evaluation and prediction start from.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::experiment::{Experiment, Split};
 use crate::graph::{Checked, Model, catalog, check};
 use crate::nn::Scope;
 use crate::recipe::{Recipe, Sources, load};
-use crate::weights;
 
 use super::EngineError;
 use super::device::open_device;
@@ -32,6 +31,8 @@ pub struct Trained {
     pub experiment: Experiment,
     /// The model.
     pub model: Model,
+    /// The names of the classes, if the weights bring them.
+    pub classes: Option<Vec<String>>,
 }
 
 impl Trained {
@@ -42,8 +43,10 @@ impl Trained {
         open_device(&recipe, &experiment)?;
         let model = Model::build(&plan, image, &Scope::new(experiment.seed))
             .map_err(|problems| recipe.diagnose(problems))?;
-        load_weights(&model.params(), &options.weights)?;
-        Ok(Self { recipe, experiment, model })
+        let metadata = load_weights(&model.params(), &options.weights)?;
+        let classes =
+            metadata.get(CLASSES_KEY).and_then(|classes| serde_json::from_str(classes.as_str()?).ok());
+        Ok(Self { recipe, experiment, model, classes })
     }
 
     /// The validation set, which tells how images are prepared.
@@ -56,10 +59,4 @@ impl Trained {
         };
         self.experiment.data.val.take().ok_or_else(missing)
     }
-}
-
-/// The names of the classes that a weights file brings.
-pub fn classes_of(weights: &Path) -> Option<Vec<String>> {
-    let file = weights::read(weights).ok()?;
-    serde_json::from_str(file.metadata.get(CLASSES_KEY)?.as_str()?).ok()
 }
