@@ -80,6 +80,14 @@ pub struct Predictions {
     pub arrays: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
+impl Predictions {
+    /// Shape and values of an array, of the first head that has it.
+    pub fn find<'a>(heads: &'a [(String, Self)], name: &str) -> Option<(&'a [usize], &'a [f32])> {
+        let array = heads.iter().find_map(|(_, found)| found.arrays.get(name));
+        array.map(|(shape, values)| (shape.as_slice(), values.as_slice()))
+    }
+}
+
 /// A picture for the report.
 #[derive(Debug, Clone)]
 pub struct Picture {

@@ -57,11 +57,11 @@ impl Meter for AccuracyMeter {
         predictions: &[(String, Predictions)],
         batch: &Batch,
     ) -> Result<(), MeterError> {
-        let mut logits = predictions.iter().filter_map(|(_, found)| found.arrays.get("logits"));
-        let (shape, logits) = logits.next().ok_or(MeterError::NoPrediction("logits"))?;
-        let classes = match *shape.as_slice() {
+        let found = Predictions::find(predictions, "logits");
+        let (shape, logits) = found.ok_or(MeterError::NoPrediction("logits"))?;
+        let classes = match *shape {
             [images, classes @ 1..=usize::MAX] if images == batch.len() => classes,
-            _ => return Err(MeterError::Shape { name: "logits", shape: shape.clone(), expected: "[B, K]" }),
+            _ => return Err(MeterError::Shape { name: "logits", shape: shape.to_vec(), expected: "[B, K]" }),
         };
         let images = batch.ids.iter().zip(&batch.targets);
         let rows = logits.chunks_exact(classes).zip(log_sums(logits, classes)).zip(images);

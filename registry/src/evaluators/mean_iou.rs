@@ -52,16 +52,16 @@ impl Meter for AreaMeter {
         predictions: &[(String, Predictions)],
         batch: &Batch,
     ) -> Result<(), MeterError> {
-        let mut semantic = predictions.iter().filter_map(|(_, found)| found.arrays.get("semantic"));
-        let (shape, values) = semantic.next().ok_or(MeterError::NoPrediction("semantic"))?;
-        let (height, width) = match *shape.as_slice() {
+        let found = Predictions::find(predictions, "semantic");
+        let (shape, values) = found.ok_or(MeterError::NoPrediction("semantic"))?;
+        let (height, width) = match *shape {
             [images, height @ 1..=usize::MAX, width @ 1..=usize::MAX] if images == batch.len() => {
                 (height, width)
             }
             _ => {
                 return Err(MeterError::Shape {
                     name: "semantic",
-                    shape: shape.clone(),
+                    shape: shape.to_vec(),
                     expected: "[B, H, W], without a 0",
                 });
             }
