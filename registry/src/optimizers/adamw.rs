@@ -1,9 +1,8 @@
 //! AdamW: Adam with decoupled weight decay.
 
-use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup, Problem};
+use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
+use convmae_framework::nn::Param;
 use convmae_framework::nn::kernels::adamw::{AdamwStep, AdamwTensor, adamw};
-use convmae_framework::nn::{self, Param};
-use convmae_framework::weights::TensorMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +67,16 @@ impl Optimizer for AdamW {
 
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
         let slots = Slots::new(["exp_avg", "exp_avg_sq"], params, self.grouping())?;
-        Ok(Box::new(AdamWModule { betas: self.betas, eps: self.eps, slots }))
+        let Self { betas, eps, .. } = *self;
+        Ok(slots.updated_by(move |updates, lr| {
+            let tensors = updates.into_iter().map(|update| {
+                let Update { values, grad, buffers: [exp_avg, exp_avg_sq], group, step, .. } = update;
+                let lr = lr * group.lr_scale;
+                let at = AdamwStep { lr, betas, eps, weight_decay: group.weight_decay, step };
+                AdamwTensor { values, grad, exp_avg, exp_avg_sq, at }
+            });
+            adamw(tensors.collect());
+        }))
     }
 }
 
@@ -84,45 +92,12 @@ impl AdamW {
     }
 }
 
-struct AdamWModule {
-    betas: [f64; 2],
-    eps: f64,
-    slots: Slots<2>,
-}
-
-impl OptimizerModule for AdamWModule {
-    fn step(&mut self, lr: f64) -> nn::Result<()> {
-        let (betas, eps) = (self.betas, self.eps);
-        self.slots.update(|updates| {
-            let tensors = updates.into_iter().map(|update| {
-                let Update { values, grad, buffers: [exp_avg, exp_avg_sq], group, step, .. } = update;
-                let lr = lr * group.lr_scale;
-                let at = AdamwStep { lr, betas, eps, weight_decay: group.weight_decay, step };
-                AdamwTensor { values, grad, exp_avg, exp_avg_sq, at }
-            });
-            adamw(tensors.collect());
-        });
-        Ok(())
-    }
-
-    fn state(&self) -> TensorMap {
-        self.slots.state()
-    }
-
-    fn load_state(&mut self, state: &TensorMap) -> nn::Result<()> {
-        self.slots.load_state(state)
-    }
-
-    fn groups(&self) -> Vec<ParameterGroup> {
-        self.slots.groups()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::optimizers::testing;
-    use convmae_framework::nn::{Init, Scope};
+    use convmae_framework::nn::{self, Init, Scope};
+    use convmae_framework::weights::TensorMap;
 
     fn adamw() -> AdamW {
         AdamW {

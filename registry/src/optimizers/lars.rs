@@ -1,10 +1,9 @@
 //! LARS: layer-wise adaptive rate scaling.
 
-use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup, Problem};
+use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
+use convmae_framework::nn::Param;
 use convmae_framework::nn::kernels::chunks::sum_of_squares;
 use convmae_framework::nn::kernels::elementwise::CHUNK;
-use convmae_framework::nn::{self, Param};
-use convmae_framework::weights::TensorMap;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,36 +53,14 @@ impl Optimizer for Lars {
 
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
         let slots = Slots::new(["mu"], params, Grouping::by_decay(self.weight_decay))?;
-        Ok(Box::new(LarsModule { spec: self.clone(), slots }))
+        let spec = self.clone();
+        Ok(slots.updated_by(move |updates, lr| {
+            updates.into_par_iter().for_each(|update| spec.update(update, lr));
+        }))
     }
 }
 
 convmae_framework::register!(Optimizer: Lars);
-
-struct LarsModule {
-    spec: Lars,
-    slots: Slots<1>,
-}
-
-impl OptimizerModule for LarsModule {
-    fn step(&mut self, lr: f64) -> nn::Result<()> {
-        let spec = &self.spec;
-        self.slots.update(|updates| updates.into_par_iter().for_each(|update| spec.update(update, lr)));
-        Ok(())
-    }
-
-    fn state(&self) -> TensorMap {
-        self.slots.state()
-    }
-
-    fn load_state(&mut self, state: &TensorMap) -> nn::Result<()> {
-        self.slots.load_state(state)
-    }
-
-    fn groups(&self) -> Vec<ParameterGroup> {
-        self.slots.groups()
-    }
-}
 
 impl Lars {
     fn update(&self, update: Update<'_, 1>, lr: f64) {

@@ -1,9 +1,8 @@
 //! SGD: stochastic gradient descent, with momentum.
 
-use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup, Problem};
+use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
+use convmae_framework::nn::Param;
 use convmae_framework::nn::kernels::elementwise::CHUNK;
-use convmae_framework::nn::{self, Param};
-use convmae_framework::weights::TensorMap;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,49 +45,39 @@ impl Optimizer for Sgd {
         self.lr_scaling.scale(self.lr, images)
     }
 
-    fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
+    fn check(&self, _: &[Param]) -> Result<(), Problem> {
         if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
             return Err(Problem::new("nesterov", "Nesterov's momentum needs a momentum and no dampening")
                 .help("set `momentum: 0.9` and leave out `dampening`, or leave out `nesterov`"));
         }
-        let (spec, grouping) = (self.clone(), Grouping::by_decay(self.weight_decay));
-        if self.momentum == 0.0 {
-            return Ok(Box::new(SgdModule { spec, slots: Slots::new([], params, grouping)? }));
+        Ok(())
+    }
+
+    fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
+        self.check(params)?;
+        match self.momentum == 0.0 {
+            true => self.with_buffers([], params),
+            false => self.with_buffers(["momentum_buffer"], params),
         }
-        let slots = Slots::new(["momentum_buffer"], params, grouping)?;
-        Ok(Box::new(SgdModule { spec, slots }))
     }
 }
 
 convmae_framework::register!(Optimizer: Sgd);
 
-/// With one buffer per parameter for the momentum, or none.
-struct SgdModule<const N: usize> {
-    spec: Sgd,
-    slots: Slots<N>,
-}
-
-impl<const N: usize> OptimizerModule for SgdModule<N> {
-    fn step(&mut self, lr: f64) -> nn::Result<()> {
-        let spec = &self.spec;
-        self.slots.update(|updates| updates.into_par_iter().for_each(|update| spec.update(update, lr)));
-        Ok(())
-    }
-
-    fn state(&self) -> TensorMap {
-        self.slots.state()
-    }
-
-    fn load_state(&mut self, state: &TensorMap) -> nn::Result<()> {
-        self.slots.load_state(state)
-    }
-
-    fn groups(&self) -> Vec<ParameterGroup> {
-        self.slots.groups()
-    }
-}
-
 impl Sgd {
+    /// With one buffer per parameter for the momentum, or none.
+    fn with_buffers<const N: usize>(
+        &self,
+        names: [&'static str; N],
+        params: &[Param],
+    ) -> Result<Box<dyn OptimizerModule>, Problem> {
+        let slots = Slots::new(names, params, Grouping::by_decay(self.weight_decay))?;
+        let spec = self.clone();
+        Ok(slots.updated_by(move |updates, lr| {
+            updates.into_par_iter().for_each(|update| spec.update(update, lr));
+        }))
+    }
+
     fn update<const N: usize>(&self, update: Update<'_, N>, lr: f64) {
         let Update { values, grad, buffers, group, step, .. } = update;
         let (lr, decay) = ((lr * group.lr_scale) as f32, group.weight_decay as f32);

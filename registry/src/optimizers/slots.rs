@@ -1,6 +1,6 @@
 //! What every optimizer keeps: its parameters, their groups, and buffers that are saved and restored.
 
-use convmae_framework::component::{ParameterGroup, Problem};
+use convmae_framework::component::{OptimizerModule, ParameterGroup, Problem};
 use convmae_framework::nn::{self, Error, Param};
 use convmae_framework::weights::{HostTensor, TensorMap};
 
@@ -47,8 +47,16 @@ impl<const N: usize> Slots<N> {
         Ok(Self { names, groups, slots: slots.collect() })
     }
 
+    /// The optimizer that updates its parameters by `rule`, which gets all that have a gradient, and the learning rate.
+    pub fn updated_by<F>(self, rule: F) -> Box<dyn OptimizerModule>
+    where
+        F: Fn(Vec<Update<'_, N>>, f64) + 'static,
+    {
+        Box::new(Module { slots: self, rule })
+    }
+
     /// Lets `step` update all parameters that have a gradient.
-    pub fn update(&mut self, step: impl FnOnce(Vec<Update<'_, N>>)) {
+    fn update(&mut self, step: impl FnOnce(Vec<Update<'_, N>>)) {
         let params: Vec<_> = self.slots.iter().map(|slot| slot.param.clone()).collect();
         let mut borrowed: Vec<_> = params.iter().map(|param| (param.values_mut(), param.grad())).collect();
         let mut updates = Vec::with_capacity(params.len());
@@ -68,7 +76,7 @@ impl<const N: usize> Slots<N> {
     }
 
     /// The buffers as `<buffer>.<parameter>`, and the steps as `step.<parameter>`.
-    pub fn state(&self) -> TensorMap {
+    fn state(&self) -> TensorMap {
         let mut state = TensorMap::new();
         for slot in &self.slots {
             let name = slot.param.name();
@@ -87,7 +95,7 @@ impl<const N: usize> Slots<N> {
     ///
     /// # Errors
     /// A tensor that is missing or has another length.
-    pub fn load_state(&mut self, state: &TensorMap) -> nn::Result<()> {
+    fn load_state(&mut self, state: &TensorMap) -> nn::Result<()> {
         let missing = |key: &str| Error::Value(format!("the optimizer state has no `{key}`"));
         for slot in &mut self.slots {
             let name = slot.param.name();
@@ -104,9 +112,29 @@ impl<const N: usize> Slots<N> {
         }
         Ok(())
     }
+}
 
-    /// The groups, in order of first occurrence.
-    pub fn groups(&self) -> Vec<ParameterGroup> {
-        self.groups.clone()
+/// Slots, and how they and their parameters are updated.
+struct Module<F, const N: usize> {
+    slots: Slots<N>,
+    rule: F,
+}
+
+impl<F: Fn(Vec<Update<'_, N>>, f64), const N: usize> OptimizerModule for Module<F, N> {
+    fn step(&mut self, lr: f64) -> nn::Result<()> {
+        self.slots.update(|updates| (self.rule)(updates, lr));
+        Ok(())
+    }
+
+    fn state(&self) -> TensorMap {
+        self.slots.state()
+    }
+
+    fn load_state(&mut self, state: &TensorMap) -> nn::Result<()> {
+        self.slots.load_state(state)
+    }
+
+    fn groups(&self) -> Vec<ParameterGroup> {
+        self.slots.groups.clone()
     }
 }
