@@ -19,7 +19,7 @@ use crate::recipe::{Sources, load};
 use super::EngineError;
 use super::device::open_device;
 use super::plan::TrainingPlan;
-use super::prepare::build_optimizer;
+use super::prepare::{Loading, build_optimizer};
 use super::trainer::{Trainer, TrainerParts};
 
 /// How long batches are loaded to see how fast that goes.
@@ -177,9 +177,8 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
 }
 
 fn load_data(data: Data, seed: u64) -> DataSpeed {
-    let Data { train, workers, prefetch, max_corrupt, .. } = data;
-    let base = LoaderOptions::train(train.batch_size);
-    let options = LoaderOptions { workers: workers.unwrap_or(base.workers), prefetch, max_corrupt, ..base };
+    let options = Loading::of(&data).options(LoaderOptions::train(data.train.batch_size));
+    let train = data.train;
     let loader = train.dataset.open().and_then(|samples| {
         Loader::new(
             Arc::new(Pipeline {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::EngineError;
 use super::evaluate::Evaluation;
-use super::prepare::{open, problems_of_heads};
+use super::prepare::{Loading, open, problems_of_heads};
 use super::trained::{Trained, TrainedOptions};
 use crate::data::LoaderOptions;
 
@@ -26,22 +26,17 @@ pub struct EvalReport {
 /// Evaluates weights as training with the same recipe does: the same images, the same masks, the same figures.
 pub fn eval(options: &TrainedOptions) -> Result<EvalReport, EngineError> {
     let mut trained = Trained::load(options)?;
+    let loading = Loading::of(&trained.experiment.data);
     let val = trained.take_val()?;
-    let Trained { recipe, experiment, model } = trained;
+    let Trained { recipe, experiment, model, .. } = trained;
     if experiment.evaluate.evaluators.is_empty() {
         return Err(EngineError::Usage(format!(
             "{}: there is nothing to measure, `evaluate.evaluators` is empty",
             recipe.path().display()
         )));
     }
-    let base = LoaderOptions::evaluate(val.batch_size);
-    let options_of_loader = LoaderOptions {
-        workers: experiment.data.workers.unwrap_or(base.workers),
-        prefetch: experiment.data.prefetch,
-        max_corrupt: experiment.data.max_corrupt,
-        ..base
-    };
-    let loader = open(&recipe, "data.val", val, experiment.seed, options_of_loader)?;
+    let loading = loading.options(LoaderOptions::evaluate(val.batch_size));
+    let loader = open(&recipe, "data.val", val, experiment.seed, loading)?;
     let samples = &loader.pipeline().samples;
     let problems = samples
         .classes()

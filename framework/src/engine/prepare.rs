@@ -107,13 +107,12 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     let Checked { experiment, plan, image, summary } = checked;
     let Experiment { name, seed, data, init_from, optimizer, schedule, train, evaluate, checkpoint, .. } =
         experiment;
-    let Data { train: train_split, val: val_split, workers, prefetch, max_corrupt } = data;
+    let loading = Loading::of(&data);
+    let Data { train: train_split, val: val_split, .. } = data;
     let batch_size = train_split.batch_size;
     let loader = |key: &str, split: Split, training: bool| {
         let base = if training { LoaderOptions::train } else { LoaderOptions::evaluate };
-        let options = base(split.batch_size);
-        let options =
-            LoaderOptions { workers: workers.unwrap_or(options.workers), prefetch, max_corrupt, ..options };
+        let options = loading.options(base(split.batch_size));
         open(recipe, key, split, seed, options)
     };
     let train_loader = loader("data.train", train_split, true)?;
@@ -218,6 +217,29 @@ pub fn build_optimizer(
 ) -> Result<Box<dyn OptimizerModule>, EngineError> {
     let at = |problem: Problem| recipe.diagnose(vec![problem.within("optimizer")]);
     Ok(optimizer.build(&model.params()).map_err(at)?)
+}
+
+/// How all splits of a recipe are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Loading {
+    workers: Option<usize>,
+    prefetch: usize,
+    max_corrupt: f64,
+}
+
+impl Loading {
+    /// What the recipe says.
+    pub fn of(data: &Data) -> Self {
+        Self { workers: data.workers, prefetch: data.prefetch, max_corrupt: data.max_corrupt }
+    }
+
+    /// `base` with what the recipe says.
+    pub fn options(self, mut base: LoaderOptions) -> LoaderOptions {
+        base.workers = self.workers.unwrap_or(base.workers);
+        base.prefetch = self.prefetch;
+        base.max_corrupt = self.max_corrupt;
+        base
+    }
 }
 
 /// Opens a dataset; what is wrong with it is reported at its place in the recipe.
