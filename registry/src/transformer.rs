@@ -35,16 +35,21 @@ pub fn position_embedding(
     })
 }
 
+/// Plain blocks: epsilon [`TRANSFORMER_EPS`], no layer scale, no relative positions.
+pub fn plain_blocks(heads: usize, mlp_ratio: f32) -> BlockConfig {
+    let (init_values, relative_positions) = (None, None);
+    BlockConfig { heads, mlp_ratio, eps: TRANSFORMER_EPS, drop_path: 0.0, init_values, relative_positions }
+}
+
 /// Transformer blocks, one for every rate of stochastic depth, each a layer of its own if `scope` is at one.
 pub fn transformer_blocks(
     scope: &Scope,
     dim: usize,
-    heads: usize,
-    mlp_ratio: f32,
+    config: &BlockConfig,
     rates: &[f32],
 ) -> Result<Vec<Block>, Problem> {
     let block = |(at, &drop_path)| {
-        let config = BlockConfig { heads, mlp_ratio, eps: TRANSFORMER_EPS, drop_path };
+        let config = BlockConfig { drop_path, ..*config };
         Block::new(&scope.child(at).deeper(at), dim, &config)
             .map_err(|error| Problem::new("num_heads", error.to_string()))
     };

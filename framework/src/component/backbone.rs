@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Problem;
 use super::registry::slot_schema;
 use super::{ImageShape, Macs, Mask, MaskGrid, MaskPlan};
-use crate::nn::{Context, Result, Scope, T3, T4};
+use crate::nn::{Context, Error, Result, Scope, T3, T4, ops};
 
 /// A backbone, as the recipe states it.
 #[typetag::serde(tag = "type")]
@@ -71,6 +71,20 @@ pub struct Level {
     pub shape: LevelShape,
     /// `[B, N, C]`: prefix tokens, then for every kept patch its `cell * cell` positions.
     pub tokens: T3,
+}
+
+impl Level {
+    /// Its positions in the order of the image, channels last: `[B, rows * cell, cols * cell, C]`. Without prefix tokens.
+    ///
+    /// # Errors
+    /// If patches are masked.
+    pub fn maps(&self) -> Result<T4> {
+        let LevelShape { name, rows, cols, kept, cell, prefix_tokens, .. } = &self.shape;
+        if *kept != rows * cols {
+            return Err(Error::Shape(format!("level `{name}` holds {kept} of {} patches", rows * cols)));
+        }
+        ops::to_maps(ops::drop_prefix(self.tokens.clone(), *prefix_tokens)?, (*rows, *cols), *cell)
+    }
 }
 
 /// What a backbone or neck yields.

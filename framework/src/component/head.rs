@@ -51,7 +51,7 @@ pub trait HeadModule {
     }
 }
 
-/// A named, weighted loss.
+/// A named, weighted loss; or a figure that is only shown, with the weight 0.
 pub struct Loss {
     /// Its name in the metrics.
     pub name: String,
@@ -62,9 +62,10 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// The weighted sum of losses; none if there is no loss.
+    /// The weighted sum of losses; none if there is no loss with a weight.
     pub fn total(losses: Vec<Self>) -> Option<T0> {
-        losses.into_iter().map(|loss| loss.value * loss.weight).reduce(|total, loss| total + loss)
+        let losses = losses.into_iter().filter(|loss| loss.weight != 0.0);
+        losses.map(|loss| loss.value * loss.weight).reduce(|total, loss| total + loss)
     }
 }
 

@@ -124,8 +124,14 @@ pub fn match_keys(expected: &[(String, Vec<usize>)], found: &TensorMap) -> KeyRe
         }
     }
     let known: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-    report.unexpected.extend(found.names().filter(|name| !known.contains(name)).map(str::to_owned));
+    let unknown = found.names().filter(|name| !known.contains(name)).map(str::to_owned);
+    (report.left, report.unexpected) = unknown.partition(|name| is_constant(name));
     report
+}
+
+/// Whether it is what official checkpoints hold, although it follows from the shape of the model; the official loaders drop it, too.
+fn is_constant(name: &str) -> bool {
+    name.rsplit('.').next() == Some("relative_position_index")
 }
 
 fn squeezed(shape: &[usize]) -> impl Iterator<Item = usize> {
@@ -151,6 +157,7 @@ mod tests {
             ("head", tensor(&[10, 4])),
             ("transposed", tensor(&[3, 2])),
             ("extra", tensor(&[1])),
+            ("blocks.0.relative_position_index", tensor(&[4, 4])),
         ]
         .into_iter()
         .collect();
@@ -172,6 +179,7 @@ mod tests {
         assert_eq!(report.reshaped.iter().map(|p| &p.name).collect::<Vec<_>>(), ["conv"]);
         assert_eq!(report.missing, ["absent"]);
         assert_eq!(report.unexpected, ["extra"]);
+        assert_eq!(report.left, ["blocks.0.relative_position_index"]);
         assert_eq!(report.mismatched.iter().map(|p| &p.name).collect::<Vec<_>>(), ["head", "transposed"]);
         assert!(!report.is_exact());
     }
@@ -182,14 +190,19 @@ mod tests {
         report.allow(|name| ["absent", "head"].contains(&name), |name| name == "extra");
         assert_eq!(
             (report.new.as_slice(), report.left.as_slice()),
-            (&["absent".to_owned(), "head".into()][..], &["extra".to_owned()][..])
+            (
+                &["absent".to_owned(), "head".into()][..],
+                &["blocks.0.relative_position_index".to_owned(), "extra".into()][..]
+            )
         );
         assert!(!report.is_exact());
         report.interpolate(|pair| pair.name == "transposed");
         assert!(report.is_exact());
         report.new.push("head.bias".to_owned());
         assert!(
-            report.to_string().ends_with("3 new in the model: absent, head (2)\n1 left in the file: extra"),
+            report
+                .to_string()
+                .ends_with("3 new in the model: absent, head (2)\n2 left in the file: blocks, extra"),
             "{report}"
         );
     }
@@ -198,7 +211,7 @@ mod tests {
     fn the_report_names_all_mismatches_at_once() {
         assert_eq!(
             report().to_string(),
-            "1 loaded\n1 reshaped:\n  conv: file [4, 2, 1, 1], model [4, 2]\n1 missing from the file:\n  absent\n\
+            "1 loaded\n1 reshaped:\n  conv: file [4, 2, 1, 1], model [4, 2]\n1 left in the file: blocks\n1 missing from the file:\n  absent\n\
              1 unexpected in the file:\n  extra\n2 mismatched:\n  head: file [10, 4], model [1000, 4]\n  \
              transposed: file [3, 2], model [2, 3]"
         );

@@ -13,7 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checks;
-use crate::transformer::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
+use crate::transformer::{
+    TRANSFORMER_EPS, drop_path_rates, plain_blocks, position_embedding, transformer_blocks,
+};
 
 /// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks over the kept
 /// tokens (`models_mae.py` of facebookresearch/mae). Yields the level `s1`.
@@ -118,8 +120,7 @@ impl Backbone for ViT {
             blocks: transformer_blocks(
                 &scope.child("blocks").at_layer(1),
                 dim,
-                self.num_heads,
-                self.mlp_ratio,
+                &plain_blocks(self.num_heads, self.mlp_ratio),
                 &drop_path_rates(self.drop_path, self.depth),
             )?,
             norm: LayerNorm::new(&scope.child("norm"), dim, TRANSFORMER_EPS),

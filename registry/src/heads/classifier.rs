@@ -13,6 +13,8 @@ use convmae_framework::nn::{self, Context, Error, HasShape as _, T3};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::unmasked_levels;
+
 /// What of the tokens describes the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -25,13 +27,7 @@ pub enum Pool {
 
 /// The level that a classifier takes: the last one, with all of its patches.
 pub(super) fn level(inputs: &HeadInputs) -> Result<LevelShape, Problem> {
-    let Some(level) = inputs.levels.last() else {
-        return Err(Problem::new("from", "no features reach this head").help("name a backbone"));
-    };
-    if inputs.mask.is_some() {
-        return Err(Problem::new("", "its features are masked: it would see a part of each image")
-            .help("remove the masker from the model, and the `from` of the backbone that names it"));
-    }
+    let (level, _) = unmasked_levels(inputs)?;
     if level.cell != 1 {
         return Err(Problem::new(
             "from",

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checks;
-use crate::transformer::{TRANSFORMER_EPS, position_embedding, transformer_blocks};
+use crate::transformer::{TRANSFORMER_EPS, plain_blocks, position_embedding, transformer_blocks};
 
 /// Reconstructs the pixels of removed patches from the last level's kept tokens: a light transformer over the kept tokens and a
 /// learned mask token (MAE; `forward_decoder` and `forward_loss` of `models_convmae.py`).
@@ -104,8 +104,7 @@ impl Head for MaeDecoder {
             decoder_blocks: transformer_blocks(
                 &scope.child("decoder_blocks"),
                 dim,
-                self.num_heads,
-                self.mlp_ratio,
+                &plain_blocks(self.num_heads, self.mlp_ratio),
                 &vec![0.0; self.depth],
             )?,
             decoder_norm: LayerNorm::new(&scope.child("decoder_norm"), dim, TRANSFORMER_EPS),

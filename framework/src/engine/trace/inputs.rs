@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use image::GrayImage;
+
 use crate::data::{Batch, Mixed, Normalization, Target};
 use crate::engine::EngineError;
 use crate::weights::{self, HostTensor, TensorMap};
@@ -54,8 +56,10 @@ impl Inputs {
     }
 }
 
-/// What is to be predicted of each image: `labels`, and what is mixed in, `mixed_labels` with `mixed_share`.
+/// What is to be predicted of each image: `labels`, and what is mixed in, `mixed_labels` with `mixed_share`; the labels of the pixels,
+/// `label_maps`.
 fn targets(tensors: &mut HashMap<String, HostTensor>, count: usize) -> Result<Vec<Target>, String> {
+    let maps = tensors.remove("label_maps").map(|tensor| label_maps(&tensor, count)).transpose()?;
     let mut take =
         |name: &str| tensors.remove(name).map(|tensor| per_image(name, &tensor, count)).transpose();
     let (labels, others, shares) = (take("labels")?, take("mixed_labels")?, take("mixed_share")?);
@@ -81,7 +85,27 @@ fn targets(tensors: &mut HashMap<String, HostTensor>, count: usize) -> Result<Ve
             );
         }
     }
+    for (target, map) in targets.iter_mut().zip(maps.into_iter().flatten()) {
+        target.semantic = Some(map);
+    }
     Ok(targets)
+}
+
+/// A label map for each image, of `[B, height, width]`.
+fn label_maps(tensor: &HostTensor, count: usize) -> Result<Vec<GrayImage>, String> {
+    let &[maps, height @ 1..=usize::MAX, width @ 1..=usize::MAX] = tensor.shape.as_slice() else {
+        return Err(format!("`label_maps` has the shape {:?}, not [B, height, width]", tensor.shape));
+    };
+    if maps != count {
+        return Err(format!("there are {maps} `label_maps` for {count} images"));
+    }
+    let label = |value: f32| match value {
+        0.0..=255.0 if value.fract() == 0.0 => Ok(value as u8),
+        _ => Err(format!("`label_maps` holds {value}: a label is a whole number from 0 to 255")),
+    };
+    let labels = tensor.to_f32().into_iter().map(label).collect::<Result<Vec<u8>, _>>()?;
+    let maps = labels.chunks_exact(height * width);
+    Ok(maps.filter_map(|map| GrayImage::from_raw(width as u32, height as u32, map.to_vec())).collect())
 }
 
 /// A number for each image.
@@ -130,6 +154,22 @@ mod tests {
         assert_eq!(inputs.batch.targets[0].mixed, Some(Mixed { class: 0, share: 0.25 }));
         assert!(inputs.given.is_empty());
         assert_eq!(read(&[]).unwrap().batch.targets[1].class, None);
+    }
+
+    #[test]
+    fn label_maps_become_targets() {
+        let read = |shape: &[usize], values: &[f32]| {
+            let mut tensors = TensorMap::new();
+            tensors.insert("images", HostTensor::from_f32(vec![1, 3, 1, 2], &[0.0; 6]).unwrap());
+            tensors.insert("label_maps", HostTensor::from_f32(shape.to_vec(), values).unwrap());
+            Inputs::new(tensors, Path::new("in.safetensors"))
+        };
+        let map = read(&[1, 1, 2], &[3.0, 255.0]).unwrap().batch.targets[0].semantic.clone().unwrap();
+        assert_eq!((map.dimensions(), map.as_raw().as_slice()), ((2, 1), &[3, 255][..]));
+        let message = |shape: &[usize], values: &[f32]| read(shape, values).err().unwrap();
+        assert!(message(&[1, 2], &[0.0; 2]).contains("not [B, height, width]"));
+        assert!(message(&[2, 1, 1], &[0.0; 2]).contains("2 `label_maps` for 1 images"));
+        assert!(message(&[1, 1, 2], &[0.0, 256.0]).contains("holds 256"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod output;
 pub mod patches;
 pub mod pool;
 pub mod reduce;
+pub mod relative_position;
 pub mod relu;
 pub mod resample;
 pub mod simd;

@@ -1,27 +1,41 @@
 //! The self-attention of a transformer block.
 
 use super::Linear;
+use crate::nn::kernels::relative_position::offsets;
+use crate::nn::ops::RelativePositionBias;
 use crate::nn::ops::blocks::Branch;
-use crate::nn::tensor::{Error, Result, T3};
-use crate::nn::{Context, Scope, ops};
+use crate::nn::tensor::{Error, Result};
+use crate::nn::{Init, Param, Scope};
 
-/// Multi-head self-attention with its projections (`qkv`, `proj`).
+/// Multi-head self-attention with its projections (`qkv`, `proj`), and a bias of the scores by relative position if it has a grid
+/// (`relative_position_bias_table`).
 #[derive(Debug, Clone)]
 pub struct Attention {
     qkv: Linear,
     proj: Linear,
     heads: usize,
     dim: usize,
+    bias: Option<(Param, (usize, usize))>,
 }
 
 impl Attention {
     /// # Errors
     /// If `heads` does not divide `dim`.
-    pub fn new(scope: &Scope, dim: usize, heads: usize) -> Result<Self> {
+    pub fn new(
+        scope: &Scope,
+        dim: usize,
+        heads: usize,
+        relative_positions: Option<(usize, usize)>,
+    ) -> Result<Self> {
         if heads == 0 || dim == 0 || !dim.is_multiple_of(heads) {
             return Err(Error::Value(format!("{dim} channels cannot be divided among {heads} heads")));
         }
+        let table = |grid| {
+            let shape = [offsets(grid), heads];
+            (scope.param("relative_position_bias_table", &shape, &Init::ZEROS), grid)
+        };
         Ok(Self {
+            bias: relative_positions.map(table),
             qkv: Linear::new(&scope.child("qkv"), dim, 3 * dim),
             proj: Linear::new(&scope.child("proj"), dim, dim),
             heads,
@@ -31,13 +45,8 @@ impl Attention {
 
     /// As a branch of a chain of half blocks.
     pub fn branch(&self) -> Branch<'_> {
-        Branch::SelfAttention { qkv: self.qkv.params(), proj: self.proj.params(), heads: self.heads }
-    }
-
-    /// `attention(x)` on `[B, N, D]`, with a differentiable bias of the scores, `[heads, N, N]`.
-    pub fn forward_with_bias(&self, x: T3, bias: T3, ctx: &Context) -> Result<T3> {
-        let output = ops::attention(self.qkv.forward(x, ctx)?, self.heads, Some(bias))?;
-        self.proj.forward(output, ctx)
+        let bias = self.bias.as_ref().map(|(table, grid)| RelativePositionBias { table, grid: *grid });
+        Branch::SelfAttention { qkv: self.qkv.params(), proj: self.proj.params(), heads: self.heads, bias }
     }
 
     /// Multiply-accumulates for one image of that many tokens: projections, scores, weighted values.

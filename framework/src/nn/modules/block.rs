@@ -3,8 +3,9 @@
 use dfdx::shapes::HasShape as _;
 
 use super::{Attention, DropPath, LayerNorm, Mlp};
+use crate::nn::ops::blocks::Half;
 use crate::nn::tensor::{Result, T3};
-use crate::nn::{Context, Scope, ops};
+use crate::nn::{Context, Init, Param, Scope, ops};
 
 /// The sizes of a [`Block`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,9 +18,13 @@ pub struct BlockConfig {
     pub eps: f32,
     /// Probability to drop each of the two branches.
     pub drop_path: f32,
+    /// Initial value of the factors of both branches' channels (layer scale, `gamma_1` and `gamma_2`); without it there are none.
+    pub init_values: Option<f32>,
+    /// The grid of the tokens, for a bias of the attention by relative position.
+    pub relative_positions: Option<(usize, usize)>,
 }
 
-/// A pre-norm transformer block: `x += attn(norm1(x))`, then `x += mlp(norm2(x))`.
+/// A pre-norm transformer block: `x += gamma_1 * attn(norm1(x))`, then `x += gamma_2 * mlp(norm2(x))`.
 #[derive(Debug, Clone)]
 pub struct Block {
     norm1: LayerNorm,
@@ -27,6 +32,7 @@ pub struct Block {
     norm2: LayerNorm,
     mlp: Mlp,
     drop_path: DropPath,
+    gamma: Option<[Param; 2]>,
 }
 
 impl Block {
@@ -36,12 +42,15 @@ impl Block {
     /// If the number of heads does not divide `dim`.
     pub fn new(scope: &Scope, dim: usize, config: &BlockConfig) -> Result<Self> {
         let hidden = (dim as f32 * config.mlp_ratio) as usize;
+        let gamma =
+            |value| ["gamma_1", "gamma_2"].map(|name| scope.param(name, &[dim], &Init::Constant(value)));
         Ok(Self {
             norm1: LayerNorm::new(&scope.child("norm1"), dim, config.eps),
-            attn: Attention::new(&scope.child("attn"), dim, config.heads)?,
+            attn: Attention::new(&scope.child("attn"), dim, config.heads, config.relative_positions)?,
             norm2: LayerNorm::new(&scope.child("norm2"), dim, config.eps),
             mlp: Mlp::new(&scope.child("mlp"), dim, hidden),
             drop_path: DropPath { probability: config.drop_path },
+            gamma: config.init_values.map(gamma),
         })
     }
 
@@ -49,18 +58,15 @@ impl Block {
     pub fn forward_all(blocks: &[Self], x: T3, ctx: &Context) -> Result<T3> {
         let batch = x.shape().0;
         let halves = blocks.iter().flat_map(|block| {
-            let attn = block.drop_path.half(&block.norm1, block.attn.branch(), batch, ctx);
-            [attn, block.drop_path.half(&block.norm2, block.mlp.branch(), batch, ctx)]
+            let [gamma_1, gamma_2] =
+                block.gamma.as_ref().map_or([None; 2], |gamma| gamma.each_ref().map(Some));
+            let half = |norm, branch, scale| Half { scale, ..block.drop_path.half(norm, branch, batch, ctx) };
+            [
+                half(&block.norm1, block.attn.branch(), gamma_1),
+                half(&block.norm2, block.mlp.branch(), gamma_2),
+            ]
         });
         ops::blocks::chain(x, halves.collect(), ctx)
-    }
-
-    /// One block, with a differentiable bias of the attention scores, `[heads, N, N]`.
-    pub fn forward_with_bias(&self, x: T3, bias: T3, ctx: &Context) -> Result<T3> {
-        let branch = self.attn.forward_with_bias(self.norm1.forward(x.clone(), ctx)?, bias, ctx)?;
-        let x = ops::add(x, self.drop_path.forward(branch, ctx)?)?;
-        let mlp = self.drop_path.half(&self.norm2, self.mlp.branch(), x.shape().0, ctx);
-        ops::blocks::chain(x, vec![mlp], ctx)
     }
 
     /// Multiply-accumulates for one image of that many tokens.
@@ -78,7 +84,14 @@ mod tests {
     use crate::nn::testing::{assert_close, wide};
     use crate::random::{Purpose, stream};
 
-    const CONFIG: BlockConfig = BlockConfig { heads: 4, mlp_ratio: 4.0, eps: 1e-6, drop_path: 0.0 };
+    const CONFIG: BlockConfig = BlockConfig {
+        heads: 4,
+        mlp_ratio: 4.0,
+        eps: 1e-6,
+        drop_path: 0.0,
+        init_values: None,
+        relative_positions: None,
+    };
 
     /// `blocks3` of a narrow model, with its input and output, from the official implementation.
     const GOLDEN: &[u8] =

@@ -30,7 +30,7 @@ impl DropPath {
     pub fn half<'a>(&self, norm: &'a LayerNorm, branch: Branch<'a>, batch: usize, ctx: &Context) -> Half<'a> {
         let drops = ctx.training && self.probability > 0.0;
         let factors = drops.then(|| keep_factors(batch, self.probability, ctx));
-        Half { norm: norm.params(), branch, factors }
+        Half { norm: norm.params(), branch, scale: None, factors }
     }
 }
 

@@ -5,6 +5,7 @@
 mod attention;
 mod batch_norm;
 pub mod blocks;
+mod concat;
 mod conv2d;
 mod cross_entropy;
 mod depthwise;
@@ -19,6 +20,7 @@ mod loss;
 mod operation;
 mod patches;
 mod pool;
+mod relative_position;
 mod relu;
 mod resample;
 mod residual;
@@ -31,6 +33,7 @@ use dfdx::tensor_ops::ReshapeTo as _;
 
 pub use attention::attention;
 pub use batch_norm::{BatchNormParams, batch_norm};
+pub use concat::concat_channels;
 pub use conv2d::{Window, conv2d};
 pub use cross_entropy::{ClassTarget, cross_entropy};
 pub use depthwise::{DepthwiseParams, depthwise};
@@ -43,10 +46,13 @@ pub use loss::{masked_mse, normalize_patches};
 pub use operation::{Backward, operation, operation_on};
 pub use patches::{merge_cells, patches};
 pub use pool::mean_tokens;
+pub use relative_position::RelativePositionBias;
 pub use relu::relu;
 pub use resample::{adaptive_avg_pool2d, resize_bilinear};
 pub use residual::add;
-pub use tokens::{add_positions, drop_prefix, gather_tokens, prepend_token, restore_tokens};
+pub use tokens::{
+    add_positions, drop_prefix, gather_tokens, prepend_token, restore_tokens, to_maps, to_tokens,
+};
 
 use super::Param;
 use super::tensor::{Error, Result, T1, Tensor};

@@ -1,21 +1,26 @@
 //! The backbone of ConvMAE: two convolutional stages, then a transformer.
 
+mod fpn;
 mod module;
 
 use convmae_framework::component::{
     Backbone, BackboneModule, ImageShape, LevelShape, MaskGrid, MaskPlan, Problem,
 };
 use convmae_framework::nn::Scope;
-use convmae_framework::nn::modules::{ConvBlock, ConvBlockConfig, LayerNorm, Linear, MergeConv, PatchEmbed};
+use convmae_framework::nn::modules::{
+    BlockConfig, ConvBlock, ConvBlockConfig, LayerNorm, Linear, MergeConv, PatchEmbed,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checks;
 use crate::transformer::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
+use fpn::Fpn;
 use module::ConvViTModule;
 
 /// Two stages of convolution blocks, then a stage of transformer blocks (paper section 3.1; `models_convmae.py` and
-/// `models_convvit.py` of the official code). Yields the levels `s1`, `s2` and `s3`.
+/// `models_convvit.py` of the official code; `backbone/convmae.py` for segmentation). Yields the levels `s1`, `s2` and `s3`, and with `fpn`
+/// a coarser one, `s4`.
 ///
 /// Under a block-wise mask only the kept patches are computed, at every stage; the numbers are those of the dense computation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +67,20 @@ pub struct ConvViT {
     /// Whether the position embedding is trained; it starts as sines and cosines in any case.
     #[serde(default)]
     pub train_pos_embed: bool,
+    /// Epsilon of the LayerNorms of the transformer blocks and of the last one; 1e-5 in the official segmentation backbone.
+    #[serde(default = "default_norm_eps")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub norm_eps: f32,
+    /// Whether the attention scores have a learned bias for every offset between two tokens.
+    #[serde(default)]
+    pub relative_position_bias: bool,
+    /// Initial value of learned factors of the channels of both branches of the transformer blocks (layer scale); none if left out.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub init_values: Option<f32>,
+    /// Whether a level `s4` of half the resolution follows the last one: a 3x3 convolution with stride 2 and without padding, BatchNorm, GELU.
+    #[serde(default)]
+    pub fpn: bool,
     /// Whether masked patches are left out (`sparse`) or computed and discarded (`dense`). The results are the same.
     #[serde(default)]
     pub computation: Computation,
@@ -102,6 +121,10 @@ fn default_kernel_size() -> usize {
     5
 }
 
+fn default_norm_eps() -> f32 {
+    TRANSFORMER_EPS
+}
+
 fn yes() -> bool {
     true
 }
@@ -140,6 +163,22 @@ impl ConvViT {
         Ok(())
     }
 
+    /// That what needs all tokens has them.
+    fn check_dense(&self, grid: &MaskGrid, mask: Option<&MaskPlan>) -> Result<(), Problem> {
+        for (key, is_on) in [("relative_position_bias", self.relative_position_bias), ("fpn", self.fpn)] {
+            if is_on && mask.is_some() {
+                return Err(Problem::new(key, "it needs all patches, and a masker takes some away")
+                    .help("remove it, or the masker"));
+            }
+        }
+        if self.fpn && grid.rows.min(grid.cols) < 3 {
+            let message =
+                format!("there are {} x {} tokens, fewer than a kernel of 3 x 3 needs", grid.rows, grid.cols);
+            return Err(Problem::new("fpn", message).help("choose a larger `image_size`, or smaller patches"));
+        }
+        Ok(())
+    }
+
     /// Whether the convolutional stages compute kept patches only.
     fn is_sparse(&self, mask: Option<&MaskPlan>) -> bool {
         self.computation == Computation::Sparse
@@ -147,12 +186,12 @@ impl ConvViT {
             && mask.is_some_and(|mask| !mask.independent_stages)
     }
 
-    fn level_shapes(&self, grid: &MaskGrid, mask: Option<&MaskPlan>) -> [LevelShape; 3] {
+    fn level_shapes(&self, grid: &MaskGrid, mask: Option<&MaskPlan>) -> Vec<LevelShape> {
         let kept = mask.map_or(grid.tokens(), |mask| mask.kept);
         let early = if self.is_sparse(mask) { kept } else { grid.tokens() };
         let strides =
             [self.patch_size[0], self.patch_size[0] * self.patch_size[1], self.patch_size.iter().product()];
-        std::array::from_fn(|stage| LevelShape {
+        let shape = |stage: usize| LevelShape {
             name: format!("s{}", stage + 1),
             rows: grid.rows,
             cols: grid.cols,
@@ -161,7 +200,19 @@ impl ConvViT {
             prefix_tokens: 0,
             channels: self.embed_dim[stage],
             stride: strides[stage],
-        })
+        };
+        let coarser = |last: LevelShape| {
+            let (rows, cols) = (Fpn::side(grid.rows), Fpn::side(grid.cols));
+            LevelShape {
+                name: "s4".to_owned(),
+                rows,
+                cols,
+                kept: rows * cols,
+                stride: 2 * last.stride,
+                ..last
+            }
+        };
+        (0..3).map(shape).chain(self.fpn.then(|| coarser(shape(2)))).collect()
     }
 }
 
@@ -181,6 +232,7 @@ impl Backbone for ConvViT {
         mask: Option<&MaskPlan>,
     ) -> Result<Box<dyn BackboneModule>, Problem> {
         let grid = self.mask_grid(image)?;
+        self.check_dense(&grid, mask)?;
         let [dim1, dim2, dim3] = self.embed_dim;
         let rates = drop_path_rates(self.drop_path, self.depth.iter().sum());
         let (rates1, rest) = rates.split_at(self.depth[0]);
@@ -199,6 +251,14 @@ impl Backbone for ConvViT {
         let [patch1, patch2, patch3] = self.patch_size;
         let pos_embed =
             position_embedding(&first, "pos_embed", (grid.rows, grid.cols), dim3, 0, self.train_pos_embed)?;
+        let blocks3 = BlockConfig {
+            heads: self.num_heads,
+            mlp_ratio: self.mlp_ratio[2],
+            eps: self.norm_eps,
+            drop_path: 0.0,
+            init_values: self.init_values,
+            relative_positions: self.relative_position_bias.then_some((grid.rows, grid.cols)),
+        };
         let module = ConvViTModule {
             spec: self.clone(),
             levels: self.level_shapes(&grid, mask),
@@ -217,14 +277,10 @@ impl Backbone for ConvViT {
             }),
             blocks1: conv_blocks(0, rates1),
             blocks2: conv_blocks(1, rates2),
-            blocks3: transformer_blocks(
-                &scope.child("blocks3").at_layer(1),
-                dim3,
-                self.num_heads,
-                self.mlp_ratio[2],
-                rates3,
-            )?,
-            norm: self.final_norm.then(|| LayerNorm::new(&scope.child("norm"), dim3, TRANSFORMER_EPS)),
+            blocks3: transformer_blocks(&scope.child("blocks3").at_layer(1), dim3, &blocks3, rates3)?,
+            norm: self.final_norm.then(|| LayerNorm::new(&scope.child("norm"), dim3, self.norm_eps)),
+            // Outside of the layers: the official layer decay counts it to the heads.
+            fpn: self.fpn.then(|| Fpn::new(&scope.child("fpn"), dim3, (grid.rows, grid.cols))),
             grid,
         };
         Ok(Box::new(module))

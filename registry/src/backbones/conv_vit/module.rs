@@ -7,12 +7,13 @@ use convmae_framework::nn::modules::{Block, ConvBlock, LayerNorm, Linear, MergeC
 use convmae_framework::nn::{Context, HasShape as _, Param, PatchLayout, Result, T3, T4, ops};
 
 use super::ConvViT;
+use super::fpn::Fpn;
 
 /// The parts of [`ConvViT`], under the official names.
 pub(super) struct ConvViTModule {
     pub spec: ConvViT,
     pub grid: MaskGrid,
-    pub levels: [LevelShape; 3],
+    pub levels: Vec<LevelShape>,
     pub sparse: bool,
     pub pos_embed: Param,
     pub patch_embed1: PatchEmbed,
@@ -24,20 +25,22 @@ pub(super) struct ConvViTModule {
     pub blocks2: Vec<ConvBlock>,
     pub blocks3: Vec<Block>,
     pub norm: Option<LayerNorm>,
+    pub fpn: Option<Fpn>,
 }
 
 impl BackboneModule for ConvViTModule {
     fn levels(&self) -> Vec<LevelShape> {
-        self.levels.to_vec()
+        self.levels.clone()
     }
 
     fn macs(&self) -> Macs {
         let tokens = self.levels[2].tokens();
         let transformer: u64 = self.blocks3.iter().map(|block| block.macs(tokens)).sum();
+        let behind = transformer + self.fpn.as_ref().map_or(0, Fpn::macs);
         let computed = self.levels[0].kept;
         Macs {
-            computed: self.convolutional_macs(computed) + transformer,
-            dense: self.convolutional_macs(self.grid.tokens()) + transformer,
+            computed: self.convolutional_macs(computed) + behind,
+            dense: self.convolutional_macs(self.grid.tokens()) + behind,
         }
     }
 
@@ -75,7 +78,8 @@ impl BackboneModule for ConvViTModule {
         if let Some(norm) = &self.norm {
             x = norm.forward(x, ctx)?;
         }
-        let levels = self.levels.iter().zip([s1, s2, x]);
+        let s4 = self.fpn.as_ref().map(|fpn| fpn.forward(x.clone(), ctx)).transpose()?;
+        let levels = self.levels.iter().zip([s1, s2, x].into_iter().chain(s4));
         Ok(Features {
             levels: levels.map(|(shape, tokens)| Level { shape: shape.clone(), tokens }).collect(),
             mask: mask.cloned(),
@@ -173,6 +177,10 @@ mod tests {
             multi_scale_fusion: true,
             final_norm: true,
             train_pos_embed: false,
+            norm_eps: 1e-6,
+            relative_position_bias: false,
+            init_values: None,
+            fpn: false,
             computation: Computation::Dense,
         };
         let image = ImageShape { channels: 3, height: 16, width: 24 };

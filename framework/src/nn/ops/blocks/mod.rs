@@ -13,22 +13,24 @@ mod mlp;
 
 use dfdx::shapes::HasShape as _;
 
-use super::{DepthwiseParams, LinearParams, NormParams};
-use crate::nn::Context;
+use super::{DepthwiseParams, LinearParams, NormParams, RelativePositionBias};
 use crate::nn::tensor::{Error, Result, T3};
+use crate::nn::{Context, Param};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
 #[cfg(not(feature = "cuda"))]
 use kernel as implementation;
 
-/// Half a block: `x + factors * branch(norm(x))` on `[B, N, C]`.
+/// Half a block: `x + factors * scale * branch(norm(x))` on `[B, N, C]`.
 #[derive(Debug, Clone)]
 pub struct Half<'a> {
     /// The norm in front of the branch.
     pub norm: NormParams<'a>,
     /// What is added to the input.
     pub branch: Branch<'a>,
+    /// What each channel of the branch is multiplied by (layer scale, Touvron et al. 2021), `[C]`.
+    pub scale: Option<&'a Param>,
     /// What each sample's branch is multiplied by (stochastic depth), `[B]`.
     pub factors: Option<Vec<f32>>,
 }
@@ -51,6 +53,8 @@ pub enum Branch<'a> {
         proj: LinearParams<'a>,
         /// Number of heads.
         heads: usize,
+        /// What is added to the scores.
+        bias: Option<RelativePositionBias<'a>>,
     },
     /// `conv2(depthwise(visible * conv1(x)))`.
     MaskedConvolution {
@@ -70,9 +74,17 @@ impl Half<'_> {
         if let Some(factors) = self.factors.as_ref().filter(|factors| factors.len() != batch) {
             return Err(Error::Shape(format!("{} factors for {batch} samples", factors.len())));
         }
+        if let Some(scale) = self.scale.filter(|scale| scale.shape() != [channels]) {
+            return Err(Error::Shape(format!(
+                "{}: factors {:?} for {channels} channels",
+                scale.name(),
+                scale.shape()
+            )));
+        }
         match self.branch {
             Branch::Mlp { fc1, fc2 } => fc2.check_outputs(fc1.check(channels)?, channels),
-            Branch::SelfAttention { qkv, proj, heads } => {
+            Branch::SelfAttention { qkv, proj, heads, bias } => {
+                bias.iter().try_for_each(|bias| bias.check(tokens, heads))?;
                 super::attention::check_heads((tokens, 3 * channels), heads)?;
                 qkv.check_outputs(channels, 3 * channels)?;
                 proj.check_outputs(channels, channels)
@@ -106,13 +118,13 @@ mod kernel {
     use super::convolution::MaskedConvolution;
     use super::mlp::Mlp;
     use super::{Branch, Half};
-    use crate::nn::Context;
-    use crate::nn::kernels::Buffer;
-    use crate::nn::kernels::elementwise::{add_assign, scale_parts};
+    use crate::nn::kernels::elementwise::{add_assign, mul_assign, scale_channels, scale_parts};
     use crate::nn::kernels::layer_norm::Statistics;
+    use crate::nn::kernels::{Buffer, chunks};
     use crate::nn::ops::layers::{Depthwise, Linear, Norm};
     use crate::nn::ops::{flat, operation_on};
     use crate::nn::tensor::{Result, T3};
+    use crate::nn::{Context, Param};
 
     pub fn chain(x: T3, halves: Vec<Half<'_>>, ctx: &Context) -> Result<T3> {
         let shape = *x.shape();
@@ -160,31 +172,40 @@ mod kernel {
     }
 
     fn step(half: Half<'_>, (batch, tokens, channels): (usize, usize, usize)) -> Box<dyn Step> {
-        let Half { norm, branch, factors } = half;
-        let norm = Norm::new(norm);
+        let Half { norm, branch, scale, factors } = half;
+        let (norm, scale) = (Norm::new(norm), scale.cloned());
         match branch {
             Branch::Mlp { fc1, fc2 } => {
                 let branch = Mlp { fc1: Linear::new(fc1), fc2: Linear::new(fc2) };
-                Box::new(Residual { norm, branch, factors })
+                Box::new(Residual { norm, branch, scale, factors })
             }
-            Branch::SelfAttention { qkv, proj, heads } => {
+            Branch::SelfAttention { qkv, proj, heads, bias } => {
                 let (qkv, proj) = (Linear::new(qkv), Linear::new(proj));
-                let branch = SelfAttention::new(qkv, proj, (batch, tokens, channels), heads);
-                Box::new(Residual { norm, branch, factors })
+                let branch = SelfAttention::new(qkv, proj, (batch, tokens, channels), heads, bias);
+                Box::new(Residual { norm, branch, scale, factors })
             }
             Branch::MaskedConvolution { conv1, depthwise, conv2 } => {
                 let (conv1, conv2) = (Linear::new(conv1), Linear::new(conv2));
                 let branch = MaskedConvolution { conv1, depthwise: Depthwise::new(depthwise), conv2 };
-                Box::new(Residual { norm, branch, factors })
+                Box::new(Residual { norm, branch, scale, factors })
             }
         }
     }
 
-    /// `x + factors * branch(norm(x))`.
+    /// `x + factors * scale * branch(norm(x))`.
     struct Residual<B> {
         norm: Norm,
         branch: B,
+        scale: Option<Param>,
         factors: Option<Vec<f32>>,
+    }
+
+    /// What the backward of a half needs besides its input.
+    struct Kept<K> {
+        statistics: Vec<Statistics>,
+        branch: K,
+        /// Of the branch, before it is scaled by channel.
+        output: Option<Buffer>,
     }
 
     impl<B: BranchKernel> Step for Residual<B> {
@@ -197,44 +218,79 @@ mod kernel {
     }
 
     impl<B: BranchKernel> Residual<B> {
-        fn output(&self, x: &[f32]) -> (Buffer, (Vec<Statistics>, B::Kept)) {
+        fn output(&self, x: &[f32]) -> (Buffer, Kept<B::Kept>) {
             let (normalized, statistics) = self.norm.forward(x);
-            let residual = if self.factors.is_some() { None } else { Some(x) };
-            let (mut y, kept) = self.branch.forward(&normalized, residual);
+            let is_plain = self.factors.is_none() && self.scale.is_none();
+            let (mut y, branch) = self.branch.forward(&normalized, is_plain.then_some(x));
+            let output = self.scale.as_ref().map(|scale| {
+                let output = Buffer::copy(&y);
+                let scale = scale.values();
+                scale_channels(&mut y, &scale, scale.len());
+                output
+            });
             if let Some(factors) = &self.factors {
                 scale_parts(&mut y, factors);
+            }
+            if !is_plain {
                 add_assign(&mut y, x);
             }
-            (y, (statistics, kept))
+            (y, Kept { statistics, branch, output })
         }
 
-        /// The gradient of the input from that of the output; what was not kept is computed again.
-        fn backward(&self, x: &[f32], kept: Option<(Vec<Statistics>, B::Kept)>, mut grad: Buffer) -> Buffer {
-            let (normalized, statistics, kept) = if let Some((statistics, kept)) = kept {
-                (self.norm.again(x, &statistics), statistics, kept)
-            } else {
-                let (normalized, statistics) = self.norm.forward(x);
-                let kept = self.branch.again(&normalized);
-                (normalized, statistics, kept)
-            };
-            let grad_branch = match &self.factors {
-                Some(factors) => {
-                    let mut scaled = Buffer::copy(&grad);
-                    scale_parts(&mut scaled, factors);
-                    self.branch.backward(&normalized, kept, &scaled)
+        /// What was not kept, computed again, with the normalised input.
+        fn again(&self, x: &[f32]) -> (Buffer, Kept<B::Kept>) {
+            let (normalized, statistics) = self.norm.forward(x);
+            let (branch, output) = match self.scale {
+                Some(_) => {
+                    let (output, branch) = self.branch.forward(&normalized, None);
+                    (branch, Some(output))
                 }
-                None => self.branch.backward(&normalized, kept, &grad),
+                None => (self.branch.again(&normalized), None),
             };
-            drop(normalized);
+            (normalized, Kept { statistics, branch, output })
+        }
+
+        /// The gradient of the input from that of the output.
+        fn backward(&self, x: &[f32], kept: Option<Kept<B::Kept>>, mut grad: Buffer) -> Buffer {
+            let (normalized, kept) = match kept {
+                Some(kept) => (self.norm.again(x, &kept.statistics), kept),
+                None => self.again(x),
+            };
+            let Kept { statistics, branch, output } = kept;
+            let scaled = self.scaled(&grad, output);
+            let grad_branch = self.branch.backward(&normalized, branch, scaled.as_deref().unwrap_or(&grad));
+            drop((normalized, scaled));
             self.norm.backward_onto(&grad_branch, x, &statistics, &mut grad);
             grad
+        }
+
+        /// The gradient of the branch's output, where it is not that of the sum; adds that of the scale.
+        fn scaled(&self, grad: &Buffer, output: Option<Buffer>) -> Option<Buffer> {
+            if self.factors.is_none() && self.scale.is_none() {
+                return None;
+            }
+            let mut scaled = Buffer::copy(grad);
+            if let Some(factors) = &self.factors {
+                scale_parts(&mut scaled, factors);
+            }
+            if let (Some(scale), Some(mut output)) = (&self.scale, output) {
+                mul_assign(&mut output, &scaled);
+                scale.accumulate_grad(|sum, mode| chunks::sum_rows(&output, sum, mode));
+                let scale = scale.values();
+                scale_channels(&mut scaled, &scale, scale.len());
+            }
+            Some(scaled)
         }
     }
 }
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
+    use dfdx::shapes::{Axes2, HasShape as _};
+    use dfdx::tensor_ops::{BroadcastTo as _, TryMul as _};
+
     use super::{Branch, Half};
+    use crate::nn::ops::relative_position::composed::biases;
     use crate::nn::tensor::{Result, T3};
     use crate::nn::{Context, ops};
 
@@ -242,6 +298,14 @@ mod composed {
     pub fn chain(x: T3, halves: Vec<Half<'_>>, ctx: &Context) -> Result<T3> {
         halves.into_iter().try_fold(x, |x, half| {
             let branch = branch(ops::layer_norm(x.clone(), half.norm, &ctx.tape)?, half.branch, ctx)?;
+            let branch = match half.scale {
+                Some(scale) => {
+                    let scale =
+                        scale.tensor(&ctx.tape)?.try_broadcast_like::<_, Axes2<0, 1>>(branch.shape())?;
+                    branch.try_mul(scale)?
+                }
+                None => branch,
+            };
             let branch = match half.factors {
                 Some(factors) => ops::scale_samples(branch, factors)?,
                 None => branch,
@@ -254,8 +318,9 @@ mod composed {
         let linear = |x, params| ops::linear(x, params, &ctx.tape);
         match branch {
             Branch::Mlp { fc1, fc2 } => linear(ops::gelu(linear(x, fc1)?)?, fc2),
-            Branch::SelfAttention { qkv, proj, heads } => {
-                linear(ops::attention(linear(x, qkv)?, heads, None)?, proj)
+            Branch::SelfAttention { qkv, proj, heads, bias } => {
+                let bias = bias.map(|bias| biases(bias, &ctx.tape)).transpose()?;
+                linear(ops::attention(linear(x, qkv)?, heads, bias)?, proj)
             }
             Branch::MaskedConvolution { conv1, depthwise, conv2 } => {
                 linear(ops::depthwise(linear(x, conv1)?, depthwise, &ctx.tape)?, conv2)
@@ -291,14 +356,22 @@ mod tests {
 
         /// Compares two halves with their composition: plain, with factors, and computed again in the backward.
         fn check(&self, branch: Branch<'_>) {
-            let params: Vec<_> = self.0.iter().collect();
             let x = noise(9, SHAPE.0 * SHAPE.1 * SHAPE.2);
             let norm = NormParams { weight: &self.0[0], bias: &self.0[1], eps: 1e-3 };
-            for factors in [None, Some(vec![0.0, 1.25])] {
-                let half = Half { norm, branch, factors };
+            let gamma = noise_param(77, &[6]);
+            let params: Vec<_> = self.0.iter().chain([&gamma]).collect();
+            let cases = [
+                (None, None),
+                (Some(vec![0.0, 1.25]), None),
+                (None, Some(&gamma)),
+                (Some(vec![1.25, 0.0]), Some(&gamma)),
+            ];
+            for (factors, scale) in cases {
+                let params = &params[..self.0.len() + usize::from(scale.is_some())];
+                let half = Half { norm, branch, scale, factors };
                 let halves = vec![half.clone(), half];
                 let chain = |recompute, chain: fn(T3, Vec<Half<'_>>, &Context) -> Result<T3>| {
-                    run(&x, SHAPE, &params, |x| {
+                    run(&x, SHAPE, params, |x| {
                         // The input's tape is the one that is recorded on.
                         let mut ctx = Context::eval(stream(Purpose::Step, &[0]));
                         ctx.checkpoint_activations = recompute;
@@ -321,7 +394,20 @@ mod tests {
     #[test]
     fn the_attention_half_equals_its_composition() {
         let params = Params::new(&[&[18, 6], &[18], &[6, 6], &[6]]);
-        params.check(Branch::SelfAttention { qkv: params.linear(2), proj: params.linear(4), heads: 2 });
+        let branch = |bias| {
+            let (qkv, proj) = (params.linear(2), params.linear(4));
+            Branch::SelfAttention { qkv, proj, heads: 2, bias }
+        };
+        params.check(branch(None));
+        // Each of 2 x 4 tokens, two heads.
+        let mut params = Params::new(&[&[18, 6], &[18], &[6, 6], &[6]]);
+        params.0.push(noise_param(78, &[21, 2]));
+        params.check(Branch::SelfAttention {
+            qkv: params.linear(2),
+            proj: params.linear(4),
+            heads: 2,
+            bias: Some(RelativePositionBias { table: &params.0[6], grid: (2, 4) }),
+        });
     }
 
     #[test]
@@ -344,12 +430,12 @@ mod tests {
         let ctx = Context::eval(stream(Purpose::Step, &[0]));
         let refused = |branch, factors| {
             let x = crate::nn::tensor::from_vec(noise(1, 96), SHAPE, &ctx.tape).unwrap();
-            matches!(chain(x, vec![Half { norm, branch, factors }], &ctx), Err(Error::Shape(_)))
+            matches!(chain(x, vec![Half { norm, branch, scale: None, factors }], &ctx), Err(Error::Shape(_)))
         };
         let narrow = Branch::Mlp { fc1: params.linear(2), fc2: params.linear(4) };
         assert!(refused(narrow, None));
         let (qkv, proj) = (params.linear(2), params.linear(4));
-        assert!(refused(Branch::SelfAttention { qkv, proj, heads: 2 }, None));
+        assert!(refused(Branch::SelfAttention { qkv, proj, heads: 2, bias: None }, None));
         let fits = Params::new(&[&[10, 6], &[10], &[6, 10], &[6]]);
         let mlp = Branch::Mlp { fc1: fits.linear(2), fc2: fits.linear(4) };
         assert!(!refused(mlp, None) && refused(mlp, Some(vec![1.0; 3])));

@@ -1,0 +1,41 @@
+//! The coarsest level of the segmentation backbone.
+
+use convmae_framework::nn::modules::{BatchNorm, Conv2d};
+use convmae_framework::nn::ops::{self, Window};
+use convmae_framework::nn::{Context, Result, Scope, T3};
+
+/// A 3x3 convolution with stride 2 and no padding, batch normalisation, GELU (`fpn` of the official segmentation backbone).
+pub(super) struct Fpn {
+    conv: Conv2d,
+    norm: BatchNorm,
+    grid: (usize, usize),
+}
+
+impl Fpn {
+    /// On a grid of at least 3 x 3 tokens.
+    pub fn new(scope: &Scope, channels: usize, grid: (usize, usize)) -> Self {
+        let window = Window { stride: 2, ..Window::default() };
+        Self {
+            conv: Conv2d::new(&scope.child(0), channels, channels, 3, window),
+            norm: BatchNorm::new(&scope.child(1), channels, 1e-5),
+            grid,
+        }
+    }
+
+    /// Positions along a side of what it makes of `side` positions.
+    pub fn side(side: usize) -> usize {
+        side.saturating_sub(1) / 2
+    }
+
+    /// Tokens of the grid, `[B, rows * cols, C]`, to `[B, side(rows) * side(cols), C]`.
+    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
+        let x = ops::to_maps(x, self.grid, 1)?;
+        let x = self.norm.forward(self.conv.forward(x, ctx)?, ctx)?;
+        ops::gelu(ops::to_tokens(x)?)
+    }
+
+    /// Multiply-accumulates of one image.
+    pub fn macs(&self) -> u64 {
+        self.conv.macs(Self::side(self.grid.0) * Self::side(self.grid.1))
+    }
+}

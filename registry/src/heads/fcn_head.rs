@@ -1,0 +1,156 @@
+//! The auxiliary head of semantic segmentation.
+
+use convmae_framework::component::{
+    Features, Head, HeadInputs, HeadModule, Loss, Macs, Predictions, Problem,
+};
+use convmae_framework::data::Batch;
+use convmae_framework::nn::modules::ConvModule;
+use convmae_framework::nn::{self, Context, Scope, T4, ops};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::pixel_classifier::PixelClassifier;
+use super::unmasked_levels;
+
+/// Tells the class of every pixel from one level by a few convolutions (`FCNHead` of mmsegmentation; Long et al. 2015). Beside a
+/// `UperHead` it is an auxiliary loss: `from: backbone.s3`, `loss_weight: 0.4`, `auxiliary: true`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FcnHead {
+    /// Classes to tell apart: as many as the label maps have.
+    #[schemars(range(min = 1, max = 255))]
+    pub num_classes: usize,
+    /// Channels of the convolutions.
+    #[serde(default = "default_channels")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub channels: usize,
+    /// Convolutions before the classifier.
+    #[serde(default = "one")]
+    #[schemars(range(max = 64))]
+    pub num_convs: usize,
+    /// Side of the convolutions' kernels; odd.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 31))]
+    pub kernel_size: usize,
+    /// Whether the level itself is put beside the last convolution's output, and another convolution follows.
+    #[serde(default)]
+    pub concat_input: bool,
+    /// Probability to drop a channel before the classifier, in training.
+    #[serde(default = "default_dropout")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub dropout: f32,
+    /// Factor of this head's loss in the total.
+    #[serde(default = "default_loss_weight")]
+    #[schemars(range(min = 0.0))]
+    pub loss_weight: f32,
+    /// Whether it only helps to train: it predicts nothing then.
+    #[serde(default)]
+    pub auxiliary: bool,
+    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none to share them with.
+    #[serde(default)]
+    pub sync: bool,
+}
+
+fn default_channels() -> usize {
+    256
+}
+
+fn one() -> usize {
+    1
+}
+
+fn three() -> usize {
+    3
+}
+
+fn default_dropout() -> f32 {
+    0.1
+}
+
+fn default_loss_weight() -> f32 {
+    0.4
+}
+
+#[typetag::serde]
+impl Head for FcnHead {
+    fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
+        let (level, others) = unmasked_levels(inputs)?;
+        if !others.is_empty() {
+            return Err(Problem::new(
+                "from",
+                format!("it takes one level, and gets {}", inputs.levels.len()),
+            )
+            .help(format!("name one, such as `from: backbone.{}`", level.name)));
+        }
+        if self.kernel_size.is_multiple_of(2) {
+            return Err(Problem::new("kernel_size", format!("{} is even", self.kernel_size))
+                .help("an odd kernel has a centre: 1, 3, 5, ..."));
+        }
+        if self.num_convs == 0 && level.channels != self.channels {
+            let message =
+                format!("without convolutions the channels stay {}, not {}", level.channels, self.channels);
+            return Err(Problem::new("channels", message).help("set it to the level's, or add a convolution"));
+        }
+        let conv = |at: usize| {
+            let inputs = if at == 0 { level.channels } else { self.channels };
+            ConvModule::new(&scope.child("convs").child(at), inputs, self.channels, self.kernel_size)
+        };
+        let inputs = level.channels + self.channels;
+        let cat = || ConvModule::new(&scope.child("conv_cat"), inputs, self.channels, self.kernel_size);
+        Ok(Box::new(FcnModule {
+            convs: (0..self.num_convs).map(conv).collect(),
+            conv_cat: self.concat_input.then(cat),
+            classifier: PixelClassifier::new(
+                scope,
+                self.channels,
+                self.num_classes,
+                self.dropout,
+                self.loss_weight,
+            ),
+            positions: level.tokens(),
+            auxiliary: self.auxiliary,
+        }))
+    }
+}
+
+convmae_framework::register!(Head: FcnHead);
+
+struct FcnModule {
+    convs: Vec<ConvModule>,
+    conv_cat: Option<ConvModule>,
+    classifier: PixelClassifier,
+    positions: usize,
+    auxiliary: bool,
+}
+
+impl FcnModule {
+    fn logits(&self, features: &Features, ctx: &Context) -> nn::Result<T4> {
+        let Some(level) = features.levels.first() else {
+            return Err(nn::Error::Value("no features reach this head".to_owned()));
+        };
+        let input = level.maps()?;
+        let mut x = self.convs.iter().try_fold(input.clone(), |x, conv| conv.forward(x, ctx))?;
+        if let Some(conv_cat) = &self.conv_cat {
+            x = conv_cat.forward(ops::concat_channels(vec![input, x])?, ctx)?;
+        }
+        self.classifier.logits(x, ctx)
+    }
+}
+
+impl HeadModule for FcnModule {
+    fn macs(&self) -> Macs {
+        let convs: u64 = self.convs.iter().chain(&self.conv_cat).map(|conv| conv.macs(self.positions)).sum();
+        Macs::same(convs + self.classifier.macs(self.positions))
+    }
+
+    fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
+        self.classifier.losses(self.logits(features, ctx)?, batch)
+    }
+
+    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
+        match self.auxiliary {
+            true => Ok(Predictions::default()),
+            false => self.classifier.predictions(self.logits(features, ctx)?, batch),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What heads of semantic segmentation have in common: maps to logits, the loss, the predictions (mmsegmentation's
+//! `BaseDecodeHead`).
+
+use convmae_framework::component::{Loss, Predictions};
+use convmae_framework::data::Batch;
+use convmae_framework::nn::modules::{Conv2d, Dropout2d};
+use convmae_framework::nn::ops::{self, ClassTarget, Window};
+use convmae_framework::nn::tensor::{from_vec, to_vec};
+use convmae_framework::nn::{self, Context, Error, HasShape as _, Init, Scope, T4, Tape};
+use image::GrayImage;
+
+/// The label of pixels that do not count.
+const IGNORED: u8 = 255;
+
+/// Dropout, a 1x1 convolution to logits (`conv_seg`), and cross entropy on logits as large as the image.
+#[derive(Debug)]
+pub(super) struct PixelClassifier {
+    dropout: Dropout2d,
+    conv_seg: Conv2d,
+    loss_weight: f32,
+}
+
+impl PixelClassifier {
+    pub fn new(scope: &Scope, channels: usize, num_classes: usize, dropout: f32, loss_weight: f32) -> Self {
+        Self {
+            dropout: Dropout2d { probability: dropout },
+            conv_seg: Conv2d::with_init(
+                &scope.child("conv_seg"),
+                channels,
+                num_classes,
+                1,
+                Window::default(),
+                &Init::Normal { std: 0.01 },
+                Some(&Init::ZEROS),
+            ),
+            loss_weight,
+        }
+    }
+
+    /// `[B, H, W, C]` to logits `[B, H, W, K]`.
+    pub fn logits(&self, x: T4, ctx: &Context) -> nn::Result<T4> {
+        let logits = self.conv_seg.forward(self.dropout.forward(x, ctx)?, ctx)?;
+        // As hooks of the official module would: two heads have two of them.
+        ctx.record(self.conv_seg.weight.name().trim_end_matches(".weight"), &logits)?;
+        Ok(logits)
+    }
+
+    /// Multiply-accumulates for that many positions.
+    pub fn macs(&self, positions: usize) -> u64 {
+        self.conv_seg.macs(positions)
+    }
+
+    /// The cross entropy (`loss_seg`), summed over the labelled pixels and divided by the number of all, as mmsegmentation 0.11
+    /// does; and the share of all pixels that are right, in percent (`acc_seg`), which is only shown.
+    pub fn losses(&self, logits: T4, batch: &Batch) -> nn::Result<Vec<Loss>> {
+        let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
+        let classes = logits.shape().3;
+        let targets = targets(batch, classes)?;
+        let correct = correct(&to_vec(&logits)?, classes, &targets);
+        let labelled = targets.iter().flatten().count();
+        let all = targets.len() as f32;
+        // The operation averages over the labelled pixels.
+        let loss = ops::cross_entropy(logits, &targets, 0.0)? * (labelled as f32 / all);
+        let accuracy = from_vec(vec![100.0 * correct as f32 / all], (), &Tape::none())?;
+        Ok(vec![
+            Loss { name: "loss_seg".to_owned(), weight: self.loss_weight, value: loss },
+            Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy },
+        ])
+    }
+
+    /// `semantic_logits` `[B, H, W, K]` and `semantic` `[B, H, W]`, as large as the images.
+    pub fn predictions(&self, logits: T4, batch: &Batch) -> nn::Result<Predictions> {
+        let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
+        let (images, height, width, classes) = *logits.shape();
+        let logits = to_vec(&logits)?;
+        let semantic = logits.chunks_exact(classes).map(|logits| largest(logits) as f32).collect();
+        let mut predictions = Predictions::default();
+        let mut insert =
+            |name: &str, shape, values| predictions.arrays.insert(name.to_owned(), (shape, values));
+        insert("semantic", vec![images, height, width], semantic);
+        insert("semantic_logits", vec![images, height, width, classes], logits);
+        Ok(predictions)
+    }
+}
+
+/// What the pixels of a batch are, where that is known.
+fn targets(batch: &Batch, classes: usize) -> nn::Result<Vec<Option<ClassTarget>>> {
+    let mut targets = Vec::with_capacity(batch.len() * batch.height * batch.width);
+    for (id, target) in batch.ids.iter().zip(&batch.targets) {
+        let Some(map) = &target.semantic else {
+            return Err(Error::Value(format!(
+                "{id}: the image has no label map; segmentation is trained on them"
+            )));
+        };
+        let size = [batch.height, batch.width];
+        let found = [map.height() as usize, map.width() as usize];
+        if found != size {
+            return Err(Error::Shape(format!(
+                "{id}: the label map is {} x {}, the image {} x {}",
+                found[0], found[1], size[0], size[1]
+            )));
+        }
+        check_labels(id, map, classes)?;
+        let target = |&label: &u8| (label != IGNORED).then(|| ClassTarget::of(u32::from(label)));
+        targets.extend(map.as_raw().iter().map(target));
+    }
+    Ok(targets)
+}
+
+/// That all labels are classes.
+fn check_labels(id: &str, map: &GrayImage, classes: usize) -> nn::Result<()> {
+    let beyond = |label: u8| label != IGNORED && usize::from(label) >= classes;
+    let Some(at) = map.as_raw().iter().position(|&label| beyond(label)) else { return Ok(()) };
+    let width = map.width() as usize;
+    Err(Error::Value(format!(
+        "{id}: the label at row {}, column {} is {}; the classes are 0 to {}, and {IGNORED} is ignored",
+        at / width,
+        at % width,
+        map.as_raw()[at],
+        classes - 1
+    )))
+}
+
+fn correct(logits: &[f32], classes: usize, targets: &[Option<ClassTarget>]) -> usize {
+    let rows = logits.chunks_exact(classes).zip(targets);
+    rows.filter(|(logits, target)| target.is_some_and(|target| target.class as usize == largest(logits)))
+        .count()
+}
+
+/// The index of the largest value, the first one of equals.
+fn largest(logits: &[f32]) -> usize {
+    let better = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
+    (0..logits.len()).fold(0, better)
+}
