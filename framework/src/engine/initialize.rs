@@ -10,7 +10,7 @@ use crate::graph::Model;
 use crate::nn::{Param, Positions};
 use crate::recipe::Recipe;
 use crate::report::RunDir;
-use crate::weights::{self, KeyReport, TensorMap, interpolate_positions, match_keys};
+use crate::weights::{self, HostTensor, KeyReport, TensorMap, interpolate_positions, match_keys};
 
 use super::EngineError;
 
@@ -30,6 +30,7 @@ pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(),
     let path = weights_file(source)?;
     let params = model.params();
     let (tensors, _) = evaluated(&path)?;
+    let tensors = within_prefixes(tensors, &params, &model.prefixes());
     let mut report = match_keys(&expected(&params), &tensors);
     report.interpolate(|pair| {
         params.iter().any(|param| param.name() == pair.name && grids(param, &pair.file).is_some())
@@ -39,10 +40,24 @@ pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(),
     let is_new = |name: &str| from.new.contain(name) || heads.contains(name) && !in_file.contains(name);
     report.allow(is_new, |name| from.leave.contain(name));
     let help = "name what may start anew under `init_from.new`, and what may be left in the file under `init_from.leave`: \
-                names, or beginnings of names as `decoder_*`";
+                names, in which `*` stands for anything, as in `decoder_*`";
     let report = take(&params, &path, &tensors, report, help)?;
     tracing::info!("weights of {}: {report}", path.display());
     Ok(())
+}
+
+/// The tensors under the names of a model whose nodes have prefixes: those of a backbone alone (`blocks1.*`) fit a backbone within a
+/// segmentor (`backbone.blocks1.*`), unless the file holds such a one.
+fn within_prefixes(tensors: TensorMap, params: &[Param], prefixes: &[&str]) -> TensorMap {
+    let names: HashSet<&str> = params.iter().map(Param::name).collect();
+    let is_absent = |prefix: &&&str| !tensors.names().any(|name| name.starts_with(&format!("{prefix}.")));
+    let absent: Vec<&str> = prefixes.iter().filter(is_absent).copied().collect();
+    let rename = |(name, tensor): (String, HostTensor)| {
+        let within = absent.iter().map(|prefix| format!("{prefix}.{name}"));
+        let known = within.into_iter().find(|within| names.contains(within.as_str()));
+        (known.unwrap_or(name), tensor)
+    };
+    tensors.into_iter().map(rename).collect()
 }
 
 /// The weights file of a source.
@@ -126,4 +141,29 @@ fn grids(param: &Param, file: &[usize]) -> Option<Grids> {
         side,
         dim,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::nn::{Init, Scope};
+
+    #[test]
+    fn the_tensors_of_a_backbone_alone_fit_one_with_a_prefix() {
+        let scope = Scope::describe();
+        for name in ["backbone.conv", "backbone.norm", "head.conv"] {
+            scope.param(name, &[1], &Init::ZEROS);
+        }
+        let names = |file: &[&str]| {
+            let tensor = HostTensor::from_f32(vec![1], &[0.0]).unwrap();
+            let file = file.iter().map(|name| (*name, tensor.clone())).collect();
+            let tensors = within_prefixes(file, &scope.params(), &["backbone", "head"]);
+            tensors.names().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["conv", "decoder"]), ["backbone.conv", "decoder"]);
+        // A file with prefixes is taken as it is.
+        assert_eq!(names(&["backbone.conv", "head.conv", "norm"]), ["backbone.conv", "head.conv", "norm"]);
+    }
 }

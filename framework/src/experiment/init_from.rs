@@ -46,18 +46,29 @@ impl InitFrom {
     }
 }
 
-/// Names of tensors; one that ends in `*` stands for all that begin so.
+/// Names of tensors, in which `*` stands for anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct Names(Vec<String>);
 
 impl Names {
     /// Whether `name` is one of them.
     pub fn contain(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => name == pattern,
-        })
+        self.0.iter().any(|pattern| matches(pattern, name))
     }
+}
+
+/// Whether a name is of a pattern: begins with what stands before its first `*`, holds the parts between in order, ends with the last.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return name == pattern };
+    let Some(mut left) = name.strip_prefix(start) else { return false };
+    let (between, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in between.split('*') {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(end)
 }
 
 #[derive(Deserialize)]
@@ -77,11 +88,11 @@ struct Fields {
     /// The directory of a finished run, such as `runs/convmae_base`.
     #[serde(default)]
     run: Option<PathBuf>,
-    /// Parameters that may start anew, though they are not there or have another shape: names, or beginnings of names as
-    /// `blocks3.10.*`. Those of heads may be missing in any case.
+    /// Parameters that may start anew, though they are not there or have another shape: names, in which `*` stands for anything, as
+    /// in `blocks3.*.gamma_1`. Those of heads may be missing in any case.
     #[serde(default)]
     new: Names,
-    /// Tensors that may be left: names, or beginnings of names as `decoder_*`.
+    /// Tensors that may be left: names, in which `*` stands for anything, as in `decoder_*`.
     #[serde(default)]
     leave: Names,
 }
@@ -132,6 +143,19 @@ mod tests {
             ["decoder_pred.bias", "mask_token", "mask_token2"].map(|name| read.leave.contain(name)).into();
         assert_eq!(left, [true, true, false]);
         assert!(!read.new.contain("head.weight"));
+    }
+
+    #[test]
+    fn a_star_stands_for_anything_anywhere() {
+        let fits = |pattern, names: [&str; 3]| names.map(|name| matches(pattern, name));
+        let names = ["blocks3.0.gamma_1", "blocks3.10.gamma_2", "blocks1.0.gamma_1"];
+        assert_eq!(fits("blocks3.*.gamma_1", names), [true, false, false]);
+        assert_eq!(fits("blocks3.*.gamma_*", names), [true, true, false]);
+        assert_eq!(fits("*", names), [true; 3]);
+        assert_eq!(fits("*.0.*_1", names), [true, false, true]);
+        // What stands before and behind a star does not overlap.
+        assert_eq!(fits("ab*ba", ["aba", "abba", "abxba"]), [false, true, true]);
+        assert_eq!(fits("a*b*b", ["ab", "abb", "aXbYb"]), [false, true, true]);
     }
 
     #[test]

@@ -93,6 +93,12 @@ impl Model {
             .collect()
     }
 
+    /// What stands before the names of nodes' parameters, where something does.
+    pub fn prefixes(&self) -> Vec<&str> {
+        let prefixes = self.nodes.iter().map(|built| built.planned.node.prefix.as_str());
+        prefixes.filter(|prefix| !prefix.is_empty()).collect()
+    }
+
     /// Multiply-adds of one image's forward.
     pub fn macs(&self) -> Macs {
         self.nodes.iter().map(|built| built.module.macs()).sum()
