@@ -13,6 +13,7 @@ mod pretrain_golden;
 mod registry;
 mod resume;
 mod run_directory;
+mod segmentation;
 mod segmentation_golden;
 mod support;
 mod transforms_golden;

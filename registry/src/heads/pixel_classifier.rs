@@ -132,3 +132,83 @@ fn largest(logits: &[f32]) -> usize {
     let better = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
     (0..logits.len()).fold(0, better)
 }
+
+#[cfg(test)]
+mod tests {
+    use convmae_framework::data::{Normalization, Target};
+    use convmae_framework::random::{Purpose, stream};
+
+    use super::*;
+
+    /// Images of 2 x 3 pixels with label maps.
+    fn batch(maps: &[Option<(u32, u32, &[u8])>]) -> Batch {
+        let map =
+            |(height, width, labels): (u32, u32, &[u8])| GrayImage::from_raw(width, height, labels.to_vec());
+        let target = |given: &Option<_>| Target { semantic: given.and_then(map), ..Target::default() };
+        Batch {
+            images: Vec::new(),
+            height: 2,
+            width: 3,
+            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            targets: maps.iter().map(target).collect(),
+            ids: (0..maps.len()).map(|image| format!("{image}.jpg")).collect(),
+        }
+    }
+
+    fn classifier() -> PixelClassifier {
+        PixelClassifier::new(&Scope::new(0), 4, 3, 0.1, 1.0)
+    }
+
+    fn logits(values: &[f32]) -> T4 {
+        from_vec(values.to_vec(), (values.len() / 18, 2, 3, 3), &Tape::none()).unwrap()
+    }
+
+    fn refusal(maps: &[Option<(u32, u32, &[u8])>]) -> String {
+        let zeros = vec![0.0; maps.len() * 18];
+        classifier().losses(logits(&zeros), &batch(maps)).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_label_beyond_the_classes_is_named_with_its_place() {
+        let message = refusal(&[Some((2, 3, &[0; 6])), Some((2, 3, &[0, 255, 2, 1, 3, 9]))]);
+        let expected = "1.jpg: the label at row 1, column 1 is 3; the classes are 0 to 2, and 255 is ignored";
+        assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn a_label_map_of_another_size_and_a_missing_one_are_named() {
+        let message = refusal(&[Some((3, 2, &[0; 6]))]);
+        assert!(message.contains("0.jpg: the label map is 3 x 2, the image 2 x 3"), "{message}");
+        assert!(refusal(&[None]).contains("0.jpg: the image has no label map"));
+    }
+
+    #[test]
+    fn ignored_pixels_count_in_the_mean_and_as_wrong() {
+        // Every pixel is certainly of class 1.
+        let certain: Vec<f32> = [0.0, 1000.0, 0.0].repeat(6);
+        let losses = |labels: &[u8]| {
+            let losses = classifier().losses(logits(&certain), &batch(&[Some((2, 3, labels))])).unwrap();
+            losses.iter().map(|loss| to_vec(&loss.value).unwrap()[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(losses(&[1; 6]), [0.0, 100.0]);
+        assert_eq!(losses(&[1, 1, 1, 255, 255, 255]), [0.0, 50.0]);
+        assert_eq!(losses(&[0, 1, 1, 1, 255, 255]), [1000.0 / 6.0, 50.0]);
+        assert_eq!(losses(&[255; 6]), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn predictions_are_as_large_as_the_images_and_their_argmax() {
+        let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
+        let maps = from_vec((0..8).map(|i| i as f32).collect(), (1, 1, 2, 4), &Tape::none()).unwrap();
+        let classifier = classifier();
+        let small = classifier.logits(maps, &ctx).unwrap();
+        let predictions = classifier.predictions(small, &batch(&[None])).unwrap();
+        let (shape, logits) = &predictions.arrays["semantic_logits"];
+        assert_eq!(shape, &[1, 2, 3, 3]);
+        let (shape, classes) = &predictions.arrays["semantic"];
+        assert_eq!(shape, &[1, 2, 3]);
+        for (class, logits) in classes.iter().zip(logits.chunks(3)) {
+            assert!(logits.iter().all(|&logit| logit <= logits[*class as usize]));
+        }
+    }
+}

@@ -288,3 +288,58 @@ impl Backbone for ConvViT {
 }
 
 convmae_framework::register!(Backbone: ConvViT);
+
+#[cfg(test)]
+mod tests {
+    use convmae_framework::nn::Param;
+    use serde_json::json;
+
+    use super::*;
+
+    const IMAGE: ImageShape = ImageShape { channels: 3, height: 64, width: 96 };
+
+    fn narrow(options: serde_json::Value) -> ConvViT {
+        let mut spec =
+            json!({ "patch_size": [4, 2, 2], "embed_dim": [4, 4, 8], "depth": [1, 1, 2], "num_heads": 2 });
+        spec.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn what_segmentation_adds_is_named_and_shaped_as_officially() {
+        let options =
+            json!({ "relative_position_bias": true, "init_values": 0.5, "fpn": true, "final_norm": false });
+        let scope = Scope::new(0);
+        let module = narrow(options).build(&scope, IMAGE, None).unwrap();
+        let last = module.levels().pop().unwrap();
+        assert_eq!((last.name.as_str(), last.rows, last.cols, last.stride), ("s4", 1, 2, 32));
+        let params = scope.params();
+        let shape = |name: &str| params.iter().find(|param| param.name() == name).map(Param::shape);
+        assert_eq!(shape("blocks3.1.attn.relative_position_bias_table"), Some(&[7 * 11, 2][..]));
+        assert_eq!(shape("blocks3.0.gamma_2"), Some(&[8][..]));
+        assert_eq!(shape("fpn.0.weight"), Some(&[8, 8, 3, 3][..]));
+        assert_eq!(shape("fpn.1.running_var"), Some(&[8][..]));
+        let gamma = params.iter().find(|param| param.name() == "blocks3.1.gamma_1").unwrap();
+        assert_eq!((&*gamma.values(), gamma.layer()), (&[0.5; 8][..], Some(2)));
+        let fpn = params.iter().find(|param| param.name() == "fpn.0.weight").unwrap();
+        assert_eq!(fpn.layer(), None);
+    }
+
+    #[test]
+    fn what_needs_all_patches_is_refused_under_a_mask() {
+        let plan = MaskPlan { kept: 6, independent_stages: false };
+        for key in ["relative_position_bias", "fpn"] {
+            let problem =
+                narrow(json!({ key: true })).build(&Scope::describe(), IMAGE, Some(&plan)).err().unwrap();
+            assert_eq!(problem.key, key);
+            assert!(problem.message.contains("masker"), "{}", problem.message);
+        }
+    }
+
+    #[test]
+    fn a_grid_smaller_than_the_kernel_has_no_coarser_level() {
+        let image = ImageShape { height: 32, ..IMAGE };
+        let problem = narrow(json!({ "fpn": true })).build(&Scope::describe(), image, None).err().unwrap();
+        assert!(problem.message.contains("2 x 6 tokens"), "{}", problem.message);
+    }
+}

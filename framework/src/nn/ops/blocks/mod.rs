@@ -291,7 +291,7 @@ mod composed {
 
     use super::{Branch, Half};
     use crate::nn::ops::relative_position::composed::biases;
-    use crate::nn::tensor::{Result, T3};
+    use crate::nn::tensor::{Result, T3, tape_of};
     use crate::nn::{Context, ops};
 
     /// Keeps what dfdx keeps: checkpointing is of the kernels.
@@ -300,8 +300,9 @@ mod composed {
             let branch = branch(ops::layer_norm(x.clone(), half.norm, &ctx.tape)?, half.branch, ctx)?;
             let branch = match half.scale {
                 Some(scale) => {
-                    let scale =
-                        scale.tensor(&ctx.tape)?.try_broadcast_like::<_, Axes2<0, 1>>(branch.shape())?;
+                    let scale = scale
+                        .tensor(&tape_of(&branch))?
+                        .try_broadcast_like::<_, Axes2<0, 1>>(branch.shape())?;
                     branch.try_mul(scale)?
                 }
                 None => branch,
@@ -319,7 +320,7 @@ mod composed {
         match branch {
             Branch::Mlp { fc1, fc2 } => linear(ops::gelu(linear(x, fc1)?)?, fc2),
             Branch::SelfAttention { qkv, proj, heads, bias } => {
-                let bias = bias.map(|bias| biases(bias, &ctx.tape)).transpose()?;
+                let bias = bias.map(|bias| biases(bias, &tape_of(&x))).transpose()?;
                 linear(ops::attention(linear(x, qkv)?, heads, bias)?, proj)
             }
             Branch::MaskedConvolution { conv1, depthwise, conv2 } => {
