@@ -5,6 +5,7 @@
 mod ablations;
 mod bad_input;
 mod bench;
+mod docs;
 mod finetune_golden;
 mod finetuning;
 mod golden;
