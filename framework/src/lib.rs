@@ -14,6 +14,7 @@ pub mod nn;
 pub mod random;
 pub mod recipe;
 pub mod report;
+pub mod runs;
 mod simd;
 pub mod weights;
 

@@ -11,6 +11,7 @@ mod list;
 mod predict;
 mod recipe_args;
 mod run;
+mod runs;
 mod schema;
 mod trace;
 mod trained_args;
@@ -23,6 +24,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::engine::EngineError;
 use crate::recipe::Diagnostics;
 use crate::report::{ReportError, logging};
+use crate::runs::RunsError;
 
 #[cfg(not(feature = "cuda"))]
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -55,6 +57,7 @@ enum Command {
     List(list::Args),
     Describe(describe::Args),
     Schema(schema::Args),
+    Runs(runs::Args),
 }
 
 /// Why a command failed.
@@ -72,6 +75,10 @@ pub enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Convert(#[from] convert::ConvertError),
+    /// Runs could not be listed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Runs(#[from] RunsError),
     /// The command was asked for something that is not there.
     #[error("{message}")]
     Usage {
@@ -100,6 +107,7 @@ impl CliError {
                     ReportError::AlreadyARun(_) | ReportError::Occupied(_) | ReportError::NotADirectory(_),
                 ),
             ) => ExitCode::from(2),
+            Self::Runs(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -127,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Describe(args) => describe::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Runs(args) => runs::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

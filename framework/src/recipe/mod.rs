@@ -16,7 +16,7 @@ mod diagnostics;
 mod diff;
 mod files;
 mod layer;
-mod lock;
+pub(crate) mod lock;
 mod merge;
 mod node;
 mod path;
@@ -40,6 +40,7 @@ pub use diagnostics::{Diagnostics, Finding, Problem};
 pub use diff::{Change, diff};
 pub use layer::LayerKind;
 pub use provenance::Origin;
+pub(crate) use suggest::{list, nearest};
 
 use diagnostics::Fault;
 use files::Layers;

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ReportError;
 use crate::weights::atomic;
@@ -71,6 +72,12 @@ impl RunDir {
         root.join(RECIPE).is_file()
     }
 
+    /// Whether a process holds the run at `root`: it is running.
+    pub fn is_held(root: &Path) -> bool {
+        let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        File::open(root.join(LOCK)).is_ok_and(held)
+    }
+
     /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root
@@ -133,7 +140,7 @@ impl RunDir {
             .truncate(false)
             .open(&path)
             .map_err(ReportError::io("open", &path))?;
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -156,6 +163,18 @@ impl RunDir {
         atomic::remove_leftovers(root)?;
         Ok(Self { root: root.to_path_buf(), _lock: Some(file) })
     }
+}
+
+/// Locks the file, unless another process runs there. One that only asks [`RunDir::is_held`] holds it for a moment.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    const TRIES: u32 = 5;
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            done => return done,
+        }
+    }
+    file.try_lock()
 }
 
 const RECIPE: &str = "recipe.lock.yaml";
@@ -203,7 +222,9 @@ mod tests {
         let message = RunDir::open(root.path()).unwrap_err().to_string();
         assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
         assert_eq!(RunDir::inspect(root.path()).unwrap().root(), root.path());
+        assert!(RunDir::is_held(root.path()));
         drop(run);
+        assert!(!RunDir::is_held(root.path()));
         RunDir::open(root.path()).unwrap();
     }
 
