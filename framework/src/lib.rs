@@ -15,6 +15,7 @@ pub mod random;
 pub mod recipe;
 pub mod report;
 mod simd;
+pub mod sweep;
 pub mod weights;
 
 /// What [`register!`] expands to.
