@@ -16,6 +16,8 @@ pub mod recipe;
 pub mod report;
 pub mod runs;
 mod simd;
+pub mod sweep;
+pub mod table;
 pub mod weights;
 
 /// What [`register!`] expands to.

@@ -13,6 +13,7 @@ mod recipe_args;
 mod run;
 mod runs;
 mod schema;
+mod table;
 mod trace;
 mod trained_args;
 
@@ -25,6 +26,7 @@ use crate::engine::EngineError;
 use crate::recipe::Diagnostics;
 use crate::report::{ReportError, logging};
 use crate::runs::RunsError;
+use crate::table::TableError;
 
 #[cfg(not(feature = "cuda"))]
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -58,6 +60,7 @@ enum Command {
     Describe(describe::Args),
     Schema(schema::Args),
     Runs(runs::Args),
+    Table(table::Args),
 }
 
 /// Why a command failed.
@@ -79,6 +82,10 @@ pub enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Runs(#[from] RunsError),
+    /// A table could not be made.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Table(#[from] TableError),
     /// The command was asked for something that is not there.
     #[error("{message}")]
     Usage {
@@ -107,6 +114,7 @@ impl CliError {
                     ReportError::AlreadyARun(_) | ReportError::Occupied(_) | ReportError::NotADirectory(_),
                 ),
             ) => ExitCode::from(2),
+            Self::Table(error) if error.is_usage() => ExitCode::from(2),
             Self::Runs(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
@@ -136,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Describe(args) => describe::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Table(args) => table::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -38,12 +38,14 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     if let Err(error @ TableError::Start { .. }) = produced {
         return Err(error.into());
     }
-    let extension = args.out.as_ref().and_then(|path| path.extension()).and_then(|extension| extension.to_str());
+    let extension =
+        args.out.as_ref().and_then(|path| path.extension()).and_then(|extension| extension.to_str());
     let format = args.format.or_else(|| Format::of_extension(extension?)).unwrap_or(Format::Markdown);
     let text = table.sheet()?.render(format, args.sources);
     match &args.out {
-        Some(path) => std::fs::write(path, text)
-            .map_err(|source| TableError::Write { path: path.clone(), source })?,
+        Some(path) => {
+            std::fs::write(path, text).map_err(|source| TableError::Write { path: path.clone(), source })?
+        }
         None => print(&text)?,
     }
     Ok(produced?)

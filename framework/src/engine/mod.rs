@@ -28,6 +28,6 @@ pub use eval::{EvalReport, eval};
 pub use evaluate::Evaluation;
 pub use initialize::weights_of_run;
 pub use predict::{ClassProbability, Prediction, predict};
-pub use run::{Outcome, RunOptions, run};
+pub use run::{Outcome, RunOptions, changes_of_results, run};
 pub use trace::{TraceOptions, trace};
 pub use trained::TrainedOptions;

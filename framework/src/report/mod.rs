@@ -16,6 +16,7 @@ mod summary;
 mod utc;
 
 pub use console::suspend_progress;
+pub(crate) use environment::command_line;
 pub use environment::{Environment, git_commit};
 pub use error::ReportError;
 pub use html::{CorruptSample, GraphNode, Link, Report, Status};

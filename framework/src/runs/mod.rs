@@ -17,6 +17,6 @@ mod select;
 pub use condition::{Condition, ConditionError};
 pub use error::RunsError;
 pub use print::Format;
-pub(crate) use print::{csv_row, markdown_row, significant};
+pub(crate) use print::{csv_row, markdown_row, significant, value};
 pub use scan::{Runs, read, scan};
 pub use select::{overview, select, sort};

@@ -63,7 +63,8 @@ fn cells(frame: &DataFrame, write: fn(&Value) -> String) -> Result<Vec<Vec<Strin
     Ok(rows(frame)?.iter().map(|row| row.iter().map(write).collect()).collect())
 }
 
-fn value(cell: &AnyValue<'_>) -> Value {
+/// A cell as plain data.
+pub(crate) fn value(cell: &AnyValue<'_>) -> Value {
     match cell {
         AnyValue::Null => Value::Null,
         AnyValue::Boolean(flag) => (*flag).into(),

@@ -1,13 +1,23 @@
 //! What a table file may not say, beyond its schema.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::spec::{ColumnSpec, RowSpec, TableSpec};
 use crate::recipe::{Problem, list, nearest};
 
 /// Columns of `convmae runs` that a table can show, besides `metrics.*`, `train.*` and `recipe.*`.
 const FIGURES: [&str; 11] = [
-    "label", "parameters", "gmacs", "name", "status", "seed", "step", "epoch", "seconds", "best", "corrupt_samples",
+    "label",
+    "parameters",
+    "gmacs",
+    "name",
+    "status",
+    "seed",
+    "step",
+    "epoch",
+    "seconds",
+    "best",
+    "corrupt_samples",
 ];
 const GROUPS: [&str; 3] = ["metrics.", "train.", "recipe."];
 
@@ -18,7 +28,8 @@ pub fn problems(table: &TableSpec) -> Vec<Problem> {
     for (at, column) in table.columns.iter().enumerate() {
         let within = |problem: Problem| problem.within(&format!("columns.{at}"));
         if !seen.insert(&column.name) {
-            problems.push(within(Problem::new("name", format!("there is a column `{}` already", column.name))));
+            problems
+                .push(within(Problem::new("name", format!("there is a column `{}` already", column.name))));
         }
         problems.extend(problem_of_source(column).map(within));
     }
@@ -37,8 +48,12 @@ fn problem_of_source(column: &ColumnSpec) -> Option<Problem> {
         return None;
     }
     let near = nearest(from, FIGURES).map(|near| format!("did you mean `{near}`?"));
-    let valid = || format!("a column is one of {}, or `metrics.NAME`, `train.NAME`, `recipe.KEY`", list(FIGURES));
-    Some(Problem::new("from", format!("`{from}` is nothing that a table can show")).help(near.unwrap_or_else(valid)))
+    let valid =
+        || format!("a column is one of {}, or `metrics.NAME`, `train.NAME`, `recipe.KEY`", list(FIGURES));
+    Some(
+        Problem::new("from", format!("`{from}` is nothing that a table can show"))
+            .help(near.unwrap_or_else(valid)),
+    )
 }
 
 fn problem_of_row(row: &RowSpec) -> Option<Problem> {
@@ -80,6 +95,24 @@ fn problems_of_quotes(row: &RowSpec, columns: &[ColumnSpec]) -> Vec<Problem> {
             problem.help(match nearest(name, names()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the columns are {}", list(names())),
+            })
+        })
+        .collect()
+}
+
+/// Stages that columns name and no row has.
+pub fn problems_of_stages(table: &TableSpec, stages: &BTreeSet<&str>) -> Vec<Problem> {
+    let named: Vec<&str> = stages.iter().copied().filter(|stage| !stage.is_empty()).collect();
+    let columns = table.columns.iter().enumerate();
+    let unknown = columns.filter_map(|(at, column)| Some((at, column.stage.as_deref()?)));
+    unknown
+        .filter(|(_, stage)| !named.is_empty() && !named.contains(stage))
+        .map(|(at, stage)| {
+            let problem =
+                Problem::new(format!("columns.{at}.stage"), format!("no row has a stage `{stage}`"));
+            problem.help(match nearest(stage, named.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the stages are {}", list(&named)),
             })
         })
         .collect()

@@ -32,7 +32,8 @@ pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
     }
     for (at, (column, heading)) in table.columns.iter().zip(&mut sheet.columns).enumerate() {
         let cells = || sheet.rows.iter().map(|row| &row[at]);
-        heading.numeric = cells().any(|cell| matches!(cell.ours, Some(Content::Figure(_))) || cell.paper.is_some());
+        heading.numeric =
+            cells().any(|cell| matches!(cell.ours, Some(Content::Figure(_))) || cell.paper.is_some());
         heading.quoted = cells().any(|cell| cell.paper.is_some());
         if let Some(best) = column.best {
             mark(&mut sheet.rows, at, best);
@@ -121,27 +122,21 @@ impl<'t> Row<'t> {
             "parameters" => known.parameters.into(),
             "gmacs" => known.gmacs.into(),
             key => {
-                let keys = key.split('.').skip(1);
-                let child = |value: &'t Value, key: &str| match value {
-                    Value::Array(items) => items.get(key.parse::<usize>().ok()?),
-                    other => other.get(key),
-                };
-                let mut value = Some(&known.recipe);
-                for key in keys {
-                    value = value.and_then(|value| child(value, key));
-                }
-                value.cloned().unwrap_or_default()
+                let key = key.strip_prefix("recipe.").unwrap_or(key);
+                known.recipe.get(key).cloned().unwrap_or_default()
             }
         }
     }
 
     /// Where the figures of finished runs come from.
     fn sources(&self) -> impl Iterator<Item = Source> {
-        let text = |at: usize, column: &str| self.found.value(self.at, at, column).as_str().map(str::to_owned);
+        let text =
+            |at: usize, column: &str| self.found.value(self.at, at, column).as_str().map(str::to_owned);
         let runs = self.plan.runs.iter().enumerate();
         let finished = runs.filter(|(at, _)| *self.found.of(self.at, *at) == State::Finished);
         finished.map(move |(at, run)| Source {
-            row: self.spec.label.clone(),
+            row: self.at,
+            label: self.spec.label.clone(),
             stage: run.stage.clone(),
             directory: run.directory.display().to_string(),
             recipe: run.known.as_ref().map(|known| known.file.display().to_string()).unwrap_or_default(),

@@ -35,6 +35,11 @@ impl Table {
         }
         let folder = file.parent().unwrap_or(Path::new(""));
         let rows = Planner::new(&document, folder, runs).rows(&spec)?;
+        let stages = rows.iter().flat_map(|row| &row.runs).map(|run| run.stage.as_str());
+        let problems = check::problems_of_stages(&spec, &stages.collect());
+        if !problems.is_empty() {
+            return Err(document.diagnose(problems).into());
+        }
         Ok(Self { spec, rows })
     }
 

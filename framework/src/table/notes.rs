@@ -44,7 +44,8 @@ pub fn of_runs<'p>(
     let mut notes = Vec::new();
     let missing: Vec<&Wanted> =
         runs.clone().filter(|(at, _)| *found.of(row, *at) == State::Missing).map(|(_, run)| run).collect();
-    let mut commands: Vec<Option<String>> = missing.iter().map(|run| run.command.as_deref().map(shell)).collect();
+    let mut commands: Vec<Option<String>> =
+        missing.iter().map(|run| run.command.as_deref().map(shell)).collect();
     commands.dedup();
     for command in commands {
         let of_command = missing.iter().filter(|run| run.command.as_deref().map(shell) == command);
@@ -62,9 +63,12 @@ pub fn of_runs<'p>(
         let directory = run.directory.display();
         match found.of(row, at) {
             State::Missing | State::Finished => {}
-            State::Unfinished(status) if status == "running" => notes.push(format!("`{directory}` is running.")),
+            State::Unfinished(status) if status == "running" => {
+                notes.push(format!("`{directory}` is running."))
+            }
             State::Unfinished(status) => {
-                let command = run.command.as_deref().map(|command| format!(": `{}`", shell(&to_continue(command))));
+                let command =
+                    run.command.as_deref().map(|command| format!(": `{}`", shell(&to_continue(command))));
                 notes.push(format!("`{directory}` is {status}{}.", command.unwrap_or_default()));
             }
             State::Other(changes) => {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::error::TableError;
 use super::spec::{Paths, RowSpec, TableSpec};
 use crate::graph::{catalog, check};
-use crate::recipe::{Catalog, Diagnostics, Document, Problem, Sources, clean, load};
+use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, load};
 use crate::report::logging::FILTER_VARIABLE;
 use crate::sweep::{self, Sweep};
 
@@ -38,7 +38,7 @@ pub struct Wanted {
 pub struct Known {
     pub file: PathBuf,
     /// The resolved recipe.
-    pub recipe: Value,
+    pub recipe: Recipe,
     pub digest: String,
     pub parameters: usize,
     pub gmacs: f64,
@@ -125,10 +125,10 @@ impl<'d> Planner<'d> {
         Ok(Known {
             file: sources.recipe.clone(),
             digest: recipe.digest(),
-            recipe: recipe.value().clone(),
             parameters: summary.parameters,
             gmacs: summary.macs.computed as f64 / 1e9,
             any_seed: false,
+            recipe,
         })
     }
 
@@ -177,7 +177,8 @@ impl<'d> Planner<'d> {
         for pattern in run.iter() {
             let paths = glob::glob(pattern).map_err(|error| {
                 let problem = Problem::new(place, format!("`{pattern}` is no pattern: {}", error.msg));
-                self.document.diagnose(vec![problem.help("`*` stands for any part of a name: `runs/probe_*`")])
+                self.document
+                    .diagnose(vec![problem.help("`*` stands for any part of a name: `runs/probe_*`")])
             })?;
             let before = found.len();
             found.extend(paths.flatten().filter(|path| path.is_dir()));

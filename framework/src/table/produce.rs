@@ -31,7 +31,8 @@ pub fn produce(rows: &[RowPlan], found: &Found) -> Result<(), TableError> {
         let start = |source| TableError::Start { command: name.clone(), source };
         let program = program.as_ref().map_err(|error| start(error.kind().into()))?;
         // Standard output is the table's.
-        let status = Command::new(program).args(&command).stdout(Stdio::from(stderr())).status().map_err(start)?;
+        let status =
+            Command::new(program).args(&command).stdout(Stdio::from(stderr())).status().map_err(start)?;
         if !status.success() {
             failed.push(format!("`{name}`"));
         }

@@ -40,7 +40,8 @@ pub struct Found {
 impl Found {
     /// Looks at the directories of all runs.
     pub fn look(rows: &[RowPlan]) -> Result<Self, TableError> {
-        let all = || rows.iter().enumerate().flat_map(|(row, plan)| plan.runs.iter().map(move |run| (row, run)));
+        let all =
+            || rows.iter().enumerate().flat_map(|(row, plan)| plan.runs.iter().map(move |run| (row, run)));
         let mut directories: Vec<PathBuf> = all().map(|(_, run)| run.directory.clone()).collect();
         directories.sort_unstable();
         directories.dedup();
@@ -112,7 +113,7 @@ impl Found {
             return State::Other("this program cannot read it".to_owned());
         };
         let is_seed = |key: &str| key == "seed" || key.ends_with(".seed");
-        let changes = changes_of_results(&known.recipe, before.value());
+        let changes = changes_of_results(known.recipe.value(), before.value());
         let changes: Vec<String> = changes
             .into_iter()
             .filter(|change| !(known.any_seed && is_seed(&change.key)))

@@ -99,8 +99,9 @@ impl Cell {
 /// A run that figures come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The first cell of its row.
-    pub row: String,
+    /// Its row, from 0, and the label of that.
+    pub row: usize,
+    pub label: String,
     pub stage: String,
     pub directory: String,
     /// Empty for a directory that is shown whatever its recipe.
@@ -117,7 +118,12 @@ impl Source {
         let recipe = if self.recipe.is_empty() { String::new() } else { format!(" of `{}`", self.recipe) };
         let commit = self.commit.as_ref().map(|commit| format!(", commit `{}`", short(commit)));
         let commit = commit.unwrap_or_default();
-        format!("{}{stage}: `{}`{recipe}, digest `{}`{commit}", self.row, self.directory, short(&self.digest))
+        format!(
+            "{}{stage}: `{}`{recipe}, digest `{}`{commit}",
+            self.label,
+            self.directory,
+            short(&self.digest)
+        )
     }
 }
 

@@ -30,23 +30,25 @@ impl Planner<'_> {
             };
             return Err(self.document.diagnose(vec![problem.help(help)]));
         }
-        let of_stage: Vec<usize> =
-            (0..plan.runs.len()).filter(|&at| plan.runs[at].stage == stage).collect();
-        let problems = problems_of_conditions(row, &of_stage.iter().map(|&at| &plan.runs[at]).collect::<Vec<_>>());
+        let of_stage: Vec<usize> = (0..plan.runs.len()).filter(|&at| plan.runs[at].stage == stage).collect();
+        let problems =
+            problems_of_conditions(row, &of_stage.iter().map(|&at| &plan.runs[at]).collect::<Vec<_>>());
         if !problems.is_empty() {
             let within = problems.into_iter().map(|problem| problem.within(&format!("{place}.where")));
             return Err(self.document.diagnose(within.collect()));
         }
         let selected: Vec<usize> = of_stage.into_iter().filter(|&at| meets(&plan.runs[at], row)).collect();
         if selected.is_empty() {
-            let problem = Problem::new(format!("{place}.where"), "no run of the sweep has all of these values");
+            let problem =
+                Problem::new(format!("{place}.where"), "no run of the sweep has all of these values");
             return Err(self.document.diagnose(vec![problem]));
         }
         let mut command = vec!["sweep".to_owned(), file.to_string_lossy().into_owned()];
         if let Some(folder) = self.sweep_folder(sweep) {
             command.extend(["--out".to_owned(), folder.to_string_lossy().into_owned()]);
         }
-        let related = (0..plan.runs.len()).filter(|&run| selected.iter().any(|&other| is_related(plan, run, other)));
+        let related =
+            (0..plan.runs.len()).filter(|&run| selected.iter().any(|&other| is_related(plan, run, other)));
         let runs = related.map(|at| {
             let run = &plan.runs[at];
             Ok(Wanted {
@@ -67,9 +69,9 @@ fn is_related(plan: &Plan, one: usize, other: usize) -> bool {
 }
 
 fn meets(run: &PlannedRun, row: &RowSpec) -> bool {
-    row.conditions.iter().all(|(key, value)| {
-        run.axes.iter().any(|(axis, found)| axis == key && is_same(found, value))
-    })
+    row.conditions
+        .iter()
+        .all(|(key, value)| run.axes.iter().any(|(axis, found)| axis == key && is_same(found, value)))
 }
 
 /// Whether two values are the same, as numbers if they are.
@@ -106,7 +108,8 @@ fn problems_of_conditions(row: &RowSpec, runs: &[&PlannedRun]) -> Vec<Problem> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("its values are {}", list(&values)),
             };
-            problems.push(Problem::new(key, format!("no run of the sweep has the value `{shown}`")).help(help));
+            problems
+                .push(Problem::new(key, format!("no run of the sweep has the value `{shown}`")).help(help));
         }
     }
     problems

@@ -9,13 +9,12 @@ pub fn render(sheet: &Sheet, sources: bool) -> String {
         std::iter::once(column.name.clone()).chain(parts)
     });
     let mut text = csv_row(names.chain(sources.then(|| "sources".to_owned())));
-    for row in &sheet.rows {
+    for (at, row) in sheet.rows.iter().enumerate() {
         let values = row.iter().zip(&sheet.columns).flat_map(|(cell, column)| {
             let parts = parts(column).map(|part| value(cell, part));
             std::iter::once(value(cell, "")).chain(parts)
         });
-        let label = row.first().map(|cell| value(cell, "")).unwrap_or_default();
-        let of_row = sheet.sources.iter().filter(|source| source.row == label);
+        let of_row = sheet.sources.iter().filter(|source| source.row == at);
         let of_row = of_row.map(|source| format!("{} {}", source.directory, source.digest));
         let cell = sources.then(|| of_row.collect::<Vec<_>>().join("; "));
         text += &csv_row(values.chain(cell));
