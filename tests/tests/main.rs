@@ -13,7 +13,9 @@ mod pretrain_golden;
 mod registry;
 mod resume;
 mod run_directory;
+mod runs;
 mod support;
+mod table;
 mod transforms_golden;
 
 use convmae_tests as _;

@@ -84,8 +84,10 @@ impl<'t> Row<'t> {
         }
         let paper = self.spec.quoted.as_ref().and_then(|quoted| quoted.figures.get(&column.name).copied());
         let runs = self.runs_of(column);
-        let mut cell =
-            Cell { paper, awaited: !runs.is_empty() || self.spec.unavailable.is_some(), ..Cell::default() };
+        // A paper's figure beside ours is told from one that stands alone, even where there is no run for it.
+        let beside = paper.is_some() && !self.plan.runs.is_empty();
+        let awaited = !runs.is_empty() || self.spec.unavailable.is_some() || beside;
+        let mut cell = Cell { paper, awaited, ..Cell::default() };
         if is_computed(column) {
             let values = runs.iter().map(|(at, run)| self.computed(*at, run, &column.from));
             cell.ours = distinct(&values.collect::<Vec<_>>(), column);
