@@ -14,6 +14,8 @@ mod registry;
 mod resume;
 mod run_directory;
 mod support;
+mod sweep;
+mod sweep_mistakes;
 mod transforms_golden;
 
 use convmae_tests as _;
