@@ -15,6 +15,8 @@ mod resume;
 mod run_directory;
 mod runs;
 mod support;
+mod sweep;
+mod sweep_mistakes;
 mod table;
 mod transforms_golden;
 

@@ -13,6 +13,7 @@ mod recipe_args;
 mod run;
 mod runs;
 mod schema;
+mod sweep;
 mod table;
 mod trace;
 mod trained_args;
@@ -26,6 +27,7 @@ use crate::engine::EngineError;
 use crate::recipe::Diagnostics;
 use crate::report::{ReportError, logging};
 use crate::runs::RunsError;
+use crate::sweep::SweepError;
 use crate::table::TableError;
 
 #[cfg(not(feature = "cuda"))]
@@ -61,6 +63,7 @@ enum Command {
     Schema(schema::Args),
     Runs(runs::Args),
     Table(table::Args),
+    Sweep(sweep::Args),
 }
 
 /// Why a command failed.
@@ -74,6 +77,10 @@ pub enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Engine(#[from] EngineError),
+    /// The sweep could not be done.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sweep(#[from] SweepError),
     /// Weights could not be converted.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -145,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Table(args) => table::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

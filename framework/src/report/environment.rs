@@ -125,7 +125,7 @@ fn as_commit(text: &str) -> Option<String> {
 }
 
 /// The arguments as a shell would take them.
-pub(crate) fn command_line(arguments: impl Iterator<Item = String>) -> String {
+fn command_line(arguments: impl Iterator<Item = String>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     arguments
         .map(|argument| {

@@ -16,12 +16,12 @@ mod summary;
 mod utc;
 
 pub use console::suspend_progress;
-pub(crate) use environment::command_line;
 pub use environment::{Environment, git_commit};
 pub use error::ReportError;
 pub use html::{CorruptSample, GraphNode, Link, Report, Status};
 pub use metrics::{MetricLog, Point, Split};
 pub use pictures::{PictureSet, PictureStore};
+pub(crate) use progress::clock;
 pub use progress::{Progress, StepReport};
 pub use run_dir::RunDir;
 pub use summary::Summary;

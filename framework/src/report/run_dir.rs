@@ -78,6 +78,19 @@ impl RunDir {
         File::open(root.join(LOCK)).is_ok_and(held)
     }
 
+    /// Whether the directory may be held: no other process holds it.
+    ///
+    /// # Errors
+    /// [`ReportError::Locked`] while one does.
+    pub fn check_unheld(root: &Path) -> Result<(), ReportError> {
+        let path = root.join(LOCK);
+        match File::open(&path) {
+            Ok(mut file) => lock(&mut file, root, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(ReportError::io("open", &path)(error)),
+        }
+    }
+
     /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root
@@ -140,22 +153,7 @@ impl RunDir {
             .truncate(false)
             .open(&path)
             .map_err(ReportError::io("open", &path))?;
-        match try_lock(&file) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // The holder's number is a courtesy.
-                let _ = file.read_to_string(&mut holder);
-                return Err(ReportError::Locked {
-                    path: root.to_path_buf(),
-                    pid: holder.trim().parse().ok(),
-                });
-            }
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                tracing::warn!("{} cannot be locked here; do not run two processes in it", root.display());
-            }
-            Err(TryLockError::Error(error)) => return Err(ReportError::io("lock", &path)(error)),
-        }
+        lock(&mut file, root, &path)?;
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
@@ -175,6 +173,24 @@ fn try_lock(file: &File) -> Result<(), TryLockError> {
         }
     }
     file.try_lock()
+}
+
+/// Locks the file at `path` for the directory `root`, until it is closed.
+fn lock(file: &mut File, root: &Path, path: &Path) -> Result<(), ReportError> {
+    match try_lock(file) {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // The holder's number is a courtesy.
+            let _ = file.read_to_string(&mut holder);
+            Err(ReportError::Locked { path: root.to_path_buf(), pid: holder.trim().parse().ok() })
+        }
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            tracing::warn!("{} cannot be locked here; do not run two processes in it", root.display());
+            Ok(())
+        }
+        Err(TryLockError::Error(error)) => Err(ReportError::io("lock", path)(error)),
+    }
 }
 
 const RECIPE: &str = "recipe.lock.yaml";
@@ -223,8 +239,10 @@ mod tests {
         assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
         assert_eq!(RunDir::inspect(root.path()).unwrap().root(), root.path());
         assert!(RunDir::is_held(root.path()));
+        assert!(matches!(RunDir::check_unheld(root.path()), Err(ReportError::Locked { pid: Some(_), .. })));
         drop(run);
         assert!(!RunDir::is_held(root.path()));
+        RunDir::check_unheld(root.path()).unwrap();
         RunDir::open(root.path()).unwrap();
     }
 

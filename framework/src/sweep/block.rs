@@ -54,6 +54,8 @@ pub(super) struct Condition {
 pub(super) struct Reader<'a> {
     pub stages: &'a Stages,
     pub problems: Vec<Problem>,
+    /// Problems with keys rather than their values.
+    pub keys: Vec<Problem>,
 }
 
 impl Reader<'_> {
@@ -97,7 +99,7 @@ impl Reader<'_> {
     fn claim(&mut self, key: &str, place: &str, taken: &mut HashSet<String>) {
         if !taken.insert(key.to_owned()) {
             let problem = Problem::new(place, format!("`{key}` varies already"));
-            self.problems.push(problem.help("name a key once, and give all of its values there"));
+            self.keys.push(problem.help("name a key once, and give all of its values there"));
         }
     }
 
@@ -167,7 +169,7 @@ impl Reader<'_> {
         match self.stages.target(key) {
             Ok(target) => Some(target),
             Err(problem) => {
-                self.problems.push(Problem { key: place.to_owned(), ..problem });
+                self.keys.push(Problem { key: place.to_owned(), ..problem });
                 None
             }
         }
@@ -292,34 +294,38 @@ impl Block {
         self.exclude.iter().chain(within).collect()
     }
 
-    /// Conditions that never hold: of keys that do not vary, or values that they never have.
-    pub fn problems_of_conditions(&self) -> Vec<Problem> {
+    /// Conditions that never hold: of keys that do not vary, and of values that they never have.
+    pub fn problems_of_conditions(&self) -> (Vec<Problem>, Vec<Problem>) {
         let choices = self.choices();
         let known: Vec<(&str, &Value)> = choices.iter().flat_map(|choice| choice.settings()).collect();
-        let problem_of = |place: &str, key: &String, value: &Value| {
-            let place = format!("{place}.{key}");
-            if !known.iter().any(|(name, _)| name == key) {
-                let mut names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-                names.sort_unstable();
-                names.dedup();
-                let help = match nearest(key, names.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("these vary: {}", crate::recipe::list(&names)),
-                };
-                return Some(Problem::new(place, "this key does not vary").help(help));
-            }
-            let values: Vec<_> =
-                known.iter().filter(|(name, _)| name == key).map(|(_, value)| value).collect();
-            (!values.contains(&&value)).then(|| {
-                let valid = crate::recipe::list(&values);
-                Problem::new(place, format!("`{key}` is never {value}")).help(format!("it is one of {valid}"))
-            })
-        };
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
         let conditions = self.conditions();
-        let pairs = conditions
+        for (place, (key, value)) in conditions
             .iter()
-            .flat_map(|condition| condition.values.iter().map(|pair| (&condition.place, pair)));
-        pairs.filter_map(|(place, (key, value))| problem_of(place, key, value)).collect()
+            .flat_map(|condition| condition.values.iter().map(|pair| (&condition.place, pair)))
+        {
+            let place = format!("{place}.{key}");
+            let valid: Vec<_> =
+                known.iter().filter(|(name, _)| name == key).map(|(_, value)| value).collect();
+            if valid.is_empty() {
+                keys.push(Problem::new(place, "this key does not vary").help(what_varies(key, &known)));
+            } else if !valid.contains(&&value) {
+                let help = format!("it is one of {}", crate::recipe::list(&valid));
+                values.push(Problem::new(place, format!("`{key}` is never {value}")).help(help));
+            }
+        }
+        (keys, values)
+    }
+}
+
+fn what_varies(key: &str, known: &[(&str, &Value)]) -> String {
+    let mut names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    match nearest(key, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => "nothing does".to_owned(),
+        None => format!("these vary: {}", crate::recipe::list(&names)),
     }
 }
 

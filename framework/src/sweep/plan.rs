@@ -46,6 +46,9 @@ pub struct PlannedRun {
     pub images_per_step: usize,
     /// The run whose weights it starts from: an index of [`Plan::runs`].
     pub upstream: Option<usize>,
+    /// Images of a batch, and batches of an optimizer step.
+    pub(super) batch_size: usize,
+    pub(super) accumulate: usize,
     /// Its training set, as the recipe has it.
     pub(super) dataset: Value,
     /// What tells how long a step takes: the model and its images.
@@ -177,6 +180,8 @@ impl Expansion<'_> {
                 length: run.resolved.length,
                 images_per_step: run.resolved.batch_size * run.resolved.accumulate,
                 upstream: run.upstream,
+                batch_size: run.resolved.batch_size,
+                accumulate: run.resolved.accumulate,
                 dataset: run.resolved.dataset,
                 cost: run.resolved.cost,
             });

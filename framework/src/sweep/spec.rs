@@ -31,18 +31,24 @@ impl Sweep {
         let (stages, mut problems) = Stages::read(document.value(), path);
         let empty = Value::Object(serde_json::Map::new());
         let block = document.value().get("sweep").unwrap_or(&empty);
-        let mut reader = Reader { stages: &stages, problems: Vec::new() };
+        let mut reader = Reader { stages: &stages, problems: Vec::new(), keys: Vec::new() };
         let block = reader.block(block, "sweep", &HashSet::new());
-        problems.append(&mut reader.problems);
-        problems.extend(block.problems_of_conditions());
+        let Reader { problems: found, mut keys, .. } = reader;
+        problems.extend(found);
+        let (unknown, impossible) = block.problems_of_conditions();
+        keys.extend(unknown);
+        problems.extend(impossible);
         if block.count() > MAX_VARIANTS {
             let message = format!("{} combinations, more than {MAX_VARIANTS}", block.count());
             problems.push(Problem::new("sweep", message).help("`grid` combines each value with each"));
         }
-        if problems.is_empty() {
+        let keys = keys.into_iter().map(|problem| document.find_key(problem));
+        let findings: Vec<_> =
+            keys.chain(problems.into_iter().map(|problem| document.find(problem))).collect();
+        if findings.is_empty() {
             Ok(Self { document, stages, block })
         } else {
-            Err(document.diagnose(problems))
+            Err(document.refuse(findings))
         }
     }
 

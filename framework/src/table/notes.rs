@@ -3,7 +3,7 @@
 use super::plan::{RowPlan, Wanted};
 use super::runs::{Found, State};
 use super::spec::RowSpec;
-use crate::report::command_line;
+use crate::shell::quote;
 
 /// The notes of a table, each said once.
 #[derive(Debug, Default)]
@@ -79,13 +79,18 @@ pub fn of_runs<'p>(
     notes
 }
 
-/// The arguments that go on with a run, if there is one.
+/// The arguments that go on with what there is of a run, or of the runs of a sweep.
 pub fn to_continue(command: &[String]) -> Vec<String> {
-    let resume = (command.first().is_some_and(|name| name == "run")).then(|| "--resume".to_owned());
-    command.iter().cloned().chain(resume).collect()
+    let option = match command.first().map(String::as_str) {
+        Some("run") => Some("--resume".to_owned()),
+        Some("sweep") => Some("--retry-failed".to_owned()),
+        _ => None,
+    };
+    command.iter().cloned().chain(option).collect()
 }
 
 /// A command as one writes it in a shell.
 pub fn shell(command: &[String]) -> String {
-    command_line(std::iter::once("convmae".to_owned()).chain(command.iter().cloned()))
+    let words = command.iter().map(|word| quote(word));
+    std::iter::once("convmae".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
