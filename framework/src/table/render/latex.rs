@@ -65,6 +65,9 @@ fn escape(text: &str) -> String {
             '^' => escaped += "\\textasciicircum{}",
             '<' => escaped += "\\textless{}",
             '>' => escaped += "\\textgreater{}",
+            '|' => escaped += "\\textbar{}",
+            // At the beginning of a row it would be an option of the line before.
+            '[' => escaped += "{[}",
             '±' => escaped += "$\\pm$",
             '−' => escaped += "$-$",
             '×' => escaped += "$\\times$",
