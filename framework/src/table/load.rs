@@ -1,6 +1,6 @@
 //! A table from its file to its sheet.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use schemars::schema_for;
 
@@ -59,12 +59,6 @@ impl Table {
     pub fn sheet(&self) -> Result<Sheet, TableError> {
         let found = Found::look(&self.rows)?;
         Ok(fill(&self.spec, &self.rows, &found))
-    }
-
-    /// Every run directory that the table looks at, in the order of its rows.
-    pub fn directories(&self) -> Vec<PathBuf> {
-        let runs = self.rows.iter().flat_map(|row| &row.runs);
-        runs.map(|run| run.directory.clone()).collect()
     }
 }
 

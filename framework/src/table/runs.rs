@@ -113,7 +113,7 @@ impl Found {
             return State::Other("this program cannot read it".to_owned());
         };
         let is_seed = |key: &str| key == "seed" || key.ends_with(".seed");
-        let changes = changes_of_results(known.recipe.value(), before.value());
+        let changes = changes_of_results(before.value(), known.recipe.value());
         let changes: Vec<String> = changes
             .into_iter()
             .filter(|change| !(known.any_seed && is_seed(&change.key)))
