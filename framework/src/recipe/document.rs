@@ -134,24 +134,17 @@ impl Document {
         }
     }
 
+    /// The fault at its place, or at the nearest block around it.
     fn locate(&self, fault: Fault) -> Finding {
-        let missing = fault.place == Place::Missing;
-        let mut place = fault.problem.key.clone();
-        loop {
-            let found = locate(&self.layer.root, &place).filter(|_| !missing || place != fault.problem.key);
-            if let Some(at) = found {
-                let span = span_of(&fault.place, at, self.layer.source.inner());
-                return finding(fault, &self.layer, span);
-            }
-            match path::split_last(&place) {
-                Some((parent, _)) => place = parent.to_owned(),
-                None => {
-                    let at = Located { key_span: None, node: &self.layer.root };
-                    let span = span_of(&fault.place, at, self.layer.source.inner());
-                    return finding(fault, &self.layer, span);
-                }
-            }
-        }
+        let places = std::iter::successors(Some(fault.problem.key.as_str()), |place| {
+            path::split_last(place).map(|(parent, _)| parent)
+        });
+        let found = places
+            .skip(usize::from(fault.place == Place::Missing))
+            .find_map(|place| locate(&self.layer.root, place));
+        let at = found.unwrap_or(Located { key_span: None, node: &self.layer.root });
+        let span = span_of(&fault.place, at, self.layer.source.inner());
+        finding(fault, &self.layer, span)
     }
 }
 

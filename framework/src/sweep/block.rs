@@ -81,7 +81,7 @@ impl Reader<'_> {
             let place = format!("{place}.{name}");
             match name.as_str() {
                 "grid" => read.parts.extend(self.grid(value, &place)),
-                "zip" => read.parts.push(self.zip(value, &place)),
+                "zip" => read.parts.extend(self.zip(value, &place)),
                 "list" => read.parts.push(self.list(value, &place, &taken)),
                 "seeds" => read.parts.push(self.seeds(value, &place)),
                 _ => read.exclude = conditions(value, &place),
@@ -128,7 +128,7 @@ impl Reader<'_> {
         .collect()
     }
 
-    fn zip(&mut self, zip: &Value, place: &str) -> Part {
+    fn zip(&mut self, zip: &Value, place: &str) -> Option<Part> {
         let mut alternatives: Vec<Alternative> = Vec::new();
         for (key, values) in zip.as_object().into_iter().flatten() {
             for (at, choice) in self.choices(key, values, &format!("{place}.{key}")).enumerate() {
@@ -136,7 +136,7 @@ impl Reader<'_> {
                 alternatives[at].choices.push(choice);
             }
         }
-        Part(alternatives)
+        (!alternatives.is_empty()).then_some(Part(alternatives))
     }
 
     /// The values of one key.

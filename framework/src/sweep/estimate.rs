@@ -21,13 +21,11 @@ impl Plan {
                 seconds.push(None);
                 continue;
             };
-            let per_image = match known.get(run.cost.as_str()) {
-                Some(per_image) => *per_image,
-                None => {
-                    tracing::info!("timing {}", run.name);
-                    *known.entry(&run.cost).or_insert(seconds_per_image(run, jobs)?)
-                }
-            };
+            if !known.contains_key(run.cost.as_str()) {
+                tracing::info!("timing {}", run.name);
+                known.insert(&run.cost, seconds_per_image(run, jobs)?);
+            }
+            let per_image = known[run.cost.as_str()];
             seconds.push(Some(per_image * run.images_per_step as f64 * *steps as f64));
         }
         Ok(seconds)

@@ -90,7 +90,9 @@ impl Sweep {
                 set.split_once('=').map_or((set.as_str(), None), |(key, value)| (key, Some(value)));
             match self.stages.target(name) {
                 Ok((stage, key)) => {
-                    targets.push((stage, value.map_or(key.clone(), |value| format!("{key}={value}"))))
+                    // Without a value it is refused when the recipe is loaded.
+                    let set = value.map(|value| format!("{key}={value}"));
+                    targets.push((stage, set.unwrap_or(key)));
                 }
                 Err(problem) => problems.push(Problem { key: format!("--set {set}"), ..problem }),
             }

@@ -42,6 +42,7 @@ fn parts_are_combined_in_the_order_of_the_file() {
 #[test]
 fn a_zip_goes_in_step() {
     assert_eq!(expand("{ zip: { a: [1, 2], b: [3, 4] } }"), ["a=1 b=3", "a=2 b=4"]);
+    assert_eq!(expand("{ zip: {}, seeds: 2 }"), ["seed=0", "seed=1"]);
 }
 
 #[test]

@@ -136,5 +136,5 @@ fn figures(run: &PlannedRun) -> String {
     let summary = summary.unwrap_or_default();
     let metrics = summary.iter().filter(|(name, _)| name.starts_with("val."));
     let metrics = metrics.filter_map(|(name, value)| Some((name, Value::as_f64(value)?)));
-    metrics.take(METRICS).map(|(name, value)| format!("  {name} {value:.4}")).collect()
+    metrics.take(METRICS).map(|(name, value)| format!("  {name} {value:.4}")).collect::<Vec<_>>().concat()
 }

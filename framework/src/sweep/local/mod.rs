@@ -75,6 +75,7 @@ impl Plan {
             held: HashMap::new(),
             display,
         };
+        sweep.tell_failed();
         loop {
             sweep.reap();
             match stop.is_set() {
@@ -119,6 +120,15 @@ struct Running<'p> {
 }
 
 impl Running<'_> {
+    /// Tells of the runs that failed before and are not tried again.
+    fn tell_failed(&mut self) {
+        for (run, end) in self.plan.runs.iter().zip(&self.ends) {
+            if let Some(end @ RunEnd::Failed(_)) = end {
+                self.display.ended(run, end, None);
+            }
+        }
+    }
+
     fn is_waiting(&self) -> bool {
         self.ends.iter().any(Option::is_none)
     }
