@@ -167,6 +167,9 @@ sweep: { grid: { model.mask.type: [BlockwiseMasker, RandomMasker] }, seeds: 2 }
     table("RandomMasker", "");
     let text = stdout(&folder.succeeds(["table", "tables/table.yaml"]));
     assert!(text.contains("2 of 2 runs are missing yet: `convmae sweep tables/masks.yaml`."), "{text}");
+    let made = stdout(&folder.succeeds(["table", "tables/table.yaml", "--run"]));
+    assert!(row(&made, "a")[1].contains(" ± ") && row(&made, "a")[1].ends_with("(2)"), "{made}");
+    assert!(!made.contains("[^1]"), "{made}");
     table("RandomMaskr", "");
     folder.fails(
         ["table", "tables/table.yaml"],
