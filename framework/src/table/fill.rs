@@ -22,8 +22,8 @@ pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
     };
     for (at, (spec, plan)) in table.rows.iter().zip(rows).enumerate() {
         let row = Row { at, spec, plan, found };
+        let said: Vec<_> = notes::of_row(spec, plan).into_iter().map(|text| notes.number(text)).collect();
         let mut cells: Vec<Cell> = table.columns.iter().map(|column| row.cell(column, &mut notes)).collect();
-        let said = notes::of_row(spec, plan).into_iter().map(|text| notes.number(text));
         if let Some(first) = cells.first_mut() {
             first.notes.splice(0..0, said);
         }

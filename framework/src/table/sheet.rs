@@ -54,13 +54,18 @@ pub enum Content {
 }
 
 impl Cell {
-    /// The figure that counts when the best one is looked for: ours, or that of a paper where nothing is to be run.
+    /// The figure that counts when the best one is looked for: ours, or that of a paper as long as there is none.
     pub fn figure(&self) -> Option<f64> {
         match &self.ours {
             Some(Content::Figure(figure)) => Some(figure.mean),
             Some(Content::Text(_)) => None,
-            None => self.paper.filter(|_| !self.awaited),
+            None => self.paper,
         }
+    }
+
+    /// Whether it is the best of its column by the paper's figure beside a dash.
+    pub fn is_best_beside(&self) -> bool {
+        self.best && self.awaited && self.ours.is_none()
     }
 
     /// Ours minus the paper's.

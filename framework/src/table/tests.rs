@@ -201,7 +201,7 @@ fn the_best_of_a_column_may_be_the_papers() {
     let plans = [RowPlan::default(), RowPlan::default(), RowPlan::default()];
     let sheet = fill(&spec, &plans, &Found::look(&plans).unwrap());
     let best: Vec<bool> = sheet.rows.iter().map(|row| row[0].best).collect();
-    // What a paper says of a row that waits for its runs is not a result of this table.
-    assert_eq!(best, [false, true, false]);
+    assert_eq!(best, [false, false, true]);
+    assert!(sheet.render(Format::Markdown, false).contains("| – (**paper 0.5**)[^"));
     assert_eq!(sheet.rows[2][0].text(&sheet.columns[0]), ("–".to_owned(), Some("paper 0.5".to_owned())));
 }

@@ -77,8 +77,11 @@ fn table(sheet: &Sheet) -> Markup {
 fn cell(cell: &Cell, column: &Heading) -> Markup {
     let (value, beside) = cell.text(column);
     html! {
-        @if cell.best { strong { (value) } } @else { (value) }
-        @if let Some(beside) = beside { " " span.beside { "(" (beside) ")" } }
+        @if cell.best && !cell.is_best_beside() { strong { (value) } } @else { (value) }
+        @if let Some(beside) = beside {
+            " "
+            span.beside { "(" @if cell.is_best_beside() { strong { (beside) } } @else { (beside) } ")" }
+        }
         @for note in &cell.notes {
             sup { a href=(format!("#note-{}", note + 1)) { (note + 1) } }
         }

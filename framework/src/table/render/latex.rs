@@ -35,9 +35,11 @@ pub fn render(sheet: &Sheet, sources: bool) -> String {
 fn cell(cell: &Cell, column: &Heading) -> String {
     let (value, beside) = cell.text(column);
     let value = escape(&value);
-    let mut text = if cell.best { format!("\\textbf{{{value}}}") } else { value };
+    let beside_is_best = cell.is_best_beside();
+    let bold = |text: String, is_bold| if is_bold { format!("\\textbf{{{text}}}") } else { text };
+    let mut text = bold(value, cell.best && !beside_is_best);
     if let Some(beside) = beside {
-        let _ = write!(text, " ({})", escape(&beside));
+        let _ = write!(text, " ({})", bold(escape(&beside), beside_is_best));
     }
     if !cell.notes.is_empty() {
         let notes: Vec<_> = cell.notes.iter().map(|note| (note + 1).to_string()).collect();

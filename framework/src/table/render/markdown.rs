@@ -34,9 +34,11 @@ pub fn render(sheet: &Sheet, sources: bool) -> String {
 fn cell(cell: &Cell, column: &Heading) -> String {
     let (value, beside) = cell.text(column);
     let value = escape(&value);
-    let mut text = if cell.best { format!("**{value}**") } else { value };
+    let beside_is_best = cell.is_best_beside();
+    let mut text = if cell.best && !beside_is_best { format!("**{value}**") } else { value };
     if let Some(beside) = beside {
-        let _ = write!(text, " ({beside})");
+        let mark = if beside_is_best { "**" } else { "" };
+        let _ = write!(text, " ({mark}{beside}{mark})");
     }
     for note in &cell.notes {
         let _ = write!(text, "[^{}]", note + 1);
