@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     let text = table.sheet()?.render(format, args.sources);
     match &args.out {
         Some(path) => {
-            std::fs::write(path, text).map_err(|source| TableError::Write { path: path.clone(), source })?
+            std::fs::write(path, text).map_err(|source| TableError::Write { path: path.clone(), source })?;
         }
         None => print(&text)?,
     }

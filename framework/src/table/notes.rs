@@ -64,7 +64,7 @@ pub fn of_runs<'p>(
         match found.of(row, at) {
             State::Missing | State::Finished => {}
             State::Unfinished(status) if status == "running" => {
-                notes.push(format!("`{directory}` is running."))
+                notes.push(format!("`{directory}` is running."));
             }
             State::Unfinished(status) => {
                 let command =

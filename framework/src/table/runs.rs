@@ -112,7 +112,7 @@ impl Found {
         let Ok(before) = load(&sources, &catalog()) else {
             return State::Other("this program cannot read it".to_owned());
         };
-        let is_seed = |key: &str| key == "seed" || key.ends_with(".seed");
+        let is_seed = |key: &str| key.rsplit('.').next() == Some("seed");
         let changes = changes_of_results(before.value(), known.recipe.value());
         let changes: Vec<String> = changes
             .into_iter()

@@ -58,13 +58,11 @@ impl Condition {
 pub fn similar_column(name: &str, frame: &DataFrame) -> String {
     let names = || frame.columns().iter().map(|column| column.name().as_str());
     let is_last = |column: &&str| column.rsplit('.').next() == Some(name);
-    match names().find(is_last).or_else(|| nearest(name, names())) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => {
-            let plain = names().filter(|column| !column.starts_with("recipe."));
-            format!("columns are {}, and `recipe.` with a key of the recipe", list(plain))
-        }
+    if let Some(near) = names().find(is_last).or_else(|| nearest(name, names())) {
+        return format!("did you mean `{near}`?");
     }
+    let plain = names().filter(|column| !column.starts_with("recipe."));
+    format!("columns are {}, and `recipe.` with a key of the recipe", list(plain))
 }
 
 /// The rows that satisfy a comparison; `None` if it means nothing for the type of the column.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use miette::{Diagnostic, NamedSource, SourceSpan};
+use miette::{Diagnostic, SourceSpan};
 use thiserror::Error;
 
 /// A condition that cannot be read, or does not fit the columns.
@@ -10,9 +10,9 @@ use thiserror::Error;
 #[error("{message}")]
 pub struct ConditionError {
     message: String,
-    label: String,
+    label: &'static str,
     #[source_code]
-    text: NamedSource<String>,
+    text: String,
     #[label("{label}")]
     place: SourceSpan,
     #[help]
@@ -20,14 +20,13 @@ pub struct ConditionError {
 }
 
 impl ConditionError {
-    pub(super) fn new(text: &str, place: Range<usize>, message: impl Into<String>, label: &str) -> Self {
-        Self {
-            message: message.into(),
-            label: label.to_owned(),
-            text: NamedSource::new("condition", text.to_owned()),
-            place: place.into(),
-            help: None,
-        }
+    pub(super) fn new(
+        text: &str,
+        place: Range<usize>,
+        message: impl Into<String>,
+        label: &'static str,
+    ) -> Self {
+        Self { message: message.into(), label, text: text.to_owned(), place: place.into(), help: None }
     }
 
     pub(super) fn help(self, help: impl Into<Option<String>>) -> Self {
