@@ -124,8 +124,7 @@ mod tests {
     fn rows_without_the_value_come_last_in_both_directions() {
         let order = |keys: &[&str]| {
             let sorted = sort(&runs(), &strings(keys)).unwrap();
-            let runs = sorted.column("run").unwrap().str().unwrap().iter().flatten().collect::<String>();
-            runs
+            sorted.column("run").unwrap().str().unwrap().iter().flatten().collect::<String>()
         };
         assert_eq!(order(&["metrics.loss"]), "cab");
         assert_eq!(order(&["-metrics.loss"]), "acb");
