@@ -15,9 +15,13 @@ mod pretrain_golden;
 mod registry;
 mod resume;
 mod run_directory;
+mod runs;
 mod segmentation;
 mod segmentation_golden;
 mod support;
+mod sweep;
+mod sweep_mistakes;
+mod table;
 mod transforms_golden;
 
 use convmae_tests as _;

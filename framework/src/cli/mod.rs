@@ -11,7 +11,10 @@ mod list;
 mod predict;
 mod recipe_args;
 mod run;
+mod runs;
 mod schema;
+mod sweep;
+mod table;
 mod trace;
 mod trained_args;
 
@@ -23,6 +26,9 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::engine::EngineError;
 use crate::recipe::Diagnostics;
 use crate::report::{ReportError, logging};
+use crate::runs::RunsError;
+use crate::sweep::SweepError;
+use crate::table::TableError;
 
 #[cfg(not(feature = "cuda"))]
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -55,6 +61,9 @@ enum Command {
     List(list::Args),
     Describe(describe::Args),
     Schema(schema::Args),
+    Runs(runs::Args),
+    Table(table::Args),
+    Sweep(sweep::Args),
 }
 
 /// Why a command failed.
@@ -68,10 +77,22 @@ pub enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Engine(#[from] EngineError),
+    /// The sweep could not be done.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sweep(#[from] SweepError),
     /// Weights could not be converted.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Convert(#[from] convert::ConvertError),
+    /// Runs could not be listed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Runs(#[from] RunsError),
+    /// A table could not be made.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Table(#[from] TableError),
     /// The command was asked for something that is not there.
     #[error("{message}")]
     Usage {
@@ -100,6 +121,8 @@ impl CliError {
                     ReportError::AlreadyARun(_) | ReportError::Occupied(_) | ReportError::NotADirectory(_),
                 ),
             ) => ExitCode::from(2),
+            Self::Table(error) if error.is_usage() => ExitCode::from(2),
+            Self::Runs(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -127,6 +150,9 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Describe(args) => describe::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Runs(args) => runs::run(&args),
+        Command::Table(args) => table::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
