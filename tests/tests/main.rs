@@ -8,6 +8,7 @@ mod bench;
 mod finetune_golden;
 mod finetuning;
 mod golden;
+mod inference;
 mod plugin;
 mod pretrain_golden;
 mod registry;
