@@ -1,7 +1,7 @@
 //! The framework of convmae: an experiment is a graph of components, written as YAML.
 //!
 //! A recipe is loaded and checked ([`recipe`]), its components are found in the registry ([`component`]), the graph is
-//! checked and built ([`graph`]) on dfdx ([`nn`]), run ([`engine`]), and leaves a run directory ([`report`]).
+//! checked and built ([`graph`]) on dfdx ([`nn`]), run ([`engine`]), and leaves a run directory ([`report`]). Many runs come from one sweep ([`sweep`]).
 
 pub mod cli;
 pub mod component;
@@ -14,7 +14,9 @@ pub mod nn;
 pub mod random;
 pub mod recipe;
 pub mod report;
+mod shell;
 mod simd;
+pub mod sweep;
 pub mod weights;
 
 /// What [`register!`] expands to.

@@ -17,6 +17,8 @@ mod run_directory;
 mod segmentation;
 mod segmentation_golden;
 mod support;
+mod sweep;
+mod sweep_mistakes;
 mod transforms_golden;
 
 use convmae_tests as _;

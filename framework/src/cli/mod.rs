@@ -12,6 +12,7 @@ mod predict;
 mod recipe_args;
 mod run;
 mod schema;
+mod sweep;
 mod trace;
 mod trained_args;
 
@@ -23,6 +24,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::engine::EngineError;
 use crate::recipe::Diagnostics;
 use crate::report::{ReportError, logging};
+use crate::sweep::SweepError;
 
 #[cfg(not(feature = "cuda"))]
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -55,6 +57,7 @@ enum Command {
     List(list::Args),
     Describe(describe::Args),
     Schema(schema::Args),
+    Sweep(sweep::Args),
 }
 
 /// Why a command failed.
@@ -68,6 +71,10 @@ pub enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Engine(#[from] EngineError),
+    /// The sweep could not be done.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sweep(#[from] SweepError),
     /// Weights could not be converted.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -127,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Describe(args) => describe::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::CliError;
-use super::recipe_args::{RecipeArgs, quote};
+use super::recipe_args::RecipeArgs;
 use crate::engine::{self, Outcome, RunOptions};
 use crate::report::logging::LogFile;
+use crate::shell::quote;
 
 /// Run a recipe: train, evaluate, and write the run directory with metrics, checkpoints and a report.
 ///
@@ -20,12 +21,16 @@ pub struct Args {
     /// Continue the run that is there, bit for bit as if it had never stopped; start it if there is none.
     #[arg(long)]
     resume: bool,
+    /// Stop, as on SIGTERM, when standard input ends. A sweep starts its runs so: none outlives it unnoticed.
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
 }
 
 /// Runs the subcommand.
 pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
     let command = args.recipe.to_shell("run");
-    let options = RunOptions { sources: args.recipe.sources(), out: args.out, resume: args.resume, log };
+    let Args { recipe, out, resume, stop_with_stdin } = args;
+    let options = RunOptions { sources: recipe.sources(), out, resume, stop_with_stdin, log };
     let Outcome { run, step, interrupted, .. } = engine::run(options)?;
     if interrupted {
         eprintln!(

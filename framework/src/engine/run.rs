@@ -21,6 +21,8 @@ pub struct RunOptions {
     pub out: Option<PathBuf>,
     /// Whether to continue what is there.
     pub resume: bool,
+    /// Whether to stop, as on SIGTERM, when standard input ends: with the process that started this one.
+    pub stop_with_stdin: bool,
     /// Where the log goes as JSON once the run directory is known.
     pub log: LogFile,
 }
@@ -63,6 +65,9 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
         tracing::info!("nothing to resume in {}: a new run", root.display());
     }
     let mut session = Session::new(prepared, dir, &recipe)?;
+    if options.stop_with_stdin {
+        session.stop.follow(std::io::stdin());
+    }
     if resume {
         session.restore()?;
         if session.is_finished() {

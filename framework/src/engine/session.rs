@@ -35,7 +35,7 @@ pub struct Session {
     pub digest: String,
     pub environment: Environment,
     store: CheckpointStore,
-    stop: StopSignal,
+    pub stop: StopSignal,
     pub best: Option<f64>,
     /// Seconds of earlier sessions.
     seconds_before: f64,

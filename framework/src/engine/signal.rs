@@ -1,6 +1,6 @@
 //! SIGINT and SIGTERM: finish the step, save, and stop.
 
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +20,16 @@ impl StopSignal {
             flag::register(signal, Arc::clone(&stop.0))?;
         }
         Ok(stop)
+    }
+
+    /// Is set, too, when the reader comes to its end: a pipe from a process that is gone.
+    pub fn follow(&self, mut reader: impl Read + Send + 'static) {
+        let stop = Arc::clone(&self.0);
+        // It ends with the process; nobody waits for it.
+        std::thread::spawn(move || {
+            let _ = io::copy(&mut reader, &mut io::sink());
+            stop.store(true, Ordering::Relaxed);
+        });
     }
 
     /// Whether a signal has arrived.

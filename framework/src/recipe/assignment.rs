@@ -8,7 +8,7 @@ use super::diagnostics::Source;
 use super::files::Layers;
 use super::layer::{self, Layer, LayerKind};
 use super::node::{Content, Entry, Node, Span};
-use super::yaml::{self, TextFault};
+use super::yaml::{self, Keys, TextFault};
 
 /// `CONVMAE_DATA__PREFETCH=4` sets `data.prefetch`.
 pub(super) const PREFIX: &str = "CONVMAE_";
@@ -84,7 +84,7 @@ impl Assignment {
             fault.span = fault.span.start + start..fault.span.end + start;
             fault
         };
-        let document = yaml::parse(value).map_err(shift)?;
+        let document = yaml::parse(value, Keys::Plain).map_err(shift)?;
         let faults =
             document.faults.into_iter().map(|fault| layer::finding(&self.kind, &self.source, shift(fault)));
         out.findings.extend(faults);

@@ -23,12 +23,24 @@ pub struct CatalogEntry {
 pub struct Catalog {
     entries: Vec<CatalogEntry>,
     root: Value,
+    /// What the root schema describes, in messages: `recipe`.
+    subject: &'static str,
 }
 
 impl Catalog {
     /// A catalog of these components, for recipes of this shape.
     pub fn new(entries: Vec<CatalogEntry>, root: Value) -> Self {
-        Self { entries, root }
+        Self { entries, root, subject: "recipe" }
+    }
+
+    /// The schema of a file that is no recipe and names no components: a [`Document`](super::Document).
+    pub fn of_document(subject: &'static str, root: Value) -> Self {
+        Self { entries: Vec::new(), root, subject }
+    }
+
+    /// What the root schema describes, in messages.
+    pub fn subject(&self) -> &'static str {
+        self.subject
     }
 
     /// The schema of a whole recipe.

@@ -14,7 +14,7 @@ use super::diagnostics::{Finding, Source};
 use super::layer::{self, Layer, LayerKind};
 use super::node::{Content, Entry, Node, Span};
 use super::suggest;
-use super::yaml::{self, TextFault};
+use super::yaml::{self, Keys, TextFault};
 
 /// Layers read so far and what is wrong with them.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl Files<'_> {
         if let Some(fault) = encoding_fault {
             return self.out.refuse(layer::finding(&kind, &source, fault));
         }
-        let document = match yaml::parse(source.inner()) {
+        let document = match yaml::parse(source.inner(), Keys::Plain) {
             Ok(document) => document,
             Err(fault) => return self.out.refuse(layer::finding(&kind, &source, fault)),
         };
@@ -139,7 +139,7 @@ impl Files<'_> {
 }
 
 /// The text without its byte order mark; text that is not UTF-8 comes with replacement characters and a fault.
-fn decode(bytes: Vec<u8>) -> (String, Option<TextFault>) {
+pub(super) fn decode(bytes: Vec<u8>) -> (String, Option<TextFault>) {
     match String::from_utf8(bytes) {
         Ok(text) => (text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text), None),
         Err(error) => {
@@ -171,7 +171,7 @@ fn not_a_mapping(root: Option<&Node>) -> TextFault {
     }
 }
 
-fn unreadable(path: &Path, name: &Path, error: &std::io::Error, asker: Asker<'_>) -> Finding {
+pub(super) fn unreadable(path: &Path, name: &Path, error: &std::io::Error, asker: Asker<'_>) -> Finding {
     let reason = match error.kind() {
         ErrorKind::NotFound => "there is no such file".to_owned(),
         ErrorKind::IsADirectory => "it is a folder".to_owned(),
@@ -204,7 +204,7 @@ fn similar_file(path: &Path) -> Option<String> {
 }
 
 /// The path without `.` and `folder/..`, for people.
-fn clean(path: &Path) -> PathBuf {
+pub(crate) fn clean(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut clean, part| {
         match part {
             Component::CurDir => {}

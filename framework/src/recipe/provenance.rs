@@ -155,7 +155,7 @@ fn default(owner: &str, value: &Value) -> Origin {
     Origin { layer: LayerKind::Default(owner.to_owned()), line: 0, column: 0, value: value.clone() }
 }
 
-fn finding(fault: Fault, layer: &Layer, span: Span) -> Finding {
+pub(super) fn finding(fault: Fault, layer: &Layer, span: Span) -> Finding {
     Finding {
         key: fault.problem.key,
         message: fault.problem.message,
@@ -167,7 +167,7 @@ fn finding(fault: Fault, layer: &Layer, span: Span) -> Finding {
 }
 
 /// What to underline: never more than a line.
-fn span_of(place: &Place, at: Located<'_>, text: &str) -> Span {
+pub(super) fn span_of(place: &Place, at: Located<'_>, text: &str) -> Span {
     let value = &at.node.span;
     let written = text.get(value.clone()).unwrap_or_default();
     let first_line = value.start..value.start + written.lines().next().unwrap_or_default().trim_end().len();

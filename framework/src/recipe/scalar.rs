@@ -6,7 +6,7 @@
 use serde_json::{Number, Value};
 
 /// The value of an unquoted scalar, or why it cannot be a value of a recipe.
-pub(super) fn plain(text: &str) -> Result<Value, &'static str> {
+pub(crate) fn plain(text: &str) -> Result<Value, &'static str> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
         "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),

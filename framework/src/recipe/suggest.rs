@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 /// The candidate a person most likely meant, if any is near: the same but for case and dashes, a few letters off, or the
 /// only one with this word in it (`ratio`, `mask_ratio`).
-pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let folded = fold(word);
     let candidates: Vec<_> = candidates.into_iter().collect();
     let distances = candidates.iter().map(|candidate| strsim::damerau_levenshtein(&folded, &fold(candidate)));
@@ -21,7 +21,7 @@ fn fold(word: &str) -> String {
 }
 
 /// Names in backquotes, separated by commas; at most a dozen.
-pub(super) fn list(names: impl IntoIterator<Item = impl Display>) -> String {
+pub(crate) fn list(names: impl IntoIterator<Item = impl Display>) -> String {
     const SHOWN: usize = 12;
     let names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
     let shown = names[..names.len().min(SHOWN)].join(", ");

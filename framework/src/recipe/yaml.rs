@@ -35,11 +35,21 @@ pub(super) struct Document {
     pub broken: Vec<String>,
 }
 
+/// What keys may look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// As in a recipe: a dot would make paths ambiguous.
+    Plain,
+    /// Paths into a recipe are keys, too.
+    Dotted,
+}
+
 /// Parses one document. An error is a syntax error: nothing can be said about the rest.
-pub(super) fn parse(text: &str) -> Result<Document, TextFault> {
+pub(super) fn parse(text: &str, form: Keys) -> Result<Document, TextFault> {
     let offsets = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
     let mut reader = Reader {
         text,
+        form,
         parser: Parser::new_from_str(text),
         offsets,
         anchors: HashMap::new(),
@@ -54,6 +64,7 @@ pub(super) fn parse(text: &str) -> Result<Document, TextFault> {
 
 struct Reader<'t> {
     text: &'t str,
+    form: Keys,
     parser: Parser<'t, StrInput<'t>>,
     /// The byte offset of each character.
     offsets: Vec<usize>,
@@ -74,7 +85,7 @@ impl<'t> Reader<'t> {
                 Event::StreamEnd => return Ok(root),
                 Event::DocumentStart(_) if root.is_some() => {
                     let message = "a second YAML document starts here".to_owned();
-                    let help = "a recipe is one document: remove the `---`, or split the file".to_owned();
+                    let help = "only one document is read: remove the `---`, or split the file".to_owned();
                     return Err(self.fault(span, message, "second document").with_help(help));
                 }
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
@@ -128,7 +139,7 @@ impl<'t> Reader<'t> {
         self.nodes += 1;
         if self.nodes > MAX_NODES || self.keys.len() > MAX_DEPTH {
             let limit = format!("more than {MAX_NODES} values, or {MAX_DEPTH} levels");
-            return Err(self.fault(span, format!("the recipe is too large: {limit}"), "too large"));
+            return Err(self.fault(span, format!("the file is too large: {limit}"), "too large"));
         }
         let (content, anchor, tag) = match event {
             Event::Alias(anchor) => return self.alias(anchor, span),
@@ -234,7 +245,7 @@ impl<'t> Reader<'t> {
             Some(("a key must be a string", "put quotes around it if this is meant"))
         } else if text.is_empty() {
             Some(("a key must not be empty", "give it a name"))
-        } else if text.contains('.') {
+        } else if self.form == Keys::Plain && text.contains('.') {
             Some(("a key must not contain a dot", "write nested blocks, one key a line"))
         } else {
             None

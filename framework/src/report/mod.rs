@@ -22,6 +22,7 @@ pub use error::ReportError;
 pub use html::{CorruptSample, GraphNode, Link, Report, Status};
 pub use metrics::{MetricLog, Point, Split};
 pub use pictures::{PictureSet, PictureStore};
+pub(crate) use progress::clock;
 pub use progress::{Progress, StepReport};
 pub use run_dir::RunDir;
 pub use summary::Summary;

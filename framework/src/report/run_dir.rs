@@ -71,6 +71,19 @@ impl RunDir {
         root.join(RECIPE).is_file()
     }
 
+    /// Whether the directory may be held: no other process holds it.
+    ///
+    /// # Errors
+    /// [`ReportError::Locked`] while one does.
+    pub fn check_unheld(root: &Path) -> Result<(), ReportError> {
+        let path = root.join(LOCK);
+        match File::open(&path) {
+            Ok(mut file) => lock(&mut file, root, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(ReportError::io("open", &path)(error)),
+        }
+    }
+
     /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root
@@ -133,28 +146,31 @@ impl RunDir {
             .truncate(false)
             .open(&path)
             .map_err(ReportError::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // The holder's number is a courtesy.
-                let _ = file.read_to_string(&mut holder);
-                return Err(ReportError::Locked {
-                    path: root.to_path_buf(),
-                    pid: holder.trim().parse().ok(),
-                });
-            }
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                tracing::warn!("{} cannot be locked here; do not run two processes in it", root.display());
-            }
-            Err(TryLockError::Error(error)) => return Err(ReportError::io("lock", &path)(error)),
-        }
+        lock(&mut file, root, &path)?;
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(ReportError::io("write", &path))?;
         atomic::remove_leftovers(root)?;
         Ok(Self { root: root.to_path_buf(), _lock: Some(file) })
+    }
+}
+
+/// Locks the file at `path` for the directory `root`, until it is closed.
+fn lock(file: &mut File, root: &Path, path: &Path) -> Result<(), ReportError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // The holder's number is a courtesy.
+            let _ = file.read_to_string(&mut holder);
+            Err(ReportError::Locked { path: root.to_path_buf(), pid: holder.trim().parse().ok() })
+        }
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            tracing::warn!("{} cannot be locked here; do not run two processes in it", root.display());
+            Ok(())
+        }
+        Err(TryLockError::Error(error)) => Err(ReportError::io("lock", path)(error)),
     }
 }
 
@@ -203,7 +219,9 @@ mod tests {
         let message = RunDir::open(root.path()).unwrap_err().to_string();
         assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
         assert_eq!(RunDir::inspect(root.path()).unwrap().root(), root.path());
+        assert!(matches!(RunDir::check_unheld(root.path()), Err(ReportError::Locked { pid: Some(_), .. })));
         drop(run);
+        RunDir::check_unheld(root.path()).unwrap();
         RunDir::open(root.path()).unwrap();
     }
 

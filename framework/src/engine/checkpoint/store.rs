@@ -46,8 +46,13 @@ impl CheckpointStore {
 
     /// Whether a directory holds a checkpoint, intact or not.
     pub fn any_in(directory: &Path) -> bool {
-        let is_checkpoint = |entry: fs::DirEntry| entry.file_name().to_str().and_then(step_of).is_some();
-        fs::read_dir(directory).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_checkpoint)))
+        Self::last_in(directory).is_some()
+    }
+
+    /// The step of the last checkpoint in a directory, intact or not.
+    pub fn last_in(directory: &Path) -> Option<u64> {
+        let step = |entry: fs::DirEntry| entry.file_name().to_str().and_then(step_of);
+        fs::read_dir(directory).ok()?.flatten().filter_map(step).max()
     }
 
     /// The directory.

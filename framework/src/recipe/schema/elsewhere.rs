@@ -43,7 +43,8 @@ impl Search<'_> {
         }
         let properties = schema.get("properties").and_then(Value::as_object);
         if properties.is_some_and(|properties| properties.contains_key(self.name)) {
-            let place = if key.is_empty() { "the top of the recipe" } else { key };
+            let top = format!("the top of the {}", self.catalog.subject());
+            let place = if key.is_empty() { &top } else { key };
             if !self.found.iter().any(|found| found == place) {
                 self.found.push(place.to_owned());
             }

@@ -52,7 +52,7 @@ impl<'a> Check<'a> {
         let sections = elsewhere::sections(self.catalog, self.recipe, name);
         let owner = match scope.component {
             Some(component) => format!("a key of `{}`", component.name),
-            None if key.is_empty() => "a key of a recipe".to_owned(),
+            None if key.is_empty() => format!("a key of a {}", self.catalog.subject()),
             None => format!("a key of `{key}`"),
         };
         let help = match (near, sections.as_slice()) {

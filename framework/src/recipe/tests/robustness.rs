@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::super::lock;
 use super::super::reference::resolve;
-use super::super::yaml::parse;
+use super::super::yaml::{Keys, parse};
 use super::{BASE, Files, load_text};
 
 /// Pieces that YAML, references and paths give meaning to.
@@ -107,7 +107,7 @@ proptest! {
     #[test]
     fn any_value_survives_the_lock_file(value in any_value()) {
         let text = lock::yaml(&value);
-        let document = parse(&text).map_err(|fault| TestCaseError::fail(format!("{fault:?}\n{text}")))?;
+        let document = parse(&text, Keys::Plain).map_err(|fault| TestCaseError::fail(format!("{fault:?}\n{text}")))?;
         prop_assert!(document.faults.is_empty(), "{:?}\n{}", document.faults, text);
         let read = document.root.map(|root| root.to_value()).unwrap_or_default();
         prop_assert_eq!(resolve(&read).value, value, "{}", text);

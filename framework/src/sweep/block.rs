@@ -1,0 +1,346 @@
+//! The `sweep:` block: what varies.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+
+use super::stage::{Assignment, Stages};
+use crate::recipe::{Problem, nearest};
+
+/// The axis of the names of variants in lists.
+pub(super) const VARIANT: &str = "variant";
+/// The axis of `seeds`, and the key that it sets.
+pub(super) const SEED: &str = "seed";
+
+/// Parts that are combined each with each; the last one varies fastest.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Block {
+    pub parts: Vec<Part>,
+    /// Combinations that are left out.
+    pub exclude: Vec<Condition>,
+}
+
+/// What is tried one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Part(pub Vec<Alternative>);
+
+/// One thing to try.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Alternative {
+    pub choices: Vec<Choice>,
+    /// Where alone it is tried.
+    pub when: Option<Condition>,
+    /// What varies within.
+    pub nested: Option<Block>,
+}
+
+/// A value on an axis, and what it sets.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Choice {
+    pub axis: String,
+    pub value: Value,
+    pub assignments: Vec<Assignment>,
+}
+
+/// Values that some keys have at once.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Condition {
+    pub values: Vec<(String, Value)>,
+    /// Where the file says so.
+    pub place: String,
+}
+
+/// Reads blocks and collects what is wrong with them.
+pub(super) struct Reader<'a> {
+    pub stages: &'a Stages,
+    pub problems: Vec<Problem>,
+    /// Problems with keys rather than their values.
+    pub keys: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    /// Reads the block at a place of the file, within others that vary the keys `taken`.
+    pub fn block(&mut self, block: &Value, place: &str, taken: &HashSet<String>) -> Block {
+        let mut taken = taken.clone();
+        let mut read = Block::default();
+        let entries = || block.as_object().into_iter().flatten();
+        // Lists last: what is nested in them must know all the other keys.
+        for (name, value) in entries().filter(|(name, _)| *name != "list") {
+            let place = format!("{place}.{name}");
+            match name.as_str() {
+                "grid" => self.claim_all(value, &place, &mut taken),
+                "zip" => {
+                    self.claim_all(value, &place, &mut taken);
+                    self.check_lengths(value, &place);
+                }
+                "seeds" => self.claim(SEED, &place, &mut taken),
+                _ => {}
+            }
+        }
+        for (name, value) in entries() {
+            let place = format!("{place}.{name}");
+            match name.as_str() {
+                "grid" => read.parts.extend(self.grid(value, &place)),
+                "zip" => read.parts.extend(self.zip(value, &place)),
+                "list" => read.parts.push(self.list(value, &place, &taken)),
+                "seeds" => read.parts.push(self.seeds(value, &place)),
+                _ => read.exclude = conditions(value, &place),
+            }
+        }
+        read
+    }
+
+    fn claim_all(&mut self, values: &Value, place: &str, taken: &mut HashSet<String>) {
+        for key in values.as_object().into_iter().flat_map(Map::keys) {
+            self.claim(key, &format!("{place}.{key}"), taken);
+        }
+    }
+
+    fn claim(&mut self, key: &str, place: &str, taken: &mut HashSet<String>) {
+        if !taken.insert(key.to_owned()) {
+            let problem = Problem::new(place, format!("`{key}` varies already"));
+            self.keys.push(problem.help("name a key once, and give all of its values there"));
+        }
+    }
+
+    fn check_lengths(&mut self, zip: &Value, place: &str) {
+        let mut lists = zip.as_object().into_iter().flatten().map(|(key, values)| (key, items(values).len()));
+        let Some((first, length)) = lists.next() else { return };
+        for (key, other) in lists.filter(|(_, other)| *other != length) {
+            let message = format!("{other} values, but `{first}` has {length}");
+            let problem = Problem::new(format!("{place}.{key}"), message);
+            self.problems.push(
+                problem.help("lists of a `zip` are taken in step: give them one length, or use `grid`"),
+            );
+        }
+    }
+
+    fn grid(&mut self, grid: &Value, place: &str) -> Vec<Part> {
+        let keys = grid.as_object().into_iter().flatten();
+        keys.map(|(key, values)| {
+            let choices = self.choices(key, values, &format!("{place}.{key}"));
+            Part(
+                choices
+                    .map(|choice| Alternative { choices: vec![choice], ..Alternative::default() })
+                    .collect(),
+            )
+        })
+        .collect()
+    }
+
+    fn zip(&mut self, zip: &Value, place: &str) -> Option<Part> {
+        let mut alternatives: Vec<Alternative> = Vec::new();
+        for (key, values) in zip.as_object().into_iter().flatten() {
+            for (at, choice) in self.choices(key, values, &format!("{place}.{key}")).enumerate() {
+                alternatives.resize_with(alternatives.len().max(at + 1), Alternative::default);
+                alternatives[at].choices.push(choice);
+            }
+        }
+        (!alternatives.is_empty()).then_some(Part(alternatives))
+    }
+
+    /// The values of one key.
+    fn choices<'v>(
+        &mut self,
+        name: &'v str,
+        values: &'v Value,
+        place: &str,
+    ) -> impl Iterator<Item = Choice> + use<'v> {
+        let target = self.target(name, place);
+        let place = place.to_owned();
+        items(values).iter().enumerate().map(move |(at, value)| {
+            let assignment = target.clone().map(|(stage, key)| Assignment {
+                name: name.to_owned(),
+                stage,
+                key,
+                value: value.clone(),
+                place: format!("{place}.{at}"),
+            });
+            Choice {
+                axis: name.to_owned(),
+                value: value.clone(),
+                assignments: assignment.into_iter().collect(),
+            }
+        })
+    }
+
+    /// The stage and the key that a key of the file stands for.
+    fn target(&mut self, key: &str, place: &str) -> Option<(usize, String)> {
+        match self.stages.target(key) {
+            Ok(target) => Some(target),
+            Err(problem) => {
+                self.keys.push(Problem { key: place.to_owned(), ..problem });
+                None
+            }
+        }
+    }
+
+    fn list(&mut self, list: &Value, place: &str, taken: &HashSet<String>) -> Part {
+        let mut names = HashSet::new();
+        let mut alternatives = Vec::new();
+        for (at, item) in items(list).iter().enumerate() {
+            let place = format!("{place}.{at}");
+            let name = item.get("name").and_then(Value::as_str);
+            if let Some(name) = name.filter(|name| !names.insert((*name).to_owned())) {
+                let problem =
+                    Problem::new(format!("{place}.name"), format!("another variant is called `{name}`"));
+                self.problems.push(problem.help("give every variant a name of its own"));
+            }
+            alternatives.push(self.item(item, name, &place, taken));
+        }
+        Part(alternatives)
+    }
+
+    fn item(
+        &mut self,
+        item: &Value,
+        name: Option<&str>,
+        place: &str,
+        taken: &HashSet<String>,
+    ) -> Alternative {
+        let mut taken = taken.clone();
+        let set = item.get("set").unwrap_or(&Value::Null);
+        let set_place = format!("{place}.set");
+        self.claim_all(set, &set_place, &mut taken);
+        let mut choices = Vec::new();
+        for (name_of_key, value) in set.as_object().into_iter().flatten() {
+            let place = format!("{set_place}.{name_of_key}");
+            let target = self.target(name_of_key, &place);
+            let assignment = target.map(|(stage, key)| Assignment {
+                name: name_of_key.clone(),
+                stage,
+                key,
+                value: value.clone(),
+                place,
+            });
+            choices.push(Choice {
+                axis: name_of_key.clone(),
+                value: value.clone(),
+                assignments: assignment.into_iter().collect(),
+            });
+        }
+        if let Some(name) = name {
+            let assignments = choices.into_iter().flat_map(|choice| choice.assignments).collect();
+            choices = vec![Choice { axis: VARIANT.to_owned(), value: name.into(), assignments }];
+        }
+        let when = item.get("when").map(|when| condition(when, format!("{place}.when")));
+        let nested = item.get("sweep").map(|block| self.block(block, &format!("{place}.sweep"), &taken));
+        Alternative { choices, when, nested }
+    }
+
+    fn seeds(&mut self, seeds: &Value, place: &str) -> Part {
+        let count = seeds.as_u64().unwrap_or_default();
+        let numbers: Vec<(Value, String)> = match seeds.as_array() {
+            Some(seeds) => {
+                seeds.iter().enumerate().map(|(at, seed)| (seed.clone(), format!("{place}.{at}"))).collect()
+            }
+            None => (0..count).map(|seed| (seed.into(), place.to_owned())).collect(),
+        };
+        let alternative = |(value, place): (Value, String)| {
+            let assign = |stage| Assignment {
+                name: SEED.to_owned(),
+                stage,
+                key: SEED.to_owned(),
+                value: value.clone(),
+                place: place.clone(),
+            };
+            let assignments = self.stages.unseeded().map(assign).collect();
+            Alternative {
+                choices: vec![Choice { axis: SEED.to_owned(), value: value.clone(), assignments }],
+                ..Alternative::default()
+            }
+        };
+        Part(numbers.into_iter().map(alternative).collect())
+    }
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn conditions(exclude: &Value, place: &str) -> Vec<Condition> {
+    items(exclude).iter().enumerate().map(|(at, values)| condition(values, format!("{place}.{at}"))).collect()
+}
+
+fn condition(values: &Value, place: String) -> Condition {
+    let values = values.as_object().into_iter().flatten();
+    Condition { values: values.map(|(key, value)| (key.clone(), value.clone())).collect(), place }
+}
+
+impl Block {
+    /// How many combinations there are at most.
+    pub fn count(&self) -> u64 {
+        self.parts.iter().fold(1, |product: u64, part| product.saturating_mul(part.count()))
+    }
+
+    /// All choices, of nested blocks too.
+    pub fn choices(&self) -> Vec<&Choice> {
+        let alternatives = self.parts.iter().flat_map(|part| &part.0);
+        alternatives
+            .flat_map(|alternative| {
+                let nested = alternative.nested.as_ref().map(Self::choices).unwrap_or_default();
+                alternative.choices.iter().chain(nested)
+            })
+            .collect()
+    }
+
+    /// All conditions, of nested blocks too.
+    fn conditions(&self) -> Vec<&Condition> {
+        let alternatives = self.parts.iter().flat_map(|part| &part.0);
+        let within = alternatives.flat_map(|alternative| {
+            let nested = alternative.nested.as_ref().map(Self::conditions).unwrap_or_default();
+            alternative.when.iter().chain(nested)
+        });
+        self.exclude.iter().chain(within).collect()
+    }
+
+    /// Conditions that never hold: of keys that do not vary, and of values that they never have.
+    pub fn problems_of_conditions(&self) -> (Vec<Problem>, Vec<Problem>) {
+        let choices = self.choices();
+        let known: Vec<(&str, &Value)> = choices.iter().flat_map(|choice| choice.settings()).collect();
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let conditions = self.conditions();
+        for (place, (key, value)) in conditions
+            .iter()
+            .flat_map(|condition| condition.values.iter().map(|pair| (&condition.place, pair)))
+        {
+            let place = format!("{place}.{key}");
+            let valid: Vec<_> =
+                known.iter().filter(|(name, _)| name == key).map(|(_, value)| value).collect();
+            if valid.is_empty() {
+                keys.push(Problem::new(place, "this key does not vary").help(what_varies(key, &known)));
+            } else if !valid.contains(&&value) {
+                let help = format!("it is one of {}", crate::recipe::list(&valid));
+                values.push(Problem::new(place, format!("`{key}` is never {value}")).help(help));
+            }
+        }
+        (keys, values)
+    }
+}
+
+fn what_varies(key: &str, known: &[(&str, &Value)]) -> String {
+    let mut names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    match nearest(key, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => "nothing does".to_owned(),
+        None => format!("these vary: {}", crate::recipe::list(&names)),
+    }
+}
+
+impl Part {
+    fn count(&self) -> u64 {
+        let nested = |alternative: &Alternative| alternative.nested.as_ref().map_or(1, Block::count);
+        self.0.iter().fold(0, |sum: u64, alternative| sum.saturating_add(nested(alternative)))
+    }
+}
+
+impl Choice {
+    /// The names under which a condition may ask for it, each with its value: the axis, and what a named variant sets.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let set = self.assignments.iter().filter(|_| self.axis == VARIANT);
+        let set = set.map(|assignment| (assignment.name.as_str(), &assignment.value));
+        std::iter::once((self.axis.as_str(), &self.value)).chain(set)
+    }
+}

@@ -1,0 +1,193 @@
+//! The runs of a sweep as processes on this machine, a few at a time.
+
+mod display;
+mod process;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::SweepError;
+use super::command::program;
+use super::plan::{Plan, PlannedRun};
+use super::state::RunState;
+use crate::engine::StopSignal;
+use crate::report::RunDir;
+use display::Display;
+use process::Process;
+
+/// How long a run directory that another process holds is waited for: the runs of a sweep that was killed save and stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks at the processes.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How the runs are done.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalOptions {
+    /// Runs at once.
+    pub jobs: usize,
+    /// Whether runs that failed are tried again.
+    pub retry_failed: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEnd {
+    /// It is finished, now or before.
+    Finished,
+    /// It failed; the end of what it said.
+    Failed(String),
+    /// It was stopped, and can be resumed.
+    Interrupted,
+    /// The run it starts from is not finished.
+    Blocked,
+}
+
+/// How a sweep ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// How each run of the plan ended.
+    pub ends: Vec<RunEnd>,
+    /// Whether a signal stopped it.
+    pub stopped: bool,
+}
+
+/// Threads of each of several runs that share the machine; `RAYON_NUM_THREADS` decides instead if it is set.
+pub(super) fn threads(jobs: usize) -> usize {
+    let set = std::env::var("RAYON_NUM_THREADS").ok().and_then(|number| number.parse().ok());
+    let share = || std::thread::available_parallelism().map_or(1, usize::from) / jobs.max(1);
+    set.filter(|threads| *threads > 0).unwrap_or_else(share).max(1)
+}
+
+impl Plan {
+    /// Does the runs that are not finished. One that fails does not stop the others, but those that start from it. SIGINT and SIGTERM
+    /// stop all runs, which save their state.
+    pub fn run(&self, options: LocalOptions) -> Result<Outcome, SweepError> {
+        let stop = StopSignal::listen().map_err(SweepError::Signals)?;
+        let ends: Vec<_> = self.runs.iter().map(|run| end_before(run, options.retry_failed)).collect();
+        let display =
+            Display::new(self, ends.iter().flatten().filter(|end| **end == RunEnd::Finished).count());
+        let mut sweep = Running {
+            plan: self,
+            jobs: options.jobs.max(1),
+            program: program()?,
+            ends,
+            processes: Vec::new(),
+            held: HashMap::new(),
+            display,
+        };
+        sweep.tell_failed();
+        loop {
+            sweep.reap();
+            match stop.is_set() {
+                true => sweep.processes.iter_mut().for_each(|(_, process)| process.stop()),
+                false => sweep.start(),
+            }
+            sweep.display.show(self, &mut sweep.processes);
+            if sweep.processes.is_empty() && (stop.is_set() || !sweep.is_waiting()) {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        sweep.display.close();
+        let end = |end: Option<RunEnd>| end.unwrap_or(RunEnd::Interrupted);
+        Ok(Outcome { ends: sweep.ends.into_iter().map(end).collect(), stopped: stop.is_set() })
+    }
+}
+
+/// How a run has ended before it is begun.
+fn end_before(run: &PlannedRun, retry_failed: bool) -> Option<RunEnd> {
+    match run.state() {
+        RunState::Finished => Some(RunEnd::Finished),
+        RunState::Failed if !retry_failed => {
+            Some(RunEnd::Failed("it failed before; `--retry-failed` tries it again".to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// A sweep in progress.
+struct Running<'p> {
+    plan: &'p Plan,
+    jobs: usize,
+    program: std::path::PathBuf,
+    /// By run; `None` while it has not ended.
+    ends: Vec<Option<RunEnd>>,
+    /// Runs in progress.
+    processes: Vec<(usize, Process)>,
+    /// Runs whose directory another process holds, and since when.
+    held: HashMap<usize, Instant>,
+    display: Display,
+}
+
+impl Running<'_> {
+    /// Tells of the runs that failed before and are not tried again.
+    fn tell_failed(&mut self) {
+        for (run, end) in self.plan.runs.iter().zip(&self.ends) {
+            if let Some(end @ RunEnd::Failed(_)) = end {
+                self.display.ended(run, end, None);
+            }
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.ends.iter().any(Option::is_none)
+    }
+
+    /// Starts what can be started.
+    fn start(&mut self) {
+        for at in 0..self.ends.len() {
+            if self.processes.len() >= self.jobs {
+                return;
+            }
+            let in_progress = self.processes.iter().any(|(run, _)| *run == at);
+            if self.ends[at].is_some() || in_progress {
+                continue;
+            }
+            match self.plan.runs[at].upstream.map(|upstream| &self.ends[upstream]) {
+                None | Some(Some(RunEnd::Finished)) => self.start_run(at),
+                Some(None) => {}
+                Some(Some(_)) => self.end(at, RunEnd::Blocked, None),
+            }
+        }
+    }
+
+    fn start_run(&mut self, at: usize) {
+        let run = &self.plan.runs[at];
+        if let Err(held) = RunDir::check_unheld(&run.directory) {
+            let since = *self.held.entry(at).or_insert_with(Instant::now);
+            if since.elapsed() > PATIENCE {
+                self.end(at, RunEnd::Failed(held.to_string()), None);
+            }
+            return;
+        }
+        // The process that held it may have finished it.
+        if self.held.remove(&at).is_some() && run.state() == RunState::Finished {
+            return self.end(at, RunEnd::Finished, None);
+        }
+        match Process::start(&self.program, run, threads(self.jobs)) {
+            Ok(process) => {
+                self.display.started(run);
+                self.processes.push((at, process));
+            }
+            Err(error) => self.end(at, RunEnd::Failed(error.to_string()), None),
+        }
+    }
+
+    /// Takes note of the processes that have ended.
+    fn reap(&mut self) {
+        let mut ended = Vec::new();
+        self.processes.retain_mut(|(at, process)| {
+            let end = process.end(&self.plan.runs[*at]);
+            ended.extend(end.map(|end| (*at, end, process.elapsed())));
+            ended.last().is_none_or(|(run, ..)| run != at)
+        });
+        for (at, end, elapsed) in ended {
+            self.end(at, end, Some(elapsed));
+        }
+    }
+
+    fn end(&mut self, at: usize, end: RunEnd, elapsed: Option<Duration>) {
+        self.display.ended(&self.plan.runs[at], &end, elapsed);
+        self.ends[at] = Some(end);
+    }
+}

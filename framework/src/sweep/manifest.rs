@@ -1,0 +1,53 @@
+//! `sweep.json`: what the runs of a sweep are, for other programs. It says nothing about what is done.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::plan::{Plan, PlannedRun};
+use super::spec::Sweep;
+use crate::report::ReportError;
+use crate::weights::atomic;
+
+impl Plan {
+    /// `sweep.json` in the directory of the sweep.
+    pub fn manifest(&self) -> PathBuf {
+        self.root.join("sweep.json")
+    }
+
+    /// The manifest: of the sweep, and of each run its stage, axes, directory (relative to that of the sweep), digest and command.
+    pub fn to_json(&self, sweep: &Sweep) -> Value {
+        json!({
+            "name": sweep.name(),
+            "description": sweep.description(),
+            "sweep": sweep.path(),
+            "stages": sweep.stages(),
+            "runs": self.runs.iter().map(|run| self.run_to_json(run)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn run_to_json(&self, run: &PlannedRun) -> Value {
+        json!({
+            "name": run.name,
+            "stage": run.stage,
+            "axes": run.axes.iter().cloned().collect::<Map<_, _>>(),
+            "directory": run.directory.strip_prefix(&self.root).unwrap_or(&run.directory),
+            "digest": run.digest,
+            "recipe": run.sources.recipe,
+            "set": run.sources.sets,
+            "upstream": run.upstream.map(|upstream| &self.runs[upstream].name),
+            "parameters": run.parameters,
+            "gmacs": run.gmacs,
+            "command": run.command(),
+        })
+    }
+
+    /// Writes the manifest, and the directory of the sweep if there is none.
+    pub fn write_manifest(&self, sweep: &Sweep) -> Result<(), ReportError> {
+        fs::create_dir_all(&self.root).map_err(ReportError::io("create", &self.root))?;
+        let text = format!("{:#}\n", self.to_json(sweep));
+        Ok(atomic::write(&self.manifest(), |file| file.write_all(text.as_bytes()))?)
+    }
+}

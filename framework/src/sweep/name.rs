@@ -1,0 +1,142 @@
+//! Names of runs, from what varies among them.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+/// Longer names are cut; the digest makes them unique again.
+const MAX_LENGTH: usize = 120;
+
+/// A short name for each run of a stage, from its axes: `mask-RandomMasker_seed-0`. Axes that do not vary are left out; names that
+/// are not unique, whatever the case of their letters, get the beginning of the run's digest.
+pub(super) fn slugs(runs: &[(&[(String, Value)], &str)]) -> Vec<String> {
+    let mut keys: Vec<&str> = Vec::new();
+    let all = || runs.iter().flat_map(|(axes, _)| axes.iter());
+    for (key, _) in all().filter(|(key, value)| varies(runs, key, value)) {
+        if !keys.contains(&key.as_str()) {
+            keys.push(key);
+        }
+    }
+    let short: HashMap<&str, String> = keys.iter().map(|key| (*key, shortest(key, &keys))).collect();
+    let names: Vec<String> = runs
+        .iter()
+        .map(|(axes, _)| {
+            let parts = axes.iter().filter_map(|(key, value)| Some((short.get(key.as_str())?, key, value)));
+            let parts = parts.map(|(short, key, value)| match key.as_str() {
+                super::block::VARIANT => word(value),
+                _ => format!("{short}-{}", word(value)),
+            });
+            let name = parts.collect::<Vec<_>>().join("_");
+            if name.is_empty() { "run".to_owned() } else { name }
+        })
+        .collect();
+    let mut count: HashMap<String, usize> = HashMap::new();
+    for name in &names {
+        *count.entry(name.to_lowercase()).or_default() += 1;
+    }
+    let unique = |name: &String| count[&name.to_lowercase()] == 1 && name.len() <= MAX_LENGTH;
+    let named = names.iter().zip(runs).map(|(name, (_, digest))| {
+        let digest = digest.get(..8).unwrap_or(digest);
+        let cut = name.get(..MAX_LENGTH).unwrap_or(name);
+        if unique(name) { name.clone() } else { format!("{cut}_{digest}") }
+    });
+    named.collect()
+}
+
+fn varies(runs: &[(&[(String, Value)], &str)], key: &str, value: &Value) -> bool {
+    runs.iter()
+        .any(|(axes, _)| axes.iter().find(|(name, _)| name == key).is_none_or(|(_, other)| other != value))
+}
+
+/// The last segments of a key, as many as tell it from the others. A `type` is told by its block.
+fn shortest(key: &str, keys: &[&str]) -> String {
+    let segments = segments(key);
+    let tail = |segments: &[&str], length: usize| segments[segments.len().saturating_sub(length)..].join(".");
+    let length = (1..segments.len()).find(|&length| {
+        let others = keys.iter().filter(|other| **other != key);
+        others.into_iter().all(|other| tail(&self::segments(other), length) != tail(&segments, length))
+    });
+    clean(&tail(&segments, length.unwrap_or(segments.len())))
+}
+
+fn segments(key: &str) -> Vec<&str> {
+    let mut segments: Vec<_> = key.split('.').collect();
+    if segments.len() > 1 && segments.last() == Some(&"type") {
+        segments.pop();
+    }
+    segments
+}
+
+/// A value in few letters that any file system takes.
+fn word(value: &Value) -> String {
+    const LONGEST: usize = 40;
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join("x"),
+        Value::Object(map) => match map.get("type").and_then(Value::as_str) {
+            Some(name) => name.to_owned(),
+            None => {
+                map.iter().map(|(key, value)| format!("{key}-{}", word(value))).collect::<Vec<_>>().join("-")
+            }
+        },
+        other => other.to_string(),
+    };
+    clean(&text).chars().take(LONGEST).collect()
+}
+
+fn clean(text: &str) -> String {
+    let plain =
+        |letter: char| if letter.is_ascii_alphanumeric() || "._+-".contains(letter) { letter } else { '-' };
+    text.chars().map(plain).collect::<String>().trim_matches(['-', '.']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn named(runs: &[Vec<(&str, Value)>]) -> Vec<String> {
+        let runs: Vec<Vec<(String, Value)>> = runs
+            .iter()
+            .map(|axes| axes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
+            .collect();
+        let digests: Vec<String> = (0..runs.len()).map(|at| format!("{at:08}ffff")).collect();
+        slugs(&runs.iter().zip(&digests).map(|(axes, digest)| (&axes[..], &digest[..])).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_name_is_what_varies() {
+        let runs = ["BlockwiseMasker", "RandomMasker"].map(|masker| {
+            vec![("model.mask.type", json!(masker)), ("train.length", json!("1 epoch")), ("seed", json!(0))]
+        });
+        assert_eq!(named(&runs), ["mask-BlockwiseMasker", "mask-RandomMasker"]);
+        assert_eq!(named(&[vec![("seed", json!(0))]]), ["run"]);
+    }
+
+    #[test]
+    fn keys_that_end_alike_are_told_apart() {
+        let runs = [(4, 8), (8, 4)]
+            .map(|(a, b)| vec![("data.train.batch_size", json!(a)), ("data.val.batch_size", json!(b))]);
+        assert_eq!(named(&runs)[0], "train.batch_size-4_val.batch_size-8");
+    }
+
+    #[test]
+    fn values_of_all_kinds_make_a_plain_name() {
+        let values = [
+            json!([1, 2.5]),
+            json!(null),
+            json!({ "type": "ViT", "depth": 1 }),
+            json!("a/b ü c"),
+            json!(true),
+        ];
+        let runs: Vec<_> = values.into_iter().map(|value| vec![("k", value)]).collect();
+        assert_eq!(named(&runs), ["k-1x2.5", "k-null", "k-ViT", "k-a-b---c", "k-true"]);
+    }
+
+    #[test]
+    fn equal_names_get_the_digest() {
+        let runs = [json!("a b"), json!("A-b"), json!("c")].map(|value| vec![("k", value)]);
+        assert_eq!(named(&runs), ["k-a-b_00000000", "k-A-b_00000001", "k-c"]);
+    }
+}
