@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::component::{BatchTransform, Dataset, Evaluator, Optimizer, Schedule, Span, Transform};
+use crate::component::{BatchTransform, Dataset, Evaluator, Inference, Optimizer, Schedule, Span, Transform};
 use crate::graph::Nodes;
 use crate::nn::DeviceName;
 
@@ -221,6 +221,10 @@ pub struct Ema {
 pub struct Evaluate {
     /// The metrics; the first one decides which checkpoint is best.
     pub evaluators: Vec<Box<dyn Evaluator>>,
+    /// How the model predicts for images of other sizes than `image_size`, such as in sliding windows. Without it the transforms of
+    /// `data.val` yield images of `image_size`.
+    #[schemars(schema_with = "optional_inference")]
+    pub inference: Option<Box<dyn Inference>>,
     /// When to evaluate. At the end in any case.
     pub every: Span,
     /// Validation images shown in the report, the same ones every time.
@@ -228,9 +232,14 @@ pub struct Evaluate {
     pub pictures: usize,
 }
 
+/// The schema of a slot has no type, so schemars does not see that it may be null.
+fn optional_inference(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [generator.subschema_for::<Box<dyn Inference>>(), { "type": "null" }] })
+}
+
 impl Default for Evaluate {
     fn default() -> Self {
-        Self { evaluators: Vec::new(), every: Span::Epochs(1.0), pictures: 8 }
+        Self { evaluators: Vec::new(), inference: None, every: Span::Epochs(1.0), pictures: 8 }
     }
 }
 

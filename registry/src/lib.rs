@@ -2,12 +2,14 @@
 //!
 //! A crate that wants them in its registry says `use convmae_registry as _;`.
 
+mod argmax;
 pub mod backbones;
 pub mod batch_transforms;
 mod checks;
 pub mod datasets;
 pub mod evaluators;
 pub mod heads;
+pub mod inferences;
 pub mod maskers;
 pub mod optimizers;
 pub mod schedules;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Folder, stdout};
+use crate::support::{Folder, data, stdout};
 
 fn seconds(item: &Value) -> f64 {
     item["total"].as_f64().unwrap()
@@ -40,4 +40,11 @@ fn images_that_are_not_there_are_named_and_the_steps_are_timed_all_the_same() {
     let text = stdout(&assert);
     assert!(text.contains("not measured: ") && text.contains("nowhere"), "{text}");
     assert!(text.contains("images/s, ") && text.contains("depthwise"), "{text}");
+}
+
+#[test]
+fn a_model_of_pixels_is_timed_on_random_labels() {
+    let recipe = data("tiny_pixels.yaml");
+    let args = ["bench", recipe.to_str().unwrap(), "--steps", "1", "--warmup", "0"];
+    assert!(stdout(&Folder::new().succeeds(args)).contains("images/s, "));
 }

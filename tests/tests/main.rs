@@ -9,6 +9,7 @@ mod docs;
 mod finetune_golden;
 mod finetuning;
 mod golden;
+mod inference;
 mod mistakes;
 mod plugin;
 mod pretrain_golden;

@@ -4,8 +4,12 @@ use serde_json::Value;
 
 use crate::support::{Folder, stdout};
 
-const COMPONENTS: [(&str, &str); 3] =
-    [("masker", "CheckerboardMasker"), ("neck", "ProjectionNeck"), ("head", "MeanColorHead")];
+const COMPONENTS: [(&str, &str); 4] = [
+    ("masker", "CheckerboardMasker"),
+    ("neck", "ProjectionNeck"),
+    ("head", "MeanColorHead"),
+    ("head", "PatchVoteHead"),
+];
 
 #[test]
 fn they_are_listed_with_those_of_the_registry() {

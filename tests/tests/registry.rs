@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use convmae_framework::component::{
-    Backbone, BatchTransform, Dataset, Entry, Evaluator, Head, Kind, Masker, Neck, Optimizer, Schedule,
-    Transform, entries,
+    Backbone, BatchTransform, Dataset, Entry, Evaluator, Head, Inference, Kind, Masker, Neck, Optimizer,
+    Schedule, Transform, entries,
 };
 use convmae_framework::reference::example;
 use serde_json::{Map, Value, json};
@@ -31,6 +31,7 @@ fn round_trip(kind: Kind, component: Value) -> Result<Value, Error> {
         Kind::Optimizer => through!(Optimizer),
         Kind::Schedule => through!(Schedule),
         Kind::Evaluator => through!(Evaluator),
+        Kind::Inference => through!(Inference),
     }
 }
 

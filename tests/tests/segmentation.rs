@@ -1,8 +1,20 @@
 //! Segmentation as its users see it.
 
+use std::fs;
+
+use convmae_framework::report::Summary;
 use serde_json::Value;
 
-use crate::support::{Folder, recipe, stdout};
+use crate::support::{Folder, data, recipe, stderr, stdout};
+
+/// A folder with a finished pretraining run, `run`, and the finished run of a segmentor that starts from it, `tuned`.
+fn segmented() -> (Folder, String) {
+    let folder = Folder::new();
+    fs::copy(data("tiny_segmentation.yaml"), folder.path("segmentor.yaml")).unwrap();
+    folder.succeeds(["run", "tiny.yaml", "--out", "run", "--set", "train.length=3 iterations"]);
+    let messages = stderr(&folder.succeeds(["run", "segmentor.yaml", "--out", "tuned"]));
+    (folder, messages)
+}
 
 #[test]
 fn the_base_segmentor_has_the_official_size() {
@@ -14,4 +26,46 @@ fn the_base_segmentor_has_the_official_size() {
     let parameters: Vec<_> =
         checked["nodes"].as_array().unwrap().iter().map(|node| &node["parameters"]).collect();
     assert_eq!(parameters, [91_091_716, 67_275_414, 1_808_534]);
+}
+
+#[test]
+fn a_segmentor_starts_from_a_pretraining_run_and_eval_finds_what_the_run_found() {
+    let (folder, messages) = segmented();
+    assert!(
+        messages.contains("new in the model: backbone (10), decode_head (62), auxiliary_head (8)"),
+        "{messages}"
+    );
+    let summary = Summary::read(&folder.path("tuned/summary.json")).unwrap();
+    let report: Value = serde_json::from_str(&stdout(&folder.succeeds(["eval", "tuned", "--json"]))).unwrap();
+    for name in ["mIoU", "mAcc", "aAcc"] {
+        let run = summary.get(&format!("val.{name}")).and_then(Value::as_f64).unwrap();
+        assert_eq!(report["metrics"][name].as_f64(), Some(run), "{name}");
+    }
+    assert!(summary.get("train.decode.acc_seg").is_some());
+}
+
+#[test]
+fn a_resumed_segmentor_ends_with_the_bytes_of_an_unbroken_one() {
+    let (folder, _) = segmented();
+    let weights = fs::read(folder.path("tuned/model.safetensors")).unwrap();
+    // Without its weights and with a damaged last checkpoint it goes on from the one before, running statistics and all.
+    fs::remove_file(folder.path("tuned/model.safetensors")).unwrap();
+    fs::write(folder.path("tuned/checkpoints/step-00000006.safetensors"), "").unwrap();
+    let messages = stderr(&folder.succeeds(["run", "segmentor.yaml", "--out", "tuned", "--resume"]));
+    assert!(messages.contains("resumed at step 4 of 6"), "{messages}");
+    assert!(fs::read(folder.path("tuned/model.safetensors")).unwrap() == weights, "other bytes");
+}
+
+#[test]
+fn predictions_are_label_maps_as_large_as_the_image() {
+    let (folder, _) = segmented();
+    image::RgbImage::from_fn(50, 44, |x, y| image::Rgb([x as u8 * 5, y as u8 * 5, 99]))
+        .save(folder.path("photo.png"))
+        .unwrap();
+    folder.succeeds(["predict", "tuned", "photo.png", "--out", "found"]);
+    assert_eq!(
+        image::open(folder.path("found/000-photo-labels.png")).unwrap().to_rgba8().dimensions(),
+        (50, 44)
+    );
+    assert!(folder.path("found/000-photo-overlay.png").is_file());
 }

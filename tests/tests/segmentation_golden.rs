@@ -1,6 +1,14 @@
 //! The official segmentor's numbers, through `convmae trace`. Tolerances: `tests/data/README.md`.
 
+use convmae_framework::component::{Inference, Predictions};
+use convmae_framework::data::{Batch, Normalization, Target};
+use convmae_framework::graph::{Checked, Model, catalog, check};
+use convmae_framework::nn::{Context, Scope};
+use convmae_framework::random::{Purpose, stream};
+use convmae_framework::recipe::{Sources, load};
 use convmae_framework::weights::{HostTensor, TensorMap, read_safetensors};
+use image::{GrayImage, Luma};
+use serde_json::json;
 
 use crate::golden::{assert_close, largest, on, trace_file, values, without_keys};
 use crate::support::{Arithmetic, data};
@@ -143,4 +151,47 @@ fn the_running_statistics_after_a_step() {
         compared += 1;
     }
     assert_eq!(compared, 28);
+}
+
+/// What an inference finds in an image, `[height, width]` classes as many as the label map has pixels.
+fn infer(inference: serde_json::Value, image: &HostTensor, (height, width): (u32, u32)) -> Vec<f32> {
+    let sources = Sources { recipe: data("segmentation/narrow.yaml"), ..Sources::default() };
+    let Checked { plan, image: shape, .. } = check(&load(&sources, &catalog()).unwrap()).unwrap();
+    let model = Model::build(&plan, shape, &Scope::new(0)).unwrap();
+    let weights = golden("narrow_weights");
+    for param in model.params() {
+        param.set(&values(&weights, param.name())).unwrap();
+    }
+    let map = GrayImage::from_pixel(width, height, Luma([255]));
+    let batch = Batch {
+        images: image.to_f32(),
+        height: image.shape[2],
+        width: image.shape[3],
+        normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+        targets: vec![Target { semantic: Some(map), ..Target::default() }],
+        ids: vec!["image".to_owned()],
+    };
+    let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
+    let inference: Box<dyn Inference> = serde_json::from_value(inference).unwrap();
+    let mut ask = |batch: &Batch| model.predictions(&model.forward(batch, &ctx)?, batch, &ctx);
+    let found = inference.predict(&batch, shape, &mut ask).unwrap();
+    Predictions::find(&found, "semantic").unwrap().1.to_vec()
+}
+
+#[test]
+fn the_classes_of_slide_and_whole_inference() {
+    if on() != Arithmetic::Cpu {
+        return;
+    }
+    let theirs = golden("narrow_inference");
+    let compare = |mode: &str, inference: serde_json::Value, classes: &str| {
+        let official = theirs.get(&format!("{mode}.{classes}")).unwrap();
+        let size = (official.shape[1] as u32, official.shape[2] as u32);
+        let ours = infer(inference, theirs.get(&format!("{mode}.input")).unwrap(), size);
+        assert_eq!(ours, official.to_f32(), "{mode}.{classes}");
+    };
+    let slide = || json!({ "type": "SlideInference", "stride": 85 });
+    compare("slide", slide(), "argmax");
+    compare("slide", slide(), "prob_rescaled_argmax");
+    compare("whole", json!({ "type": "WholeInference" }), "argmax_rescaled");
 }

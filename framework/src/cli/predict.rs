@@ -6,8 +6,9 @@ use super::trained_args::TrainedArgs;
 use super::{CliError, print};
 use crate::component::Picture;
 use crate::engine::{self, EngineError, Prediction};
+use crate::report::label_map;
 
-/// Predict for images: the most probable classes, and pictures of what the heads have to show.
+/// Predict for images: the most probable classes, the share of each class of pixels, and pictures of what the heads have to show.
 ///
 /// `convmae predict runs/NAME cat.jpg` uses a run, `convmae predict RECIPE cat.jpg --weights FILE` any weights file. Images are prepared
 /// by the transforms of the recipe's validation set.
@@ -21,7 +22,8 @@ pub struct Args {
     /// Classes to name for each image.
     #[arg(long, value_name = "K", default_value_t = 5)]
     topk: usize,
-    /// Folder for the pictures, one file for each image and caption; none are written if left out.
+    /// Folder for the pictures, one file for each image and caption, and for label maps (PNGs whose values are the classes); none
+    /// are written if left out.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print JSON.
@@ -50,10 +52,16 @@ fn text(prediction: &Prediction) -> String {
         let name = class.name.clone().unwrap_or_else(|| format!("class {}", class.index));
         format!("  {:6.2} %  {name}", 100.0 * class.probability)
     }));
+    lines.extend(
+        prediction
+            .pixel_classes
+            .iter()
+            .map(|class| format!("  {:6.2} % of its pixels  {}", 100.0 * class.share, class.label())),
+    );
     lines.join("\n")
 }
 
-/// Writes `<number>-<image>-<caption>.png` for every picture.
+/// Writes `<number>-<image>-<caption>.png` for every picture, and `<number>-<image>-labels.png` with the classes of the pixels.
 fn write(folder: &Path, number: usize, prediction: &Prediction) -> Result<(), CliError> {
     let failed = |path: &Path, error: &dyn std::fmt::Display| {
         CliError::Engine(EngineError::Usage(format!("cannot write {}: {error}", path.display())))
@@ -64,6 +72,10 @@ fn write(folder: &Path, number: usize, prediction: &Prediction) -> Result<(), Cl
         let caption: String = caption.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
         let path = folder.join(format!("{number:03}-{stem}-{caption}.png"));
         image.save(&path).map_err(|error| failed(&path, &error))?;
+    }
+    if let Some(labels) = &prediction.labels {
+        let path = folder.join(format!("{number:03}-{stem}-labels.png"));
+        label_map::save(labels, &path).map_err(|error| failed(&path, &error))?;
     }
     Ok(())
 }

@@ -36,8 +36,13 @@ pub trait Samples: Send + Sync {
         None
     }
 
-    /// The names of the classes, where there are classes.
+    /// The names of the classes of images or objects, where there are such classes.
     fn classes(&self) -> Option<&[String]> {
+        None
+    }
+
+    /// The names of the values of the label maps, from 0 on, where there are label maps.
+    fn pixel_classes(&self) -> Option<&[String]> {
         None
     }
 

@@ -16,6 +16,11 @@ pub trait Head: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// Classes of pixels that it tells apart, if that is its task: as many as the label maps of the datasets have.
+    fn pixel_classes(&self) -> Option<usize> {
+        None
+    }
+
     /// Creates the parameters (none are allocated in a describing scope) and answers for the shapes.
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem>;
 }
@@ -73,8 +78,9 @@ impl Loss {
 ///
 /// * `logits`, `[B, K]`: of the classes of an image;
 /// * `reconstruction`, `[B, C, H, W]`: normalised pixels; `removed`, `[B, L]`: 1 where a patch was masked;
-/// * `semantic`, `[B, H, W]`: the index of the class of every pixel, a whole number from 0 to 254, as large as the label maps
-///   of the batch.
+/// * `semantic_logits`, `[B, H, W, K]`: of the classes of a pixel, channels last, as large as the model's images;
+/// * `semantic`, `[B, H, W]`: the index of the class of every pixel, a whole number from 0 to 254: the largest of the
+///   `semantic_logits`, or, where the recipe states an `inference`, what that makes of them, as large as the label maps of the batch.
 #[derive(Debug, Clone, Default)]
 pub struct Predictions {
     /// Shape and values (row-major) by name.

@@ -30,11 +30,13 @@ pub enum Kind {
     Schedule,
     /// Losses and predictions to metrics.
     Evaluator,
+    /// How a model is shown images of other sizes than its own.
+    Inference,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Dataset,
         Self::Transform,
         Self::BatchTransform,
@@ -45,6 +47,7 @@ impl Kind {
         Self::Optimizer,
         Self::Schedule,
         Self::Evaluator,
+        Self::Inference,
     ];
 
     /// The name in lower case, as in recipes' schemas and on the command line.
@@ -60,6 +63,7 @@ impl Kind {
             Self::Optimizer => "optimizer",
             Self::Schedule => "schedule",
             Self::Evaluator => "evaluator",
+            Self::Inference => "inference",
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use image::{GrayImage, Luma};
 use rand::Rng as _;
 use serde::Serialize;
 
@@ -128,7 +129,8 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     let training = TrainingPlan::new(1, batch_size, 1, Span::Epochs((options.warmup + options.steps) as f64))
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
     // Images without a class are no images of a classifier.
-    let classes = model.num_classes().iter().map(|&(_, classes)| classes).min();
+    let fewest = |heads: Vec<(&str, usize)>| heads.into_iter().map(|(_, classes)| classes.max(1)).min();
+    let (classes, pixel_classes) = (fewest(model.num_classes()), fewest(model.pixel_classes()));
     let mut trainer = Trainer::new(TrainerParts {
         optimizer: build_optimizer(&recipe, optimizer.as_ref(), &model)?,
         base_lr: optimizer.base_lr(batch_size),
@@ -140,7 +142,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
         ema: train.ema,
         seed,
     });
-    let batch = random_batch(batch_size, image, classes, seed);
+    let batch = random_batch(batch_size, image, (classes, pixel_classes), seed);
     let mut step = || trainer.step(std::iter::once(Ok(batch.clone())));
     for _ in 0..options.warmup {
         step()?;
@@ -207,17 +209,29 @@ fn load_data(data: Data, seed: u64) -> DataSpeed {
     DataSpeed::ImagesPerS(images as f64 / start.elapsed().as_secs_f64())
 }
 
-fn random_batch(count: usize, image: ImageShape, classes: Option<usize>, seed: u64) -> Batch {
+/// Images of random pixels, with classes (of images, of pixels) where there are so many.
+fn random_batch(
+    count: usize,
+    image: ImageShape,
+    (classes, pixel_classes): (Option<usize>, Option<usize>),
+    seed: u64,
+) -> Batch {
     let ImageShape { height, width, .. } = image;
+    let label_map = |classes: usize| {
+        GrayImage::from_fn(width as u32, height as u32, |x, y| Luma([((x + y) as usize % classes) as u8]))
+    };
+    let target = |image: usize| Target {
+        class: classes.map(|classes| image % classes),
+        semantic: pixel_classes.map(label_map),
+        ..Target::default()
+    };
     let mut rng = random::stream(Purpose::Image, &[seed]);
     Batch {
         images: (0..count * 3 * height * width).map(|_| rng.random_range(-2.0..2.0)).collect(),
         height,
         width,
         normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-        targets: (0..count)
-            .map(|image| Target { class: classes.map(|classes| image % classes.max(1)), ..Target::default() })
-            .collect(),
+        targets: (0..count).map(target).collect(),
         ids: (0..count).map(|image| format!("random[{image}]")).collect(),
     }
 }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::EngineError;
+use super::classes;
 use super::evaluate::Evaluation;
-use super::prepare::{Loading, open, problems_of_heads};
+use super::predictor::Predictor;
+use super::prepare::{Loading, open};
 use super::trained::{Trained, TrainedOptions};
 use crate::data::LoaderOptions;
 
@@ -38,14 +40,13 @@ pub fn eval(options: &TrainedOptions) -> Result<EvalReport, EngineError> {
     let loading = loading.options(LoaderOptions::evaluate(val.batch_size));
     let loader = open(&recipe, "data.val", val, experiment.seed, loading)?;
     let samples = &loader.pipeline().samples;
-    let problems = samples
-        .classes()
-        .map(|classes| problems_of_heads(&model, "validation", classes.len()))
-        .unwrap_or_default();
+    let problems = classes::problems_of_heads(&model, "validation", samples.as_ref());
     if !problems.is_empty() {
         return Err(recipe.diagnose(problems).into());
     }
-    let evaluation = Evaluation::run(&model, &loader, &experiment.evaluate.evaluators, experiment.seed)?;
+    let evaluate = &experiment.evaluate;
+    let predictor = Predictor { model: &model, inference: evaluate.inference.as_deref() };
+    let evaluation = Evaluation::run(predictor, &loader, &evaluate.evaluators, experiment.seed)?;
     Ok(EvalReport {
         name: experiment.name,
         weights: options.weights.clone(),

@@ -1,13 +1,13 @@
 //! Evaluation over a whole dataset.
 
-use crate::component::{Evaluator, Needs};
+use crate::component::{Evaluator, Loss, Needs};
 use crate::data::Loader;
-use crate::graph::Model;
 use crate::nn::Context;
 use crate::nn::tensor::to_vec;
 use crate::random::{self, Purpose};
 
 use super::EngineError;
+use super::predictor::Predictor;
 
 /// The metrics of an evaluation, by name.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,7 +19,7 @@ pub struct Evaluation {
 impl Evaluation {
     /// Evaluates a model on every sample once. Masks are the same every time, whatever the batch size.
     pub fn run(
-        model: &Model,
+        predictor: Predictor<'_>,
         loader: &Loader,
         evaluators: &[Box<dyn Evaluator>],
         seed: u64,
@@ -31,10 +31,9 @@ impl Evaluation {
         let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed]));
         for batch in loader.epoch(0, 0) {
             let batch = batch?;
-            let outputs = model.forward(&batch, &ctx)?;
-            let losses = if needs_losses { losses(model, &outputs, &batch, &ctx)? } else { Vec::new() };
-            let predictions =
-                if needs_predictions { model.predictions(&outputs, &batch, &ctx)? } else { Vec::new() };
+            let mut asked = predictor.ask(&batch, &ctx);
+            let losses = if needs_losses { values(asked.losses()?)? } else { Vec::new() };
+            let predictions = if needs_predictions { asked.predictions()? } else { Vec::new() };
             for meter in &mut meters {
                 meter.update(&losses, &predictions, &batch)?;
             }
@@ -49,14 +48,9 @@ impl Evaluation {
 }
 
 /// The weighted sum of a batch's losses (`loss`), then each by name if there are several.
-fn losses(
-    model: &Model,
-    outputs: &crate::graph::Outputs,
-    batch: &crate::data::Batch,
-    ctx: &Context,
-) -> Result<Vec<(String, f64)>, EngineError> {
+fn values(losses: Vec<Loss>) -> Result<Vec<(String, f64)>, EngineError> {
     let (mut total, mut named) = (0.0, Vec::new());
-    for loss in model.losses(outputs, batch, ctx)? {
+    for loss in losses {
         let value = f64::from(to_vec(&loss.value)?[0]);
         total += f64::from(loss.weight) * value;
         named.push((loss.name, value));

@@ -2,6 +2,7 @@
 
 mod bench;
 pub mod checkpoint;
+mod classes;
 mod device;
 mod ema;
 mod error;
@@ -11,6 +12,7 @@ mod gradient;
 mod initialize;
 mod plan;
 mod predict;
+mod predictor;
 mod prepare;
 mod run;
 mod session;

@@ -1,15 +1,19 @@
 //! Predictions for single images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use image::{GrayImage, Luma};
 use serde::Serialize;
 
 use super::EngineError;
+use super::classes::Classified;
+use super::predictor::{Predictor, label_maps};
 use super::trained::{Trained, TrainedOptions};
-use crate::component::{Picture, Predictions};
+use crate::component::{DataError, Picture, Predictions};
 use crate::data::{Batch, Pixels, Sample, Target, read_image};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
+use crate::report::label_map::{self, ClassShare, with_legend};
 
 /// What a model says about an image.
 #[derive(Debug, Serialize)]
@@ -18,6 +22,13 @@ pub struct Prediction {
     pub image: PathBuf,
     /// The most probable classes, where the model tells classes apart.
     pub classes: Vec<ClassProbability>,
+    /// The classes of its pixels, the largest first, where the model tells those apart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pixel_classes: Vec<ClassShare>,
+    /// The class of every pixel: as large as the image if the recipe states an `inference` and the transforms leave label maps as
+    /// they are, else as large as the model's images.
+    #[serde(skip)]
+    pub labels: Option<GrayImage>,
     /// What its heads have to show.
     #[serde(skip)]
     pub pictures: Vec<Picture>,
@@ -43,35 +54,78 @@ pub fn predict(
 ) -> Result<Vec<Prediction>, EngineError> {
     let mut trained = Trained::load(options)?;
     let val = trained.take_val()?;
-    let names = trained
-        .classes
-        .take()
-        .or_else(|| val.dataset.open().ok().and_then(|samples| samples.classes().map(<[String]>::to_vec)))
-        .unwrap_or_default();
-    let Trained { experiment, model, .. } = trained;
+    let Trained { experiment, model, metadata, .. } = trained;
+    let names = |classified: Classified| {
+        let of_data = || classified.of_data(val.dataset.open().ok()?.as_ref()).map(<[String]>::to_vec);
+        classified.of_weights(&metadata).or_else(of_data).unwrap_or_default()
+    };
+    let of_pixels = !model.pixel_classes().is_empty();
+    let image_names = names(Classified::Images);
+    let pixel_names = if of_pixels { names(Classified::Pixels) } else { Vec::new() };
+    let predictor = Predictor { model: &model, inference: experiment.evaluate.inference.as_deref() };
     let ctx = Context::eval(random::stream(Purpose::Evaluate, &[experiment.seed]));
+    // Images of any size do not make a batch.
+    let together = if predictor.inference.is_some() { 1 } else { val.batch_size };
     let mut predictions = Vec::with_capacity(images.len());
-    for (number, paths) in images.chunks(val.batch_size).enumerate() {
+    for (number, paths) in images.chunks(together).enumerate() {
         let sample = |(index, path): (usize, &PathBuf)| {
             let counters = [experiment.seed, number as u64, index as u64];
             let mut rng = random::stream(Purpose::Augment, &counters);
-            let pixels = Pixels::Rgb(read_image(path)?);
-            let sample = Sample { id: path.display().to_string(), pixels, target: Target::default() };
+            let sample = read(path, of_pixels)?;
             val.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
         };
         let samples = paths.iter().enumerate().map(sample).collect::<Result<Vec<_>, _>>()?;
         let batch = Batch::stack(samples)?;
-        let outputs = model.forward(&batch, &ctx)?;
-        let mut classes = classes(&model.predictions(&outputs, &batch, &ctx)?, topk, &names).into_iter();
-        let pictures = if with_pictures { model.pictures(&outputs, &batch, &ctx)? } else { Vec::new() };
-        let mut pictures = pictures.into_iter();
-        predictions.extend(paths.iter().map(|path| Prediction {
-            image: path.clone(),
-            classes: classes.next().unwrap_or_default(),
-            pictures: pictures.next().unwrap_or_default(),
+        let mut asked = predictor.ask(&batch, &ctx);
+        let found = asked.predictions()?;
+        let mut classes = classes(&found, topk, &image_names).into_iter();
+        let maps = label_maps(&found, batch.len());
+        let mut pictures = match &maps {
+            _ if !with_pictures => Vec::new(),
+            Some(maps) => overlays(paths, maps, &batch, &pixel_names)?,
+            None => asked.pictures(&found, &pixel_names)?,
+        }
+        .into_iter();
+        let mut maps = maps.into_iter().flatten();
+        predictions.extend(paths.iter().map(|path| {
+            let labels = maps.next();
+            let shares = labels.as_ref().map(|labels| ClassShare::of(labels, &pixel_names));
+            Prediction {
+                image: path.clone(),
+                classes: classes.next().unwrap_or_default(),
+                pixel_classes: shares.unwrap_or_default(),
+                labels,
+                pictures: pictures.next().unwrap_or_default(),
+            }
         }));
     }
     Ok(predictions)
+}
+
+/// Reads an image. Where classes of pixels are predicted its label map says that nothing is known, and by its size how large the
+/// prediction should be.
+fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
+    let image = read_image(path)?;
+    let unknown = || GrayImage::from_pixel(image.width(), image.height(), Luma([label_map::IGNORED]));
+    let target = Target { semantic: with_labels.then(unknown), ..Target::default() };
+    Ok(Sample { id: path.display().to_string(), pixels: Pixels::Rgb(image), target })
+}
+
+/// Label maps over the images of their files, or over the prepared ones where the size is not that of the file.
+fn overlays(
+    paths: &[PathBuf],
+    maps: &[GrayImage],
+    batch: &Batch,
+    names: &[String],
+) -> Result<Vec<Vec<Picture>>, DataError> {
+    let overlay = |(at, (path, map)): (usize, (&PathBuf, &GrayImage))| {
+        let of_file = read_image(path)?;
+        let is_of_file = of_file.dimensions() == map.dimensions();
+        let image = if is_of_file { of_file } else { batch.picture(&batch.images, at) };
+        let image = with_legend(&label_map::overlay(image, map), &ClassShare::of(map, names));
+        Ok(vec![Picture { caption: "overlay".to_owned(), image }])
+    };
+    paths.iter().zip(maps).enumerate().map(overlay).collect()
 }
 
 /// The most probable classes of every image, from the first head with logits `[B, K]`.

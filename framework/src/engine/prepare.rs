@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::component::{DataError, Evaluator, Optimizer, OptimizerModule, Picture, Problem};
+use crate::component::{DataError, Evaluator, Inference, Optimizer, OptimizerModule, Picture, Problem};
 use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
 use crate::experiment::{Data, Experiment, InitFrom, Split};
 use crate::graph::{Checked, Model, Summary};
@@ -11,9 +11,11 @@ use crate::random::{self, Purpose};
 use crate::recipe::Recipe;
 
 use super::EngineError;
+use super::classes;
 use super::device::open_device;
 use super::initialize::initialize;
 use super::plan::TrainingPlan;
+use super::predictor::Predictor;
 use super::trainer::{Trainer, TrainerParts};
 
 /// Everything that a run works with.
@@ -26,6 +28,8 @@ pub struct Prepared {
     pub val: Option<Loader>,
     /// The metrics.
     pub evaluators: Vec<Box<dyn Evaluator>>,
+    /// How the model is shown images of other sizes than its own.
+    pub inference: Option<Box<dyn Inference>>,
     /// Weights to start from.
     pub init_from: Option<InitFrom>,
     /// The rest of the recipe.
@@ -56,14 +60,10 @@ impl Prepared {
         self.init_from.iter().try_for_each(|from| initialize(recipe, &self.trainer.model, from))
     }
 
-    /// The names of the classes, where the data has classes.
-    pub fn classes(&self) -> Option<&[String]> {
-        self.train.pipeline().samples.classes()
-    }
-
-    /// The validation images that the report shows, spread over the set; unreadable ones are left out.
-    pub fn pictured_batch(&self) -> Result<Option<Batch>, EngineError> {
-        let Some(val) = &self.val else { return Ok(None) };
+    /// The validation images that the report shows, spread over the set; unreadable ones are left out. They are one batch, if they
+    /// all have the size of the model's images.
+    pub fn pictured(&self) -> Result<Vec<Batch>, EngineError> {
+        let Some(val) = &self.val else { return Ok(Vec::new()) };
         let pipeline = val.pipeline();
         let len = pipeline.samples.len();
         let count = self.settings.pictures.min(len);
@@ -75,15 +75,30 @@ impl Prepared {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(if samples.is_empty() { None } else { Some(Batch::stack(samples)?) })
+        let batches = match (samples.len(), &self.inference) {
+            (0, _) => Vec::new(),
+            (_, None) => vec![Batch::stack(samples)?],
+            (_, Some(_)) => {
+                samples.into_iter().map(|sample| Batch::stack(vec![sample])).collect::<Result<_, _>>()?
+            }
+        };
+        Ok(batches)
     }
 
-    /// Pictures of a batch, under the same masks every time.
-    pub fn pictures(&mut self, batch: &Batch) -> Result<Vec<Vec<Picture>>, EngineError> {
-        let ctx = Context::eval(random::stream(Purpose::Evaluate, &[self.settings.seed, 1]));
-        self.trainer.with_evaluated(|model| {
-            let outputs = model.forward(batch, &ctx)?;
-            Ok(model.pictures(&outputs, batch, &ctx)?)
+    /// Pictures of batches, a row per image, under the same masks every time.
+    pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
+        let Self { trainer, train, inference, settings, .. } = self;
+        let ctx = Context::eval(random::stream(Purpose::Evaluate, &[settings.seed, 1]));
+        let names = train.pipeline().samples.pixel_classes().unwrap_or_default();
+        trainer.with_evaluated(|model| {
+            let predictor = Predictor { model, inference: inference.as_deref() };
+            let mut rows = Vec::new();
+            for batch in batches {
+                let mut asked = predictor.ask(batch, &ctx);
+                let predictions = asked.predictions()?;
+                rows.extend(asked.pictures(&predictions, names)?);
+            }
+            Ok(rows)
         })
     }
 
@@ -130,7 +145,8 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         })?;
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
-    let problems = problems_of_classes(&model, &train_loader, val.as_ref());
+    let val_samples = val.as_ref().map(|val| val.pipeline().samples.as_ref());
+    let problems = classes::problems(&model, train_loader.pipeline().samples.as_ref(), val_samples);
     if !problems.is_empty() {
         return Err(recipe.diagnose(problems).into());
     }
@@ -158,55 +174,11 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         train: train_loader,
         val,
         evaluators: evaluate.evaluators,
+        inference: evaluate.inference,
         init_from,
         settings,
         summary,
     })
-}
-
-/// Classes that training and validation, or data and heads, do not agree about.
-fn problems_of_classes(model: &Model, train: &Loader, val: Option<&Loader>) -> Vec<Problem> {
-    let classes = |loader: &'_ Loader| loader.pipeline().samples.classes().map(<[String]>::to_vec);
-    // Pretraining looks at no class.
-    if model.num_classes().is_empty() {
-        return Vec::new();
-    }
-    let Some(train) = classes(train) else { return Vec::new() };
-    let mut problems = Vec::new();
-    if let Some(val) = val.and_then(classes)
-        && val != train
-    {
-        let only = |a: &[String], b: &[String]| {
-            let names: Vec<_> = a.iter().filter(|name| !b.contains(name)).map(String::as_str).collect();
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        };
-        let message = format!(
-            "its {} classes are not the {} of the training set; only in training: {}; only in validation: {}",
-            val.len(),
-            train.len(),
-            only(&train, &val),
-            only(&val, &train),
-        );
-        let help = "both must have the same classes in the same order, or labels would mean different things";
-        problems.push(Problem::new("data.val.dataset", message).help(help));
-    }
-    problems.extend(problems_of_heads(model, "training", train.len()));
-    problems
-}
-
-/// Heads that tell apart another number of classes than the data of `split` has.
-pub fn problems_of_heads(model: &Model, split: &str, in_data: usize) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for (node, classes) in model.num_classes() {
-        if classes != in_data {
-            let message = format!("the head tells {classes} classes apart, the {split} set has {in_data}");
-            problems.push(
-                Problem::new(format!("model.{node}.num_classes"), message)
-                    .help(format!("set it to {in_data}")),
-            );
-        }
-    }
-    problems
 }
 
 /// The optimizer of a model; what is wrong with it is reported at its place in the recipe.

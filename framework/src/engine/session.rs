@@ -1,6 +1,5 @@
 //! A run in progress: steps, and what is due between them.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
@@ -15,12 +14,13 @@ use crate::report::{
 
 use super::EngineError;
 use super::checkpoint::{Checkpoint, CheckpointStore, Kind};
+use super::classes;
 use super::evaluate::Evaluation;
+use super::predictor::Predictor;
 use super::prepare::Prepared;
 use super::run::Outcome;
 use super::signal::StopSignal;
 use super::state::RunState;
-use super::trained::CLASSES_KEY;
 use super::trainer::StepResult;
 use super::window::{Sums, Window};
 use super::write::write_report;
@@ -41,7 +41,8 @@ pub struct Session {
     seconds_before: f64,
     started: Instant,
     saved: u64,
-    pictured: Option<Batch>,
+    /// The images that the report shows, once they are read.
+    pictured: Option<Vec<Batch>>,
     window: Window,
 }
 
@@ -239,10 +240,12 @@ impl Session {
 
     /// Evaluates, and tells whether this is the best so far.
     fn evaluate(&mut self) -> Result<bool, EngineError> {
-        let Prepared { trainer, val, evaluators, settings, .. } = &mut self.prepared;
+        let Prepared { trainer, val, evaluators, inference, settings, .. } = &mut self.prepared;
         let (Some(val), Some(first)) = (val.as_ref(), evaluators.first()) else { return Ok(false) };
-        let evaluation =
-            trainer.with_evaluated(|model| Evaluation::run(model, val, evaluators, settings.seed))?;
+        let evaluation = trainer.with_evaluated(|model| {
+            let predictor = Predictor { model, inference: inference.as_deref() };
+            Evaluation::run(predictor, val, evaluators, settings.seed)
+        })?;
         let step = trainer.steps_done();
         let epoch = trainer.plan().epoch_after(step);
         let (name, more_is_better) = first.best();
@@ -274,17 +277,11 @@ impl Session {
         crate::weights::write_safetensors(
             &self.dir.weights(),
             &self.prepared.trainer.weights(),
-            &self.metadata(),
+            &classes::metadata(self.prepared.train.pipeline().samples.as_ref()),
         )?;
         self.write(&Status::Finished)?;
         progress.finish();
         Ok(())
-    }
-
-    /// What the final weights say of themselves: the names of the classes.
-    fn metadata(&self) -> BTreeMap<String, String> {
-        let classes = self.prepared.classes().map(|classes| serde_json::json!(classes).to_string());
-        classes.map(|classes| (CLASSES_KEY.to_owned(), classes)).into_iter().collect()
     }
 
     /// Whether a step was evaluated before the run was resumed there.
@@ -336,10 +333,10 @@ impl Session {
     /// Pictures of the first validation images, the same ones and the same masks every time.
     fn take_pictures(&mut self, step: u64) -> Result<(), EngineError> {
         if self.pictured.is_none() {
-            self.pictured = self.prepared.pictured_batch()?;
+            self.pictured = Some(self.prepared.pictured()?);
         }
-        let Some(batch) = &self.pictured else { return Ok(()) };
-        let rows = self.prepared.pictures(batch)?;
+        let Some(batches) = &self.pictured else { return Ok(()) };
+        let rows = self.prepared.pictures(batches)?;
         if !rows.is_empty() {
             self.pictures_store().save(&PictureSet { step, rows })?;
         }

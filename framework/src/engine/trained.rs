@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::{Map, Value};
+
 use crate::experiment::{Experiment, Split};
 use crate::graph::{Checked, Model, catalog, check};
 use crate::nn::Scope;
@@ -10,9 +12,6 @@ use crate::recipe::{Recipe, Sources, load};
 use super::EngineError;
 use super::device::open_device;
 use super::initialize::load_weights;
-
-/// The key of the names of the classes, as JSON, in the metadata of a run's final weights.
-pub const CLASSES_KEY: &str = "convmae.classes";
 
 /// A recipe and weights for its model.
 #[derive(Debug)]
@@ -31,8 +30,8 @@ pub struct Trained {
     pub experiment: Experiment,
     /// The model.
     pub model: Model,
-    /// The names of the classes, if the weights bring them.
-    pub classes: Option<Vec<String>>,
+    /// What the weights say of themselves.
+    pub metadata: Map<String, Value>,
 }
 
 impl Trained {
@@ -44,9 +43,7 @@ impl Trained {
         let model = Model::build(&plan, image, &Scope::new(experiment.seed))
             .map_err(|problems| recipe.diagnose(problems))?;
         let metadata = load_weights(&model.params(), &options.weights)?;
-        let classes =
-            metadata.get(CLASSES_KEY).and_then(|classes| serde_json::from_str(classes.as_str()?).ok());
-        Ok(Self { recipe, experiment, model, classes })
+        Ok(Self { recipe, experiment, model, metadata })
     }
 
     /// The validation set, which tells how images are prepared.

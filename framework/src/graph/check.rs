@@ -3,7 +3,7 @@
 use super::model::Model;
 use super::plan::Plan;
 use super::summary::Summary;
-use crate::component::{ImageShape, Problem, SampleShape, Span};
+use crate::component::{ImageShape, Needs, Problem, SampleShape, Span};
 use crate::data::output_shape;
 use crate::experiment::{Experiment, ImageSize, Split};
 use crate::nn::Scope;
@@ -27,11 +27,19 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     let ImageSize { height, width } = experiment.image_size;
     let image = ImageShape { channels: 3, height, width };
     let mut problems = problems_of_data(&experiment);
+    let inference = experiment.evaluate.inference.as_deref();
+    let misfit = inference.and_then(|inference| inference.check(image).err());
+    problems.extend(misfit.map(|problem| problem.within("evaluate.inference")));
     let nodes = crate::graph::Nodes(std::mem::take(&mut experiment.model.0));
     let described = Plan::new(nodes).and_then(|plan| {
         let model = Model::build(&plan, image, &Scope::describe())?;
         let misfit = experiment.optimizer.check(&model.params()).err();
         problems.extend(misfit.map(|problem| problem.within("optimizer")));
+        if inference.is_some() && model.pixel_classes().is_empty() {
+            let message =
+                "no head of the model tells classes of pixels apart, which an inference puts together";
+            problems.push(Problem::new("evaluate.inference", message).help("remove it, or add the head"));
+        }
         Ok((Summary::new(&model), plan))
     });
     match described {
@@ -60,10 +68,16 @@ fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
         );
     }
     problems.extend(experiment.init_from.as_ref().and_then(|from| from.source().err()));
-    let splits = [("data.train", Some(&experiment.data.train)), ("data.val", experiment.data.val.as_ref())];
-    for (key, split) in splits {
+    let evaluate = &experiment.evaluate;
+    let any_size = evaluate.inference.is_some()
+        && evaluate.evaluators.iter().all(|evaluator| evaluator.needs() != Needs::Losses);
+    let splits = [
+        ("data.train", Some(&experiment.data.train), false),
+        ("data.val", experiment.data.val.as_ref(), any_size),
+    ];
+    for (key, split, any_size) in splits {
         let Some(split) = split else { continue };
-        problems.extend(problem_of_split(key, split, experiment.image_size));
+        problems.extend(problem_of_split(key, split, (!any_size).then_some(experiment.image_size)));
         for (position, transform) in split.batch_transforms.iter().enumerate() {
             let within = |problem: Problem| problem.within(&format!("{key}.batch_transforms.{position}"));
             problems.extend(transform.check().err().map(within));
@@ -72,12 +86,14 @@ fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
     problems
 }
 
-fn problem_of_split(key: &str, split: &Split, image: ImageSize) -> Option<Problem> {
+/// `image` is the size that the transforms have to yield, if it matters.
+fn problem_of_split(key: &str, split: &Split, image: Option<ImageSize>) -> Option<Problem> {
     let key = format!("{key}.transforms");
     match output_shape(&split.transforms, SampleShape::default()) {
         Err((position, problem)) => Some(problem.within(&format!("{key}.{position}"))),
         Ok(SampleShape { size: Some((height, width)), .. })
-            if (height, width) != (image.height, image.width) =>
+            if let Some(image) = image
+                && (height, width) != (image.height, image.width) =>
         {
             let message = format!(
                 "these transforms yield images of {height} x {width}, `image_size` is {} x {}",

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::node::NodeKind;
 use super::plan::{Plan, Planned};
 use crate::component::{
-    BackboneModule, Features, HeadInputs, HeadModule, ImageShape, LevelShape, Loss, Macs, Mask, MaskGrid,
-    MaskPlan, Masker, NeckModule, Picture, Predictions, Problem,
+    BackboneModule, Features, Head, HeadInputs, HeadModule, ImageShape, LevelShape, Loss, Macs, Mask,
+    MaskGrid, MaskPlan, Masker, NeckModule, Picture, Predictions, Problem,
 };
 use crate::data::Batch;
 use crate::nn::tensor::from_vec;
@@ -81,10 +81,20 @@ impl Model {
         self.heads().flat_map(|(built, _)| params[built.params.clone()].iter().cloned()).collect()
     }
 
-    /// The heads that tell classes apart, with how many.
+    /// The heads that tell classes of images or objects apart, with how many.
     pub fn num_classes(&self) -> Vec<(&str, usize)> {
+        self.classes(|head| head.num_classes())
+    }
+
+    /// The heads that tell classes of pixels apart, with how many.
+    pub fn pixel_classes(&self) -> Vec<(&str, usize)> {
+        self.classes(|head| head.pixel_classes())
+    }
+
+    /// The heads that have classes, with how many.
+    fn classes(&self, of: impl Fn(&dyn Head) -> Option<usize>) -> Vec<(&str, usize)> {
         let classes = |built: &'_ Built| match &built.planned.node.kind {
-            NodeKind::Head(head) => head.num_classes(),
+            NodeKind::Head(head) => of(head.as_ref()),
             _ => None,
         };
         self.nodes

@@ -7,6 +7,7 @@ mod console;
 mod environment;
 mod error;
 mod html;
+pub mod label_map;
 pub mod logging;
 mod metrics;
 mod pictures;

@@ -113,9 +113,13 @@ fn header(tensors: &Ordered<'_>, metadata: &BTreeMap<String, String>) -> Result<
     }
     let metadata: HashMap<_, _> = metadata.clone().into_iter().collect();
     let metadata = Some(metadata).filter(|metadata| !metadata.is_empty());
-    let mut header = Metadata::new(metadata, infos)
-        .map_err(|error| invalid(&error))
-        .and_then(|metadata| serde_json::to_vec(&metadata).map_err(|error| invalid(&error)))?;
+    let metadata = Metadata::new(metadata, infos).map_err(|error| invalid(&error))?;
+    let mut header = serde_json::to_value(&metadata).map_err(|error| invalid(&error))?;
+    // The crate writes them in another order every time; equal weights are equal files.
+    if let Some(metadata) = header.get_mut("__metadata__").and_then(serde_json::Value::as_object_mut) {
+        metadata.sort_keys();
+    }
+    let mut header = serde_json::to_vec(&header).map_err(|error| invalid(&error))?;
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
 }

@@ -176,7 +176,7 @@ impl Samples for Scenes {
         Ok(Sample { id: path.display().to_string(), pixels: Pixels::Rgb(image), target })
     }
 
-    fn classes(&self) -> Option<&[String]> {
+    fn pixel_classes(&self) -> Option<&[String]> {
         Some(&self.classes)
     }
 }

@@ -129,6 +129,10 @@ impl Samples for Chosen {
     fn classes(&self) -> Option<&[String]> {
         self.samples.classes()
     }
+
+    fn pixel_classes(&self) -> Option<&[String]> {
+        self.samples.pixel_classes()
+    }
 }
 
 #[cfg(test)]

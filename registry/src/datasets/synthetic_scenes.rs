@@ -104,8 +104,9 @@ impl Dataset for SyntheticScenes {
         if self.length > MAX_LENGTH {
             return invalid(format!("`length` is {}; at most {MAX_LENGTH}", self.length));
         }
-        let names = self.classes.iter().map(|class| class.name().to_owned()).collect();
-        Ok(Box::new(Scenes { spec: self.clone(), names }))
+        let names: Vec<String> = self.classes.iter().map(|class| class.name().to_owned()).collect();
+        let pixel_names = ["background".to_owned()].into_iter().chain(names.iter().cloned()).collect();
+        Ok(Box::new(Scenes { spec: self.clone(), names, pixel_names }))
     }
 }
 
@@ -114,6 +115,8 @@ convmae_framework::register!(Dataset: SyntheticScenes);
 struct Scenes {
     spec: SyntheticScenes,
     names: Vec<String>,
+    /// The background, then the shapes.
+    pixel_names: Vec<String>,
 }
 
 impl Samples for Scenes {
@@ -132,6 +135,10 @@ impl Samples for Scenes {
 
     fn classes(&self) -> Option<&[String]> {
         Some(&self.names)
+    }
+
+    fn pixel_classes(&self) -> Option<&[String]> {
+        Some(&self.pixel_names)
     }
 }
 

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::unmasked_levels;
+use crate::argmax::argmax;
 
 /// What of the tokens describes the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,7 +79,7 @@ impl HeadModule for Classifier {
         let images = logits.chunks_exact(self.classes());
         let images = images.zip(by_token.chunks_exact(grid.0 * grid.1 * self.classes())).enumerate();
         let row = |(image, (logits, by_token)): (usize, (&[f32], &[f32]))| {
-            let class = evidence::largest(logits);
+            let class = argmax(logits);
             let logits: Vec<f32> =
                 by_token.chunks_exact(self.classes()).map(|logits| logits[class]).collect();
             let original = batch.picture(&batch.images, image);

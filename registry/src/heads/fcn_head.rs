@@ -9,7 +9,7 @@ use convmae_framework::nn::{self, Context, Scope, T4, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pixel_classifier::PixelClassifier;
+use super::pixel_classifier::{PixelClassifier, predictions};
 use super::unmasked_levels;
 
 /// Tells the class of every pixel from one level by a few convolutions (`FCNHead` of mmsegmentation; Long et al. 2015). Beside a
@@ -73,6 +73,10 @@ fn default_loss_weight() -> f32 {
 
 #[typetag::serde]
 impl Head for FcnHead {
+    fn pixel_classes(&self) -> Option<usize> {
+        Some(self.num_classes)
+    }
+
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
         let (level, others) = unmasked_levels(inputs)?;
         if !others.is_empty() {
@@ -150,7 +154,7 @@ impl HeadModule for FcnModule {
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
         match self.auxiliary {
             true => Ok(Predictions::default()),
-            false => self.classifier.predictions(self.logits(features, ctx)?, batch),
+            false => predictions(self.logits(features, ctx)?, batch),
         }
     }
 }

@@ -8,6 +8,9 @@ use convmae_framework::nn::ops::{self, ClassTarget, Window};
 use convmae_framework::nn::tensor::{from_vec, to_vec};
 use convmae_framework::nn::{self, Context, Error, HasShape as _, Init, Scope, T4, Tape};
 use image::GrayImage;
+use rayon::prelude::*;
+
+use crate::argmax::argmax;
 
 /// The label of pixels that do not count.
 const IGNORED: u8 = 255;
@@ -67,20 +70,19 @@ impl PixelClassifier {
             Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy },
         ])
     }
+}
 
-    /// `semantic_logits` `[B, H, W, K]` and `semantic` `[B, H, W]`, as large as the images.
-    pub fn predictions(&self, logits: T4, batch: &Batch) -> nn::Result<Predictions> {
-        let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
-        let (images, height, width, classes) = *logits.shape();
-        let logits = to_vec(&logits)?;
-        let semantic = logits.chunks_exact(classes).map(|logits| largest(logits) as f32).collect();
-        let mut predictions = Predictions::default();
-        let mut insert =
-            |name: &str, shape, values| predictions.arrays.insert(name.to_owned(), (shape, values));
-        insert("semantic", vec![images, height, width], semantic);
-        insert("semantic_logits", vec![images, height, width, classes], logits);
-        Ok(predictions)
-    }
+/// `semantic_logits` `[B, H, W, K]` and `semantic` `[B, H, W]`, as large as the images.
+pub(super) fn predictions(logits: T4, batch: &Batch) -> nn::Result<Predictions> {
+    let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
+    let (images, height, width, classes) = *logits.shape();
+    let logits = to_vec(&logits)?;
+    let semantic = logits.par_chunks_exact(classes).map(|logits| argmax(logits) as f32).collect();
+    let mut predictions = Predictions::default();
+    let mut insert = |name: &str, shape, values| predictions.arrays.insert(name.to_owned(), (shape, values));
+    insert("semantic", vec![images, height, width], semantic);
+    insert("semantic_logits", vec![images, height, width, classes], logits);
+    Ok(predictions)
 }
 
 /// What the pixels of a batch are, where that is known.
@@ -122,15 +124,9 @@ fn check_labels(id: &str, map: &GrayImage, classes: usize) -> nn::Result<()> {
 }
 
 fn correct(logits: &[f32], classes: usize, targets: &[Option<ClassTarget>]) -> usize {
-    let rows = logits.chunks_exact(classes).zip(targets);
-    rows.filter(|(logits, target)| target.is_some_and(|target| target.class as usize == largest(logits)))
+    let rows = logits.par_chunks_exact(classes).zip(targets);
+    rows.filter(|(logits, target)| target.is_some_and(|target| target.class as usize == argmax(logits)))
         .count()
-}
-
-/// The index of the largest value, the first one of equals.
-fn largest(logits: &[f32]) -> usize {
-    let better = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
-    (0..logits.len()).fold(0, better)
 }
 
 #[cfg(test)]
@@ -202,7 +198,7 @@ mod tests {
         let maps = from_vec((0..8).map(|i| i as f32).collect(), (1, 1, 2, 4), &Tape::none()).unwrap();
         let classifier = classifier();
         let small = classifier.logits(maps, &ctx).unwrap();
-        let predictions = classifier.predictions(small, &batch(&[None])).unwrap();
+        let predictions = predictions(small, &batch(&[None])).unwrap();
         let (shape, logits) = &predictions.arrays["semantic_logits"];
         assert_eq!(shape, &[1, 2, 3, 3]);
         let (shape, classes) = &predictions.arrays["semantic"];

@@ -9,7 +9,7 @@ use convmae_framework::nn::{self, Context, HasShape as _, Scope, T4, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pixel_classifier::PixelClassifier;
+use super::pixel_classifier::{PixelClassifier, predictions};
 use super::unmasked_levels;
 
 /// Tells the class of every pixel from all levels: pyramid pooling of the last one, a feature pyramid from there to the first, and
@@ -59,6 +59,10 @@ fn default_loss_weight() -> f32 {
 
 #[typetag::serde]
 impl Head for UperHead {
+    fn pixel_classes(&self) -> Option<usize> {
+        Some(self.num_classes)
+    }
+
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
         let (last, finer) = unmasked_levels(inputs)?;
         let channels = self.channels;
@@ -117,7 +121,7 @@ impl UperModule {
         for (map, conv) in maps.into_iter().zip(&self.lateral_convs) {
             laterals.push(conv.forward(map, ctx)?);
         }
-        laterals.push(self.pyramid_pooling(last, ctx)?);
+        laterals.push(self.pyramid_pooling(&last, ctx)?);
         // From the coarsest down each is added to the next finer one, which takes it on.
         for at in (1..laterals.len()).rev() {
             let coarser = ops::resize_bilinear(laterals[at].clone(), size(&laterals[at - 1]))?;
@@ -136,10 +140,10 @@ impl UperModule {
     }
 
     /// The level, and what it is on coarser grids, fused.
-    fn pyramid_pooling(&self, x: T4, ctx: &Context) -> nn::Result<T4> {
+    fn pyramid_pooling(&self, x: &T4, ctx: &Context) -> nn::Result<T4> {
         let pooled = self.psp_modules.iter().map(|(side, conv)| {
             let pooled = ops::adaptive_avg_pool2d(x.clone(), (*side, *side))?;
-            ops::resize_bilinear(conv.forward(pooled, ctx)?, size(&x))
+            ops::resize_bilinear(conv.forward(pooled, ctx)?, size(x))
         });
         let all = std::iter::once(Ok(x.clone())).chain(pooled).collect::<nn::Result<_>>()?;
         self.bottleneck.forward(ops::concat_channels(all)?, ctx)
@@ -172,6 +176,6 @@ impl HeadModule for UperModule {
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
-        self.classifier.predictions(self.logits(features, ctx)?, batch)
+        predictions(self.logits(features, ctx)?, batch)
     }
 }

@@ -2,8 +2,10 @@
 
 mod checkerboard_masker;
 mod mean_color_head;
+mod patch_vote_head;
 mod projection_neck;
 
 pub use checkerboard_masker::CheckerboardMasker;
 pub use mean_color_head::MeanColorHead;
+pub use patch_vote_head::PatchVoteHead;
 pub use projection_neck::ProjectionNeck;

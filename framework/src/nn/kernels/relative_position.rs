@@ -63,12 +63,12 @@ pub fn grad_table(grad: &[f32], grid: (usize, usize), heads: usize) -> Buffer {
 fn rows_of(
     query: usize,
     (rows, cols): (usize, usize),
-    mut visit: impl FnMut(usize, std::iter::Rev<std::ops::RangeInclusive<usize>>),
+    mut visit: impl FnMut(usize, std::iter::Rev<std::ops::Range<usize>>),
 ) {
     let (y, x) = (query / cols, query % cols);
     for key_row in 0..rows {
         let first = (y + rows - 1 - key_row) * (2 * cols - 1);
-        visit(key_row * cols, (first + x..=first + x + cols - 1).rev());
+        visit(key_row * cols, (first + x..first + x + cols).rev());
     }
 }
 

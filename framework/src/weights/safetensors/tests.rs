@@ -47,6 +47,19 @@ fn tensors_of_one_type_keep_the_order_of_the_model() {
 }
 
 #[test]
+fn equal_weights_are_equal_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.safetensors");
+    let metadata: BTreeMap<_, _> = (0..8).map(|key| (key.to_string(), String::new())).collect();
+    let mut written = (0..4).map(|_| {
+        write_safetensors(&path, &sample(), &metadata).unwrap();
+        fs::read(&path).unwrap()
+    });
+    let first = written.next().unwrap();
+    assert!(written.all(|bytes| bytes == first));
+}
+
+#[test]
 fn a_sealed_file_refuses_every_changed_byte() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.safetensors");

@@ -298,7 +298,7 @@ mod tests {
 
     const IMAGE: ImageShape = ImageShape { channels: 3, height: 64, width: 96 };
 
-    fn narrow(options: serde_json::Value) -> ConvViT {
+    fn narrow(options: &serde_json::Value) -> ConvViT {
         let mut spec =
             json!({ "patch_size": [4, 2, 2], "embed_dim": [4, 4, 8], "depth": [1, 1, 2], "num_heads": 2 });
         spec.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
@@ -310,7 +310,7 @@ mod tests {
         let options =
             json!({ "relative_position_bias": true, "init_values": 0.5, "fpn": true, "final_norm": false });
         let scope = Scope::new(0);
-        let module = narrow(options).build(&scope, IMAGE, None).unwrap();
+        let module = narrow(&options).build(&scope, IMAGE, None).unwrap();
         let last = module.levels().pop().unwrap();
         assert_eq!((last.name.as_str(), last.rows, last.cols, last.stride), ("s4", 1, 2, 32));
         let params = scope.params();
@@ -330,7 +330,7 @@ mod tests {
         let plan = MaskPlan { kept: 6, independent_stages: false };
         for key in ["relative_position_bias", "fpn"] {
             let problem =
-                narrow(json!({ key: true })).build(&Scope::describe(), IMAGE, Some(&plan)).err().unwrap();
+                narrow(&json!({ key: true })).build(&Scope::describe(), IMAGE, Some(&plan)).err().unwrap();
             assert_eq!(problem.key, key);
             assert!(problem.message.contains("masker"), "{}", problem.message);
         }
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn a_grid_smaller_than_the_kernel_has_no_coarser_level() {
         let image = ImageShape { height: 32, ..IMAGE };
-        let problem = narrow(json!({ "fpn": true })).build(&Scope::describe(), image, None).err().unwrap();
+        let problem = narrow(&json!({ "fpn": true })).build(&Scope::describe(), image, None).err().unwrap();
         assert!(problem.message.contains("2 x 6 tokens"), "{}", problem.message);
     }
 }

@@ -3,17 +3,6 @@
 use convmae_framework::data::{CropBox, Interpolation, resize};
 use image::{Rgb, RgbImage};
 
-/// The index of the largest value, the first of equal ones; NaN is not larger than anything.
-pub fn largest(values: &[f32]) -> usize {
-    let mut largest = 0;
-    for (at, value) in values.iter().enumerate() {
-        if *value > values[largest] || values[largest].is_nan() {
-            largest = at;
-        }
-    }
-    largest
-}
-
 /// Values on a grid of (rows, columns) as heat over an image in grey: black is the smallest of the image's values, white the largest.
 pub fn overlay(image: &RgbImage, values: &[f32], (rows, cols): (usize, usize)) -> RgbImage {
     let (width, height) = image.dimensions();
@@ -39,13 +28,6 @@ pub fn overlay(image: &RgbImage, values: &[f32], (rows, cols): (usize, usize)) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_largest_value_is_found_beside_what_is_not_a_number() {
-        assert_eq!(largest(&[f32::NAN, 1.0, 3.0, f32::NAN, 3.0]), 2);
-        assert_eq!(largest(&[f32::NAN, f32::NEG_INFINITY]), 1);
-        assert_eq!(largest(&[f32::NAN; 2]), 1);
-    }
 
     #[test]
     fn the_hottest_patch_is_white_and_the_coldest_black_over_grey() {

@@ -190,7 +190,7 @@ fn pictures_show_the_evidence_for_the_predicted_class() {
         for (row, logits) in pictures.iter().zip(logits.chunks_exact(CLASSES)) {
             assert_eq!([row[0].image.dimensions(), row[1].image.dimensions()], [(4, 2); 2]);
             assert_eq!(row[0].caption, "original");
-            assert_eq!(row[1].caption, format!("evidence for {}", evidence::largest(logits)));
+            assert_eq!(row[1].caption, format!("evidence for {}", argmax(logits)));
         }
         assert_eq!(pictures.len(), 2);
     }

@@ -1,0 +1,97 @@
+//! Prepared images, and parts of them.
+
+use convmae_framework::data::Batch;
+use convmae_framework::nn::tensor::{from_vec, to_vec};
+use convmae_framework::nn::{self, Tape, ops};
+
+/// Colour channels.
+const CHANNELS: usize = 3;
+
+/// A prepared image: `[3, height, width]`, normalised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    pub values: Vec<f32>,
+    pub height: usize,
+    pub width: usize,
+}
+
+impl Image {
+    /// An image of a batch.
+    pub fn of(batch: &Batch, at: usize) -> Self {
+        let Batch { height, width, .. } = *batch;
+        let len = CHANNELS * height * width;
+        Self { values: batch.images[at * len..][..len].to_vec(), height, width }
+    }
+
+    /// Interpolated bilinearly to another size.
+    pub fn resized(self, height: usize, width: usize) -> nn::Result<Self> {
+        if (height, width) == (self.height, self.width) {
+            return Ok(self);
+        }
+        // Every channel is a map of its own.
+        let maps = from_vec(self.values, (CHANNELS, self.height, self.width, 1), &Tape::none())?;
+        let values = to_vec(&ops::resize_bilinear(maps, (height, width))?)?;
+        Ok(Self { values, height, width })
+    }
+
+    /// With left and right exchanged.
+    pub fn mirrored(mut self) -> Self {
+        self.values.chunks_exact_mut(self.width).for_each(<[f32]>::reverse);
+        self
+    }
+
+    /// Appends the window of `height` x `width` pixels that starts at a row and a column. Beyond the image it is 0, the mean colour.
+    pub fn append_window(
+        &self,
+        (top, left): (usize, usize),
+        (height, width): (usize, usize),
+        values: &mut Vec<f32>,
+    ) {
+        let inside = width.min(self.width - left);
+        for channel in self.values.chunks_exact(self.height * self.width) {
+            for row in top..top + height {
+                if row < self.height {
+                    values.extend_from_slice(&channel[row * self.width + left..][..inside]);
+                    values.extend(std::iter::repeat_n(0.0, width - inside));
+                } else {
+                    values.extend(std::iter::repeat_n(0.0, width));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Values that tell their place.
+    fn image(height: usize, width: usize) -> Image {
+        Image { values: (0..3 * height * width).map(|at| at as f32).collect(), height, width }
+    }
+
+    #[test]
+    fn a_window_beyond_the_image_is_filled_with_zeros() {
+        let mut values = Vec::new();
+        image(2, 3).append_window((1, 1), (2, 3), &mut values);
+        let channel = |first: f32| [first, first + 1.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(values, [channel(4.0), channel(10.0), channel(16.0)].concat());
+    }
+
+    #[test]
+    fn mirroring_twice_changes_nothing_and_once_exchanges_columns() {
+        let mirrored = image(2, 3).mirrored();
+        assert_eq!(mirrored.values[..6], [2.0, 1.0, 0.0, 5.0, 4.0, 3.0]);
+        assert_eq!(mirrored.mirrored(), image(2, 3));
+    }
+
+    #[test]
+    fn channels_are_resized_apart_from_each_other() {
+        let flat = Image { values: [[1.0; 6], [2.0; 6], [3.0; 6]].concat(), height: 2, width: 3 };
+        let resized = flat.resized(3, 5).unwrap();
+        assert_eq!((resized.height, resized.width), (3, 5));
+        assert_eq!(resized.values, [[1.0; 15], [2.0; 15], [3.0; 15]].concat());
+    }
+}

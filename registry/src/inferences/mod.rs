@@ -1,0 +1,18 @@
+//! Inferences: how a model of images of one size is shown others.
+
+mod image;
+mod model;
+mod scores;
+mod slide_inference;
+#[cfg(test)]
+mod testing;
+mod views;
+mod whole_inference;
+
+pub use slide_inference::SlideInference;
+pub use whole_inference::WholeInference;
+
+/// Neither shrunk nor enlarged.
+fn unscaled() -> Vec<f32> {
+    vec![1.0]
+}

@@ -1,0 +1,86 @@
+//! A model that looks at each pixel alone, and golden values.
+
+#![allow(clippy::unwrap_used, clippy::unnecessary_wraps)]
+
+use convmae_framework::component::Predictions;
+use convmae_framework::data::{Batch, Normalization, Target};
+use convmae_framework::nn;
+use convmae_framework::weights::{self, HostTensor, TensorMap};
+
+use super::image::Image;
+use super::scores::Scores;
+
+/// Classes that [`by_pixel`] tells apart.
+const CLASSES: usize = 4;
+
+/// Images whose values look random.
+pub fn batch(images: usize, height: usize, width: usize) -> Batch {
+    let value = |at: usize| ((at * 2_654_435_761) % 1009) as f32 / 500.0 - 1.0;
+    Batch {
+        images: (0..images * 3 * height * width).map(value).collect(),
+        height,
+        width,
+        normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+        targets: vec![Target::default(); images],
+        ids: (0..images).map(|image| image.to_string()).collect(),
+    }
+}
+
+/// Logits of classes from the colour of each pixel.
+pub fn by_pixel(image: &Image) -> Scores {
+    let area = image.height * image.width;
+    let logit = |at: usize| {
+        let (pixel, class) = (at / CLASSES, at % CLASSES);
+        let [red, green, blue] = [0, 1, 2].map(|channel| image.values[channel * area + pixel]);
+        [red, green - 0.2, 2.0 * blue - 0.5, 0.3 - red * green][class]
+    };
+    let values = (0..area * CLASSES).map(logit).collect();
+    Scores { values, height: image.height, width: image.width, classes: CLASSES }
+}
+
+/// [`by_pixel`] as a head `decode` besides one with other predictions.
+pub fn predict_by_pixel(batch: &Batch) -> nn::Result<Vec<(String, Predictions)>> {
+    let scores: Vec<Scores> = (0..batch.len()).map(|at| by_pixel(&Image::of(batch, at))).collect();
+    let logits = scores.iter().flat_map(|scores| scores.values.clone()).collect();
+    let classes = scores.iter().flat_map(Scores::largest).collect();
+    let mut decode = Predictions::default();
+    let shape = vec![batch.len(), batch.height, batch.width];
+    decode.arrays.insert("semantic_logits".to_owned(), ([&shape[..], &[CLASSES]].concat(), logits));
+    decode.arrays.insert("semantic".to_owned(), (shape, classes));
+    Ok(vec![("decode".to_owned(), decode), ("other".to_owned(), Predictions::default())])
+}
+
+/// The predicted classes of pixels.
+pub fn semantic(predictions: &[(String, Predictions)]) -> Vec<f32> {
+    Predictions::find(predictions, "semantic").unwrap().1.to_vec()
+}
+
+/// A part of mmsegmentation's golden inference.
+pub struct Golden(TensorMap);
+
+impl Golden {
+    pub fn read() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/segmentation/inference.safetensors");
+        Self(weights::read(path.as_ref()).unwrap().tensors)
+    }
+
+    fn get(&self, name: &str) -> &HostTensor {
+        self.0.get(name).unwrap()
+    }
+
+    /// Bytes as numbers.
+    pub fn bytes(&self, name: &str) -> Vec<f32> {
+        self.get(name).data.iter().copied().map(f32::from).collect()
+    }
+
+    /// `[1, K, H, W]` with the channels last.
+    pub fn scores(&self, name: &str) -> Scores {
+        let tensor = self.get(name);
+        let &[1, classes, height, width] = tensor.shape.as_slice() else {
+            unreachable!("{:?}", tensor.shape)
+        };
+        let (values, area) = (tensor.to_f32(), height * width);
+        let at = |at: usize| values[at % classes * area + at / classes];
+        Scores { values: (0..area * classes).map(at).collect(), height, width, classes }
+    }
+}
