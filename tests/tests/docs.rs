@@ -11,6 +11,7 @@
 //! | `read NAME as TEXT` | `NAME` stands for `TEXT` |
 //! | `given FILE from PATH` | `FILE` is there, a copy of `PATH` in the repository |
 //! | `file NAME` | the block, of any language, is a file of this name |
+//! | `before COMMAND` | a command that comes first |
 //! | `exits with CODE` | the last command is refused |
 //! | `other output` | the output is that of the whole command, and the test shortens it |
 //!
@@ -31,6 +32,7 @@ enum Clause {
     Read(String, String),
     Given(String, String),
     File(String),
+    Before(String),
     Exits(i32),
     OtherOutput,
 }
@@ -48,6 +50,7 @@ fn clause(text: &str) -> Option<Clause> {
         ("read", rest) => pair(rest, " as ").map(|(name, text)| Clause::Read(name, text))?,
         ("given", rest) => pair(rest, " from ").map(|(file, path)| Clause::Given(file, path))?,
         ("file", name) if !name.is_empty() => Clause::File(name.to_owned()),
+        ("before", command) if !command.is_empty() => Clause::Before(command.to_owned()),
         ("exits", rest) => Clause::Exits(rest.strip_prefix("with ")?.parse().ok()?),
         ("other", "output") => Clause::OtherOutput,
         _ => return None,
@@ -129,7 +132,7 @@ while [ \"$1\" != -- ]; do shift; done
 shift
 exec convmae \"$@\"";
             script(&folder.join("cargo"), cargo);
-            for tool in ["cat", "cp", "head", "ls", "mkdir", "rm"] {
+            for tool in ["cat", "cp", "head", "ls", "mkdir", "rm", "sed"] {
                 let path = ["/bin", "/usr/bin"].map(|folder| Path::new(folder).join(tool));
                 symlink(path.iter().find(|path| path.exists()).unwrap(), folder.join(tool)).unwrap();
             }
@@ -178,31 +181,34 @@ fn run(command: &str, folder: &Path, programs: &Programs, clauses: &[Clause]) ->
     (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
 }
 
+/// A text of a block as the test takes it.
+fn read(text: &str, clauses: &[Clause]) -> String {
+    clauses.iter().fold(text.to_owned(), |text, clause| match clause {
+        Clause::Read(name, meant) => text.replace(name, meant),
+        _ => text,
+    })
+}
+
 fn test_block(at: &str, block: &Block, folder: &Path, programs: &Programs) {
-    let Block { clauses, .. } = block;
+    let Block { clauses, text, .. } = block;
+    let is_skipped = clauses.iter().any(|clause| matches!(clause, Clause::Skip));
+    let is_script = ["sh", "console"].contains(&block.language.as_str()) && !is_skipped;
+    let mut commands = if is_script { commands(block) } else { Vec::new() };
+    let mut expected = 0;
     for clause in clauses {
         match clause {
             Clause::Given(name, path) => drop(fs::copy(file(path), folder.join(name)).unwrap()),
-            Clause::File(name) => fs::write(folder.join(name), &block.text).unwrap(),
+            Clause::File(name) => fs::write(folder.join(name), read(text, clauses)).unwrap(),
+            Clause::Before(command) => commands.insert(0, (command.clone(), Vec::new())),
+            Clause::Exits(code) => expected = *code,
             _ => {}
         }
     }
-    let is_skipped = clauses.iter().any(|clause| matches!(clause, Clause::Skip));
-    if is_skipped || !["sh", "console"].contains(&block.language.as_str()) {
-        return;
-    }
-    let commands = commands(block);
-    let expected =
-        clauses.iter().find_map(|clause| if let Clause::Exits(code) = clause { Some(*code) } else { None });
-    for (position, (shown, output)) in commands.iter().enumerate() {
-        let mut command = shown.clone();
-        for clause in clauses {
-            if let Clause::Read(name, text) = clause {
-                command = command.replace(name, text);
-            }
-        }
+    let last = commands.len().saturating_sub(1);
+    for (position, (command, output)) in commands.iter().enumerate() {
+        let command = read(command, clauses);
         let (printed, code) = run(&command, folder, programs, clauses);
-        let expected = expected.filter(|_| position + 1 == commands.len()).unwrap_or(0);
+        let expected = if position == last { expected } else { 0 };
         assert_eq!(code, Some(expected), "{at}: `{}`\n{printed}", command.trim_end());
         if !clauses.iter().any(|clause| matches!(clause, Clause::OtherOutput)) {
             let missing = missing(output, &printed);
@@ -236,6 +242,8 @@ pages! {
     benchmarks: "docs/benchmarks.md";
     cifar10: "docs/src/cifar10.md";
     finetuning: "docs/src/finetuning.md";
+    sweeps: "docs/src/sweeps.md";
+    tables: "docs/src/tables.md";
     tutorial_1: "docs/src/tutorial/first_run.md";
     tutorial_2: "docs/src/tutorial/write_a_recipe.md";
     tutorial_3: "docs/src/tutorial/add_a_head.md";
