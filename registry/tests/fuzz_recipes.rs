@@ -187,14 +187,14 @@ fn line() -> impl Strategy<Value = String> {
 fn edit() -> impl Strategy<Value = Edit> {
     let at = any::<Index>;
     prop_oneof![
-        at().prop_map(Edit::Delete),
-        (at(), at()).prop_map(|(from, to)| Edit::Duplicate(from, to)),
-        (at(), at()).prop_map(|(one, other)| Edit::Swap(one, other)),
-        (at(), -4..5_i8).prop_map(|(at, by)| Edit::Indent(at, by)),
+        1 => at().prop_map(Edit::Delete),
+        1 => (at(), at()).prop_map(|(from, to)| Edit::Duplicate(from, to)),
+        1 => (at(), at()).prop_map(|(one, other)| Edit::Swap(one, other)),
+        1 => (at(), -4..5_i8).prop_map(|(at, by)| Edit::Indent(at, by)),
         3 => (at(), value()).prop_map(|(at, value)| Edit::Value(at, value)),
         2 => (at(), line()).prop_map(|(at, line)| Edit::Insert(at, line)),
-        (at(), at()).prop_map(|(from, to)| Edit::Borrow(from, to)),
-        (at(), proptest::collection::vec(any::<u8>(), 1..6)).prop_map(|(at, bytes)| Edit::Bytes(at, bytes)),
+        1 => (at(), at()).prop_map(|(from, to)| Edit::Borrow(from, to)),
+        1 => (at(), proptest::collection::vec(any::<u8>(), 1..6)).prop_map(|(at, bytes)| Edit::Bytes(at, bytes)),
     ]
 }
 
