@@ -13,6 +13,7 @@ mod pictures;
 mod progress;
 mod run_dir;
 mod summary;
+mod tensorboard;
 mod utc;
 
 pub use console::suspend_progress;
@@ -24,3 +25,4 @@ pub use pictures::{PictureSet, PictureStore};
 pub use progress::{Progress, StepReport};
 pub use run_dir::RunDir;
 pub use summary::Summary;
+pub use tensorboard::EventLog;

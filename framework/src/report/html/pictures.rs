@@ -13,7 +13,7 @@ use crate::report::PictureSet;
 /// Pictures narrower than this are shown with their pixels.
 const PIXELATED_BELOW: u32 = 128;
 
-pub(super) fn section(sets: &[PictureSet]) -> Markup {
+pub(in crate::report) fn section(sets: &[PictureSet]) -> Markup {
     let columns = columns(sets);
     let height = sets.iter().map(|set| set.rows.len()).max().unwrap_or(0);
     html! {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-pub(super) fn highlighted(yaml: &str) -> Markup {
+pub(in crate::report) fn highlighted(yaml: &str) -> Markup {
     html! {
         pre.recipe { code { @for line in yaml.lines() { (highlighted_line(line)) "\n" } } }
     }
