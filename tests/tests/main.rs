@@ -11,6 +11,7 @@ mod golden;
 mod plugin;
 mod pretrain_golden;
 mod registry;
+mod report;
 mod resume;
 mod run_directory;
 mod support;
