@@ -225,7 +225,7 @@ mod tests {
 
     fn noise(seed: u32, side: u32) -> RgbImage {
         RgbImage::from_fn(side, side, |x, y| {
-            Rgb([0, 1, 2].map(|c| ((x * 31 + y * 17 + c * 7 + seed) * 2_654_435 >> 8) as u8))
+            Rgb([0, 1, 2].map(|c| ((x * 31 + y * 17 + c * 7 + seed).wrapping_mul(2_654_435_761) >> 13) as u8))
         })
     }
 
