@@ -16,6 +16,9 @@ import { pathToFileURL } from "node:url";
 const [report = "target/tmp/report_of_20_runs.html", screenshots] = process.argv.slice(2);
 const page = pathToFileURL(resolve(report)).href;
 
+// Two frames: what was asked for is on the screen.
+const FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))";
+
 // The browser, spoken to over pipes: messages end with a zero byte.
 class Browser {
   #nextId = 1;
@@ -95,8 +98,7 @@ class Tab {
     const start = performance.now();
     await this.send("Page.navigate", { url });
     await loaded;
-    // Two frames: what was asked for is on the screen.
-    if (script) await this.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
+    if (script) await this.evaluate(FRAMES);
     return performance.now() - start;
   }
 
@@ -118,15 +120,13 @@ class Tab {
       await this.send("Input.dispatchKeyEvent", { type: text ? "keyDown" : "rawKeyDown", ...event });
       await this.send("Input.dispatchKeyEvent", { type: "keyUp", ...event });
     }
-    await this.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
+    await this.evaluate(FRAMES);
   }
 
   async shoot(name) {
     if (!screenshots) return;
-    const { contentSize } = (await this.send("Page.getLayoutMetrics")).cssContentSize
-      ? { contentSize: (await this.send("Page.getLayoutMetrics")).cssContentSize }
-      : await this.send("Page.getLayoutMetrics");
-    const clip = { x: 0, y: 0, width: contentSize.width, height: Math.min(contentSize.height, 6000), scale: 1 };
+    const { cssContentSize } = await this.send("Page.getLayoutMetrics");
+    const clip = { x: 0, y: 0, width: cssContentSize.width, height: Math.min(cssContentSize.height, 6000), scale: 1 };
     const { data } = await this.send("Page.captureScreenshot", { clip, captureBeyondViewport: true });
     writeFileSync(join(screenshots, name), Buffer.from(data, "base64"));
   }
@@ -149,6 +149,9 @@ try {
   Object.assign(facts, { runs, charts });
 
   const drawn = "document.querySelectorAll('figure svg.plot')[0].querySelectorAll('path.line:not(.dot)').length";
+  await tab.evaluate("document.querySelector('figure[data-chart]').scrollIntoView()");
+  // Charts are drawn when they come into sight.
+  for (let i = 0; i < 50 && (await tab.evaluate(drawn)) === 0; i++) await tab.evaluate(FRAMES);
   const before = await tab.evaluate(drawn);
   assert.ok(before > 0, "the script draws the first chart");
 
@@ -192,7 +195,7 @@ try {
   const first = "document.querySelector('figure svg.plot path.line').getAttribute('d')";
   for (const [name, value] of [["x", "time"], ["x", "epoch"], ["y", "log"], ["y", "linear"]]) {
     await tab.evaluate(`document.querySelector(".controls input[name=${name}][value=${value}]").click()`);
-    await tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
+    await tab.evaluate(FRAMES);
     assert.ok(!/NaN|Infinity/.test(await tab.evaluate(first)), `${name} ${value}`);
   }
   const slide = await tab.evaluate(`(async () => {

@@ -111,7 +111,7 @@ fn record(root: &Path, run: u32) {
     summary.set("parameters", 30_194_512_u64);
     summary.write(&dir.summary()).unwrap();
     Environment::collect("cpu", 2).write(&dir.environment()).unwrap();
-    let rows = (0..8).map(|image| pictures(run, image)).collect();
+    let rows = (0..4).map(|image| pictures(run, image)).collect();
     PictureStore::new(dir.pictures()).save(&PictureSet { step: STEPS, rows }).unwrap();
 }
 

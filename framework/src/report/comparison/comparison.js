@@ -310,7 +310,7 @@
         if (isIntersecting && chart.dirty) draw(chart);
       }
     },
-    { rootMargin: "400px" },
+    { rootMargin: "100px" },
   );
   let waiting = false;
   function redraw() {

@@ -17,6 +17,9 @@ use crate::report::{Point, Split};
 /// Points of a line that is drawn without the script.
 const STATIC_POINTS: usize = 200;
 
+/// Lines of more runs than this are drawn thinner.
+const MANY: usize = 8;
+
 /// A metric of all runs that have it.
 pub(super) struct Chart<'a> {
     pub(super) split: Split,
@@ -45,7 +48,7 @@ pub(super) fn section(runs: &[Run]) -> Option<Markup> {
         @for (title, split) in [("Validation", Split::Val), ("Training", Split::Train)] {
             @if of(split).next().is_some() {
                 h3.group { (title) }
-                div.curves { @for (index, chart) in of(split) { (drawn(index, chart, runs)) } }
+                div.curves.many[runs.len() > MANY] { @for (index, chart) in of(split) { (drawn(index, chart, runs)) } }
             }
         }
         script #curve-data type="application/json" { (PreEscaped(data::json(runs, &charts))) }
@@ -170,7 +173,7 @@ fn values(metric: &Chart<'_>, runs: &[Run]) -> Markup {
                         @let finite = || series.iter().map(|point| point.value).filter(|value| value.is_finite());
                         tr {
                             th scope="row" { (runs[*run].label) }
-                            @for value in [finite().next(), finite().last(), finite().reduce(f64::min), finite().reduce(f64::max)] {
+                            @for value in [finite().next(), finite().next_back(), finite().reduce(f64::min), finite().reduce(f64::max)] {
                                 td.number { (value.map_or_else(|| "–".to_owned(), figure)) }
                             }
                             td.number { (count(series.last().map_or(0, |point| point.step))) }

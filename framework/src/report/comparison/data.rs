@@ -12,9 +12,9 @@ use crate::report::html::thin::{outline, stretch};
 /// Weight of the earlier average in the next one, at first: that of `TensorBoard`.
 pub(super) const SMOOTHING: f64 = 0.6;
 /// Points of the whole page. A point takes about 20 bytes.
-const POINTS: usize = 70_000;
+const POINTS: usize = 40_000;
 /// What a line gets of them at least, and at most.
-const LINE: (usize, usize) = (40, 600);
+const LINE: (usize, usize) = (40, 400);
 
 #[derive(Serialize)]
 struct Data<'a> {

@@ -4,10 +4,11 @@ use maud::{Markup, html};
 
 use super::palette;
 use super::run::Run;
+use crate::report::Environment;
 
 pub(super) fn section(runs: &[Run]) -> Markup {
     let records: Vec<Option<Vec<(&str, String)>>> =
-        runs.iter().map(|run| run.environment.as_ref().map(|environment| environment.rows())).collect();
+        runs.iter().map(|run| run.environment.as_ref().map(Environment::rows)).collect();
     let value = |run: usize, label: &str| {
         records[run].as_ref()?.iter().find(|(known, _)| *known == label).map(|(_, value)| value.as_str())
     };

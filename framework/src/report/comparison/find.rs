@@ -29,7 +29,7 @@ fn below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Re
             folders.push(entry.path());
         }
     }
-    folders.sort_by(|a, b| natural(a).cmp(&natural(b)));
+    folders.sort_by_key(|folder| natural(folder));
     for folder in folders {
         if RunDir::is_run(&folder) {
             found.push(folder);

@@ -40,7 +40,7 @@ pub(super) fn section(runs: &[Run]) -> Option<Markup> {
                         @for (run, width) in grid.groups() {
                             @match run {
                                 Some(run) => th.run scope="colgroup" colspan=(width) {
-                                    (palette::sample(run)) (runs[run].label) " " small { "step " (count(grid.step(runs, run))) }
+                                    (palette::sample(run)) (runs[run].label) " " small { "step " (count(runs[run].pictures.as_ref().map_or(0, |set| set.step))) }
                                 },
                                 None => th scope="colgroup" colspan=(width) { "All runs" },
                             }
@@ -123,29 +123,23 @@ impl<'a> Grid<'a> {
         groups.map(|group| (group[0].run, group.len())).collect()
     }
 
-    fn step(&self, runs: &[Run], run: usize) -> u64 {
-        runs[run].pictures.as_ref().map_or(0, |set| set.step)
-    }
-
     /// The pictures of as many rows as fit, in the largest size in which all of them do.
     fn fit(&self, budget: usize) -> Fitted {
-        let encode = |side: Option<u32>| -> Vec<Vec<Option<String>>> {
+        let encode = |cells: &[Cells<'a>], side: Option<u32>| -> Vec<Vec<Option<String>>> {
             let url = |row: &Cells<'_>, column: &Column<'_>| {
                 row.get(&(column.run, column.index)).and_then(|picture| encoded(&picture.image, side))
             };
-            self.rows.iter().map(|row| self.columns.iter().map(|column| url(row, column)).collect()).collect()
+            cells.iter().map(|row| self.columns.iter().map(|column| url(row, column)).collect()).collect()
         };
         let size =
             |rows: &[Vec<Option<String>>]| rows.iter().flatten().flatten().map(String::len).sum::<usize>();
-        let mut rows = encode(None);
-        let mut is_smaller = false;
-        for side in SIDES {
-            if size(&rows) <= budget {
-                break;
-            }
-            rows = encode(Some(side));
-            is_smaller = true;
-        }
+        // The first row tells about how large the rest is, without encoding all of them in every size.
+        let seems_to_fit =
+            |side: Option<u32>| size(&encode(&self.rows[..1], side)) * self.rows.len() <= budget;
+        let sides = [None].into_iter().chain(SIDES.map(Some));
+        let side = sides.clone().find(|side| seems_to_fit(*side)).or(sides.last()).flatten();
+        let is_smaller = side.is_some();
+        let mut rows = encode(&self.rows, side);
         while rows.len() > 1 && size(&rows) > budget {
             rows.pop();
         }

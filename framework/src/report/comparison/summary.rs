@@ -21,6 +21,7 @@ struct Column {
 
 pub(super) fn section(runs: &[Run]) -> Markup {
     let columns = columns(runs);
+    let same_name = runs.iter().all(|run| run.name() == runs[0].name());
     let bests: Vec<Option<f64>> = columns.iter().map(Column::best).collect();
     html! {
         div.wide {
@@ -38,7 +39,7 @@ pub(super) fn section(runs: &[Run]) -> Markup {
                 tbody {
                     @for (index, run) in runs.iter().enumerate() {
                         tr data-run=(index) {
-                            th.run scope="row" data-value=(run.label) { (palette::sample(index)) (run.label) @if run.name() != run.label { small { (run.name()) } } }
+                            th.run scope="row" data-value=(run.label) { (palette::sample(index)) (run.label) @if !same_name && run.name() != run.label { small { (run.name()) } } }
                             td data-value=(run.status()) { span.status.(run.status()) { (run.status()) } }
                             @for (column, best) in columns.iter().zip(&bests) { (cell(column, index, *best)) }
                         }
