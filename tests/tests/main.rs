@@ -12,6 +12,7 @@ mod inference;
 mod plugin;
 mod pretrain_golden;
 mod registry;
+mod report;
 mod resume;
 mod run_directory;
 mod segmentation;

@@ -81,7 +81,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
 /// Refuses to resume with a recipe that would give other results.
 fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError> {
     /// Keys that change nothing but speed and words; another device rounds differently.
-    const FREE: [&str; 8] = [
+    const FREE: [&str; 9] = [
         "description",
         "device",
         "data.workers",
@@ -90,6 +90,7 @@ fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError
         "train.log_every",
         "checkpoint",
         "evaluate.pictures",
+        "logging",
     ];
     let lock = RunDir::inspect(root)?.recipe();
     let sources = Sources { recipe: lock, sets: Vec::new(), environment: Vec::new() };
