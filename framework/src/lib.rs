@@ -14,9 +14,11 @@ pub mod nn;
 pub mod random;
 pub mod recipe;
 pub mod report;
+pub mod runs;
 mod shell;
 mod simd;
 pub mod sweep;
+pub mod table;
 pub mod weights;
 
 /// What [`register!`] expands to.

@@ -15,11 +15,13 @@ mod registry;
 mod report;
 mod resume;
 mod run_directory;
+mod runs;
 mod segmentation;
 mod segmentation_golden;
 mod support;
 mod sweep;
 mod sweep_mistakes;
+mod table;
 mod transforms_golden;
 
 use convmae_tests as _;

@@ -12,8 +12,10 @@ mod predict;
 mod recipe_args;
 mod report;
 mod run;
+mod runs;
 mod schema;
 mod sweep;
+mod table;
 mod trace;
 mod trained_args;
 
@@ -25,7 +27,9 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::engine::EngineError;
 use crate::recipe::Diagnostics;
 use crate::report::{ReportError, logging};
+use crate::runs::RunsError;
 use crate::sweep::SweepError;
+use crate::table::TableError;
 
 #[cfg(not(feature = "cuda"))]
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -59,6 +63,8 @@ enum Command {
     List(list::Args),
     Describe(describe::Args),
     Schema(schema::Args),
+    Runs(runs::Args),
+    Table(table::Args),
     Sweep(sweep::Args),
 }
 
@@ -81,6 +87,14 @@ pub enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Convert(#[from] convert::ConvertError),
+    /// Runs could not be listed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Runs(#[from] RunsError),
+    /// A table could not be made.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Table(#[from] TableError),
     /// The command was asked for something that is not there.
     #[error("{message}")]
     Usage {
@@ -112,6 +126,8 @@ impl CliError {
                     | ReportError::NoRun(_),
                 ),
             ) => ExitCode::from(2),
+            Self::Table(error) if error.is_usage() => ExitCode::from(2),
+            Self::Runs(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -140,6 +156,8 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Describe(args) => describe::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Runs(args) => runs::run(&args),
+        Command::Table(args) => table::run(&args),
         Command::Sweep(args) => sweep::run(&args),
     };
     match result {

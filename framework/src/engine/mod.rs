@@ -31,7 +31,7 @@ pub use evaluate::Evaluation;
 pub use initialize::weights_of_run;
 pub(crate) use plan::TrainingPlan;
 pub use predict::{ClassProbability, Prediction, predict};
-pub use run::{Outcome, RunOptions, run};
+pub use run::{Outcome, RunOptions, changes_of_results, run};
 pub(crate) use signal::StopSignal;
 pub use trace::{TraceOptions, trace};
 pub use trained::TrainedOptions;

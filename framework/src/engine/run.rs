@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::graph::{catalog, check};
-use crate::recipe::{Recipe, Sources, load};
+use crate::recipe::{Change, Recipe, Sources, diff, load};
 use crate::report::logging::LogFile;
 use crate::report::{ReportError, RunDir};
 
@@ -80,6 +82,19 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
 
 /// Refuses to resume with a recipe that would give other results.
 fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError> {
+    let lock = RunDir::inspect(root)?.recipe();
+    let sources = Sources { recipe: lock, sets: Vec::new(), environment: Vec::new() };
+    let before = load(&sources, &catalog())?;
+    let changes = changes_of_results(before.value(), recipe.value());
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let changes: Vec<String> = changes.iter().map(|change| format!("  {change}")).collect();
+    Err(EngineError::RecipeChanged { run: root.to_path_buf(), changes: changes.join("\n") })
+}
+
+/// The changes between two resolved recipes for which their runs may end with other results.
+pub fn changes_of_results(before: &Value, after: &Value) -> Vec<Change> {
     /// Keys that change nothing but speed and words; another device rounds differently.
     const FREE: [&str; 9] = [
         "description",
@@ -92,18 +107,6 @@ fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError
         "evaluate.pictures",
         "logging",
     ];
-    let lock = RunDir::inspect(root)?.recipe();
-    let sources = Sources { recipe: lock, sets: Vec::new(), environment: Vec::new() };
-    let before = load(&sources, &catalog())?;
     let is_free = |path: &str| FREE.iter().any(|free| path == *free || path.starts_with(&format!("{free}.")));
-    let changes: Vec<String> = recipe
-        .diff(before.value())
-        .into_iter()
-        .filter(|change| !is_free(&change.key))
-        .map(|change| format!("  {change}"))
-        .collect();
-    if changes.is_empty() {
-        return Ok(());
-    }
-    Err(EngineError::RecipeChanged { run: root.to_path_buf(), changes: changes.join("\n") })
+    diff(before, after).into_iter().filter(|change| !is_free(&change.key)).collect()
 }

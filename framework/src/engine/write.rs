@@ -61,6 +61,9 @@ fn summary(session: &Session, status: &Status) -> Summary {
     let (corrupt_train, corrupt_val) = session.prepared.corrupt();
     summary.set("corrupt_samples", corrupt_train.len() + corrupt_val.len());
     summary.set("recipe_digest", session.digest.as_str());
+    if let Some(commit) = &session.environment.git_commit {
+        summary.set("git_commit", commit.as_str());
+    }
     for (name, value) in &session.evaluation.metrics {
         summary.set(format!("val.{name}"), *value);
     }
@@ -79,7 +82,7 @@ fn summary(session: &Session, status: &Status) -> Summary {
 fn headline(summary: &Summary) -> Summary {
     let mut headline = Summary::default();
     for (name, value) in summary.iter() {
-        if !matches!(name, "name" | "status" | "seed" | "recipe_digest") {
+        if !matches!(name, "name" | "status" | "seed" | "recipe_digest" | "git_commit") {
             headline.set(name, value.clone());
         }
     }

@@ -21,8 +21,24 @@ fn escaped(value: &Value) -> Value {
     }
 }
 
+/// The value of a lock file, without checking it.
+pub(crate) fn parse(text: &str) -> Result<Value, serde_yaml::Error> {
+    Ok(unescaped(serde_yaml::from_str(text)?))
+}
+
+fn unescaped(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(reference::unescape(&text)),
+        Value::Array(items) => Value::Array(items.into_iter().map(unescaped).collect()),
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| (key, unescaped(value))).collect::<Map<_, _>>())
+        }
+        other => other,
+    }
+}
+
 /// blake3 of the value as JSON without spaces, keys sorted.
-pub(super) fn digest(value: &Value) -> String {
+pub(crate) fn digest(value: &Value) -> String {
     let mut sorted = value.clone();
     sorted.sort_all_objects();
     blake3::hash(sorted.to_string().as_bytes()).to_hex().to_string()

@@ -17,7 +17,7 @@ mod diff;
 mod document;
 mod files;
 mod layer;
-mod lock;
+pub(crate) mod lock;
 mod merge;
 mod node;
 mod path;

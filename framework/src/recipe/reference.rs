@@ -45,6 +45,11 @@ pub(super) fn escape(text: &str) -> String {
     text.replace("${", "$${")
 }
 
+/// The string that was escaped.
+pub(super) fn unescape(text: &str) -> String {
+    text.replace("$${", "${")
+}
+
 /// A stretch of a string.
 #[derive(Debug, PartialEq)]
 enum Part<'t> {

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ReportError;
 use crate::weights::atomic;
@@ -69,6 +70,12 @@ impl RunDir {
     /// Whether `root` holds a run.
     pub fn is_run(root: &Path) -> bool {
         root.join(RECIPE).is_file()
+    }
+
+    /// Whether a process holds the run at `root`: it is running.
+    pub fn is_held(root: &Path) -> bool {
+        let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        File::open(root.join(LOCK)).is_ok_and(held)
     }
 
     /// Whether the directory may be held: no other process holds it.
@@ -166,9 +173,21 @@ impl RunDir {
     }
 }
 
+/// Locks the file, unless another process runs there. One that only asks [`RunDir::is_held`] holds it for a moment.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    const TRIES: u32 = 5;
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            done => return done,
+        }
+    }
+    file.try_lock()
+}
+
 /// Locks the file at `path` for the directory `root`, until it is closed.
 fn lock(file: &mut File, root: &Path, path: &Path) -> Result<(), ReportError> {
-    match file.try_lock() {
+    match try_lock(file) {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -229,8 +248,10 @@ mod tests {
         let message = RunDir::open(root.path()).unwrap_err().to_string();
         assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
         assert_eq!(RunDir::inspect(root.path()).unwrap().root(), root.path());
+        assert!(RunDir::is_held(root.path()));
         assert!(matches!(RunDir::check_unheld(root.path()), Err(ReportError::Locked { pid: Some(_), .. })));
         drop(run);
+        assert!(!RunDir::is_held(root.path()));
         RunDir::check_unheld(root.path()).unwrap();
         RunDir::open(root.path()).unwrap();
     }

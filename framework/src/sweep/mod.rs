@@ -26,6 +26,7 @@ mod variant;
 
 pub use error::SweepError;
 pub use plan::{Plan, PlannedRun};
+pub(crate) use resolve::text as argument;
 pub use slurm::{ArrayJob, SlurmOptions};
 pub use spec::Sweep;
 pub use state::RunState;

@@ -190,7 +190,7 @@ fn set(assignment: &Assignment) -> Set {
 }
 
 /// A value as an argument of `--set`: YAML in one line, a string without quotes where that means the same.
-pub(super) fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::String(text) if is_plain(text) => text.clone(),
         value => value.to_string(),

@@ -1,0 +1,56 @@
+//! `convmae runs`: a table of run directories.
+
+use std::path::PathBuf;
+
+use super::{CliError, print};
+use crate::runs::{Condition, Format, Runs, RunsError, overview, scan, select, sort};
+
+/// List runs, filtered and sorted by their figures and the keys of their recipes.
+///
+/// Columns: `run`, `status`, `name`, `seed`, `step`, `epoch`, `seconds`, `parameters`, `gmacs`, `best`, `digest`, `metrics.NAME` (the last
+/// evaluation), `train.NAME`, and `recipe.KEY` for every key of the resolved recipe (list items by index).
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The folder with run directories, at any depth.
+    #[arg(value_name = "DIR", default_value = "runs")]
+    directory: PathBuf,
+    /// Only runs that satisfy a condition, as in `--where 'metrics.top1 > 80 and recipe.optimizer.lr == 1e-3'`: `==`, `!=`, `<`, `<=`, `>`,
+    /// `>=`, `~` (contains), `and`, `or`, `not`, parentheses.
+    #[arg(long = "where", value_name = "CONDITION")]
+    condition: Option<String>,
+    /// Sort by these columns; `-` in front of one puts the largest first.
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',', allow_hyphen_values = true)]
+    sort: Vec<String>,
+    /// Show these columns; one that ends in `*` stands for all that begin so. Metrics and the keys that differ if left out.
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// How to print them.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// At most so many runs.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> Result<(), CliError> {
+    let Runs { mut frame, broken } = scan(&args.directory)?;
+    for (run, reason) in broken {
+        tracing::warn!("{run} is unreadable: {reason}");
+    }
+    if frame.height() == 0 {
+        eprintln!("there are no runs in {}", args.directory.display());
+        return Ok(());
+    }
+    if let Some(condition) = &args.condition {
+        let condition: Condition = condition.parse().map_err(RunsError::from)?;
+        let rows = condition.apply(&frame).map_err(RunsError::from)?;
+        frame = frame.filter(&rows).map_err(RunsError::from)?;
+    }
+    if !args.sort.is_empty() {
+        frame = sort(&frame, &args.sort)?;
+    }
+    frame = frame.head(args.limit.or(Some(frame.height())));
+    frame = if args.columns.is_empty() { overview(&frame)? } else { select(&frame, &args.columns)? };
+    print(&args.format.print(&frame)?)
+}

@@ -1,0 +1,73 @@
+//! What was read of a tree of runs, kept in it as one file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use polars::prelude::*;
+
+use super::RunsError;
+use super::record::{Record, Stamp};
+use crate::report::ReportError;
+use crate::weights::atomic;
+
+const FILE: &str = ".convmae-runs.parquet";
+/// The column of the records; another number when they change, so that older files are not understood.
+const RECORD: &str = "record 1";
+
+/// A run as it was read before.
+pub struct Cached {
+    pub stamp: Stamp,
+    json: String,
+}
+
+impl Cached {
+    pub fn record(&self) -> Option<Record> {
+        serde_json::from_str(&self.json).ok()
+    }
+}
+
+/// The runs of the cache by name; none if there is no file, or it is not one of ours.
+pub fn read(root: &Path) -> HashMap<String, Cached> {
+    let read = || -> PolarsResult<HashMap<String, Cached>> {
+        let frame = ParquetReader::new(File::open(root.join(FILE))?).finish()?;
+        let column = |name| frame.column(name)?.str();
+        let rows = column("run")?.iter().zip(column("stamp")?.iter()).zip(column(RECORD)?.iter());
+        let cached = rows.filter_map(|((run, stamp), json)| {
+            Some((run?.to_owned(), Cached { stamp: Stamp(stamp?.to_owned()), json: json?.to_owned() }))
+        });
+        Ok(cached.collect())
+    };
+    read().unwrap_or_else(|error| {
+        tracing::debug!("all runs are read: {error}");
+        HashMap::new()
+    })
+}
+
+/// Writes the cache.
+pub fn write<'r>(
+    root: &Path,
+    runs: impl Iterator<Item = (&'r str, &'r Stamp, &'r Record)>,
+) -> Result<(), RunsError> {
+    let rows: Vec<_> = runs
+        // Names and plain values always serialise.
+        .map(|(run, stamp, record)| {
+            (run, stamp.0.as_str(), serde_json::to_string(record).unwrap_or_default())
+        })
+        .collect();
+    let mut frame = DataFrame::new(
+        rows.len(),
+        vec![
+            Column::new("run".into(), rows.iter().map(|row| row.0).collect::<Vec<_>>()),
+            Column::new("stamp".into(), rows.iter().map(|row| row.1).collect::<Vec<_>>()),
+            Column::new(RECORD.into(), rows.iter().map(|row| row.2.as_str()).collect::<Vec<_>>()),
+        ],
+    )?;
+    atomic::write(&root.join(FILE), |file| {
+        let writer = ParquetWriter::new(file).with_compression(ParquetCompression::Snappy);
+        writer.finish(&mut frame).map(drop).map_err(io::Error::other)
+    })
+    .map_err(ReportError::from)?;
+    Ok(())
+}

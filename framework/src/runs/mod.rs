@@ -1,0 +1,22 @@
+//! A tree of run directories as one table: a row per run, a column per figure and per key of the recipe.
+//!
+//! [`scan`] reads a tree, [`read`] some directories. The columns are `run` (the directory), `status` (`running`, `finished`, `interrupted`,
+//! `failed`, `unreadable`), the figures of `summary.json` (`val.top1` as `metrics.top1`, `recipe_digest` as `digest`, all others under
+//! their own names), and `recipe.<key>` for every value of `recipe.lock.yaml`; list items go by index. [`Condition`] is the
+//! language of `convmae runs --where`, [`select`] and [`sort`] answer `--columns` and `--sort`, [`Format`] prints.
+
+mod cache;
+pub mod condition;
+mod error;
+mod frame;
+mod print;
+mod record;
+mod scan;
+mod select;
+
+pub use condition::{Condition, ConditionError};
+pub use error::RunsError;
+pub use print::Format;
+pub(crate) use print::{csv_row, markdown_row, significant, value};
+pub use scan::{Runs, read, scan};
+pub use select::{overview, select, sort};

@@ -1,0 +1,188 @@
+//! A frame as text.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+use polars::prelude::*;
+use serde_json::{Map, Value};
+
+use super::RunsError;
+
+/// How to print a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns in line, for a terminal; numbers to five digits.
+    Table,
+    /// Comma-separated values, every digit.
+    Csv,
+    /// A list of objects, every digit.
+    Json,
+    /// A Markdown table; numbers to five digits.
+    Markdown,
+}
+
+impl Format {
+    /// The frame as text.
+    ///
+    /// # Errors
+    /// When a cell cannot be read.
+    pub fn print(self, frame: &DataFrame) -> Result<String, RunsError> {
+        let names = frame.columns().iter().map(|column| column.name().to_string());
+        match self {
+            Self::Table => Ok(aligned(&[vec![names.collect()], cells(frame, short)?].concat(), frame)),
+            Self::Markdown => {
+                let mut text = markdown_row(names);
+                let line =
+                    frame.columns().iter().map(|column| if is_number(column) { "---:" } else { "---" });
+                let _ = writeln!(text, "| {} |", line.collect::<Vec<_>>().join(" | "));
+                text.extend(cells(frame, short)?.into_iter().map(markdown_row));
+                Ok(text)
+            }
+            Self::Csv => {
+                let mut text = csv_row(names);
+                text.extend(cells(frame, exact)?.into_iter().map(csv_row));
+                Ok(text)
+            }
+            Self::Json => {
+                let rows = rows(frame)?.into_iter().map(|row| {
+                    let cells = frame.columns().iter().map(|column| column.name().to_string()).zip(row);
+                    Value::Object(cells.collect::<Map<_, _>>())
+                });
+                Ok(format!("{:#}", Value::Array(rows.collect())))
+            }
+        }
+    }
+}
+
+fn rows(frame: &DataFrame) -> Result<Vec<Vec<Value>>, RunsError> {
+    let row = |row| frame.columns().iter().map(|column| Ok(value(&column.get(row)?))).collect();
+    (0..frame.height()).map(row).collect()
+}
+
+fn cells(frame: &DataFrame, write: fn(&Value) -> String) -> Result<Vec<Vec<String>>, RunsError> {
+    Ok(rows(frame)?.iter().map(|row| row.iter().map(write).collect()).collect())
+}
+
+/// A cell as plain data.
+pub(crate) fn value(cell: &AnyValue<'_>) -> Value {
+    match cell {
+        AnyValue::Null => Value::Null,
+        AnyValue::Boolean(flag) => (*flag).into(),
+        AnyValue::Int64(number) => (*number).into(),
+        AnyValue::Float64(number) => (*number).into(),
+        other => other.get_str().map_or_else(|| other.to_string(), str::to_owned).into(),
+    }
+}
+
+fn exact(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn short(value: &Value) -> String {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().map_or_else(String::new, |number| significant(number, 5))
+        }
+        other => exact(other),
+    }
+}
+
+/// A number to so many significant digits, without zeros that say nothing: `0.001`, `49.64`, `1.5e-6`.
+pub(crate) fn significant(number: f64, digits: i32) -> String {
+    if number == 0.0 || !number.is_finite() {
+        return format!("{number}");
+    }
+    let magnitude = number.abs().log10().floor() as i32;
+    if !(-4..=12).contains(&magnitude) {
+        let text = format!("{number:.*e}", digits.max(1) as usize - 1);
+        return match text.split_once('e') {
+            Some((mantissa, exponent)) => format!("{}e{exponent}", without_zeros(mantissa)),
+            None => text,
+        };
+    }
+    let decimals = (digits - 1 - magnitude).max(0) as usize;
+    without_zeros(&format!("{number:.decimals$}")).to_owned()
+}
+
+fn without_zeros(number: &str) -> &str {
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }
+}
+
+fn is_number(column: &Column) -> bool {
+    matches!(column.dtype(), DataType::Int64 | DataType::Float64)
+}
+
+/// Columns in line, numbers to the right.
+fn aligned(table: &[Vec<String>], frame: &DataFrame) -> String {
+    let width = |place: usize| table.iter().map(|row| row[place].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..frame.width()).map(width).collect();
+    let mut text = String::new();
+    for row in table {
+        let cells = row.iter().zip(&widths).zip(frame.columns()).map(|((cell, &width), column)| {
+            if is_number(column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    text
+}
+
+/// A row of comma-separated values (RFC 4180), with its end of line.
+pub(crate) fn csv_row(cells: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let cells = cells.into_iter().map(|cell| match cell.as_ref() {
+        cell if cell.contains([',', '"', '\n', '\r']) => format!("\"{}\"", cell.replace('"', "\"\"")),
+        cell => cell.to_owned(),
+    });
+    cells.collect::<Vec<_>>().join(",") + "\n"
+}
+
+/// A row of a Markdown table, with its end of line.
+pub(crate) fn markdown_row(cells: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let cells = cells.into_iter().map(|cell| cell.as_ref().replace('|', "\\|").replace('\n', " "));
+    format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn frame() -> DataFrame {
+        df![
+            "run" => ["a|b", "c, d"],
+            "metrics.top1" => [Some(49.640_000_1), None],
+            "recipe.lr" => [0.001, 1.5e-6],
+            "step" => [800_i64, 12_345_678],
+            "recipe.frozen" => [Some(true), None],
+        ]
+        .unwrap()
+    }
+
+    #[test]
+    fn every_format_shows_every_cell() {
+        let print = |format: Format| format.print(&frame()).unwrap();
+        insta::assert_snapshot!("table", print(Format::Table));
+        insta::assert_snapshot!("csv", print(Format::Csv));
+        insta::assert_snapshot!("json", print(Format::Json));
+        insta::assert_snapshot!("markdown", print(Format::Markdown));
+    }
+
+    #[test]
+    fn significant_digits_are_kept_and_no_zeros() {
+        for (number, text) in [
+            (0.0, "0"),
+            (40.0, "40"),
+            (-0.000_123_456_78, "-0.00012346"),
+            (1.23e-7, "1.23e-7"),
+            (123_456.7, "123457"),
+            (9.999_999, "10"),
+            (1e15, "1e15"),
+        ] {
+            assert_eq!(significant(number, 5), text);
+        }
+    }
+}

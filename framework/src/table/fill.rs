@@ -1,0 +1,193 @@
+//! Fills a table from its runs.
+
+use serde_json::Value;
+
+use super::figure::{Figure, epochs};
+use super::notes::{self, Notes};
+use super::plan::{RowPlan, Wanted};
+use super::runs::{Found, State};
+use super::sheet::{Cell, Content, Heading, Sheet, Source};
+use super::spec::{Best, ColumnSpec, RowSpec, TableSpec};
+
+/// The table with its values.
+pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
+    let mut notes = Notes::default();
+    let mut sheet = Sheet {
+        title: table.title.clone(),
+        description: table.description.trim().to_owned(),
+        columns: table.columns.iter().map(heading).collect(),
+        rows: Vec::new(),
+        notes: Vec::new(),
+        sources: Vec::new(),
+    };
+    for (at, (spec, plan)) in table.rows.iter().zip(rows).enumerate() {
+        let row = Row { at, spec, plan, found };
+        let said: Vec<_> = notes::of_row(spec, plan).into_iter().map(|text| notes.number(text)).collect();
+        let mut cells: Vec<Cell> = table.columns.iter().map(|column| row.cell(column, &mut notes)).collect();
+        if let Some(first) = cells.first_mut() {
+            first.notes.splice(0..0, said);
+        }
+        sheet.rows.push(cells);
+        sheet.sources.extend(row.sources());
+    }
+    for (at, (column, heading)) in table.columns.iter().zip(&mut sheet.columns).enumerate() {
+        let cells = || sheet.rows.iter().map(|row| &row[at]);
+        heading.numeric =
+            cells().any(|cell| matches!(cell.ours, Some(Content::Figure(_))) || cell.paper.is_some());
+        heading.quoted = cells().any(|cell| cell.paper.is_some());
+        if let Some(best) = column.best {
+            mark(&mut sheet.rows, at, best);
+        }
+    }
+    sheet.notes = notes.into_texts();
+    sheet
+}
+
+fn heading(column: &ColumnSpec) -> Heading {
+    let measured = !is_label(column) && !is_computed(column);
+    Heading { name: column.name.clone(), digits: column.digits, measured, numeric: false, quoted: false }
+}
+
+fn is_label(column: &ColumnSpec) -> bool {
+    column.from == "label"
+}
+
+/// Whether its values are known before anything is run.
+fn is_computed(column: &ColumnSpec) -> bool {
+    matches!(column.from.as_str(), "parameters" | "gmacs") || column.from.starts_with("recipe.")
+}
+
+/// Marks the best values of a column, if there are several to choose from.
+fn mark(rows: &mut [Vec<Cell>], column: usize, best: Best) {
+    let figures: Vec<f64> = rows.iter().filter_map(|row| row[column].figure()).collect();
+    let extreme = match best {
+        Best::Max => figures.iter().copied().reduce(f64::max),
+        Best::Min => figures.iter().copied().reduce(f64::min),
+    };
+    if figures.len() > 1 {
+        rows.iter_mut().for_each(|row| row[column].best = row[column].figure() == extreme);
+    }
+}
+
+/// A row with its runs.
+struct Row<'t> {
+    at: usize,
+    spec: &'t RowSpec,
+    plan: &'t RowPlan,
+    found: &'t Found,
+}
+
+impl<'t> Row<'t> {
+    fn cell(&self, column: &ColumnSpec, notes: &mut Notes) -> Cell {
+        if is_label(column) {
+            return Cell { ours: Some(Content::Text(self.spec.label.clone())), ..Cell::default() };
+        }
+        let paper = self.spec.quoted.as_ref().and_then(|quoted| quoted.figures.get(&column.name).copied());
+        let runs = self.runs_of(column);
+        // A paper's figure beside ours is told from one that stands alone, even where there is no run for it.
+        let beside = paper.is_some() && !self.plan.runs.is_empty();
+        let awaited = !runs.is_empty() || self.spec.unavailable.is_some() || beside;
+        let mut cell = Cell { paper, awaited, ..Cell::default() };
+        if is_computed(column) {
+            let values = runs.iter().map(|(at, run)| self.computed(*at, run, &column.from));
+            cell.ours = distinct(&values.collect::<Vec<_>>(), column);
+            return cell;
+        }
+        let said = notes::of_runs(runs.iter().copied(), self.at, self.found);
+        cell.notes.extend(said.into_iter().map(|text| notes.number(text)));
+        let finished = runs.iter().filter(|(at, _)| *self.found.of(self.at, *at) == State::Finished);
+        let mut values = Vec::new();
+        for (at, run) in finished {
+            match self.found.value(self.at, *at, &column.from) {
+                Value::Null => {
+                    let note = format!("`{}` has no `{}`.", run.directory.display(), column.from);
+                    cell.notes.push(notes.number(note));
+                }
+                value => values.push(value),
+            }
+        }
+        cell.ours = aggregate(&values, column);
+        cell
+    }
+
+    /// The runs of the stage that a column is about.
+    fn runs_of(&self, column: &ColumnSpec) -> Vec<(usize, &'t Wanted)> {
+        let stage = column.stage.as_ref().unwrap_or(&self.plan.last_stage);
+        let runs = self.plan.runs.iter().enumerate();
+        runs.filter(|(_, run)| run.stage.is_empty() || run.stage == *stage).collect()
+    }
+
+    /// What is known of a run from its recipe; of a directory alone, from what it holds.
+    fn computed(&self, at: usize, run: &Wanted, from: &str) -> Value {
+        let Some(known) = &run.known else { return self.found.value(self.at, at, from) };
+        match from {
+            "parameters" => known.parameters.into(),
+            "gmacs" => known.gmacs.into(),
+            key => {
+                let key = key.strip_prefix("recipe.").unwrap_or(key);
+                known.recipe.get(key).cloned().unwrap_or_default()
+            }
+        }
+    }
+
+    /// Where the figures of finished runs come from.
+    fn sources(&self) -> impl Iterator<Item = Source> {
+        let text =
+            |at: usize, column: &str| self.found.value(self.at, at, column).as_str().map(str::to_owned);
+        let runs = self.plan.runs.iter().enumerate();
+        let finished = runs.filter(|(at, _)| *self.found.of(self.at, *at) == State::Finished);
+        finished.map(move |(at, run)| Source {
+            row: self.at,
+            label: self.spec.label.clone(),
+            stage: run.stage.clone(),
+            directory: run.directory.display().to_string(),
+            recipe: run.known.as_ref().map(|known| known.file.display().to_string()).unwrap_or_default(),
+            digest: text(at, "digest").unwrap_or_default(),
+            commit: text(at, "git_commit"),
+        })
+    }
+}
+
+/// A value in the units of its column: a number, or a text.
+fn content(value: &Value, column: &ColumnSpec) -> Option<Result<f64, String>> {
+    let scaled = |number: f64| number * column.scale.unwrap_or(1.0);
+    match value {
+        Value::Null => None,
+        Value::Number(number) => number.as_f64().map(|number| Ok(scaled(number))),
+        Value::String(text) => {
+            let asks = column.digits.is_some() || column.scale.is_some();
+            let number = epochs(text).filter(|_| asks);
+            Some(number.map_or_else(|| Err(text.clone()), |number| Ok(scaled(number))))
+        }
+        other => Some(Err(other.to_string())),
+    }
+}
+
+/// The mean of numbers; of texts, the different ones.
+fn aggregate(values: &[Value], column: &ColumnSpec) -> Option<Content> {
+    let contents: Vec<_> = values.iter().filter_map(|value| content(value, column)).collect();
+    let numbers: Vec<f64> = contents.iter().filter_map(|content| content.as_ref().ok().copied()).collect();
+    if numbers.len() == contents.len() {
+        return Figure::of(&numbers).map(Content::Figure);
+    }
+    distinct(values, column)
+}
+
+/// The one value that all have, or all different ones as a text.
+fn distinct(values: &[Value], column: &ColumnSpec) -> Option<Content> {
+    let mut all: Vec<Result<f64, String>> = Vec::new();
+    for content in values.iter().filter_map(|value| content(value, column)) {
+        if !all.contains(&content) {
+            all.push(content);
+        }
+    }
+    if let [Ok(number)] = all[..] {
+        return Some(Content::Figure(Figure::exact(number)));
+    }
+    let words = all.into_iter().map(|content| match content {
+        Ok(number) => super::figure::number(number, column.digits),
+        Err(text) => text,
+    });
+    let text = words.collect::<Vec<_>>().join(", ");
+    (!text.is_empty()).then_some(Content::Text(text))
+}

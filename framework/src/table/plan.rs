@@ -1,0 +1,191 @@
+//! The runs that the rows of a table need.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::error::TableError;
+use super::spec::{Paths, RowSpec, TableSpec};
+use crate::graph::{catalog, check};
+use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, load};
+use crate::report::logging::FILTER_VARIABLE;
+use crate::sweep::{self, Sweep};
+
+/// The runs of a row.
+#[derive(Debug, Default)]
+pub struct RowPlan {
+    /// In the order in which they are made.
+    pub runs: Vec<Wanted>,
+    /// Its stage where a column names none.
+    pub last_stage: String,
+}
+
+/// A run that a row shows.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Its stage; empty if it stands for all of them.
+    pub stage: String,
+    pub directory: PathBuf,
+    /// What its recipe says; `None` for a directory that is shown whatever its recipe.
+    pub known: Option<Known>,
+    /// The arguments of the program that make it.
+    pub command: Option<Vec<String>>,
+}
+
+/// What is known of a run without running it.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub file: PathBuf,
+    /// The resolved recipe.
+    pub recipe: Recipe,
+    pub digest: String,
+    pub parameters: usize,
+    pub gmacs: f64,
+    /// Whether runs with other seeds are of this recipe, too.
+    pub any_seed: bool,
+}
+
+/// Turns rows into runs.
+pub struct Planner<'d> {
+    pub(super) document: &'d Document,
+    /// Where the table file is.
+    folder: &'d Path,
+    /// Where runs are looked for.
+    root: &'d Path,
+    catalog: Catalog,
+    /// Sweeps that were expanded, by their files.
+    pub(super) sweeps: BTreeMap<PathBuf, (Sweep, sweep::Plan)>,
+}
+
+impl<'d> Planner<'d> {
+    pub fn new(document: &'d Document, folder: &'d Path, root: &'d Path) -> Self {
+        Self { document, folder, root, catalog: catalog(), sweeps: BTreeMap::new() }
+    }
+
+    /// The runs of all rows.
+    pub fn rows(mut self, table: &TableSpec) -> Result<Vec<RowPlan>, TableError> {
+        table.rows.iter().enumerate().map(|(at, row)| self.row(&format!("rows.{at}"), row)).collect()
+    }
+
+    fn row(&mut self, place: &str, row: &RowSpec) -> Result<RowPlan, TableError> {
+        if let Some(file) = &row.sweep {
+            let file = self.file(&format!("{place}.sweep"), file)?;
+            self.expand(&file)?;
+            return Ok(self.of_sweep(place, row, &file)?);
+        }
+        let mut runs = Vec::new();
+        if let Some(recipe) = &row.recipe {
+            let stage = row.stage.as_deref().unwrap_or_default();
+            runs.extend(self.of_recipe(&format!("{place}.recipe"), stage, recipe, &row.set, &row.run)?);
+        } else {
+            let stage = row.stage.clone().unwrap_or_default();
+            let wanted = |directory| Wanted { stage: stage.clone(), directory, known: None, command: None };
+            runs.extend(self.given(&format!("{place}.run"), &row.run)?.into_iter().map(wanted));
+        }
+        for (stage, spec) in &row.stages.0 {
+            let (recipe, set, run) = spec.parts();
+            runs.extend(self.of_recipe(&format!("{place}.stages.{stage}"), stage, recipe, &set, &run)?);
+        }
+        let last_stage = runs.last().map(|run| run.stage.clone()).unwrap_or_default();
+        Ok(RowPlan { runs, last_stage })
+    }
+
+    fn of_recipe(
+        &self,
+        place: &str,
+        stage: &str,
+        recipe: &Path,
+        set: &Map<String, Value>,
+        run: &Paths,
+    ) -> Result<Vec<Wanted>, TableError> {
+        let file = self.file(place, recipe)?;
+        let mut sources = Sources::from_env(&file);
+        sources.environment.retain(|(name, _)| name != FILTER_VARIABLE);
+        sources.sets = set.iter().map(|(key, value)| format!("{key}={}", sweep::argument(value))).collect();
+        let known = self.known(&sources)?;
+        let name = known.recipe.get("name").and_then(Value::as_str).unwrap_or_default();
+        let given = self.given(&format!("{place}.run"), run)?;
+        let (directories, is_default) =
+            if given.is_empty() { (vec![self.root.join(name)], true) } else { (given, false) };
+        let any_seed = directories.len() > 1;
+        let wanted = |directory: PathBuf| Wanted {
+            stage: stage.to_owned(),
+            command: (!any_seed).then(|| self.run_command(&sources, &directory, is_default)),
+            directory,
+            known: Some(Known { any_seed, ..known.clone() }),
+        };
+        Ok(directories.into_iter().map(wanted).collect())
+    }
+
+    /// What is known of a recipe.
+    pub(super) fn known(&self, sources: &Sources) -> Result<Known, Diagnostics> {
+        let recipe = load(sources, &self.catalog)?;
+        let summary = check(&recipe)?.summary;
+        Ok(Known {
+            file: sources.recipe.clone(),
+            digest: recipe.digest(),
+            parameters: summary.parameters,
+            gmacs: summary.macs.computed as f64 / 1e9,
+            any_seed: false,
+            recipe,
+        })
+    }
+
+    fn run_command(&self, sources: &Sources, directory: &Path, is_default: bool) -> Vec<String> {
+        let mut words = vec!["run".to_owned(), sources.recipe.to_string_lossy().into_owned()];
+        for set in &sources.sets {
+            words.extend(["--set".to_owned(), set.clone()]);
+        }
+        if !is_default || !self.has_usual_root() {
+            words.extend(["--out".to_owned(), directory.to_string_lossy().into_owned()]);
+        }
+        words
+    }
+
+    fn expand(&mut self, file: &Path) -> Result<(), TableError> {
+        if !self.sweeps.contains_key(file) {
+            let sweep = Sweep::load(file)?;
+            let plan = sweep.expand(self.sweep_folder(&sweep).as_deref(), &[])?;
+            self.sweeps.insert(file.to_owned(), (sweep, plan));
+        }
+        Ok(())
+    }
+
+    /// Where the runs of a sweep are, unless it is the usual place.
+    pub(super) fn sweep_folder(&self, sweep: &Sweep) -> Option<PathBuf> {
+        (!self.has_usual_root()).then(|| self.root.join(sweep.name()))
+    }
+
+    fn has_usual_root(&self) -> bool {
+        clean(self.root) == Path::new("runs")
+    }
+
+    /// A file that the table names.
+    fn file(&self, place: &str, name: &Path) -> Result<PathBuf, Diagnostics> {
+        let file = clean(&self.folder.join(name));
+        if file.is_file() {
+            return Ok(file);
+        }
+        let problem = Problem::new(place, format!("there is no file {}", file.display()));
+        Err(self.document.diagnose(vec![problem.help("paths are relative to the table's file")]))
+    }
+
+    /// The directories that a row names itself. A pattern that nothing matches stands for itself: that run is missing.
+    fn given(&self, place: &str, run: &Paths) -> Result<Vec<PathBuf>, Diagnostics> {
+        let mut found = Vec::new();
+        for pattern in run.iter() {
+            let paths = glob::glob(pattern).map_err(|error| {
+                let problem = Problem::new(place, format!("`{pattern}` is no pattern: {}", error.msg));
+                self.document
+                    .diagnose(vec![problem.help("`*` stands for any part of a name: `runs/probe_*`")])
+            })?;
+            let before = found.len();
+            found.extend(paths.flatten().filter(|path| path.is_dir()));
+            if found.len() == before {
+                found.push(PathBuf::from(pattern));
+            }
+        }
+        Ok(found)
+    }
+}

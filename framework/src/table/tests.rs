@@ -1,0 +1,207 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::figure::Figure;
+use super::fill::fill;
+use super::load::Table;
+use super::plan::{RowPlan, Wanted};
+use super::render::Format;
+use super::runs::{Found, State};
+use super::sheet::{Cell, Content, Heading, Sheet, Source};
+use super::spec::TableSpec;
+use crate::recipe::Diagnostics;
+use crate::report::RunDir;
+
+fn text(text: &str) -> Cell {
+    Cell { ours: Some(Content::Text(text.to_owned())), ..Cell::default() }
+}
+
+fn figure(values: &[f64], paper: Option<f64>) -> Cell {
+    Cell { ours: Figure::of(values).map(Content::Figure), paper, awaited: true, ..Cell::default() }
+}
+
+/// One of everything, with the letters that formats trip over.
+fn sheet() -> Sheet {
+    let heading = |name: &str, digits, numeric| Heading {
+        name: name.to_owned(),
+        digits,
+        numeric,
+        measured: numeric,
+        quoted: numeric,
+    };
+    Sheet {
+        title: "Results on A & B_1 <100%>".to_owned(),
+        description: "Mean ± deviation; `code`.".to_owned(),
+        columns: vec![heading("Method", None, false), heading("top-1 | %", Some(1), true)],
+        rows: vec![
+            vec![text("MAE, \"ViT\" & more"), Cell { paper: Some(83.6), notes: vec![0], ..Cell::default() }],
+            vec![text("ours_1"), Cell { best: true, ..figure(&[84.0, 84.2, 84.1], Some(85.0)) }],
+            vec![text("above"), figure(&[85.25], Some(85.0))],
+            vec![text("missing"), Cell { notes: vec![1], ..figure(&[], Some(85.0)) }],
+            vec![text("nothing"), Cell::default()],
+        ],
+        notes: vec![
+            "Quoted.".to_owned(),
+            "There is no run in `runs/a_b` yet: `convmae run a.yaml`.".to_owned(),
+        ],
+        sources: vec![Source {
+            row: 1,
+            label: "ours_1".to_owned(),
+            stage: "finetune".to_owned(),
+            directory: "runs/a".to_owned(),
+            recipe: "a.yaml".to_owned(),
+            digest: "0123456789abcdef".to_owned(),
+            commit: Some("fedcba9876543210".to_owned()),
+        }],
+    }
+}
+
+#[test]
+fn every_format_shows_figures_papers_and_notes() {
+    insta::assert_snapshot!("markdown", sheet().render(Format::Markdown, true));
+    insta::assert_snapshot!("latex", sheet().render(Format::Latex, true));
+    insta::assert_snapshot!("csv", sheet().render(Format::Csv, true));
+    insta::assert_snapshot!("html", sheet().render(Format::Html, true));
+}
+
+/// Loads a table of this text.
+fn load(text: &str) -> Result<Table, Diagnostics> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("table.yaml"), text).unwrap();
+    Table::load(&folder.path().join("table.yaml"), Path::new("runs")).map_err(|error| match error {
+        super::TableError::File(diagnostics) => diagnostics,
+        other => panic!("{other}"),
+    })
+}
+
+const HEAD: &str =
+    "title: t\ncolumns:\n- { name: Method, from: label }\n- { name: top-1, from: metrics.top1 }\nrows:\n";
+
+#[test]
+fn mistakes_are_at_their_lines() {
+    for (rows, line, words, advice) in [
+        ("- { lable: a, unavailable: x }", 6, "rows.0.lable: unknown key", "did you mean `label`?"),
+        ("- { label: a }", 6, "rows.0: the row shows nothing", "`quoted` figures"),
+        (
+            "- { label: a, quoted: { top1: 3, source: s } }",
+            6,
+            "quoted.top1: there is no such column",
+            "`top-1`",
+        ),
+        ("- { label: a, quoted: { top-1: 3 } }", 6, "quoted.source: the required key is missing", ""),
+        ("- { label: a, quoted: { top-1: x, source: s } }", 6, "quoted.top-1: expected a number", ""),
+        ("- { label: a, sweep: s.yaml, run: runs/a }", 6, "`recipe` or `sweep`, not both", "two rows"),
+        ("- { label: a, run: runs/a, where: { x: 1 } }", 6, "`where` goes with `sweep`", ""),
+        ("- { label: a, run: runs/a, set: { x: 1 } }", 6, "`set` goes with `recipe`", ""),
+        (
+            "- label: a\n  recipe: gone.yaml",
+            7,
+            "rows.0.recipe: there is no file",
+            "relative to the table's file",
+        ),
+        ("- label: a\n  sweep: gone.yaml", 7, "rows.0.sweep: there is no file", ""),
+        ("- { label: a, run: 'runs/***' }", 6, "rows.0.run: `runs/***` is no pattern", "any part of a name"),
+    ] {
+        let diagnostics = load(&format!("{HEAD}{rows}\n")).unwrap_err();
+        let finding = &diagnostics.findings()[0];
+        assert!(finding.to_string().contains(words), "{rows}: {finding}");
+        assert_eq!(finding.position().map(|(line, _)| line), Some(line), "{rows}");
+        assert!(finding.help.as_deref().unwrap_or_default().contains(advice), "{rows}: {:?}", finding.help);
+    }
+}
+
+#[test]
+fn columns_that_show_nothing_are_refused() {
+    for (column, words, advice) in [
+        ("{ name: x, from: parameter }", "`parameter` is nothing that a table can show", "`parameters`"),
+        ("{ name: x, from: top1 }", "`top1` is nothing", "`metrics.NAME`"),
+        ("{ name: x, from: metrics. }", "nothing that a table can show", ""),
+        ("{ name: x, from: label, digits: 99 }", "columns.0.digits: 99 is out of range", ""),
+        ("{ name: x, from: label, best: most }", "columns.0.best: expected one of `max`, `min`", ""),
+        ("{ name: x, from: label }\n- { name: x, from: label }", "there is a column `x` already", ""),
+    ] {
+        let diagnostics = load(&format!("title: t\ncolumns:\n- {column}\nrows: []\n")).unwrap_err();
+        let finding = &diagnostics.findings()[0];
+        assert!(finding.to_string().contains(words), "{column}: {finding}");
+        assert!(finding.help.as_deref().unwrap_or_default().contains(advice), "{column}: {:?}", finding.help);
+    }
+}
+
+fn run(directory: &Path, summary: &serde_json::Value) {
+    drop(RunDir::create(directory, "name: a\ntrain: { length: 2 epochs }\n").unwrap());
+    fs::write(directory.join("summary.json"), summary.to_string()).unwrap();
+}
+
+fn wanted(directory: PathBuf) -> Wanted {
+    Wanted {
+        stage: String::new(),
+        directory,
+        known: None,
+        command: Some(vec!["run".into(), "a b.yaml".into()]),
+    }
+}
+
+#[test]
+fn runs_are_averaged_and_what_is_missing_is_said() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    run(&path("0"), &json!({ "status": "finished", "val.top1": 80.0, "parameters": 5_000_000 }));
+    run(&path("1"), &json!({ "status": "finished", "val.top1": 82.0, "parameters": 5_000_000 }));
+    run(&path("2"), &json!({ "status": "failed", "val.top1": 9.0 }));
+    run(&path("3"), &json!({ "status": "finished", "val.loss": 1.0 }));
+    let runs = ["0", "1", "2", "3", "gone"].map(|name| wanted(path(name)));
+    let plans = [RowPlan { runs: runs.into(), last_stage: String::new() }];
+    let spec: TableSpec = serde_json::from_value(json!({
+        "title": "t",
+        "columns": [
+            { "name": "Method", "from": "label" },
+            { "name": "top-1", "from": "metrics.top1", "digits": 1 },
+            { "name": "M", "from": "parameters", "scale": 1e-6 },
+            { "name": "Epochs", "from": "recipe.train.length", "digits": 0 },
+        ],
+        "rows": [{ "label": "a", "quoted": { "top-1": 80.5, "source": "a paper" } }],
+    }))
+    .unwrap();
+    let found = Found::look(&plans).unwrap();
+    assert_eq!(*found.of(0, 2), State::Unfinished("failed".to_owned()));
+    let sheet = fill(&spec, &plans, &found);
+    let texts: Vec<_> =
+        sheet.rows[0].iter().zip(&sheet.columns).map(|(cell, column)| cell.text(column)).collect();
+    assert_eq!(texts[1], ("81.0 ± 1.4 (2)".to_owned(), Some("paper 80.5, +0.5".to_owned())));
+    assert_eq!(texts[2].0, "5");
+    assert_eq!(texts[3].0, "2");
+    let notes = sheet.notes.join("\n").replace(&root.path().display().to_string(), "runs");
+    for note in [
+        "“paper”: a paper.",
+        "1 of 5 runs are missing yet: `convmae run 'a b.yaml'`.",
+        "`runs/2` is failed: `convmae run 'a b.yaml' --resume`.",
+        "`runs/3` has no `metrics.top1`.",
+    ] {
+        assert!(notes.contains(note), "{notes}");
+    }
+    assert_eq!(sheet.sources.len(), 3);
+}
+
+#[test]
+fn the_best_of_a_column_may_be_the_papers() {
+    let spec: TableSpec = serde_json::from_value(json!({
+        "title": "t",
+        "columns": [{ "name": "loss", "from": "metrics.loss", "best": "min" }],
+        "rows": [
+            { "label": "a", "quoted": { "loss": 2.0, "source": "s" } },
+            { "label": "b", "quoted": { "loss": 1.0, "source": "s" } },
+            { "label": "c", "quoted": { "loss": 0.5, "source": "s" }, "unavailable": "not written" },
+        ],
+    }))
+    .unwrap();
+    let plans = [RowPlan::default(), RowPlan::default(), RowPlan::default()];
+    let sheet = fill(&spec, &plans, &Found::look(&plans).unwrap());
+    let best: Vec<bool> = sheet.rows.iter().map(|row| row[0].best).collect();
+    assert_eq!(best, [false, false, true]);
+    assert!(sheet.render(Format::Markdown, false).contains("| – (**paper 0.5**)[^"));
+    assert_eq!(sheet.rows[2][0].text(&sheet.columns[0]), ("–".to_owned(), Some("paper 0.5".to_owned())));
+}

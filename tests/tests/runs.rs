@@ -1,0 +1,70 @@
+//! `convmae runs`: tables of run directories.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Folder, stderr, stdout};
+
+/// Two short runs that differ in the learning rate.
+fn two_runs() -> Folder {
+    let folder = Folder::new();
+    for (out, lr) in [("runs/a", "optimizer.lr=1e-3"), ("runs/deep/b", "optimizer.lr=2e-3")] {
+        folder.succeeds(["run", "tiny.yaml", "--set", lr, "--set", "train.length=1 iteration", "--out", out]);
+    }
+    folder
+}
+
+fn json(folder: &Folder, args: &[&str]) -> Vec<Value> {
+    let args = ["runs", "--format", "json"].iter().chain(args).copied();
+    serde_json::from_str(&stdout(&folder.succeeds(args))).unwrap()
+}
+
+#[test]
+fn runs_are_listed_with_what_they_differ_in() {
+    let folder = two_runs();
+    let table = stdout(&folder.succeeds(["runs"]));
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["run", "status", "epoch", "seconds", "metrics.loss", "recipe.optimizer.lr"]);
+    assert_eq!(&lines[1][..2], ["a", "finished"]);
+    assert_eq!(lines[2].last(), Some(&"0.002"));
+    // And again from what was kept.
+    assert!(folder.path("runs/.convmae-runs.parquet").is_file());
+    assert_eq!(stdout(&folder.succeeds(["runs"])), table);
+}
+
+#[test]
+fn runs_are_filtered_sorted_and_cut() {
+    let folder = two_runs();
+    let found = json(&folder, &["--where", "recipe.optimizer.lr == 2e-3 and status == 'finished'"]);
+    assert_eq!(found[0]["run"], "deep/b");
+    assert_eq!(found.len(), 1);
+    let sorted =
+        json(&folder, &["--sort", "-recipe.optimizer.lr", "--columns", "run,metrics.*", "--limit", "1"]);
+    assert_eq!(sorted[0]["run"], "deep/b");
+    assert!(sorted[0]["metrics.loss"].is_f64() && sorted.len() == 1);
+    let csv = stdout(&folder.succeeds(["runs", "--format", "csv", "--columns", "run,recipe.seed"]));
+    assert_eq!(csv, "run,recipe.seed\na,0\ndeep/b,0\n");
+}
+
+#[test]
+fn mistakes_in_a_question_are_explained() {
+    let folder = two_runs();
+    folder.fails(["runs", "--where", "metrics.top1 >"], 2, &["nothing to compare with after `>`"]);
+    folder.fails(["runs", "--where", "loss > 1"], 2, &["no run has the column `loss`", "`metrics.loss`"]);
+    folder.fails(["runs", "--columns", "sede"], 2, &["no run has the column `sede`", "did you mean `seed`?"]);
+    folder.fails(["runs", "gone"], 1, &["cannot list gone"]);
+    let nothing = folder.succeeds(["runs", "runs/a/checkpoints"]);
+    assert_eq!(stderr(&nothing), "there are no runs in runs/a/checkpoints\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_written_is_listed_all_the_same() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = two_runs();
+    let runs = folder.path("runs");
+    fs::set_permissions(&runs, fs::Permissions::from_mode(0o555)).unwrap();
+    assert_eq!(json(&folder, &[]).len(), 2);
+    fs::set_permissions(&runs, fs::Permissions::from_mode(0o755)).unwrap();
+}
