@@ -52,6 +52,9 @@ pub struct Experiment {
     /// When the state is saved.
     #[serde(default)]
     pub checkpoint: Checkpointing,
+    /// What is logged besides the files of every run.
+    #[serde(default)]
+    pub logging: Logging,
 }
 
 impl JsonSchema for DeviceName {
@@ -258,4 +261,12 @@ impl Default for Checkpointing {
     fn default() -> Self {
         Self { every: Span::Epochs(1.0), keep: 2 }
     }
+}
+
+/// What is logged besides the files of every run.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logging {
+    /// Writes every metric as `TensorBoard` event files, too, into `tensorboard/` of the run directory.
+    pub tensorboard: bool,
 }

@@ -242,6 +242,7 @@ pages! {
     benchmarks: "docs/benchmarks.md";
     cifar10: "docs/src/cifar10.md";
     finetuning: "docs/src/finetuning.md";
+    reports: "docs/src/reports.md";
     sweeps: "docs/src/sweeps.md";
     tables: "docs/src/tables.md";
     tutorial_1: "docs/src/tutorial/first_run.md";

@@ -14,6 +14,7 @@ mod mistakes;
 mod plugin;
 mod pretrain_golden;
 mod registry;
+mod report;
 mod resume;
 mod run_directory;
 mod runs;

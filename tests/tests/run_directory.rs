@@ -21,6 +21,7 @@ fn every_file_of_the_contract_is_there() {
     for file in [
         "recipe.lock.yaml",
         "metrics.parquet",
+        "environment.json",
         "log.jsonl",
         "summary.json",
         "report.html",

@@ -10,6 +10,7 @@ mod eval;
 mod list;
 mod predict;
 mod recipe_args;
+mod report;
 mod run;
 mod runs;
 mod schema;
@@ -56,6 +57,7 @@ enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Bench(bench::Args),
+    Report(report::Args),
     Trace(trace::Args),
     Convert(convert::Args),
     List(list::Args),
@@ -118,7 +120,10 @@ impl CliError {
                 | EngineError::RecipeChanged { .. }
                 | EngineError::Usage(_)
                 | EngineError::Report(
-                    ReportError::AlreadyARun(_) | ReportError::Occupied(_) | ReportError::NotADirectory(_),
+                    ReportError::AlreadyARun(_)
+                    | ReportError::Occupied(_)
+                    | ReportError::NotADirectory(_)
+                    | ReportError::NoRun(_),
                 ),
             ) => ExitCode::from(2),
             Self::Table(error) if error.is_usage() => ExitCode::from(2),
@@ -145,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Report(args) => report::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Convert(args) => convert::run(&args).map_err(CliError::from),
         Command::List(args) => list::run(&args),

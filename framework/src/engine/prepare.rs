@@ -52,6 +52,8 @@ pub struct Settings {
     pub pictures: usize,
     /// When it is saved.
     pub checkpoint: crate::experiment::Checkpointing,
+    /// What it logs besides the files of every run.
+    pub logging: crate::experiment::Logging,
 }
 
 impl Prepared {
@@ -120,8 +122,19 @@ impl Prepared {
 pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
     open_device(recipe, &checked.experiment)?;
     let Checked { experiment, plan, image, summary } = checked;
-    let Experiment { name, seed, data, init_from, optimizer, schedule, train, evaluate, checkpoint, .. } =
-        experiment;
+    let Experiment {
+        name,
+        seed,
+        data,
+        init_from,
+        optimizer,
+        schedule,
+        train,
+        evaluate,
+        checkpoint,
+        logging,
+        ..
+    } = experiment;
     let loading = Loading::of(&data);
     let Data { train: train_split, val: val_split, .. } = data;
     let batch_size = train_split.batch_size;
@@ -168,6 +181,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         evaluate_every: evaluate.every,
         pictures: evaluate.pictures,
         checkpoint,
+        logging,
     };
     Ok(Prepared {
         trainer,

@@ -9,7 +9,8 @@ use crate::nn;
 use crate::recipe::Recipe;
 use crate::report::logging::LOG_ONLY;
 use crate::report::{
-    Environment, MetricLog, PictureSet, PictureStore, Progress, RunDir, Split, Status, StepReport, Summary,
+    Environment, EventLog, MetricLog, PictureSet, PictureStore, Progress, RunDir, Split, Status, StepReport,
+    Summary,
 };
 
 use super::EngineError;
@@ -44,6 +45,7 @@ pub struct Session {
     /// The images that the report shows, once they are read.
     pictured: Option<Vec<Batch>>,
     window: Window,
+    events: Option<EventLog>,
 }
 
 impl Session {
@@ -64,6 +66,7 @@ impl Session {
             saved: 0,
             pictured: None,
             window: Window::new(Sums::default()),
+            events: None,
             prepared,
             dir,
         })
@@ -148,6 +151,9 @@ impl Session {
         let plan = *self.prepared.trainer.plan();
         let start = self.prepared.trainer.steps_done();
         self.announce();
+        if self.prepared.settings.logging.tensorboard {
+            self.events = Some(EventLog::begin(&self.dir.tensorboard(), start + 1)?);
+        }
         let mut progress = Progress::new(plan.steps, start, plan.steps_per_epoch);
         let mut interrupted = false;
         if start == 0 {
@@ -183,7 +189,7 @@ impl Session {
                 images_per_second: self.window.images_per_second(),
             });
             if step.is_multiple_of(self.prepared.settings.train.log_every) || step == plan.steps {
-                self.log_window(step);
+                self.log_window()?;
             }
             self.periodic(step)?;
             if self.stop.is_set() {
@@ -258,10 +264,9 @@ impl Session {
         if better {
             self.best = figure;
         }
-        let seconds = self.seconds();
+        self.record(Split::Val, &evaluation.metrics)?;
         let mut line = format!("epoch {epoch:.2}, step {step}: val");
         for (name, value) in &evaluation.metrics {
-            self.metrics.push(step, epoch, Split::Val, name, *value, seconds);
             let _ = write!(line, " {name} {value:.4}");
         }
         tracing::info!("{line}");
@@ -298,6 +303,7 @@ impl Session {
         }
         // Before the checkpoint: what is logged beyond it is cut off when resuming, what is missing would be lost.
         self.metrics.write(&self.dir.metrics())?;
+        self.events.iter_mut().try_for_each(EventLog::flush)?;
         let (corrupt_train, corrupt_val) = self.prepared.corrupt();
         let finite = |(name, value): &(String, f64)| (name.clone(), value.is_finite().then_some(*value));
         let state = RunState {
@@ -317,17 +323,28 @@ impl Session {
         Ok(())
     }
 
-    fn write(&self, status: &Status) -> Result<(), EngineError> {
+    fn write(&mut self, status: &Status) -> Result<(), EngineError> {
+        self.events.iter_mut().try_for_each(EventLog::flush)?;
         self.metrics.write(&self.dir.metrics())?;
         write_report(self, status)
     }
 
-    fn log_window(&mut self, step: u64) {
-        let epoch = self.prepared.trainer.plan().epoch_after(step);
-        let seconds = self.seconds();
-        for (name, value) in self.window.take() {
-            self.metrics.push(step, epoch, Split::Train, &name, value, seconds);
+    fn log_window(&mut self) -> Result<(), EngineError> {
+        let figures = self.window.take();
+        self.record(Split::Train, &figures)
+    }
+
+    /// Logs figures of the present step.
+    fn record(&mut self, split: Split, figures: &[(String, f64)]) -> Result<(), EngineError> {
+        let step = self.prepared.trainer.steps_done();
+        let (epoch, seconds) = (self.prepared.trainer.plan().epoch_after(step), self.seconds());
+        for (name, value) in figures {
+            self.metrics.push(step, epoch, split, name, *value, seconds);
         }
+        if let Some(events) = &mut self.events {
+            events.record(step, split, figures)?;
+        }
+        Ok(())
     }
 
     /// Pictures of the first validation images, the same ones and the same masks every time.

@@ -13,6 +13,7 @@ const PICTURE_SETS: usize = 6;
 pub fn write_report(session: &Session, status: &Status) -> Result<(), EngineError> {
     let summary = summary(session, status);
     summary.write(&session.dir.summary())?;
+    session.environment.write(&session.dir.environment())?;
     let settings = &session.prepared.settings;
     let (train, val) = session.prepared.corrupt();
     let corrupt: Vec<_> = train
@@ -24,6 +25,7 @@ pub fn write_report(session: &Session, status: &Status) -> Result<(), EngineErro
         ("summary.json", "final metrics"),
         ("metrics.parquet", "all metrics"),
         ("recipe.lock.yaml", "the resolved recipe"),
+        ("environment.json", "what ran it"),
         ("log.jsonl", "the log"),
     ];
     Report {

@@ -1,5 +1,6 @@
 //! What changed between two recipes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
@@ -33,6 +34,27 @@ pub fn diff(before: &Value, after: &Value) -> Vec<Change> {
     changes
 }
 
+/// A key in which recipes differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference<'v> {
+    /// Dotted path of the key.
+    pub key: String,
+    /// Its value in each recipe, `None` where it is not set.
+    pub values: Vec<Option<&'v Value>>,
+}
+
+/// The smallest keys in which any of several recipes differs from the first, sorted by name.
+pub fn differences<'v>(recipes: &[&'v Value]) -> Vec<Difference<'v>> {
+    let Some((first, others)) = recipes.split_first() else { return Vec::new() };
+    let changes = others.iter().flat_map(|other| diff(first, other)).map(|change| change.key);
+    let mut keys: Vec<String> = changes.collect::<BTreeSet<_>>().into_iter().collect();
+    // A list of another length differs as a whole, though a third recipe has one with another item.
+    let blocks = keys.clone();
+    keys.retain(|key| !blocks.iter().any(|block| block != key && path::is_within(key, block)));
+    let values = |key: &str| recipes.iter().map(|recipe| path::lookup(recipe, key)).collect();
+    keys.into_iter().map(|key| Difference { values: values(&key), key }).collect()
+}
+
 fn compare(before: Option<&Value>, after: Option<&Value>, key: &str, changes: &mut Vec<Change>) {
     if before == after {
         return;
@@ -59,7 +81,7 @@ fn compare(before: Option<&Value>, after: Option<&Value>, key: &str, changes: &m
 mod tests {
     use serde_json::json;
 
-    use super::diff;
+    use super::{diff, differences};
 
     #[test]
     fn a_difference_names_the_smallest_key() {
@@ -70,5 +92,22 @@ mod tests {
             changes,
             ["train.epochs: 100 -> 200", "sizes.1: 2 -> 3", "old: null -> unset", "new: unset -> {\"a\":1}"]
         );
+    }
+
+    #[test]
+    fn of_several_recipes_a_key_has_a_value_each() {
+        let recipes = [
+            json!({"lr": 1, "list": [1, 2], "same": 0}),
+            json!({"lr": 1, "list": [1, 3], "same": 0}),
+            json!({"lr": 2, "list": [1], "same": 0, "new": null}),
+        ];
+        let recipes: Vec<_> = recipes.iter().collect();
+        let found = differences(&recipes);
+        let keys: Vec<_> = found.iter().map(|difference| difference.key.as_str()).collect();
+        // `list.1` alone would not show that the third list is shorter.
+        assert_eq!(keys, ["list", "lr", "new"]);
+        assert_eq!(found[1].values, [Some(&json!(1)), Some(&json!(1)), Some(&json!(2))]);
+        assert_eq!(found[2].values, [None, None, Some(&json!(null))]);
+        assert!(differences(&recipes[..1]).is_empty() && differences(&[]).is_empty());
     }
 }

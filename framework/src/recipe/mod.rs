@@ -38,7 +38,7 @@ use serde_json::Value;
 
 pub use catalog::{Catalog, CatalogEntry};
 pub use diagnostics::{Diagnostics, Finding, Problem};
-pub use diff::{Change, diff};
+pub use diff::{Change, Difference, diff, differences};
 pub use document::Document;
 pub(crate) use files::clean;
 pub use layer::LayerKind;

@@ -1,12 +1,15 @@
 //! What ran a run: program, machine, and command.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
+use super::ReportError;
 use super::utc::rfc3339;
+use crate::weights::atomic;
 
 /// Everything about the surroundings of a run that may explain its numbers.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -70,6 +73,21 @@ impl Environment {
             device: device.to_owned(),
             threads,
         }
+    }
+
+    /// Writes it to `path`.
+    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
+        atomic::write(path, |file| {
+            serde_json::to_writer_pretty(&mut *file, self).map_err(io::Error::from)?;
+            file.write_all(b"\n")
+        })
+        .map_err(ReportError::from)
+    }
+
+    /// Reads it from `path`.
+    pub fn read(path: &Path) -> Result<Self, ReportError> {
+        let text = fs::read_to_string(path).map_err(ReportError::io("read", path))?;
+        serde_json::from_str(&text).map_err(|error| ReportError::format(path, "environment", error))
     }
 
     /// Labels and values for a table; what is unknown is left out.
@@ -201,5 +219,16 @@ mod tests {
         let rows = environment.rows();
         assert!(rows.contains(&("Device", "cpu".to_owned())) && rows.contains(&("Threads", "2".to_owned())));
         assert!(environment.started.ends_with('Z'));
+    }
+
+    #[test]
+    fn an_environment_comes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("environment.json");
+        let environment = Environment::collect("cpu", 2);
+        environment.write(&path).unwrap();
+        assert_eq!(Environment::read(&path).unwrap(), environment);
+        fs::write(&path, "{}").unwrap();
+        assert!(Environment::read(&path).unwrap_err().to_string().contains("not a valid environment"));
     }
 }

@@ -42,6 +42,9 @@ pub enum ReportError {
     /// There is no run to go on with.
     #[error("{} is not a run directory: it has no recipe.lock.yaml", .0.display())]
     NotARun(PathBuf),
+    /// There is no run at or below a path.
+    #[error("there is no run in {}: neither it nor a directory below it has a recipe.lock.yaml", .0.display())]
+    NoRun(PathBuf),
     /// Another process is running in it.
     #[error("{} is in use by {}; wait for it, or choose another directory", path.display(), Holder(*pid))]
     Locked {

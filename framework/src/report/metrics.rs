@@ -39,6 +39,8 @@ pub struct Point {
     pub step: u64,
     /// Passes over the training set, with fraction.
     pub epoch: f64,
+    /// Seconds since the run started.
+    pub seconds: f64,
     /// What was measured.
     pub value: f64,
 }
@@ -108,7 +110,12 @@ impl MetricLog {
         let Some(name) = self.names.iter().position(|known| known == name) else { return Vec::new() };
         (0..self.len())
             .filter(|&row| self.split[row] == split && self.name[row] == name)
-            .map(|row| Point { step: self.step[row], epoch: self.epoch[row], value: self.value[row] })
+            .map(|row| Point {
+                step: self.step[row],
+                epoch: self.epoch[row],
+                seconds: self.seconds[row],
+                value: self.value[row],
+            })
             .collect()
     }
 
@@ -257,7 +264,7 @@ mod tests {
         let mut log = sample();
         log.truncate_after(3);
         assert_eq!(log.len(), 4);
-        assert_eq!(log.series(Split::Val, "loss"), [Point { step: 2, epoch: 1.0, value: 1.0 }]);
+        assert_eq!(log.series(Split::Val, "loss"), [Point { step: 2, epoch: 1.0, seconds: 2.5, value: 1.0 }]);
         assert!((log.seconds() - 3.0).abs() < 1e-12);
         log.push(4, 2.0, Split::Val, "loss", 7.0, 4.0);
         assert_eq!(log.series(Split::Val, "loss").len(), 2);

@@ -3,6 +3,7 @@
 //! A [`RunDir`] owns the files of a run. [`MetricLog`], [`Summary`], [`PictureStore`] and [`Report`] each write one
 //! kind of them, completely or not at all; [`Progress`] and [`logging`] talk to the person at the terminal.
 
+mod comparison;
 mod console;
 mod environment;
 mod error;
@@ -14,8 +15,10 @@ mod pictures;
 mod progress;
 mod run_dir;
 mod summary;
+mod tensorboard;
 mod utc;
 
+pub use comparison::{Comparison, LeftOut};
 pub use console::suspend_progress;
 pub use environment::{Environment, git_commit};
 pub use error::ReportError;
@@ -26,3 +29,4 @@ pub(crate) use progress::clock;
 pub use progress::{Progress, StepReport};
 pub use run_dir::RunDir;
 pub use summary::Summary;
+pub use tensorboard::EventLog;

@@ -136,6 +136,16 @@ impl RunDir {
         self.root.join(PICTURES)
     }
 
+    /// `tensorboard/`: see [`EventLog`](super::EventLog).
+    pub fn tensorboard(&self) -> PathBuf {
+        self.root.join("tensorboard")
+    }
+
+    /// `environment.json`: see [`Environment`](super::Environment).
+    pub fn environment(&self) -> PathBuf {
+        self.root.join("environment.json")
+    }
+
     fn create_folders(&self) -> Result<(), ReportError> {
         for folder in [self.checkpoints(), self.pictures()] {
             fs::create_dir_all(&folder).map_err(ReportError::io("create", &folder))?;

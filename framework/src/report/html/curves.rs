@@ -3,16 +3,18 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::number::figure;
-use super::plot::{Line, Role, chart};
+use super::plot::{Line, RGBColor, chart};
 use crate::metrics::smooth;
 use crate::report::{MetricLog, Point, Split};
 
+const TRAIN: RGBColor = RGBColor(0x2F, 0x6D, 0xB5);
+const VAL: RGBColor = RGBColor(0xC8, 0x5A, 0x17);
 /// With fewer values than this their average says no more than they do.
 const SMOOTHED_FROM: usize = 60;
 /// A loss that falls by more than this is shown on a logarithmic axis.
 const LOG_SCALE_RATIO: f64 = 30.0;
 
-pub(super) fn section(log: &MetricLog) -> Markup {
+pub(in crate::report) fn section(log: &MetricLog) -> Markup {
     html! {
         div.curves {
             @for name in ordered(log) { (curve(log, name)) }
@@ -35,28 +37,32 @@ fn ordered(log: &MetricLog) -> Vec<&str> {
     names
 }
 
-fn is_loss(name: &str) -> bool {
+pub(in crate::report) fn is_loss(name: &str) -> bool {
     name.ends_with("loss")
+}
+
+/// Whether training measures it on a batch, which says little by itself.
+pub(in crate::report) fn is_noisy(name: &str) -> bool {
+    is_loss(name) || name.contains("grad_norm") || name.ends_with("per_second")
 }
 
 fn curve(log: &MetricLog, name: &str) -> Markup {
     let (train, val) = (log.series(Split::Train, name), log.series(Split::Val, name));
-    let is_noisy = is_loss(name) || name.contains("grad_norm") || name.ends_with("per_second");
     let mut lines = Vec::new();
     let mut latest = train.last().map(|point| point.value);
-    if is_noisy && train.len() >= SMOOTHED_FROM {
+    if is_noisy(name) && train.len() >= SMOOTHED_FROM {
         let decay = 1.0 - 1.0 / (train.len() as f64 / 100.0).max(8.0);
         let averages = smooth(train.iter().map(|point| point.value), decay);
         latest = averages.last().copied();
-        lines.push(Line { points: xy(&train), role: Role::TrainRaw });
+        lines.push(Line { points: xy(&train), color: TRAIN, is_faint: true });
         let points =
             train.iter().zip(averages).map(|(point, average)| (point.step as f64, average)).collect();
-        lines.push(Line { points, role: Role::Train });
+        lines.push(Line { points, color: TRAIN, is_faint: false });
     } else if !train.is_empty() {
-        lines.push(Line { points: xy(&train), role: Role::Train });
+        lines.push(Line { points: xy(&train), color: TRAIN, is_faint: false });
     }
     if !val.is_empty() {
-        lines.push(Line { points: xy(&val), role: Role::Val });
+        lines.push(Line { points: xy(&val), color: VAL, is_faint: false });
     }
     let log_scale = is_loss(name) && spans_decades(train.iter().chain(&val));
     let label = label(name, &train, &val);
@@ -75,11 +81,12 @@ fn curve(log: &MetricLog, name: &str) -> Markup {
     }
 }
 
-fn xy(series: &[Point]) -> Vec<(f64, f64)> {
+pub(in crate::report) fn xy(series: &[Point]) -> Vec<(f64, f64)> {
     series.iter().map(|point| (point.step as f64, point.value)).collect()
 }
 
-fn spans_decades<'a>(points: impl Iterator<Item = &'a Point>) -> bool {
+/// Whether a linear axis would show little but the beginning.
+pub(in crate::report) fn spans_decades<'a>(points: impl Iterator<Item = &'a Point>) -> bool {
     let finite = points.map(|point| point.value).filter(|value| value.is_finite());
     let (low, high) = finite.fold((f64::INFINITY, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
     low > 0.0 && high / low >= LOG_SCALE_RATIO
@@ -134,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_label_tells_the_course() {
-        let point = |step, value| Point { step, epoch: 0.0, value };
+        let point = |step, value| Point { step, epoch: 0.0, seconds: 0.0, value };
         assert_eq!(
             label("loss", &[point(1, 2.0), point(9, 0.5)], &[point(9, 0.75)]),
             "loss over steps; train from 2 at step 1 to 0.5000 at step 9; val 0.7500 at step 9"

@@ -1,23 +1,24 @@
 //! `report.html`: a run on one page that needs nothing but itself.
 
-mod curves;
+pub(super) mod curves;
 mod drawing;
-mod number;
-mod pictures;
-mod plot;
-mod recipe;
-mod tables;
+pub(super) mod number;
+pub(super) mod page;
+pub(super) mod pictures;
+pub(super) mod plot;
+pub(super) mod recipe;
+pub(super) mod tables;
+pub(super) mod thin;
 
 use std::io::Write as _;
 use std::path::Path;
-use std::time::SystemTime;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use super::utc::rfc3339;
 use super::{Environment, MetricLog, PictureSet, ReportError, Summary};
 use crate::component::ParameterGroup;
 use crate::weights::atomic;
+use page::{Page, Section};
 
 /// How a run stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,37 +116,18 @@ impl Report<'_> {
 
     /// The page.
     pub fn render(&self) -> String {
-        let sections = self.sections();
-        let page = html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    title { (self.name) " · convmae" }
-                    style { (PreEscaped(include_str!("style.css"))) }
-                }
-                body {
-                    header { (self.header(&sections)) }
-                    main {
-                        @for section in &sections {
-                            section id=(section.id) {
-                                h2 { (section.title) }
-                                (section.content)
-                            }
-                        }
-                    }
-                    footer {
-                        p { "Written " (rfc3339(SystemTime::now())) " by convmae " (self.environment.version) "." }
-                    }
-                }
-            }
-        };
-        page.into_string()
+        Page {
+            title: self.name,
+            header: self.header(),
+            sections: self.sections(),
+            version: &self.environment.version,
+            style: "",
+            script: None,
+        }
+        .render()
     }
 
-    fn header(&self, sections: &[Section]) -> Markup {
+    fn header(&self) -> Markup {
         let status = self.status.name();
         html! {
             p.status.(status) { (status) }
@@ -154,11 +136,6 @@ impl Report<'_> {
                 pre.failure { (reason) }
             }
             (tables::summary(self.summary))
-            nav aria-label="Sections" {
-                @for section in sections {
-                    a href={ "#" (section.id) } { (section.title) }
-                }
-            }
         }
     }
 
@@ -189,12 +166,6 @@ impl Report<'_> {
         .map(|(id, title, _, content)| Section { id, title, content })
         .collect()
     }
-}
-
-struct Section {
-    id: &'static str,
-    title: &'static str,
-    content: Markup,
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::report::PictureSet;
 /// Pictures narrower than this are shown with their pixels.
 const PIXELATED_BELOW: u32 = 128;
 
-pub(super) fn section(sets: &[PictureSet]) -> Markup {
+pub(in crate::report) fn section(sets: &[PictureSet]) -> Markup {
     let columns = columns(sets);
     let height = sets.iter().map(|set| set.rows.len()).max().unwrap_or(0);
     html! {
@@ -82,31 +82,36 @@ fn is_constant(sets: &[PictureSet], index: usize) -> bool {
 
 fn cell(sets: &[PictureSet], column: &Column<'_>, row: usize) -> Markup {
     let picture = sets[column.set].rows.get(row).and_then(|row| row.get(column.index));
-    html! { @if let Some(picture) = picture { (img(picture, row, column.step)) } }
+    html! { @if let Some(picture) = picture { (shown(picture, row, column.step)) } }
 }
 
-fn img(picture: &Picture, row: usize, step: Option<u64>) -> Markup {
-    let (width, height) = picture.image.dimensions();
+fn shown(picture: &Picture, row: usize, step: Option<u64>) -> Markup {
     let alt = match step {
         Some(step) => format!("{} of image {}, step {step}", picture.caption, row + 1),
         None => format!("{} of image {}", picture.caption, row + 1),
     };
+    let size = picture.image.dimensions();
+    html! { @if let Some(png) = png(&picture.image) { (img(&data_url("png", &png), size, &alt)) } }
+}
+
+/// A picture whose file is in the page.
+pub(in crate::report) fn img(url: &str, (width, height): (u32, u32), alt: &str) -> Markup {
     let class = if width < PIXELATED_BELOW { "pixelated" } else { "smooth" };
-    html! {
-        @if let Some(url) = data_url(picture) {
-            img class=(class) src=(url) width=(width) height=(height) alt=(alt);
-        }
-    }
+    html! { img class=(class) src=(url) width=(width) height=(height) alt=(alt) decoding="async"; }
+}
+
+/// A file as an address: `data:image/png;base64,..`.
+pub(in crate::report) fn data_url(format: &str, file: &[u8]) -> String {
+    format!("data:image/{format};base64,{}", BASE64_STANDARD.encode(file))
 }
 
 /// `None` for a picture without pixels, which PNG does not have.
-fn data_url(picture: &Picture) -> Option<String> {
-    let image = &picture.image;
+pub(in crate::report) fn png(image: &image::RgbImage) -> Option<Vec<u8>> {
     let mut png = Vec::new();
     PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::Adaptive)
         .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
         .ok()?;
-    Some(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png)))
+    Some(png)
 }
 
 #[cfg(test)]

@@ -6,28 +6,20 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+pub(in crate::report) use plotters::style::RGBColor;
 
 use super::number::tick;
+use super::thin::{outline, stretch};
 
 /// A line of a chart.
-pub(super) struct Line {
-    pub(super) points: Vec<(f64, f64)>,
-    pub(super) role: Role,
+pub(in crate::report) struct Line {
+    pub(in crate::report) points: Vec<(f64, f64)>,
+    /// The style sheet has a rule for each colour, which gives those for the dark.
+    pub(in crate::report) color: RGBColor,
+    /// Whether it is drawn faintly: every value, behind their average.
+    pub(in crate::report) is_faint: bool,
 }
 
-/// What a line stands for; decides its colour. The style sheet has the same colours, and those for the dark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Every training value, drawn faintly behind its average.
-    TrainRaw,
-    /// Training.
-    Train,
-    /// Validation.
-    Val,
-}
-
-const TRAIN: RGBColor = RGBColor(0x2F, 0x6D, 0xB5);
-const VAL: RGBColor = RGBColor(0xC8, 0x5A, 0x17);
 const GRID: RGBColor = RGBColor(0xE3, 0xE3, 0xE0);
 const TEXT: RGBColor = RGBColor(0x6B, 0x6B, 0x66);
 /// Plotters draws at whole units; twice what is shown keeps curves smooth.
@@ -38,7 +30,7 @@ const MOST_POINTS: usize = 600;
 const MOST_DOTS: usize = 40;
 
 /// The chart of `lines` over the step, or `None` where nothing finite is to be drawn.
-pub(super) fn chart(lines: &[Line], log_scale: bool, label: &str) -> Option<String> {
+pub(in crate::report) fn chart(lines: &[Line], log_scale: bool, label: &str) -> Option<String> {
     let finite = || lines.iter().flat_map(|line| &line.points).filter(|point| is_drawable(point, log_scale));
     let x = range(finite().map(|point| point.0))?;
     let y = range(finite().map(|point| point.1))?;
@@ -97,17 +89,14 @@ where
         .y_label_formatter(&|value| tick(*value))
         .draw()?;
     for line in lines {
-        let style = match line.role {
-            Role::TrainRaw => TRAIN.mix(0.3).stroke_width(2),
-            Role::Train => TRAIN.stroke_width(4),
-            Role::Val => VAL.stroke_width(4),
-        };
+        let style =
+            if line.is_faint { line.color.mix(0.3).stroke_width(2) } else { line.color.stroke_width(4) };
         let points: Vec<_> = thin(&line.points);
         // A value that is not a number interrupts the line.
         for run in points.split(|point| !is_drawable(point, log_scale)) {
             chart.draw_series(LineSeries::new(run.iter().copied(), style))?;
         }
-        if line.role != Role::TrainRaw && points.len() <= MOST_DOTS {
+        if !line.is_faint && points.len() <= MOST_DOTS {
             let dots = points.iter().filter(|point| is_drawable(point, log_scale));
             chart.draw_series(dots.map(|&point| Circle::new(point, 5, style.color.filled())))?;
         }
@@ -132,20 +121,8 @@ fn range(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
 
 /// At most about [`MOST_POINTS`] points with the same outline: the extremes of each stretch.
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let stretch = points.len().div_ceil(MOST_POINTS / 2);
-    if stretch <= 2 {
-        return points.to_vec();
-    }
-    let extremes = |stretch: &[(f64, f64)]| {
-        let of = |choose: fn(&f64, &f64) -> bool| {
-            let better =
-                |best: usize, i: usize| if choose(&stretch[i].1, &stretch[best].1) { i } else { best };
-            (0..stretch.len()).reduce(better).unwrap_or(0)
-        };
-        let (low, high) = (of(f64::lt), of(f64::gt));
-        [stretch[low.min(high)], stretch[low.max(high)]]
-    };
-    points.chunks(stretch).flat_map(extremes).collect()
+    let values: Vec<_> = points.iter().map(|point| point.1).collect();
+    outline(&values, stretch(points.len(), MOST_POINTS)).into_iter().map(|i| points[i]).collect()
 }
 
 /// The drawing without what a stand-alone file needs, scaled by the page.
@@ -168,7 +145,7 @@ mod tests {
 
     fn line(values: &[f64]) -> Vec<Line> {
         let points = values.iter().enumerate().map(|(i, &value)| (i as f64, value)).collect();
-        vec![Line { points, role: Role::Train }]
+        vec![Line { points, color: RGBColor(0x2F, 0x6D, 0xB5), is_faint: false }]
     }
 
     #[test]

@@ -1,11 +1,31 @@
 //! The recipe with its keys, strings and comments told apart.
 
 use maud::{Markup, html};
+use serde_json::Value;
 
-pub(super) fn highlighted(yaml: &str) -> Markup {
+pub(in crate::report) fn highlighted(yaml: &str) -> Markup {
     html! {
         pre.recipe { code { @for line in yaml.lines() { (highlighted_line(line)) "\n" } } }
     }
+}
+
+/// A value of a recipe: a scalar by itself, a block as YAML.
+pub(in crate::report) fn value(value: Option<&Value>) -> Markup {
+    match value {
+        None => html! { span.c { "unset" } },
+        Some(block @ (Value::Array(_) | Value::Object(_))) if !is_flat(block) => {
+            // A tree of JSON values always serialises.
+            let yaml = serde_yaml::to_string(block).unwrap_or_default();
+            html! { code.recipe-block { @for line in yaml.lines() { (highlighted_line(line)) "\n" } } }
+        }
+        Some(Value::String(text)) => html! { code.s { (text) } },
+        Some(scalar) => html! { code.n { (scalar) } },
+    }
+}
+
+/// Whether a value is short enough to stand in a line: `[0.9,0.95]`.
+fn is_flat(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| items.iter().all(|item| item.is_number() || item.is_boolean()))
 }
 
 fn highlighted_line(line: &str) -> Markup {

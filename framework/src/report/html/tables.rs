@@ -10,7 +10,7 @@ use crate::report::{Environment, Summary};
 /// More corrupt samples than this are counted, not listed.
 const MOST_CORRUPT: usize = 100;
 
-pub(super) fn summary(summary: &Summary) -> Markup {
+pub(in crate::report) fn summary(summary: &Summary) -> Markup {
     html! {
         @if !summary.is_empty() {
             dl.summary {
@@ -35,7 +35,7 @@ fn written(value: &Value) -> String {
     }
 }
 
-pub(super) fn graph(nodes: &[GraphNode]) -> Markup {
+pub(in crate::report) fn graph(nodes: &[GraphNode]) -> Markup {
     let parameters = nodes.iter().map(|node| node.parameters).sum();
     let gmacs: f64 = nodes.iter().map(|node| node.gmacs).sum();
     html! {
@@ -77,7 +77,7 @@ pub(super) fn graph(nodes: &[GraphNode]) -> Markup {
     }
 }
 
-pub(super) fn parameter_groups(groups: &[ParameterGroup]) -> Markup {
+pub(in crate::report) fn parameter_groups(groups: &[ParameterGroup]) -> Markup {
     html! {
         div.wide {
             table {
@@ -108,7 +108,7 @@ pub(super) fn parameter_groups(groups: &[ParameterGroup]) -> Markup {
     }
 }
 
-pub(super) fn corrupt_samples(samples: &[CorruptSample]) -> Markup {
+pub(in crate::report) fn corrupt_samples(samples: &[CorruptSample]) -> Markup {
     let unlisted = samples.len().saturating_sub(MOST_CORRUPT);
     html! {
         p { "Left out because they could not be read: " (count(samples.len() as u64)) "." }
@@ -126,7 +126,7 @@ pub(super) fn corrupt_samples(samples: &[CorruptSample]) -> Markup {
     }
 }
 
-pub(super) fn environment(environment: &Environment) -> Markup {
+pub(in crate::report) fn environment(environment: &Environment) -> Markup {
     html! {
         div.wide {
             table {
@@ -140,7 +140,7 @@ pub(super) fn environment(environment: &Environment) -> Markup {
     }
 }
 
-pub(super) fn links(links: &[Link]) -> Markup {
+pub(in crate::report) fn links(links: &[Link]) -> Markup {
     html! {
         ul {
             @for link in links {

@@ -133,9 +133,11 @@ impl Running<'_> {
         self.ends.iter().any(Option::is_none)
     }
 
-    /// Starts what can be started.
+    /// Starts what can be started; first what starts from a finished run, for the figures at the end of a chain are what is waited for.
     fn start(&mut self) {
-        for at in 0..self.ends.len() {
+        let (last, first): (Vec<_>, Vec<_>) =
+            (0..self.ends.len()).partition(|&at| self.plan.runs[at].upstream.is_none());
+        for at in first.into_iter().chain(last) {
             if self.processes.len() >= self.jobs {
                 return;
             }

@@ -1,0 +1,32 @@
+//! `convmae report`: several runs on one page.
+
+use std::path::PathBuf;
+
+use super::CliError;
+use crate::engine::EngineError;
+use crate::report::{Comparison, ReportError};
+
+/// Compare runs on one self-contained HTML page: figures, curves, recipes, pictures, hardware and versions side by side.
+///
+/// Runs may still go on. What cannot be read as a run is left out with a warning, and named on the page.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run directories, or directories above several.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The page to write.
+    #[arg(long, value_name = "FILE", default_value = "comparison.html")]
+    out: PathBuf,
+    /// The title of the page; the number of runs if left out.
+    #[arg(long, value_name = "TITLE")]
+    name: Option<String>,
+}
+
+/// Runs the subcommand.
+pub fn run(args: Args) -> Result<(), CliError> {
+    let failed = |error: ReportError| CliError::from(EngineError::from(error));
+    let comparison = Comparison::read(&args.runs).map_err(failed)?.with_title(args.name);
+    comparison.write(&args.out).map_err(failed)?;
+    eprintln!("{} runs: {}", comparison.len(), args.out.display());
+    Ok(())
+}
