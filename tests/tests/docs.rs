@@ -243,6 +243,7 @@ pages! {
     cifar10: "docs/src/cifar10.md";
     finetuning: "docs/src/finetuning.md";
     reports: "docs/src/reports.md";
+    segmentation: "docs/src/segmentation.md";
     sweeps: "docs/src/sweeps.md";
     tables: "docs/src/tables.md";
     tutorial_1: "docs/src/tutorial/first_run.md";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::component::{DataError, Evaluator, Inference, Optimizer, OptimizerModule, Picture, Problem};
 use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
-use crate::experiment::{Data, Experiment, InitFrom, Split};
+use crate::experiment::{Data, Experiment, InitFrom, Split, Train};
 use crate::graph::{Checked, Model, Summary};
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
@@ -45,7 +45,7 @@ pub struct Settings {
     /// Its seed.
     pub seed: u64,
     /// How it is trained.
-    pub train: crate::experiment::Train,
+    pub train: Train,
     /// When it is evaluated.
     pub evaluate_every: crate::component::Span,
     /// Validation images shown in the report.
@@ -145,17 +145,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     };
     let train_loader = loader("data.train", train_split, true)?;
     let val = val_split.map(|split| loader("data.val", split, false)).transpose()?;
-    let batches = train_loader.batches();
-    let training =
-        TrainingPlan::new(batches, batch_size, train.accumulate, train.length).ok_or_else(|| {
-            let message = format!(
-                "an epoch has {batches} batches, fewer than one step of {} batches",
-                train.accumulate
-            );
-            recipe.diagnose(vec![
-                Problem::new("train.accumulate", message).help("lower it, or lower `data.train.batch_size`"),
-            ])
-        })?;
+    let training = training_plan(recipe, &train_loader, batch_size, &train)?;
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
     let val_samples = val.as_ref().map(|val| val.pipeline().samples.as_ref());
@@ -192,6 +182,22 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         init_from,
         settings,
         summary,
+    })
+}
+
+/// How many steps the training takes, which is at least one of an epoch.
+fn training_plan(
+    recipe: &Recipe,
+    loader: &Loader,
+    batch_size: usize,
+    train: &Train,
+) -> Result<TrainingPlan, EngineError> {
+    let batches = loader.batches();
+    TrainingPlan::new(batches, batch_size, train.accumulate, train.length).ok_or_else(|| {
+        let message =
+            format!("an epoch has {batches} batches, fewer than one step of {} batches", train.accumulate);
+        let problem = Problem::new("train.accumulate", message);
+        recipe.diagnose(vec![problem.help("lower it, or lower `data.train.batch_size`")]).into()
     })
 }
 

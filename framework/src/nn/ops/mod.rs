@@ -16,6 +16,7 @@ mod layer_norm;
 mod layers;
 mod linear;
 mod loss;
+mod maps;
 #[cfg(not(feature = "cuda"))]
 mod operation;
 mod patches;
@@ -42,6 +43,7 @@ pub use gelu::gelu;
 pub use layer_norm::{NormParams, layer_norm};
 pub use linear::{LinearParams, linear, linear_2d, linear_rows};
 pub use loss::{masked_mse, normalize_patches};
+pub use maps::{to_maps, to_tokens};
 #[cfg(not(feature = "cuda"))]
 pub use operation::{Backward, operation, operation_on};
 pub use patches::{merge_cells, patches};
@@ -50,9 +52,7 @@ pub use relative_position::RelativePositionBias;
 pub use relu::relu;
 pub use resample::{adaptive_avg_pool2d, resize_bilinear};
 pub use residual::add;
-pub use tokens::{
-    add_positions, drop_prefix, gather_tokens, prepend_token, restore_tokens, to_maps, to_tokens,
-};
+pub use tokens::{add_positions, drop_prefix, gather_tokens, prepend_token, restore_tokens};
 
 use super::Param;
 use super::tensor::{Error, Result, T1, Tensor};

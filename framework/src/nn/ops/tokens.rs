@@ -1,10 +1,9 @@
 //! Tokens: taken, put back, prepended, and given their positions.
 
 use dfdx::shapes::HasShape as _;
-use dfdx::tensor_ops::ReshapeTo as _;
 
 use crate::nn::Param;
-use crate::nn::tensor::{Error, Result, T3, T4};
+use crate::nn::tensor::{Error, Result, T3};
 
 #[cfg(feature = "cuda")]
 use composed::{add_rows, take_rows};
@@ -63,37 +62,6 @@ pub fn drop_prefix(x: T3, prefix: usize) -> Result<T3> {
         return Err(Error::Shape(format!("{tokens} tokens hold nothing behind {prefix} prefix tokens")));
     };
     take_rows(x, None, index(batch, kept, |image, place| image * tokens + prefix + place))
-}
-
-/// The positions of all patches of a grid of rows and columns, `[B, rows * cols * cell * cell, C]`, in the order of the image:
-/// `[B, rows * cell, cols * cell, C]`.
-pub fn to_maps(x: T3, (rows, cols): (usize, usize), cell: usize) -> Result<T4> {
-    let (batch, tokens, channels) = *x.shape();
-    let (height, width) = (rows * cell, cols * cell);
-    if height * width != tokens {
-        return Err(Error::Shape(format!(
-            "{tokens} tokens are not {rows} x {cols} patches of {cell} x {cell}"
-        )));
-    }
-    let x = match cell {
-        1 => x,
-        _ => take_rows(
-            x,
-            None,
-            index(batch, tokens, |image, place| {
-                let (y, x) = (place / width, place % width);
-                let patch = y / cell * cols + x / cell;
-                image * tokens + (patch * cell + y % cell) * cell + x % cell
-            }),
-        )?,
-    };
-    Ok(x.try_reshape_like(&(batch, height, width, channels))?)
-}
-
-/// Maps `[B, H, W, C]` as tokens, `[B, H * W, C]`.
-pub fn to_tokens(x: T4) -> Result<T3> {
-    let (batch, height, width, channels) = *x.shape();
-    Ok(x.try_reshape_like(&(batch, height * width, channels))?)
 }
 
 /// Adds to each token of `x`, `[B, prefix + N, C]`, the row of its position in `table`.
@@ -330,21 +298,6 @@ mod tests {
         let values = to_vec(&with).unwrap();
         assert_eq!([&values[..2], &values[8..10]], [&*token.values(); 2]);
         assert_eq!(to_vec(&drop_prefix(with, 1).unwrap()).unwrap(), x);
-    }
-
-    #[test]
-    fn maps_are_in_the_order_of_the_image() {
-        // 2 x 1 patches of 2 x 2 positions, two channels.
-        let x: Vec<f32> = (0..16).map(|i| i as f32).collect();
-        let outcome = run(&x, (1, 8, 2), &[], |x| to_maps(x, (1, 2), 2));
-        let order = [0, 1, 4, 5, 2, 3, 6, 7];
-        let expected: Vec<f32> = order.iter().flat_map(|&at| [x[2 * at], x[2 * at + 1]]).collect();
-        assert_eq!(outcome.values, expected);
-        let weights = crate::nn::testing::loss_weights(16);
-        for (place, at) in order.into_iter().enumerate() {
-            assert_eq!(outcome.grads[0][2 * at..][..2], weights[2 * place..][..2]);
-        }
-        assert!(to_maps(tokens(&x, (1, 8, 2)), (1, 2), 1).is_err());
     }
 
     #[test]
