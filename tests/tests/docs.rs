@@ -17,6 +17,8 @@
 //!
 //! Clauses are separated by `;`. Programs other than `convmae`, `cargo run --` and a few that read files are not there.
 
+#![allow(clippy::format_collect, clippy::format_push_string)]
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};

@@ -42,7 +42,8 @@ fn file(kind: Kind) -> String {
 /// `Batch transform`.
 fn title(kind: Kind) -> String {
     let name = kind.name().replace('_', " ");
-    name[..1].to_uppercase() + &name[1..]
+    let mut letters = name.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
 }
 
 /// What a kind is, as `convmae list --help` says it.
@@ -72,7 +73,8 @@ fn link(kind: Kind, name: &str) -> String {
 }
 
 fn lower(sentence: &str) -> String {
-    sentence[..1].to_lowercase() + sentence[1..].trim_end_matches('.')
+    let mut letters = sentence.trim_end_matches('.').chars();
+    letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect()
 }
 
 fn page(kind: Kind, entries: &[&Entry]) -> String {
@@ -97,12 +99,11 @@ fn table(fields: &[Field]) -> String {
             Some((word, value)) => format!("{word} `{}`", cell(value)),
             None => presence.clone(),
         };
-        let choices: String = choices
-            .iter()
-            .filter(|choice| !choice.about.is_empty())
-            .map(|choice| format!("<br>`{}`: {}", choice.word, cell(&choice.about)))
-            .collect();
-        let _ = writeln!(text, "| `{name}` | {} | {presence} | {}{choices} |", cell(kind), cell(about));
+        let choices = choices.iter().filter(|choice| !choice.about.is_empty());
+        let choices: Vec<_> =
+            choices.map(|choice| format!("<br>`{}`: {}", choice.word, cell(&choice.about))).collect();
+        let (kind, about, choices) = (cell(kind), cell(about), choices.concat());
+        let _ = writeln!(text, "| `{name}` | {kind} | {presence} | {about}{choices} |");
     }
     text
 }

@@ -1,11 +1,17 @@
 //! Values as one writes them in a recipe.
 
+use std::fmt::Write as _;
+
 use serde_json::{Number, Value};
 
 /// A mapping, one key a line.
 pub(super) fn block(value: &Value) -> String {
     let Some(map) = value.as_object() else { return flow(value) };
-    map.iter().map(|(key, value)| format!("{key}: {}\n", flow(value))).collect()
+    let mut text = String::new();
+    for (key, value) in map {
+        let _ = writeln!(text, "{key}: {}", flow(value));
+    }
+    text
 }
 
 /// A value on one line.
