@@ -132,11 +132,12 @@ impl<'t> Reader<'t> {
             let help = "a bracket or a quote may be open above; text with a colon needs quotes".to_owned();
             return fault.with_help(help);
         }
-        let help = match info.contains("flow") {
-            true => "a `{` or `[` takes items with commas between them, and its `}` or `]`",
-            false => {
-                "the keys of a block begin in one column, those of an inner block further right, items of a list with `- `"
-            }
+        let help = if info.contains("anchor") {
+            "`*name` repeats what `&name` marks above it"
+        } else if info.contains("flow") {
+            "a `{` or `[` takes items with commas between them, and its `}` or `]`"
+        } else {
+            "the keys of a block begin in one column, those of an inner block further right, items of a list with `- `"
         };
         fault.with_help(help.to_owned())
     }

@@ -24,7 +24,7 @@ impl<'a> Check<'a> {
             if let Some(schema) = properties.and_then(|properties| properties.get(name)) {
                 let found = self.value(value, schema, &at, scope);
                 let help = || documentation(schema).map(|about| says(name, schema, &about, scope));
-                faults.extend(found.into_iter().map(|fault| fault.or_help(&help)));
+                faults.extend(found.into_iter().map(|fault| fault.or_help(help)));
             } else if others == Some(&Value::Bool(false)) {
                 let known: Vec<_> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
                 let (fault, near) = self.unknown_key(name, &known, key, scope);
