@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod nn;
 pub mod random;
 pub mod recipe;
+pub mod reference;
 pub mod report;
 pub mod runs;
 mod shell;

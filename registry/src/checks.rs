@@ -7,7 +7,11 @@ pub fn heads(dim: usize, num_heads: usize) -> Result<(), Problem> {
     if dim.is_multiple_of(num_heads) {
         return Ok(());
     }
-    Err(Problem::new("num_heads", format!("{num_heads} heads do not divide {dim} channels")))
+    let divides = |heads: &usize| dim.is_multiple_of(*heads);
+    let nearest = [(1..num_heads.min(dim + 1)).rev().find(divides), (num_heads..=dim).find(divides)];
+    let nearest: Vec<_> = nearest.iter().flatten().map(usize::to_string).collect();
+    Err(Problem::new("num_heads", format!("{num_heads} heads do not divide {dim} channels"))
+        .help(format!("choose a divisor of {dim}, such as {}", nearest.join(" or "))))
 }
 
 /// That channels suit a sin-cos position embedding.
@@ -24,5 +28,6 @@ pub fn hidden(key: &str, dim: usize, mlp_ratio: f32) -> Result<(), Problem> {
     if (dim as f32 * mlp_ratio) as usize > 0 {
         return Ok(());
     }
-    Err(Problem::new(key, format!("{mlp_ratio} times {dim} channels leaves no hidden channel")))
+    Err(Problem::new(key, format!("{mlp_ratio} times {dim} channels leaves no hidden channel"))
+        .help("choose a larger ratio"))
 }

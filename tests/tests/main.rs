@@ -5,10 +5,12 @@
 mod ablations;
 mod bad_input;
 mod bench;
+mod docs;
 mod finetune_golden;
 mod finetuning;
 mod golden;
 mod inference;
+mod mistakes;
 mod plugin;
 mod pretrain_golden;
 mod registry;

@@ -94,3 +94,21 @@ fn they_are_trained_and_evaluated() {
         assert!(summary[name].as_f64().is_some_and(f64::is_finite), "{name}: {summary}");
     }
 }
+
+#[test]
+fn they_are_varied_by_a_sweep() {
+    let folder = recipe();
+    let sweep = "name: colors\nrecipe: recipe.yaml\nset: { train.length: 2 iterations }\nsweep:\n  grid:
+    model.mask.type: [CheckerboardMasker, BlockwiseMasker]
+    model.color.loss_weight: [0.5, 1.0]\n";
+    std::fs::write(folder.path("sweep.yaml"), sweep).unwrap();
+    folder.succeeds(["sweep", "sweep.yaml"]);
+    let listed = stdout(&folder.succeeds(["runs", "--format", "json"]));
+    let runs: Value = serde_json::from_str(&listed).unwrap();
+    let runs = runs.as_array().unwrap();
+    assert_eq!(runs.len(), 4, "{listed}");
+    for run in runs {
+        assert_eq!(run["status"], "finished", "{listed}");
+        assert!(run["metrics.color.mean_color"].as_f64().is_some_and(f64::is_finite), "{listed}");
+    }
+}

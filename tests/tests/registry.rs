@@ -6,6 +6,7 @@ use convmae_framework::component::{
     Backbone, BatchTransform, Dataset, Entry, Evaluator, Head, Inference, Kind, Masker, Neck, Optimizer,
     Schedule, Transform, entries,
 };
+use convmae_framework::reference::example;
 use serde_json::{Map, Value, json};
 
 use crate::support::{Folder, stdout};
@@ -76,39 +77,11 @@ fn every_component_and_every_field_is_documented() {
     }
 }
 
-/// Some value that a schema allows.
-fn example(schema: &Value, root: &Value) -> Value {
-    if let Some(reference) = schema["$ref"].as_str() {
-        return example(root.pointer(&reference[1..]).unwrap(), root);
-    }
-    if let Some(kind) = schema["x-component"].as_str() {
-        let complete = |entry: &Entry| (entry.schema)().get("required").is_none();
-        let entry = entries().into_iter().find(|entry| entry.kind.name() == kind && complete(entry)).unwrap();
-        return json!({ "type": entry.name });
-    }
-    for union in ["anyOf", "oneOf"] {
-        if let Some(branch) = schema[union].as_array().and_then(|branches| branches.first()) {
-            return example(branch, root);
-        }
-    }
-    for keyword in ["const", "default"] {
-        if let Some(value) = schema.get(keyword) {
-            return value.clone();
-        }
-    }
-    if let Some(value) = ["examples", "enum"].iter().find_map(|keyword| schema[*keyword].get(0)) {
-        return value.clone();
-    }
-    match schema["type"].as_str() {
-        Some("integer") => json!(16),
-        Some("number") => json!(0.5),
-        Some("boolean") => json!(true),
-        Some("string") => json!("text"),
-        Some("array") => {
-            let count = schema["minItems"].as_u64().unwrap_or(1) as usize;
-            json!(vec![example(&schema["items"], root); count])
-        }
-        _ => json!({}),
+#[test]
+fn every_example_of_the_reference_is_a_component() {
+    for entry in entries() {
+        let written = example(entry);
+        round_trip(entry.kind, written.clone()).unwrap_or_else(|error| panic!("{written}: {error}"));
     }
 }
 
@@ -118,7 +91,7 @@ fn defaults_in_the_schema_are_those_of_serde() {
         let schema = (entry.schema)().to_value();
         let mut given = Map::from_iter([("type".to_owned(), json!(entry.name))]);
         for field in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            given.insert(field.to_owned(), example(&schema["properties"][field], &schema));
+            given.insert(field.to_owned(), example(entry)[field].clone());
         }
         let built = round_trip(entry.kind, Value::Object(given.clone()))
             .unwrap_or_else(|error| panic!("{} from {given:?}: {error}", entry.name));

@@ -7,7 +7,7 @@ use assert_cmd::assert::{Assert, OutputAssertExt as _};
 use predicates::str::contains;
 
 /// A file of the repository: of the one this was built in, or of that at `E2E_REPOSITORY`.
-fn file(path: &str) -> PathBuf {
+pub fn file(path: &str) -> PathBuf {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/..").into();
     std::env::var_os("E2E_REPOSITORY").map_or(built, PathBuf::from).join(path)
 }

@@ -9,6 +9,7 @@ pub const MAX_SIDE: usize = 65_535;
 /// A size in pixels: one number, or `[height, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(extend("examples" = [224]))]
 pub enum Size {
     /// One number; a square, unless the component says otherwise.
     Single(#[schemars(range(min = 1, max = MAX_SIDE))] usize),

@@ -85,19 +85,24 @@ fn sources(node: &Node, known: &[(String, Kind)]) -> Result<Vec<Source>, Vec<Pro
         }
         match known.iter().find(|(name, _)| *name == source.node) {
             Some(_) if resolved.contains(source) => {
-                problems.push(Problem::new(&key, format!("`{source}` is named twice")));
+                problems.push(
+                    Problem::new(&key, format!("`{source}` is named twice")).help("remove one of the two"),
+                );
             }
             Some((_, Kind::Masker)) if source.level.is_some() => {
-                problems.push(Problem::new(&key, format!("`{}` is a masker, it has no levels", source.node)));
+                problems.push(
+                    Problem::new(&key, format!("`{}` is a masker, it has no levels", source.node))
+                        .help(format!("write `from: {}`", source.node)),
+                );
             }
             Some((_, kind_of)) if upstream(kind).contains(kind_of) => resolved.push(source.clone()),
             Some((_, kind_of)) => problems.push(
                 Problem::new(&key, format!("`{}` is a {kind_of}, which does not feed a {kind}", source.node))
-                    .help(names(&fitting)),
+                    .help(names(kind, &fitting)),
             ),
             None => problems.push(
                 Problem::new(&key, format!("there is no node `{}` in the model", source.node))
-                    .help(names(&fitting)),
+                    .help(names(kind, &fitting)),
             ),
         }
     }
@@ -118,10 +123,13 @@ fn default_source(node: &Node, kind: Kind, fitting: &[&str]) -> Result<Vec<Sourc
     }
 }
 
-fn names(fitting: &[&str]) -> String {
-    match fitting {
-        [] => "nothing in this model fits here".to_owned(),
-        names => format!("these fit: {}", names.join(", ")),
+/// What a node of a kind may name in its `from`.
+fn names(kind: Kind, fitting: &[&str]) -> String {
+    match (kind, fitting) {
+        (Kind::Masker, _) => "remove `from`: a masker takes no input".to_owned(),
+        (Kind::Backbone, []) => "remove `from`, or add a masker to the model".to_owned(),
+        (_, []) => "add a backbone to the model".to_owned(),
+        (_, names) => format!("these fit: {}", names.join(", ")),
     }
 }
 
@@ -135,7 +143,8 @@ fn sort(mut waiting: Vec<Planned>) -> Result<Vec<Planned>, Vec<Problem>> {
         let Some(at) = ready else {
             let cycle: Vec<_> = waiting.iter().map(|planned| planned.node.name.as_str()).collect();
             let message = format!("these nodes feed each other in a circle: {}", cycle.join(", "));
-            return Err(vec![Problem::new(format!("{}.from", cycle[0]), message)]);
+            let help = "let one of them take its input from another node, or leave its `from` out";
+            return Err(vec![Problem::new(format!("{}.from", cycle[0]), message).help(help)]);
         };
         sorted.push(waiting.remove(at));
     }

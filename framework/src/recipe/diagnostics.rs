@@ -82,6 +82,12 @@ impl Fault {
         self.problem.help = help.into();
         self
     }
+
+    /// Says what would be right where nothing does yet.
+    pub fn or_help(mut self, help: impl FnOnce() -> Option<String>) -> Self {
+        self.problem.help = self.problem.help.or_else(help);
+        self
+    }
 }
 
 impl From<Problem> for Fault {

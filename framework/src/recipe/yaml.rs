@@ -132,7 +132,14 @@ impl<'t> Reader<'t> {
             let help = "a bracket or a quote may be open above; text with a colon needs quotes".to_owned();
             return fault.with_help(help);
         }
-        fault
+        let help = if info.contains("anchor") {
+            "`*name` repeats what `&name` marks above it"
+        } else if info.contains("flow") {
+            "a `{` or `[` takes items with commas between them, and its `}` or `]`"
+        } else {
+            "the keys of a block begin in one column, those of an inner block further right, items of a list with `- `"
+        };
+        fault.with_help(help.to_owned())
     }
 
     fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node, TextFault> {

@@ -19,6 +19,7 @@ use super::{what_is_there, yes};
 #[serde(deny_unknown_fields)]
 pub struct Ade20k {
     /// The folder `ADEChallengeData2016`.
+    #[schemars(extend("examples" = ["data/ADEChallengeData2016"]))]
     pub root: PathBuf,
     /// Which images.
     pub split: Ade20kSplit,

@@ -16,6 +16,7 @@ use super::{IMAGE_EXTENSIONS, some_names, what_is_there, yes};
 #[serde(deny_unknown_fields)]
 pub struct ImageFolder {
     /// Folder of the dataset.
+    #[schemars(extend("examples" = ["data/imagenet"]))]
     pub root: PathBuf,
     /// Subfolder of `root` to use, such as `train` or `val`; by default `root` itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]

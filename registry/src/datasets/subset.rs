@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Subset {
     /// The whole dataset.
+    #[schemars(extend("examples" = [{ "type": "ImageFolder", "root": "data/imagenet", "split": "train" }]))]
     pub dataset: Box<dyn Dataset>,
     /// Samples of every class. Either this or `fraction`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("examples" = [50]))]
     pub per_class: Option<usize>,
     /// Share of every class, rounded, but at least one sample. Either this or `per_class`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

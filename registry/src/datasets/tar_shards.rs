@@ -21,6 +21,7 @@ use index::{Group, Member};
 #[serde(deny_unknown_fields)]
 pub struct TarShards {
     /// The archives: a path, or a pattern such as `train-{000..146}.tar` or `train-*.tar`, or a list of these.
+    #[schemars(extend("examples" = ["data/train-{000..146}.tar"]))]
     pub shards: Shards,
     /// Samples to draw the next one from, within a shuffled order of shards. More is closer to a true shuffle, fewer is closer
     /// to reading from front to back.

@@ -22,7 +22,9 @@ impl<'a> Check<'a> {
         for (name, value) in map {
             let at = path::join(key, name);
             if let Some(schema) = properties.and_then(|properties| properties.get(name)) {
-                faults.extend(self.value(value, schema, &at, scope));
+                let found = self.value(value, schema, &at, scope);
+                let help = || documentation(schema).map(|about| says(name, schema, &about, scope));
+                faults.extend(found.into_iter().map(|fault| fault.or_help(help)));
             } else if others == Some(&Value::Bool(false)) {
                 let known: Vec<_> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
                 let (fault, near) = self.unknown_key(name, &known, key, scope);
@@ -78,16 +80,24 @@ pub(super) fn missing_key(
     scope: Scope<'_>,
 ) -> Fault {
     let schema = properties.and_then(|properties| properties.get(name));
-    let about = schema.and_then(|schema| schema.get("description")).map(plain);
-    let about = about.as_deref().and_then(|text| text.lines().next()).map(|line| line.trim_end_matches('.'));
-    let expected = describe_schemas(schema, scope.document);
-    let help = match about {
-        Some(about) => format!("`{name}` is {expected}: {about}"),
-        None => format!("`{name}` is {expected}"),
+    let help = match schema.and_then(|schema| Some((schema, documentation(schema)?))) {
+        Some((schema, about)) => says(name, schema, &about, scope),
+        None => format!("`{name}` is {}", describe_schemas(schema, scope.document)),
     };
     let of = scope.component.map(|component| format!(" of `{}`", component.name)).unwrap_or_default();
     Fault::new(path::join(key, name), format!("the required key{of} is missing"))
         .at(Place::Missing)
         .label(format!("`{name}` is missing here"))
         .help(help)
+}
+
+/// The first line of a key's documentation.
+fn documentation(schema: &Value) -> Option<String> {
+    let text = plain(schema.get("description")?);
+    text.lines().next().map(|line| line.trim_end_matches('.').to_owned())
+}
+
+/// What a key takes and what it is for.
+fn says(name: &str, schema: &Value, about: &str, scope: Scope<'_>) -> String {
+    format!("`{name}` is {}: {about}", describe_schemas([schema], scope.document))
 }
