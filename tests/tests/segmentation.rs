@@ -3,6 +3,7 @@
 use std::fs;
 
 use convmae_framework::report::Summary;
+use convmae_framework::weights::{interpolate_positions, read_safetensors};
 use serde_json::Value;
 
 use crate::support::{Folder, data, recipe, stderr, stdout};
@@ -68,4 +69,49 @@ fn predictions_are_label_maps_as_large_as_the_image() {
         (50, 44)
     );
     assert!(folder.path("found/000-photo-overlay.png").is_file());
+}
+
+#[test]
+fn it_has_to_be_clear_which_head_predicts() {
+    let folder = Folder::new();
+    fs::copy(data("tiny_segmentation.yaml"), folder.path("segmentor.yaml")).unwrap();
+    let check = |set: &str, words: &[&str]| folder.fails(["check", "segmentor.yaml", "--set", set], 2, words);
+    check(
+        "model.aux.auxiliary=false",
+        &["`decode` and `aux` both predict the classes of pixels", "set `auxiliary: true`"],
+    );
+    check(
+        "model.decode={type: FcnHead, from: backbone.s3, channels: 8, num_classes: 11, prefix: decode_head, auxiliary: true}",
+        &["no head of the model predicts classes of pixels"],
+    );
+}
+
+#[test]
+fn a_grid_of_other_proportions_is_interpolated_even_if_it_has_as_many_positions() {
+    let folder = Folder::new();
+    fs::copy(data("tiny_segmentation.yaml"), folder.path("segmentor.yaml")).unwrap();
+    folder.succeeds(["run", "tiny.yaml", "--out", "run", "--set", "train.length=1 iterations"]);
+    let sets = [
+        "image_size=[64,16]",
+        "evaluate.evaluators=[]",
+        "evaluate.inference=null",
+        "data.val=null",
+        "optimizer.lr=0",
+    ];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let train = [
+        "--set",
+        "train.length=1 iterations",
+        "--set",
+        "model.backbone.fpn=false",
+        "--set",
+        "model.backbone.relative_position_bias=false",
+    ];
+    folder.succeeds(["run", "segmentor.yaml", "--out", "wide"].into_iter().chain(sets).chain(train));
+    let embedding = |run: &str, name: &str| {
+        let weights = read_safetensors(&folder.path(&format!("{run}/model.safetensors"))).unwrap().tensors;
+        weights.get(name).unwrap().to_f32()
+    };
+    let (square, wide) = (embedding("run", "pos_embed"), embedding("wide", "backbone.pos_embed"));
+    assert_eq!(wide, interpolate_positions(&square, 16, 0, (4, 4), (8, 2)));
 }

@@ -33,12 +33,12 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
-    let predictions = engine::predict(&args.model.options()?, &args.images, args.topk, args.out.is_some())?;
-    if let Some(folder) = &args.out {
-        for (number, prediction) in predictions.iter().enumerate() {
-            write(folder, number, prediction)?;
-        }
-    }
+    let write = |number: usize, prediction: &Prediction| match &args.out {
+        Some(folder) => write(folder, number, prediction),
+        None => Ok(()),
+    };
+    let with_pictures = args.out.is_some();
+    let predictions = engine::predict(&args.model.options()?, &args.images, args.topk, with_pictures, write)?;
     let text = match args.json {
         true => serde_json::to_string_pretty(&predictions).unwrap_or_default(),
         false => predictions.iter().map(text).collect::<Vec<_>>().join("\n"),

@@ -60,7 +60,12 @@ pub struct LevelShape {
 impl LevelShape {
     /// Tokens per image, `N = prefix + kept * cell * cell`.
     pub fn tokens(&self) -> usize {
-        self.prefix_tokens + self.kept * self.cell * self.cell
+        self.prefix_tokens + self.positions()
+    }
+
+    /// Positions of the image per image, `kept * cell * cell`.
+    pub fn positions(&self) -> usize {
+        self.kept * self.cell * self.cell
     }
 }
 

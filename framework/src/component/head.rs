@@ -21,6 +21,11 @@ pub trait Head: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether it predicts; an auxiliary head only helps to train.
+    fn predicts(&self) -> bool {
+        true
+    }
+
     /// Creates the parameters (none are allocated in a describing scope) and answers for the shapes.
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem>;
 }

@@ -2,11 +2,8 @@
 
 use image::{GrayImage, Luma, Rgb, RgbImage, imageops};
 
-use super::{Instance, Interpolation, MAX_PIXELS, Pixels, Sample, nearest, resize};
+use super::{IGNORED, Instance, Interpolation, MAX_PIXELS, Pixels, Sample, nearest, resize};
 use crate::component::DataError;
-
-/// A label that no loss and no metric looks at.
-const IGNORED: u8 = 255;
 
 /// A rectangle of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,5 +19,5 @@ pub use labels::read_labels;
 pub use loader::{CorruptSample, Epoch, Loader, LoaderOptions};
 pub use pipeline::{Pipeline, output_shape};
 pub use resize::{Interpolation, nearest, resize};
-pub use sample::{Instance, Mixed, Normalization, Pixels, Sample, Target};
+pub use sample::{IGNORED, Instance, Mixed, Normalization, Pixels, Sample, Target};
 pub use size::{MAX_SIDE, Size};

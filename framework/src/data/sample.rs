@@ -52,6 +52,9 @@ impl Normalization {
     }
 }
 
+/// The label of a pixel that does not count.
+pub const IGNORED: u8 = 255;
+
 /// What is known of an image; every pipeline uses its part.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
@@ -61,7 +64,7 @@ pub struct Target {
     pub mixed: Option<Mixed>,
     /// The objects in it.
     pub instances: Vec<Instance>,
-    /// The class of every pixel (255 is ignored).
+    /// The class of every pixel, or [`IGNORED`].
     pub semantic: Option<GrayImage>,
 }
 

@@ -7,12 +7,13 @@ use serde_json::{Map, Value as Json};
 
 use crate::experiment::{InitFrom, InitSource};
 use crate::graph::Model;
-use crate::nn::{Param, Positions};
+use crate::nn::Param;
 use crate::recipe::Recipe;
 use crate::report::RunDir;
-use crate::weights::{self, HostTensor, KeyReport, TensorMap, interpolate_positions, match_keys};
+use crate::weights::{self, HostTensor, KeyReport, TensorMap, match_keys};
 
 use super::EngineError;
+use super::grids::SavedGrids;
 
 /// Loads a weights file into parameters. Every name must be in both, with the same shape. Of a checkpoint with moving averages
 /// these are loaded: they are what training evaluates. Returns what the file holds besides.
@@ -20,7 +21,7 @@ pub fn load_weights(params: &[Param], path: &Path) -> Result<Map<String, Json>, 
     let (tensors, metadata) = evaluated(path)?;
     let report = match_keys(&expected(params), &tensors);
     let help = "every tensor of the file and every parameter of the model must be in both";
-    take(params, path, &tensors, report, help)?;
+    take(params, path, &tensors, &SavedGrids::default(), report, help)?;
     Ok(metadata)
 }
 
@@ -29,11 +30,13 @@ pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(),
     let source = from.source().map_err(|problem| recipe.diagnose(vec![problem]))?;
     let path = weights_file(source)?;
     let params = model.params();
-    let (tensors, _) = evaluated(&path)?;
+    let (tensors, metadata) = evaluated(&path)?;
+    let grids = SavedGrids::of_weights(&metadata);
     let tensors = within_prefixes(tensors, &params, &model.prefixes());
     let mut report = match_keys(&expected(&params), &tensors);
     report.interpolate(|pair| {
-        params.iter().any(|param| param.name() == pair.name && grids(param, &pair.file).is_some())
+        let param = params.iter().find(|param| param.name() == pair.name);
+        param.is_some_and(|param| grids.interpolation(param, &pair.file).is_some())
     });
     let heads: HashSet<String> = model.head_params().iter().map(|param| param.name().to_owned()).collect();
     let in_file: HashSet<&str> = tensors.names().collect();
@@ -41,7 +44,7 @@ pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(),
     report.allow(is_new, |name| from.leave.contain(name));
     let help = "name what may start anew under `init_from.new`, and what may be left in the file under `init_from.leave`: \
                 names, in which `*` stands for anything, as in `decoder_*`";
-    let report = take(&params, &path, &tensors, report, help)?;
+    let report = take(&params, &path, &tensors, &grids, report, help)?;
     tracing::info!("weights of {}: {report}", path.display());
     Ok(())
 }
@@ -98,6 +101,7 @@ fn take(
     params: &[Param],
     path: &Path,
     tensors: &TensorMap,
+    grids: &SavedGrids,
     report: KeyReport,
     help: &'static str,
 ) -> Result<KeyReport, EngineError> {
@@ -112,35 +116,12 @@ fn take(
     for param in params.iter().filter(|param| !new.contains(param.name())) {
         let Some(tensor) = tensors.get(param.name()) else { continue };
         let values = tensor.to_f32();
-        match grids(param, &tensor.shape) {
-            Some(Grids { positions: Positions { prefix, rows, cols }, side, dim }) => {
-                param.set(&interpolate_positions(&values, dim, prefix, (side, side), (rows, cols)))?;
-            }
+        match grids.interpolation(param, &tensor.shape) {
+            Some(interpolation) => param.set(&interpolation.apply(&values))?,
             None => param.set(&values)?,
         }
     }
     Ok(report)
-}
-
-/// The grids between which a position embedding is interpolated.
-struct Grids {
-    positions: Positions,
-    /// Of the square grid in the file.
-    side: usize,
-    dim: usize,
-}
-
-/// Whether a tensor of this shape is a parameter's position embedding for another grid, a square one.
-fn grids(param: &Param, file: &[usize]) -> Option<Grids> {
-    let (&[1, tokens, dim], &[1, own, own_dim]) = (file, param.shape()) else { return None };
-    let positions = param.positions()?;
-    let grid = tokens.checked_sub(positions.prefix)?;
-    let side = grid.isqrt();
-    (dim == own_dim && tokens != own && grid > 0 && side * side == grid).then_some(Grids {
-        positions,
-        side,
-        dim,
-    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod error;
 mod eval;
 mod evaluate;
 mod gradient;
+mod grids;
 mod initialize;
 mod plan;
 mod predict;

@@ -9,8 +9,8 @@ use super::EngineError;
 use super::classes::Classified;
 use super::predictor::{Predictor, label_maps};
 use super::trained::{Trained, TrainedOptions};
-use crate::component::{DataError, Picture, Predictions};
-use crate::data::{Batch, Pixels, Sample, Target, read_image};
+use crate::component::{DataError, Picture, Predictions, Transform};
+use crate::data::{Batch, IGNORED, Pixels, Sample, Target, read_image};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 use crate::report::label_map::{self, ClassShare, with_legend};
@@ -46,50 +46,86 @@ pub struct ClassProbability {
 }
 
 /// Predicts for images, prepared by the transforms of the validation set: `topk` classes for each, and pictures if they are wanted.
-pub fn predict(
+/// `each` gets every prediction with its number as soon as it is there; then its pictures and its label map are let go.
+pub fn predict<E: From<EngineError>>(
     options: &TrainedOptions,
     images: &[PathBuf],
     topk: usize,
     with_pictures: bool,
-) -> Result<Vec<Prediction>, EngineError> {
+    mut each: impl FnMut(usize, &Prediction) -> Result<(), E>,
+) -> Result<Vec<Prediction>, E> {
     let mut trained = Trained::load(options)?;
     let val = trained.take_val()?;
     let Trained { experiment, model, metadata, .. } = trained;
-    let names = |classified: Classified| {
+    let names = |classified: Classified, is_needed: bool| {
         let of_data = || classified.of_data(val.dataset.open().ok()?.as_ref()).map(<[String]>::to_vec);
-        classified.of_weights(&metadata).or_else(of_data).unwrap_or_default()
+        let of_weights = || classified.of_weights(&metadata);
+        is_needed.then(|| of_weights().or_else(of_data)).flatten().unwrap_or_default()
     };
-    let of_pixels = !model.pixel_classes().is_empty();
-    let image_names = names(Classified::Images);
-    let pixel_names = if of_pixels { names(Classified::Pixels) } else { Vec::new() };
-    let predictor = Predictor { model: &model, inference: experiment.evaluate.inference.as_deref() };
-    let ctx = Context::eval(random::stream(Purpose::Evaluate, &[experiment.seed]));
+    let of_pixels = !model.predicted_pixel_classes().is_empty();
+    let session = Session {
+        predictor: Predictor { model: &model, inference: experiment.evaluate.inference.as_deref() },
+        ctx: Context::eval(random::stream(Purpose::Evaluate, &[experiment.seed])),
+        seed: experiment.seed,
+        transforms: &val.transforms,
+        image_names: names(Classified::Images, !model.num_classes().is_empty()),
+        pixel_names: names(Classified::Pixels, of_pixels),
+        of_pixels,
+        topk,
+        with_pictures,
+    };
     // Images of any size do not make a batch.
-    let together = if predictor.inference.is_some() { 1 } else { val.batch_size };
+    let together = if session.predictor.inference.is_some() { 1 } else { val.batch_size };
     let mut predictions = Vec::with_capacity(images.len());
     for (number, paths) in images.chunks(together).enumerate() {
+        for mut prediction in session.batch(number as u64, paths)? {
+            each(predictions.len(), &prediction)?;
+            prediction.labels = None;
+            prediction.pictures = Vec::new();
+            predictions.push(prediction);
+        }
+    }
+    Ok(predictions)
+}
+
+/// What predictions for many images have in common.
+struct Session<'a> {
+    predictor: Predictor<'a>,
+    ctx: Context,
+    seed: u64,
+    transforms: &'a [Box<dyn Transform>],
+    image_names: Vec<String>,
+    pixel_names: Vec<String>,
+    /// Whether classes of pixels are predicted.
+    of_pixels: bool,
+    topk: usize,
+    with_pictures: bool,
+}
+
+impl Session<'_> {
+    /// Predicts for the images of a batch.
+    fn batch(&self, number: u64, paths: &[PathBuf]) -> Result<Vec<Prediction>, EngineError> {
         let sample = |(index, path): (usize, &PathBuf)| {
-            let counters = [experiment.seed, number as u64, index as u64];
-            let mut rng = random::stream(Purpose::Augment, &counters);
-            let sample = read(path, of_pixels)?;
-            val.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
+            let mut rng = random::stream(Purpose::Augment, &[self.seed, number, index as u64]);
+            let sample = read(path, self.of_pixels)?;
+            self.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
         };
         let samples = paths.iter().enumerate().map(sample).collect::<Result<Vec<_>, _>>()?;
         let batch = Batch::stack(samples)?;
-        let mut asked = predictor.ask(&batch, &ctx);
+        let mut asked = self.predictor.ask(&batch, &self.ctx);
         let found = asked.predictions()?;
-        let mut classes = classes(&found, topk, &image_names).into_iter();
+        let mut classes = classes(&found, self.topk, &self.image_names).into_iter();
         let maps = label_maps(&found, batch.len());
         let mut pictures = match &maps {
-            _ if !with_pictures => Vec::new(),
-            Some(maps) => overlays(paths, maps, &batch, &pixel_names)?,
-            None => asked.pictures(&found, &pixel_names)?,
+            _ if !self.with_pictures => Vec::new(),
+            Some(maps) => overlays(paths, maps, &batch, &self.pixel_names)?,
+            None => asked.pictures(&found, &self.pixel_names)?,
         }
         .into_iter();
         let mut maps = maps.into_iter().flatten();
-        predictions.extend(paths.iter().map(|path| {
+        let prediction = |path: &PathBuf| {
             let labels = maps.next();
-            let shares = labels.as_ref().map(|labels| ClassShare::of(labels, &pixel_names));
+            let shares = labels.as_ref().map(|labels| ClassShare::of(labels, &self.pixel_names));
             Prediction {
                 image: path.clone(),
                 classes: classes.next().unwrap_or_default(),
@@ -97,16 +133,16 @@ pub fn predict(
                 labels,
                 pictures: pictures.next().unwrap_or_default(),
             }
-        }));
+        };
+        Ok(paths.iter().map(prediction).collect())
     }
-    Ok(predictions)
 }
 
 /// Reads an image. Where classes of pixels are predicted its label map says that nothing is known, and by its size how large the
 /// prediction should be.
 fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
     let image = read_image(path)?;
-    let unknown = || GrayImage::from_pixel(image.width(), image.height(), Luma([label_map::IGNORED]));
+    let unknown = || GrayImage::from_pixel(image.width(), image.height(), Luma([IGNORED]));
     let target = Target { semantic: with_labels.then(unknown), ..Target::default() };
     Ok(Sample { id: path.display().to_string(), pixels: Pixels::Rgb(image), target })
 }

@@ -97,7 +97,9 @@ impl Prepared {
             let mut rows = Vec::new();
             for batch in batches {
                 let mut asked = predictor.ask(batch, &ctx);
-                let predictions = asked.predictions()?;
+                // Other heads draw from the features.
+                let of_pixels = !model.predicted_pixel_classes().is_empty();
+                let predictions = if of_pixels { asked.predictions()? } else { Vec::new() };
                 rows.extend(asked.pictures(&predictions, names)?);
             }
             Ok(rows)

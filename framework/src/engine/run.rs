@@ -96,7 +96,7 @@ fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError
 /// The changes between two resolved recipes for which their runs may end with other results.
 pub fn changes_of_results(before: &Value, after: &Value) -> Vec<Change> {
     /// Keys that change nothing but speed and words; another device rounds differently.
-    const FREE: [&str; 9] = [
+    const FREE: [&str; 10] = [
         "description",
         "device",
         "data.workers",
@@ -105,6 +105,7 @@ pub fn changes_of_results(before: &Value, after: &Value) -> Vec<Change> {
         "train.log_every",
         "checkpoint",
         "evaluate.pictures",
+        "evaluate.inference.windows_per_batch",
         "logging",
     ];
     let is_free = |path: &str| FREE.iter().any(|free| path == *free || path.starts_with(&format!("{free}.")));

@@ -1,5 +1,6 @@
 //! A run in progress: steps, and what is due between them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use super::EngineError;
 use super::checkpoint::{Checkpoint, CheckpointStore, Kind};
 use super::classes;
 use super::evaluate::Evaluation;
+use super::grids::SavedGrids;
 use super::predictor::Predictor;
 use super::prepare::Prepared;
 use super::run::Outcome;
@@ -282,11 +284,19 @@ impl Session {
         crate::weights::write_safetensors(
             &self.dir.weights(),
             &self.prepared.trainer.weights(),
-            &classes::metadata(self.prepared.train.pipeline().samples.as_ref()),
+            &self.weights_metadata(),
         )?;
         self.write(&Status::Finished)?;
         progress.finish();
         Ok(())
+    }
+
+    /// What the final weights say of themselves.
+    fn weights_metadata(&self) -> BTreeMap<String, String> {
+        let prepared = &self.prepared;
+        let mut metadata = classes::metadata(prepared.train.pipeline().samples.as_ref());
+        metadata.extend([SavedGrids::of_params(&prepared.trainer.model.params()).entry()]);
+        metadata
     }
 
     /// Whether a step was evaluated before the run was resumed there.

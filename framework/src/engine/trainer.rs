@@ -226,7 +226,7 @@ impl Trainer {
             }
         }
         let total = Loss::total(losses)
-            .ok_or_else(|| EngineError::Usage("the model has no head, so there is no loss".to_owned()))?;
+            .ok_or_else(|| EngineError::Usage("there is no loss with a weight to train on".to_owned()))?;
         Ok(if self.plan.accumulate > 1 { total * share as f32 } else { total })
     }
 }

@@ -35,11 +35,7 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
         let model = Model::build(&plan, image, &Scope::describe())?;
         let misfit = experiment.optimizer.check(&model.params()).err();
         problems.extend(misfit.map(|problem| problem.within("optimizer")));
-        if inference.is_some() && model.pixel_classes().is_empty() {
-            let message =
-                "no head of the model tells classes of pixels apart, which an inference puts together";
-            problems.push(Problem::new("evaluate.inference", message).help("remove it, or add the head"));
-        }
+        problems.extend(problem_of_pixels(&model, inference.is_some()));
         Ok((Summary::new(&model), plan))
     });
     match described {
@@ -49,6 +45,25 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
             problems.extend(found.into_iter().map(|problem| problem.within("model")));
             Err(recipe.diagnose(problems))
         }
+    }
+}
+
+/// What is unclear about the classes of pixels: who predicts them.
+fn problem_of_pixels(model: &Model, needed: bool) -> Option<Problem> {
+    match model.predicted_pixel_classes().as_slice() {
+        [] if needed => {
+            let message = "no head of the model predicts classes of pixels, which an inference puts together";
+            Some(Problem::new("evaluate.inference", message).help("remove it, or add the head"))
+        }
+        [(first, _), (second, _), ..] => {
+            let message =
+                format!("`{first}` and `{second}` both predict the classes of pixels: which of them counts?");
+            Some(
+                Problem::new(format!("model.{second}"), message)
+                    .help("set `auxiliary: true` on the one that only helps to train"),
+            )
+        }
+        _ => None,
     }
 }
 

@@ -91,6 +91,11 @@ impl Model {
         self.classes(|head| head.pixel_classes())
     }
 
+    /// Those of them that predict the classes of pixels.
+    pub fn predicted_pixel_classes(&self) -> Vec<(&str, usize)> {
+        self.classes(|head| head.pixel_classes().filter(|_| head.predicts()))
+    }
+
     /// The heads that have classes, with how many.
     fn classes(&self, of: impl Fn(&dyn Head) -> Option<usize>) -> Vec<(&str, usize)> {
         let classes = |built: &'_ Built| match &built.planned.node.kind {
@@ -165,14 +170,19 @@ impl Model {
         Ok(losses)
     }
 
-    /// The predictions of all heads, by node.
+    /// The predictions of all heads that predict, by node.
     pub fn predictions(
         &self,
         outputs: &Outputs,
         batch: &Batch,
         ctx: &Context,
     ) -> Result<Vec<(String, Predictions)>> {
+        let predicts = |built: &Built| match &built.planned.node.kind {
+            NodeKind::Head(head) => head.predicts(),
+            _ => false,
+        };
         self.heads()
+            .filter(|(built, _)| predicts(built))
             .map(|(built, head)| {
                 let features = self.gather(built, &outputs.features)?;
                 Ok((built.planned.node.name.clone(), head.predict(&features, batch, ctx)?))

@@ -1,7 +1,9 @@
 //! Areas of classes in label maps, and the figures made of them.
 
+use crate::data::IGNORED;
+
 /// How many pixels each class has in predictions, in label maps and in both, over any number of images
-/// (`eval_metrics` of mmsegmentation 0.11). Pixels with the label [`Self::IGNORED`] are left out of everything.
+/// (`eval_metrics` of mmsegmentation 0.11). Pixels with the label [`IGNORED`] are left out of everything.
 ///
 /// A label that is no class is in no class' label area, as in mmsegmentation 1: version 0.11 counts that of one past the last
 /// class as the last one's (the closed last bin of `numpy.histogram`), which no label map of ADE20K has.
@@ -13,9 +15,6 @@ pub struct ConfusionAreas {
 }
 
 impl ConfusionAreas {
-    /// The label of pixels that do not count.
-    pub const IGNORED: u8 = 255;
-
     /// Empty areas of a number of classes.
     pub fn new(classes: usize) -> Self {
         let empty = vec![0; classes];
@@ -24,7 +23,7 @@ impl ConfusionAreas {
 
     /// Takes the predicted and the true class of every pixel, in the same order.
     pub fn add(&mut self, prediction: &[u8], label: &[u8]) {
-        let counted = prediction.iter().zip(label).filter(|(_, label)| **label != Self::IGNORED);
+        let counted = prediction.iter().zip(label).filter(|(_, label)| **label != IGNORED);
         for (&predicted, &label) in counted {
             count(&mut self.prediction, predicted);
             count(&mut self.label, label);

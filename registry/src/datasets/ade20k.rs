@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Pixels, Sample, Target, read_image, read_labels};
+use convmae_framework::data::{IGNORED, Pixels, Sample, Target, read_image, read_labels};
 use image::GrayImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,9 +47,6 @@ impl Ade20kSplit {
         }
     }
 }
-
-/// A label that no loss and no metric looks at.
-const IGNORED: u8 = 255;
 
 impl Ade20k {
     /// The label of a class, or [`IGNORED`]; none if the value is neither.

@@ -1,7 +1,7 @@
 //! How well the classes of pixels are found.
 
 use convmae_framework::component::{Evaluator, Meter, MeterError, Needs, Predictions};
-use convmae_framework::data::Batch;
+use convmae_framework::data::{Batch, IGNORED};
 use convmae_framework::metrics::ConfusionAreas;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub struct MeanIoU {
 }
 
 /// All that a label map can tell apart. Those that never occur change nothing.
-const CLASSES: usize = ConfusionAreas::IGNORED as usize;
+const CLASSES: usize = IGNORED as usize;
 
 #[typetag::serde]
 impl Evaluator for MeanIoU {

@@ -68,13 +68,17 @@ fn default_dropout() -> f32 {
 }
 
 fn default_loss_weight() -> f32 {
-    0.4
+    1.0
 }
 
 #[typetag::serde]
 impl Head for FcnHead {
     fn pixel_classes(&self) -> Option<usize> {
         Some(self.num_classes)
+    }
+
+    fn predicts(&self) -> bool {
+        !self.auxiliary
     }
 
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
@@ -111,8 +115,7 @@ impl Head for FcnHead {
                 self.dropout,
                 self.loss_weight,
             ),
-            positions: level.tokens(),
-            auxiliary: self.auxiliary,
+            positions: level.positions(),
         }))
     }
 }
@@ -124,7 +127,6 @@ struct FcnModule {
     conv_cat: Option<ConvModule>,
     classifier: PixelClassifier,
     positions: usize,
-    auxiliary: bool,
 }
 
 impl FcnModule {
@@ -152,9 +154,94 @@ impl HeadModule for FcnModule {
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
-        match self.auxiliary {
-            true => Ok(Predictions::default()),
-            false => predictions(self.logits(features, ctx)?, batch),
+        predictions(self.logits(features, ctx)?, batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use convmae_framework::component::{ImageShape, Level, LevelShape};
+    use convmae_framework::data::{Normalization, Target};
+    use convmae_framework::nn::Tape;
+    use convmae_framework::nn::tensor::from_vec;
+    use convmae_framework::random::{Purpose, stream};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// 2 x 3 patches of 2 x 2 positions, four channels.
+    fn level() -> LevelShape {
+        let (rows, cols, kept, cell) = (2, 3, 6, 2);
+        LevelShape { name: "s2".to_owned(), rows, cols, kept, cell, prefix_tokens: 1, channels: 4, stride: 2 }
+    }
+
+    /// Names and shapes.
+    type Weights = Vec<(String, Vec<usize>)>;
+
+    fn build(fields: &Value, levels: usize) -> Result<(Box<dyn HeadModule>, Weights), Problem> {
+        let mut spec = json!({ "type": "FcnHead", "num_classes": 3, "channels": 5 });
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let head: Box<dyn Head> = serde_json::from_value(spec).unwrap();
+        let image = ImageShape { channels: 3, height: 8, width: 12 };
+        let scope = Scope::new(0);
+        let module = head.build(&scope, &HeadInputs { image, levels: vec![level(); levels], mask: None })?;
+        let weights = scope.params().into_iter().filter(|param| param.name().ends_with("conv.weight"));
+        Ok((module, weights.map(|param| (param.name().to_owned(), param.shape().to_vec())).collect()))
+    }
+
+    #[test]
+    fn convolutions_are_named_and_shaped_as_those_of_mmsegmentation() {
+        let weights = |fields| build(&fields, 1).unwrap().1;
+        let weight = |name: &str, shape: &[usize]| (format!("{name}.conv.weight"), shape.to_vec());
+        assert_eq!(weights(json!({})), [weight("convs.0", &[5, 4, 3, 3])]);
+        let options = json!({ "num_convs": 2, "kernel_size": 1, "concat_input": true });
+        let expected = [("convs.0", [5, 4, 1, 1]), ("convs.1", [5, 5, 1, 1]), ("conv_cat", [5, 9, 1, 1])];
+        assert_eq!(weights(options), expected.map(|(name, shape)| weight(name, &shape)));
+        assert_eq!(weights(json!({ "num_convs": 0, "channels": 4 })), []);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_a_problem_with_its_key() {
+        let key = |fields, levels| build(&fields, levels).err().unwrap().key;
+        assert_eq!(key(json!({}), 2), "from");
+        assert_eq!(key(json!({}), 0), "from");
+        assert_eq!(key(json!({ "kernel_size": 2 }), 1), "kernel_size");
+        assert_eq!(key(json!({ "num_convs": 0 }), 1), "channels");
+    }
+
+    #[test]
+    fn every_option_predicts_as_large_as_the_image_and_counts_its_positions() {
+        let level = level();
+        let batch = Batch {
+            images: Vec::new(),
+            height: 8,
+            width: 12,
+            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            targets: vec![Target::default()],
+            ids: vec!["a".to_owned()],
+        };
+        let values = (0..level.tokens() * 4).map(|i| (i as f32 * 0.3).sin()).collect();
+        let tokens = from_vec(values, (1, level.tokens(), 4), &Tape::none()).unwrap();
+        let features = Features { levels: vec![Level { shape: level, tokens }], mask: None };
+        let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
+        for (fields, macs) in [
+            (json!({}), 24 * (4 * 5 * 9 + 5 * 3)),
+            (json!({ "concat_input": true }), 24 * (4 * 5 * 9 + 9 * 5 * 9 + 5 * 3)),
+            (json!({ "num_convs": 0, "channels": 4 }), 24 * 4 * 3),
+        ] {
+            let (module, _) = build(&fields, 1).unwrap();
+            assert_eq!(module.macs().computed, macs);
+            let found = module.predict(&features, &batch, &ctx).unwrap();
+            assert_eq!(found.arrays["semantic_logits"].0, [1, 8, 12, 3]);
         }
+    }
+
+    #[test]
+    fn an_auxiliary_head_does_not_predict() {
+        let head = |auxiliary| -> Box<dyn Head> {
+            serde_json::from_value(json!({ "type": "FcnHead", "num_classes": 3, "auxiliary": auxiliary }))
+                .unwrap()
+        };
+        assert_eq!([head(true).predicts(), head(false).predicts()], [false, true]);
     }
 }

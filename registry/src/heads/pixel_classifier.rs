@@ -2,7 +2,7 @@
 //! `BaseDecodeHead`).
 
 use convmae_framework::component::{Loss, Predictions};
-use convmae_framework::data::Batch;
+use convmae_framework::data::{Batch, IGNORED};
 use convmae_framework::nn::modules::{Conv2d, Dropout2d};
 use convmae_framework::nn::ops::{self, ClassTarget, Window};
 use convmae_framework::nn::tensor::{from_vec, to_vec};
@@ -11,9 +11,6 @@ use image::GrayImage;
 use rayon::prelude::*;
 
 use crate::argmax::argmax;
-
-/// The label of pixels that do not count.
-const IGNORED: u8 = 255;
 
 /// Dropout, a 1x1 convolution to logits (`conv_seg`), and cross entropy on logits as large as the image.
 #[derive(Debug)]

@@ -94,7 +94,7 @@ impl Head for UperHead {
                 channels,
                 3,
             ),
-            positions: inputs.levels.iter().map(LevelShape::tokens).collect(),
+            positions: inputs.levels.iter().map(LevelShape::positions).collect(),
         }))
     }
 }

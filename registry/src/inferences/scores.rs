@@ -22,7 +22,6 @@ impl Scores {
             return Ok(self);
         }
         let shape = (1, self.height, self.width, self.classes);
-        // The logits of a large image are hundreds of MB: each copy is given away as soon as the next one is there.
         let resized = ops::resize_bilinear(from_vec(self.values, shape, &Tape::none())?, (height, width))?;
         Ok(Self { values: to_vec(&resized)?, height, width, classes: self.classes })
     }

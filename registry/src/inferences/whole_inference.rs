@@ -11,7 +11,8 @@ use super::unscaled;
 use super::views::Views;
 
 /// Predicts classes of pixels of whole images: one that is not of the model's `image_size` is resized to it bilinearly, whatever its
-/// proportions, and the logits are resized bilinearly to the label map, as mmsegmentation's `whole` mode.
+/// proportions, and the logits are resized bilinearly to the label map. (mmsegmentation's `whole` mode has the model take the image at
+/// its own size, which this project's models do not.)
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WholeInference {

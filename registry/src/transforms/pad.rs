@@ -1,5 +1,5 @@
 use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{Pixels, Sample, Size};
+use convmae_framework::data::{IGNORED, Pixels, Sample, Size};
 use convmae_framework::random::Rng;
 use image::{GrayImage, Luma, imageops};
 use schemars::JsonSchema;
@@ -15,9 +15,6 @@ pub struct Pad {
     /// Side of the square that results, or `[height, width]`; no image may be larger.
     pub size: Size,
 }
-
-/// A label that no loss and no metric looks at.
-const IGNORED: u8 = 255;
 
 #[typetag::serde]
 impl Transform for Pad {

@@ -1,5 +1,5 @@
 use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{CropBox, Interpolation, Sample, Size};
+use convmae_framework::data::{CropBox, IGNORED, Interpolation, Sample, Size};
 use convmae_framework::random::Rng;
 use image::GrayImage;
 use rand::Rng as _;
@@ -28,9 +28,6 @@ fn default_ratio() -> f64 {
 
 /// How often a part is looked at; one drawn after that is taken as it is.
 const CHECKS: usize = 10;
-/// A label that does not count.
-const IGNORED: usize = 255;
-
 impl SemanticCrop {
     /// The first part that `draw` yields in which no class prevails, or the one after [`CHECKS`].
     pub(super) fn choose(&self, labels: Option<&GrayImage>, mut draw: impl FnMut() -> CropBox) -> CropBox {
@@ -55,7 +52,7 @@ impl SemanticCrop {
                 counts[usize::from(label)] += 1;
             }
         }
-        let counts = &counts[..IGNORED];
+        let counts = &counts[..usize::from(IGNORED)];
         let (total, most) = counts.iter().fold((0, 0), |(sum, most), &count| (sum + count, count.max(most)));
         let classes = counts.iter().filter(|&&count| count > 0).count();
         classes > 1 && (most as f64 / total as f64) < self.cat_max_ratio

@@ -75,7 +75,7 @@ fn check<S: Shape>(x: &Tensor<S>, params: &BatchNormParams, training: bool) -> R
     }
     if training && x.shape().num_elements() == channels {
         return Err(Error::Value(format!(
-            "{}: batch normalisation in training needs more than one row per channel",
+            "{}: batch normalisation in training needs more than one row per channel; raise the batch size",
             params.running_mean.name()
         )));
     }

@@ -11,13 +11,10 @@ use image::{GrayImage, RgbImage};
 use serde::Serialize;
 
 use crate::component::Picture;
-use crate::data::{CropBox, Interpolation, nearest, resize};
+use crate::data::{CropBox, IGNORED, Interpolation, nearest, resize};
 
 pub use legend::with_legend;
 pub use palette::color;
-
-/// The label of pixels whose class is not known; they are drawn transparent.
-pub const IGNORED: u8 = 255;
 
 /// A class of pixels and how much of an image it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -22,6 +22,8 @@ use module::ConvViTModule;
 /// `models_convvit.py` of the official code; `backbone/convmae.py` for segmentation). Yields the levels `s1`, `s2` and `s3`, and with `fpn`
 /// a coarser one, `s4`.
 ///
+/// Whatever the options, a model starts with the initial values of the official pretraining model.
+///
 /// Under a block-wise mask only the kept patches are computed, at every stage; the numbers are those of the dense computation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,10 +1,7 @@
-use convmae_framework::data::Target;
+use convmae_framework::data::{IGNORED, Target};
 use image::{GrayImage, RgbImage};
 
 use super::super::pillow::affine::Affine;
-
-/// A label that no loss and no metric looks at.
-const IGNORED: u8 = 255;
 
 /// Moves an image and what is known of it. Objects get the box of what is left of them, those of which nothing is are dropped.
 pub fn displace(affine: &Affine, fill: [u8; 3], image: &mut RgbImage, target: &mut Target) {

@@ -98,24 +98,24 @@ struct Kept<K> {
 
 impl<B: BranchKernel> Step for Residual<B> {
     fn forward(self: Box<Self>, x: Buffer, record: bool, recompute: bool) -> (Buffer, Option<Backward>) {
-        let (y, kept) = self.output(&x);
-        let kept = (record && !recompute).then_some(kept);
+        let keeps = record && !recompute;
+        let (y, kept) = self.output(&x, keeps);
+        let kept = keeps.then_some(kept);
         let backward = move |grad| self.backward(&x, kept, grad);
         (y, record.then(|| Box::new(backward) as _))
     }
 }
 
 impl<B: BranchKernel> Residual<B> {
-    fn output(&self, x: &[f32]) -> (Buffer, Kept<B::Kept>) {
+    fn output(&self, x: &[f32], keeps: bool) -> (Buffer, Kept<B::Kept>) {
         let (normalized, statistics) = self.norm.forward(x);
         let is_plain = self.factors.is_none() && self.scale.is_none();
         let (mut y, branch) = self.branch.forward(&normalized, is_plain.then_some(x));
-        let output = self.scale.as_ref().map(|scale| {
-            let output = Buffer::copy(&y);
+        let output = (keeps && self.scale.is_some()).then(|| Buffer::copy(&y));
+        if let Some(scale) = &self.scale {
             let scale = scale.values();
             scale_channels(&mut y, &scale, scale.len());
-            output
-        });
+        }
         if let Some(factors) = &self.factors {
             scale_parts(&mut y, factors);
         }
