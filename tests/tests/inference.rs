@@ -128,7 +128,7 @@ fn an_inference_that_is_never_shown_anything() {
 #[test]
 fn an_inference_without_a_head_of_pixels() {
     let folder = Folder::new();
-    let words = ["evaluate.inference: no head of the model tells classes of pixels apart", "add the head"];
+    let words = ["evaluate.inference: no head of the model predicts classes of pixels", "add the head"];
     folder.fails(["check", "tiny.yaml", "--set", "evaluate.inference={ type: WholeInference }"], 2, &words);
 }
 
