@@ -297,7 +297,7 @@ fn two_processes_do_not_share_a_run() {
     let mut child = start(&folder, &[]);
     wait_for_step(&folder, &mut child, 5);
     let words = [&format!("run is in use by process {}", child.id())[..]];
-    folder.fails(args(&["--resume"]), 1, &words);
+    folder.fails(args(&["--resume"]), 3, &words);
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -206,9 +206,11 @@ fn the_runs_of_a_sweep_that_is_killed_save_and_stop() {
 #[test]
 fn a_signal_stops_it_and_the_printed_command_continues_it() {
     let folder = folder(&long());
-    let mut command = folder.convmae(["sweep", "sweep.yaml", "--jobs", "2"]);
+    let mut command = folder.convmae(["sweep", "sweep.yaml", "--jobs", "2", "--retry-failed"]);
+    command.env("CONVMAE_DESCRIPTION", "it's so");
     let sweep = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("manifest", || folder.path("runs/tiny/sweep.json").is_file());
+    let before = manifest(&folder, "tiny");
     let directories = runs(&folder, "tiny");
     wait_until("checkpoint", || directories.iter().any(|run| has_checkpoint(run)));
     send("INT", &sweep.id().to_string());
@@ -216,9 +218,15 @@ fn a_signal_stops_it_and_the_printed_command_continues_it() {
     let messages = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{messages}");
     assert!(messages.contains("stopped, the state is saved; continue with\n"), "{messages}");
-    assert!(messages.trim_end().ends_with("sweep sweep.yaml --jobs 2"), "{messages}");
     assert!(holders(&directories).is_empty());
-    folder.succeeds(["sweep", "sweep.yaml", "--jobs", "2"]);
+    let printed = messages.trim_end().lines().next_back().unwrap();
+    assert!(printed.contains("--jobs 2 --retry-failed"), "{printed}");
+    let mut shell = Command::new("sh");
+    let again = shell.args(["-c", printed]).current_dir(folder.root()).output().unwrap();
+    let messages = String::from_utf8(again.stderr).unwrap();
+    assert!(messages.contains("8 of 8 runs finished"), "{messages}");
+    let digest = |run: &Value, at: usize| run["runs"][at]["digest"].clone();
+    assert!((0..8).all(|at| digest(&manifest(&folder, "tiny"), at) == digest(&before, at)));
     assert!(directories.iter().all(|run| summary(run).get("status").unwrap() == "finished"));
 }
 
@@ -234,19 +242,20 @@ fn a_chain_starts_from_the_runs_before() {
         [
             "pretrain/mask_ratio-0.5",
             "pretrain/mask_ratio-0.75",
-            "finetune/mask_ratio-0.5_lr-0.001",
-            "finetune/mask_ratio-0.5_lr-0.002",
-            "finetune/mask_ratio-0.75_lr-0.001",
-            "finetune/mask_ratio-0.75_lr-0.002",
-            "scratch/run",
+            "finetune/mask_ratio-0.5_lr-0.001_seed-7",
+            "finetune/mask_ratio-0.5_lr-0.002_seed-7",
+            "finetune/mask_ratio-0.75_lr-0.001_seed-7",
+            "finetune/mask_ratio-0.75_lr-0.002_seed-7",
+            "scratch/seed-7",
         ]
     );
     assert_eq!(manifest["runs"][0]["axes"], json!({ "pretrain.model.mask.mask_ratio": 0.5 }));
     assert_eq!(manifest["runs"][3]["upstream"], "pretrain/mask_ratio-0.5");
     assert_eq!(manifest["runs"][6]["axes"], json!({ "seed": 7 }));
-    let lock =
-        fs::read_to_string(folder.path("runs/chain/finetune/mask_ratio-0.75_lr-0.002/recipe.lock.yaml"))
-            .unwrap();
+    let lock = fs::read_to_string(
+        folder.path("runs/chain/finetune/mask_ratio-0.75_lr-0.002_seed-7/recipe.lock.yaml"),
+    )
+    .unwrap();
     assert!(lock.contains("run: runs/chain/pretrain/mask_ratio-0.75"), "{lock}");
     for run in runs(&folder, "chain") {
         assert_eq!(summary(&run).get("status").unwrap(), "finished", "{}", run.display());
@@ -274,12 +283,21 @@ fn slurm_gets_an_array_job_for_every_stage() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let folder = folder(CHAIN);
-    let options =
-        ["sweep", "sweep.yaml", "--slurm", "--jobs", "3", "--slurm-options", "--time=1:00:00 --mem=4G"];
+    let options = [
+        "sweep",
+        "sweep.yaml",
+        "--slurm",
+        "--jobs",
+        "3",
+        "--slurm-options",
+        "--comment='two words' --mem=4G",
+        "--slurm-options",
+        "--time=1:00:00",
+    ];
     let shown = stdout(&folder.succeeds(options.iter().copied().chain(["--dry-run"])));
     for words in [
         "#SBATCH --array=0-3%3\n",
-        "#SBATCH --time=1:00:00\n#SBATCH --mem=4G\n",
+        "#SBATCH --comment='two words' --mem=4G\n#SBATCH --time=1:00:00\n",
         "finetune.sbatch, after pretrain\n",
     ] {
         assert!(shown.contains(words), "{shown}");
@@ -328,4 +346,106 @@ fn the_time_of_the_runs_is_estimated() {
     let seconds = [0, 1].map(|run: usize| plan["runs"][run]["seconds"].as_f64().unwrap());
     assert!(seconds[0] > 0.0 && seconds[0] == seconds[1], "{seconds:?}");
     assert_eq!(stderr(&shown).matches("timing ").count(), 1);
+}
+
+const PAIR: &str = "\
+name: pair
+stages:
+  a: { recipe: tiny.yaml, set: { train.length: 2 iterations } }
+  b: { recipe: tiny_classifier.yaml, init_from: a, set: { train.length: 2 iterations } }
+";
+
+#[test]
+fn a_run_whose_source_was_done_anew_is_not_passed_over() {
+    let folder = folder(PAIR);
+    folder.succeeds(["sweep", "sweep.yaml"]);
+    let (a, b) = (folder.path("runs/pair/a/run"), folder.path("runs/pair/b/run"));
+    assert_eq!(summary(&b).get("init_from_digest"), summary(&a).get("recipe_digest"));
+    // Nothing that changes results, and another spelling of the directory.
+    let root = folder.path("runs/pair");
+    let same = folder.succeeds([
+        "sweep",
+        "sweep.yaml",
+        "--set",
+        "a.train.log_every=7",
+        "--out",
+        root.to_str().unwrap(),
+    ]);
+    assert!(stderr(&same).contains("2 of 2 runs are finished already"), "{}", stderr(&same));
+    fs::remove_dir_all(&a).unwrap();
+    let other = ["sweep", "sweep.yaml", "--set", "a.optimizer.lr=1.0e-4"];
+    let words =
+        ["its source has changed", "remove runs/pair/b/run to do it anew", "1 of 2 runs finished, 1 failed"];
+    folder.fails(other, 1, &words);
+    folder.fails(other, 1, &words);
+    fs::remove_dir_all(&b).unwrap();
+    folder.succeeds(other);
+    assert_eq!(summary(&b).get("init_from_digest"), summary(&a).get("recipe_digest"));
+}
+
+#[test]
+fn a_run_in_progress_elsewhere_is_waited_for() {
+    let folder = folder("name: one\nrecipe: tiny.yaml\nset: { train.length: 200 iterations }\n");
+    let mut first = start(&folder, &[]);
+    let run = folder.path("runs/one/run");
+    wait_until("holder", || RunDir::is_held(&run));
+    let second = folder.succeeds(["sweep", "sweep.yaml"]);
+    let messages = stderr(&second);
+    assert_eq!(messages.matches("waiting for run, which another process does").count(), 1, "{messages}");
+    assert!(messages.contains("1 of 1 runs finished") && !messages.contains("started run"), "{messages}");
+    assert!(first.wait().unwrap().success());
+}
+
+#[test]
+fn more_seeds_do_not_rename_the_runs_there_are() {
+    let folder =
+        folder("name: one\nrecipe: tiny.yaml\nset: { train.length: 1 iteration }\nsweep: { seeds: 1 }\n");
+    folder.succeeds(["sweep", "sweep.yaml"]);
+    assert!(folder.path("runs/one/seed-0/summary.json").is_file());
+    let text = fs::read_to_string(folder.path("sweep.yaml")).unwrap().replace("seeds: 1", "seeds: 2");
+    fs::write(folder.path("sweep.yaml"), text).unwrap();
+    let again = folder.succeeds(["sweep", "sweep.yaml"]);
+    assert!(stderr(&again).contains("1 of 2 runs are finished already"), "{}", stderr(&again));
+}
+
+#[test]
+fn a_run_keeps_the_names_of_all_variants_that_come_to_it() {
+    let text = "\
+name: shared
+recipe: tiny.yaml
+sweep:
+  list:
+    - { name: base }
+    - { name: same, set: { seed: 0 } }
+";
+    let folder = folder(&text.replace("recipe: tiny.yaml", "recipe: tiny.yaml\nset: { seed: 0 }"));
+    let shown = stdout(&folder.succeeds(["sweep", "sweep.yaml", "--dry-run", "--json"]));
+    let plan: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(plan["runs"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&plan["runs"][0]["name"], &plan["runs"][0]["axes"]),
+        (&json!("base"), &json!({ "variant": ["base", "same"] }))
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_job_that_is_stopped_fails() {
+    let folder = folder("name: job\nrecipe: tiny.yaml\nset: { train.length: 40000 iterations }\n");
+    let args =
+        ["run", "tiny.yaml", "--set", "train.length=40000 iterations", "--out", "run", "--must-finish"];
+    let mut command = folder.convmae(args);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("checkpoint", || has_checkpoint(&folder.path("run")));
+    send("TERM", &child.id().to_string());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(summary(&folder.path("run")).get("status").unwrap(), "interrupted");
+    let script = stdout(&folder.succeeds(["sweep", "sweep.yaml", "--slurm", "--dry-run"]));
+    assert!(script.contains("--resume --must-finish ;;"), "{script}");
+    folder.fails(
+        ["sweep", "sweep.yaml", "--slurm", "--dry-run", "--slurm-options", "a\nb"],
+        2,
+        &["one line"],
+    );
 }

@@ -1,6 +1,6 @@
 //! The command line, one file per subcommand.
 //!
-//! Exit codes: 0 done, 1 failed run, 2 bad usage or bad recipe.
+//! Exit codes: 0 done, 1 failed run, 2 bad usage or bad recipe, 3 another process is at work on the run.
 
 mod bench;
 mod check;
@@ -104,6 +104,9 @@ pub enum CliError {
         #[help]
         help: Option<String>,
     },
+    /// The run was stopped by a signal, where that is a failure.
+    #[error("stopped by a signal after step {0}, before its end")]
+    Stopped(u64),
     /// Standard output could not be written.
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
@@ -126,6 +129,9 @@ impl CliError {
                     | ReportError::NoRun(_),
                 ),
             ) => ExitCode::from(2),
+            Self::Engine(EngineError::Report(ReportError::Locked { .. })) => {
+                ExitCode::from(crate::sweep::local::HELD)
+            }
             Self::Table(error) if error.is_usage() => ExitCode::from(2),
             Self::Runs(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,

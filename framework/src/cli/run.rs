@@ -24,12 +24,15 @@ pub struct Args {
     /// Stop, as on SIGTERM, when standard input ends. A sweep starts its runs so: none outlives it unnoticed.
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
+    /// Fail where a signal stops it. Jobs of a cluster run so: what waits for their success is not to begin before the run is finished.
+    #[arg(long, hide = true)]
+    must_finish: bool,
 }
 
 /// Runs the subcommand.
 pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
     let command = args.recipe.to_shell("run");
-    let Args { recipe, out, resume, stop_with_stdin } = args;
+    let Args { recipe, out, resume, stop_with_stdin, must_finish } = args;
     let options = RunOptions { sources: recipe.sources(), out, resume, stop_with_stdin, log };
     let Outcome { run, step, interrupted, .. } = engine::run(options)?;
     if interrupted {
@@ -37,6 +40,9 @@ pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
             "stopped after step {step}, the state is saved; continue with\n  {command} --out {} --resume",
             quote(&run.to_string_lossy())
         );
+        if must_finish {
+            return Err(CliError::Stopped(step));
+        }
     } else {
         eprintln!("done: {}", run.join("report.html").display());
     }

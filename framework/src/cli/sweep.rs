@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, StringValueParser, TypedValueParser as _};
 use serde_json::{Value, json};
 
 use super::{CliError, print};
+use crate::recipe::Sources;
 use crate::report::clock;
+use crate::report::logging::FILTER_VARIABLE;
 use crate::shell::quote;
 use crate::sweep::local::{LocalOptions, Outcome, RunEnd};
 use crate::sweep::{Plan, SlurmOptions, Sweep, SweepError};
@@ -23,7 +26,7 @@ pub struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// The directory of the sweep; `runs/<name>` if left out.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new().try_map(path_in_one_line))]
     out: Option<PathBuf>,
     /// Runs at once; they share the cores. With `--slurm` tasks at once, all if left out.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -40,12 +43,27 @@ pub struct Args {
     /// Submit the runs to Slurm, an array job per stage, instead of doing them here.
     #[arg(long)]
     slurm: bool,
-    /// Options of the jobs, as `--slurm-options "--time=2:00:00 --partition=gpu"`.
-    #[arg(long, value_name = "OPTIONS", requires = "slurm", allow_hyphen_values = true)]
+    /// Options of the jobs, as `--slurm-options "--time=2:00:00 --partition=gpu"`, an `#SBATCH` line as it is; may be repeated.
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        requires = "slurm",
+        allow_hyphen_values = true,
+        value_parser = StringValueParser::new().try_map(in_one_line)
+    )]
     slurm_options: Vec<String>,
     /// Print the runs as JSON: before they are done with `--dry-run`, otherwise after.
     #[arg(long)]
     json: bool,
+}
+
+fn in_one_line(text: String) -> Result<String, &'static str> {
+    if text.contains(['\n', '\r']) { Err("it is to be one line") } else { Ok(text) }
+}
+
+/// Paths go to lines of job scripts.
+fn path_in_one_line(path: PathBuf) -> Result<PathBuf, &'static str> {
+    in_one_line(path.to_string_lossy().into_owned()).map(|_| path)
 }
 
 /// Runs the subcommand.
@@ -64,7 +82,11 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         false => print(&table.text())?,
     }
     if args.slurm {
-        return slurm(args, &sweep, &plan);
+        slurm(args, &sweep, &plan)?;
+        if args.json && !args.dry_run {
+            print(&format!("{:#}", table.json()))?;
+        }
+        return Ok(());
     }
     if args.dry_run {
         return Ok(());
@@ -80,15 +102,13 @@ pub fn run(args: &Args) -> Result<(), CliError> {
 fn slurm(args: &Args, sweep: &Sweep, plan: &Plan) -> Result<(), CliError> {
     let options = SlurmOptions {
         jobs: args.jobs.map(|jobs| jobs as usize),
-        options: args
-            .slurm_options
-            .iter()
-            .flat_map(|line| line.split_whitespace())
-            .map(str::to_owned)
-            .collect(),
+        options: args.slurm_options.clone(),
         retry_failed: args.retry_failed,
     };
     let jobs = plan.array_jobs(sweep.name(), &options)?;
+    for (run, advice) in plan.stale() {
+        eprintln!("not submitted: {}\n  {advice}", run.name);
+    }
     if args.dry_run {
         for job in jobs.iter().filter(|_| !args.json) {
             let after = if job.after.is_empty() {
@@ -101,9 +121,10 @@ fn slurm(args: &Args, sweep: &Sweep, plan: &Plan) -> Result<(), CliError> {
         return Ok(());
     }
     plan.write_manifest(sweep).map_err(SweepError::from)?;
-    for (stage, number) in plan.submit(&jobs)? {
-        eprintln!("submitted {}job {number}", if stage.is_empty() { stage } else { format!("{stage}: ") });
-    }
+    plan.submit(&jobs, |job, number| {
+        let stage = if job.stage.is_empty() { String::new() } else { format!("{}: ", job.stage) };
+        eprintln!("submitted {stage}job {number}");
+    })?;
     if jobs.is_empty() {
         eprintln!("nothing is left to do");
     }
@@ -138,8 +159,11 @@ impl Args {
         }
     }
 
-    /// The command that goes on with this sweep.
+    /// The command that goes on with this sweep, as one writes it in a shell; overrides from the environment are put in front.
     fn to_shell(&self) -> String {
+        let mut environment = Sources::from_env("").environment;
+        environment.retain(|(name, _)| name != FILTER_VARIABLE);
+        let environment = environment.iter().map(|(name, value)| format!("{name}={}", quote(value)));
         let program = std::env::args().next().unwrap_or_else(|| "convmae".to_owned());
         let mut words = vec![program, "sweep".to_owned(), self.sweep.to_string_lossy().into_owned()];
         words.extend(self.sets.iter().flat_map(|set| ["--set".to_owned(), set.clone()]));
@@ -147,7 +171,8 @@ impl Args {
             words.extend(["--out".to_owned(), out.to_string_lossy().into_owned()]);
         }
         words.extend(self.jobs.iter().flat_map(|jobs| ["--jobs".to_owned(), jobs.to_string()]));
-        words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+        words.extend(self.retry_failed.then(|| "--retry-failed".to_owned()));
+        environment.chain(words.iter().map(|word| quote(word))).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::component::{DataError, Evaluator, Inference, Optimizer, OptimizerModule, Picture, Problem};
 use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
-use crate::experiment::{Data, Experiment, InitFrom, Split, Train};
+use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Summary};
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
@@ -14,6 +14,7 @@ use super::EngineError;
 use super::classes;
 use super::device::open_device;
 use super::initialize::initialize;
+use super::lineage::lineage_of;
 use super::plan::TrainingPlan;
 use super::predictor::Predictor;
 use super::trainer::{Trainer, TrainerParts};
@@ -60,6 +61,14 @@ impl Prepared {
     /// Gives the parameters the weights that the recipe starts from, if it names some.
     pub fn initialize(&self, recipe: &Recipe) -> Result<(), EngineError> {
         self.init_from.iter().try_for_each(|from| initialize(recipe, &self.trainer.model, from))
+    }
+
+    /// What stands for the run whose weights the recipe starts from, if it does: [`lineage_of`] that run.
+    pub fn init_from_digest(&self) -> Option<String> {
+        match self.init_from.as_ref()?.source() {
+            Ok(InitSource::Run(root)) => lineage_of(root),
+            _ => None,
+        }
     }
 
     /// The validation images that the report shows, spread over the set; unreadable ones are left out. They are one batch, if they

@@ -12,6 +12,7 @@ use crate::report::{ReportError, RunDir};
 use super::EngineError;
 use super::checkpoint::CheckpointStore;
 use super::evaluate::Evaluation;
+use super::lineage::changes_since;
 use super::prepare::prepare;
 use super::session::Session;
 
@@ -61,7 +62,14 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     if !continues {
         prepared.initialize(&recipe)?;
     }
-    let dir = if resume { RunDir::open(&root)? } else { RunDir::create(&root, &recipe.lock_yaml())? };
+    let dir = match resume {
+        true => RunDir::open(&root)?,
+        false => RunDir::create(&root, &recipe.lock_yaml()).map_err(|error| match error {
+            // Another process was asked for the same, and was quicker.
+            ReportError::AlreadyARun(path) if options.resume => ReportError::Locked { path, pid: None },
+            error => error,
+        })?,
+    };
     options.log.attach(&dir.log())?;
     if options.resume && !resume {
         tracing::info!("nothing to resume in {}: a new run", root.display());
@@ -82,10 +90,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
 
 /// Refuses to resume with a recipe that would give other results.
 fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError> {
-    let lock = RunDir::inspect(root)?.recipe();
-    let sources = Sources { recipe: lock, sets: Vec::new(), environment: Vec::new() };
-    let before = load(&sources, &catalog())?;
-    let changes = changes_of_results(before.value(), recipe.value());
+    let changes = changes_since(&RunDir::inspect(root)?, recipe.value(), &recipe.digest())?;
     if changes.is_empty() {
         return Ok(());
     }

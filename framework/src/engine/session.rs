@@ -36,6 +36,8 @@ pub struct Session {
     pub metrics: MetricLog,
     pub evaluation: Evaluation,
     pub digest: String,
+    /// What stands for the run whose weights it started from, if it did.
+    pub init_from_digest: Option<String>,
     pub environment: Environment,
     store: CheckpointStore,
     pub stop: StopSignal,
@@ -60,6 +62,7 @@ impl Session {
             metrics: MetricLog::default(),
             evaluation: Evaluation::default(),
             digest: recipe.digest(),
+            init_from_digest: prepared.init_from_digest(),
             environment: Environment::collect(&nn::device::describe()?, rayon::current_num_threads()),
             recipe_yaml: recipe.lock_yaml(),
             best: None,
@@ -91,6 +94,7 @@ impl Session {
         self.prepared.trainer.restore(step, tensors)?;
         self.prepared.restore_corrupt(state.corrupt_train, state.corrupt_val);
         (self.best, self.seconds_before, self.saved) = (state.best, state.seconds, step);
+        self.init_from_digest = state.init_from_digest;
         self.window = Window::new(state.window);
         let metrics = state.evaluation.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN)));
         self.evaluation = Evaluation { metrics: metrics.collect() };
@@ -322,6 +326,7 @@ impl Session {
             best: self.best,
             evaluation: self.evaluation.metrics.iter().map(finite).collect(),
             window: self.window.sums().clone(),
+            init_from_digest: self.init_from_digest.clone(),
             corrupt_train,
             corrupt_val,
         };

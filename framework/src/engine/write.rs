@@ -4,6 +4,7 @@ use crate::graph::{Row, Summary as ModelSummary};
 use crate::report::{CorruptSample, GraphNode, Link, Report, Split, Status, Summary};
 
 use super::EngineError;
+use super::lineage::INIT_FROM_DIGEST;
 use super::session::Session;
 
 /// Sets of pictures in the report, spread over the run.
@@ -61,6 +62,9 @@ fn summary(session: &Session, status: &Status) -> Summary {
     let (corrupt_train, corrupt_val) = session.prepared.corrupt();
     summary.set("corrupt_samples", corrupt_train.len() + corrupt_val.len());
     summary.set("recipe_digest", session.digest.as_str());
+    if let Some(source) = &session.init_from_digest {
+        summary.set(INIT_FROM_DIGEST, source.as_str());
+    }
     if let Some(commit) = &session.environment.git_commit {
         summary.set("git_commit", commit.as_str());
     }
@@ -82,7 +86,7 @@ fn summary(session: &Session, status: &Status) -> Summary {
 fn headline(summary: &Summary) -> Summary {
     let mut headline = Summary::default();
     for (name, value) in summary.iter() {
-        if !matches!(name, "name" | "status" | "seed" | "recipe_digest" | "git_commit") {
+        if !matches!(name, "name" | "status" | "seed" | "recipe_digest" | INIT_FROM_DIGEST | "git_commit") {
             headline.set(name, value.clone());
         }
     }

@@ -42,6 +42,7 @@ pub use diff::{Change, Difference, diff, differences};
 pub use document::Document;
 pub(crate) use files::clean;
 pub use layer::LayerKind;
+pub(crate) use path::is_within;
 pub use provenance::Origin;
 pub(crate) use scalar::plain as plain_scalar;
 pub(crate) use suggest::{list, nearest};

@@ -27,7 +27,7 @@ pub(super) fn split_last(path: &str) -> Option<(&str, &str)> {
 }
 
 /// Whether `path` is `block` or lies inside it.
-pub(super) fn is_within(path: &str, block: &str) -> bool {
+pub(crate) fn is_within(path: &str, block: &str) -> bool {
     block.is_empty() || path.strip_prefix(block).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use super::claim::Claims;
+use super::name::is_reserved;
 use super::stage::{Assignment, Stages};
 use crate::recipe::{Problem, nearest};
 
@@ -60,7 +62,7 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads the block at a place of the file, within others that vary the keys `taken`.
-    pub fn block(&mut self, block: &Value, place: &str, taken: &HashSet<String>) -> Block {
+    pub fn block(&mut self, block: &Value, place: &str, taken: &Claims) -> Block {
         let mut taken = taken.clone();
         let mut read = Block::default();
         let entries = || block.as_object().into_iter().flatten();
@@ -73,7 +75,10 @@ impl Reader<'_> {
                     self.claim_all(value, &place, &mut taken);
                     self.check_lengths(value, &place);
                 }
-                "seeds" => self.claim(SEED, &place, &mut taken),
+                "seeds" => {
+                    let stages = self.stages;
+                    stages.unseeded().for_each(|stage| self.claim(SEED, stage, SEED, &place, &mut taken));
+                }
                 _ => {}
             }
         }
@@ -90,17 +95,17 @@ impl Reader<'_> {
         read
     }
 
-    fn claim_all(&mut self, values: &Value, place: &str, taken: &mut HashSet<String>) {
-        for key in values.as_object().into_iter().flat_map(Map::keys) {
-            self.claim(key, &format!("{place}.{key}"), taken);
+    fn claim_all(&mut self, values: &Value, place: &str, taken: &mut Claims) {
+        for name in values.as_object().into_iter().flat_map(Map::keys) {
+            // What stands for no key is told where its values are read.
+            if let Ok((stage, key)) = self.stages.target(name) {
+                self.claim(name, stage, &key, &format!("{place}.{name}"), taken);
+            }
         }
     }
 
-    fn claim(&mut self, key: &str, place: &str, taken: &mut HashSet<String>) {
-        if !taken.insert(key.to_owned()) {
-            let problem = Problem::new(place, format!("`{key}` varies already"));
-            self.keys.push(problem.help("name a key once, and give all of its values there"));
-        }
+    fn claim(&mut self, name: &str, stage: usize, key: &str, place: &str, taken: &mut Claims) {
+        self.keys.extend(taken.claim(name, stage, key, place).err());
     }
 
     fn check_lengths(&mut self, zip: &Value, place: &str) {
@@ -175,7 +180,7 @@ impl Reader<'_> {
         }
     }
 
-    fn list(&mut self, list: &Value, place: &str, taken: &HashSet<String>) -> Part {
+    fn list(&mut self, list: &Value, place: &str, taken: &Claims) -> Part {
         let mut names = HashSet::new();
         let mut alternatives = Vec::new();
         for (at, item) in items(list).iter().enumerate() {
@@ -186,19 +191,21 @@ impl Reader<'_> {
                     Problem::new(format!("{place}.name"), format!("another variant is called `{name}`"));
                 self.problems.push(problem.help("give every variant a name of its own"));
             }
+            if let Some(name) = name.filter(|name| is_reserved(name)) {
+                let problem = Problem::new(
+                    format!("{place}.name"),
+                    format!("a run called `{name}` would be mixed up with a file of the sweep"),
+                );
+                let help = "choose a name that does not end in `.log`, `.json`, `.sbatch` or `.out`";
+                self.problems.push(problem.help(help));
+            }
             alternatives.push(self.item(item, name, &place, taken));
         }
         Part(alternatives)
     }
 
-    fn item(
-        &mut self,
-        item: &Value,
-        name: Option<&str>,
-        place: &str,
-        taken: &HashSet<String>,
-    ) -> Alternative {
-        let mut taken = taken.clone();
+    fn item(&mut self, item: &Value, name: Option<&str>, place: &str, taken: &Claims) -> Alternative {
+        let (mut taken, around) = (taken.clone(), taken.len());
         let set = item.get("set").unwrap_or(&Value::Null);
         let set_place = format!("{place}.set");
         self.claim_all(set, &set_place, &mut taken);
@@ -224,6 +231,7 @@ impl Reader<'_> {
             choices = vec![Choice { axis: VARIANT.to_owned(), value: name.into(), assignments }];
         }
         let when = item.get("when").map(|when| condition(when, format!("{place}.when")));
+        let taken = taken.nested(around);
         let nested = item.get("sweep").map(|block| self.block(block, &format!("{place}.sweep"), &taken));
         Alternative { choices, when, nested }
     }
@@ -282,6 +290,17 @@ impl Block {
                 alternative.choices.iter().chain(nested)
             })
             .collect()
+    }
+
+    /// The axes, in the order of the file.
+    pub fn axes(&self) -> Vec<&str> {
+        let mut axes: Vec<&str> = Vec::new();
+        for choice in self.choices() {
+            if !axes.contains(&choice.axis.as_str()) {
+                axes.push(&choice.axis);
+            }
+        }
+        axes
     }
 
     /// All conditions, of nested blocks too.

@@ -9,15 +9,17 @@ use super::SweepError;
 use super::command::{arguments, program};
 use super::local::threads;
 use super::plan::{Plan, PlannedRun};
+use super::state::RunState;
 
 impl Plan {
-    /// Seconds of training of every run, evaluation and pictures not counted; `None` where the number of steps is not known.
+    /// Seconds of training of every run, evaluation and pictures not counted; `None` where the number of steps is not known, and for runs that are
+    /// finished.
     /// `jobs` runs share the cores of the machine.
     pub fn estimate(&self, steps: &[Option<u64>], jobs: usize) -> Result<Vec<Option<f64>>, SweepError> {
         let mut known: HashMap<&str, f64> = HashMap::new();
         let mut seconds = Vec::new();
         for (run, steps) in self.runs.iter().zip(steps) {
-            let Some(steps) = steps else {
+            let Some(steps) = steps.filter(|_| run.state() != RunState::Finished) else {
                 seconds.push(None);
                 continue;
             };
@@ -26,7 +28,7 @@ impl Plan {
                 known.insert(&run.cost, seconds_per_image(run, jobs)?);
             }
             let per_image = known[run.cost.as_str()];
-            seconds.push(Some(per_image * run.images_per_step as f64 * *steps as f64));
+            seconds.push(Some(per_image * run.images_per_step as f64 * steps as f64));
         }
         Ok(seconds)
     }

@@ -32,7 +32,7 @@ impl Plan {
         json!({
             "name": run.name,
             "stage": run.stage,
-            "axes": run.axes.iter().cloned().collect::<Map<_, _>>(),
+            "axes": axes(run),
             "directory": run.directory.strip_prefix(&self.root).unwrap_or(&run.directory),
             "digest": run.digest,
             "recipe": run.sources.recipe,
@@ -50,4 +50,15 @@ impl Plan {
         let text = format!("{:#}\n", self.to_json(sweep));
         Ok(atomic::write(&self.manifest(), |file| file.write_all(text.as_bytes()))?)
     }
+}
+
+/// The axes of a run; a list of values where it stands for several.
+fn axes(run: &PlannedRun) -> Map<String, Value> {
+    let mut axes = Map::new();
+    for (key, value) in &run.axes {
+        let values: Vec<&Value> =
+            run.axes.iter().filter(|(other, _)| other == key).map(|(_, value)| value).collect();
+        axes.insert(key.clone(), if values.len() > 1 { json!(values) } else { value.clone() });
+    }
+    axes
 }

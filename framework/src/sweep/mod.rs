@@ -6,6 +6,7 @@
 //! directories alone ([`RunState`]).
 
 mod block;
+mod claim;
 mod command;
 mod error;
 mod estimate;
@@ -14,6 +15,7 @@ mod manifest;
 mod name;
 mod plan;
 mod resolve;
+mod root;
 mod schema;
 mod slurm;
 mod spec;

@@ -7,17 +7,20 @@ use serde_json::Value;
 /// Longer names are cut; the digest makes them unique again.
 const MAX_LENGTH: usize = 120;
 
-/// A short name for each run of a stage, from its axes: `mask-RandomMasker_seed-0`. Axes that do not vary are left out; names that
-/// are not unique, whatever the case of their letters, get the beginning of the run's digest.
-pub(super) fn slugs(runs: &[(&[(String, Value)], &str)]) -> Vec<String> {
-    let mut keys: Vec<&str> = Vec::new();
-    let all = || runs.iter().flat_map(|(axes, _)| axes.iter());
-    for (key, _) in all().filter(|(key, value)| varies(runs, key, value)) {
-        if !keys.contains(&key.as_str()) {
-            keys.push(key);
-        }
-    }
-    let short: HashMap<&str, String> = keys.iter().map(|key| (*key, shortest(key, &keys))).collect();
+/// Endings of the files that a sweep keeps beside its runs.
+const RESERVED: [&str; 4] = [".log", ".json", ".sbatch", ".out"];
+
+/// Whether a run of this name could be mixed up with a file of the sweep.
+pub(super) fn is_reserved(name: &str) -> bool {
+    let name = name.to_lowercase();
+    RESERVED.iter().any(|ending| name.ends_with(ending))
+}
+
+/// A short name for each run of a stage, from its axes: `mask-RandomMasker_seed-0`. All axes are in it, whether they vary or not, so that
+/// a run keeps its name when the sweep grows; `keys` are those of the whole file, among which the short forms are unique. Names that are
+/// not unique, whatever the case of their letters, get the beginning of the run's digest.
+pub(super) fn slugs(runs: &[(&[(String, Value)], &str)], keys: &[&str]) -> Vec<String> {
+    let short: HashMap<&str, String> = keys.iter().map(|key| (*key, shortest(key, keys))).collect();
     let names: Vec<String> = runs
         .iter()
         .map(|(axes, _)| {
@@ -34,18 +37,14 @@ pub(super) fn slugs(runs: &[(&[(String, Value)], &str)]) -> Vec<String> {
     for name in &names {
         *count.entry(name.to_lowercase()).or_default() += 1;
     }
-    let unique = |name: &String| count[&name.to_lowercase()] == 1 && name.len() <= MAX_LENGTH;
+    let is_kept =
+        |name: &String| count[&name.to_lowercase()] == 1 && name.len() <= MAX_LENGTH && !is_reserved(name);
     let named = names.iter().zip(runs).map(|(name, (_, digest))| {
         let digest = digest.get(..8).unwrap_or(digest);
         let cut = name.get(..MAX_LENGTH).unwrap_or(name);
-        if unique(name) { name.clone() } else { format!("{cut}_{digest}") }
+        if is_kept(name) { name.clone() } else { format!("{cut}_{digest}") }
     });
     named.collect()
-}
-
-fn varies(runs: &[(&[(String, Value)], &str)], key: &str, value: &Value) -> bool {
-    runs.iter()
-        .any(|(axes, _)| axes.iter().find(|(name, _)| name == key).is_none_or(|(_, other)| other != value))
 }
 
 /// The last segments of a key, as many as tell it from the others. A `type` is told by its block.
@@ -101,17 +100,24 @@ mod tests {
             .iter()
             .map(|axes| axes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
             .collect();
+        let mut keys: Vec<&str> = runs.iter().flatten().map(|(key, _)| key.as_str()).collect();
+        keys.sort_unstable();
+        keys.dedup();
         let digests: Vec<String> = (0..runs.len()).map(|at| format!("{at:08}ffff")).collect();
-        slugs(&runs.iter().zip(&digests).map(|(axes, digest)| (&axes[..], &digest[..])).collect::<Vec<_>>())
+        slugs(
+            &runs.iter().zip(&digests).map(|(axes, digest)| (&axes[..], &digest[..])).collect::<Vec<_>>(),
+            &keys,
+        )
     }
 
     #[test]
-    fn a_name_is_what_varies() {
-        let runs = ["BlockwiseMasker", "RandomMasker"].map(|masker| {
-            vec![("model.mask.type", json!(masker)), ("train.length", json!("1 epoch")), ("seed", json!(0))]
-        });
-        assert_eq!(named(&runs), ["mask-BlockwiseMasker", "mask-RandomMasker"]);
-        assert_eq!(named(&[vec![("seed", json!(0))]]), ["run"]);
+    fn a_name_is_made_of_all_axes() {
+        let runs = ["BlockwiseMasker", "RandomMasker"]
+            .map(|masker| vec![("model.mask.type", json!(masker)), ("seed", json!(0))]);
+        assert_eq!(named(&runs), ["mask-BlockwiseMasker_seed-0", "mask-RandomMasker_seed-0"]);
+        // Whether the others are there or not.
+        assert_eq!(named(&runs[..1]), ["mask-BlockwiseMasker_seed-0"]);
+        assert_eq!(named(&[vec![]]), ["run"]);
     }
 
     #[test]
@@ -138,5 +144,11 @@ mod tests {
     fn equal_names_get_the_digest() {
         let runs = [json!("a b"), json!("A-b"), json!("c")].map(|value| vec![("k", value)]);
         assert_eq!(named(&runs), ["k-a-b_00000000", "k-A-b_00000001", "k-c"]);
+    }
+
+    #[test]
+    fn a_name_like_that_of_a_log_gets_the_digest() {
+        let runs = [json!("c"), json!("c.log")].map(|value| vec![("k", value)]);
+        assert_eq!(named(&runs), ["k-c", "k-c.log_00000001"]);
     }
 }

@@ -1,11 +1,13 @@
 //! The runs of a sweep.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::name::slugs;
 use super::resolve::{Resolved, Resolver, Set};
+use super::root::relative;
 use super::spec::Sweep;
 use super::variant::{Variant, variants};
 use crate::component::Span;
@@ -28,7 +30,7 @@ pub struct PlannedRun {
     /// Its place in the directory of the sweep: `pretrain/mask-RandomMasker_seed-0`.
     pub name: String,
     /// What varies, in the order of the file, with the value it has here: keys as the sweep's file has them, `variant` for the
-    /// names of a list, `seed` for seeds.
+    /// names of a list, `seed` for seeds. A run that several variants share has the values of all of them.
     pub axes: Vec<(String, Value)>,
     /// Its run directory.
     pub directory: PathBuf,
@@ -46,6 +48,10 @@ pub struct PlannedRun {
     pub images_per_step: usize,
     /// The run whose weights it starts from: an index of [`Plan::runs`].
     pub upstream: Option<usize>,
+    /// That run.
+    pub(super) source: Option<Box<PlannedRun>>,
+    /// Its resolved recipe.
+    pub(super) recipe: Arc<Value>,
     /// Images of a batch, and batches of an optimizer step.
     pub(super) batch_size: usize,
     pub(super) accumulate: usize,
@@ -69,7 +75,7 @@ impl Sweep {
                 .help("loosen `exclude` or `when`");
             return Err(self.document.diagnose(vec![problem]));
         }
-        let root = out.map_or_else(|| self.directory(), Path::to_path_buf);
+        let root = out.map_or_else(|| self.directory(), relative);
         let expansion = Expansion {
             sweep: self,
             resolver: Resolver::new(self),
@@ -162,8 +168,10 @@ impl Expansion<'_> {
 
     fn add(&mut self, stage: usize, shared: Vec<Shared>, variants: &[Variant<'_>]) {
         let axes: Vec<_> = shared.iter().map(|run| self.axes(stage, run, variants)).collect();
+        let first: Vec<_> = shared.iter().map(|run| self.first_axes(stage, run, variants)).collect();
         let digests = shared.iter().map(|run| run.resolved.digest.as_str());
-        let slugs = slugs(&axes.iter().map(Vec::as_slice).zip(digests).collect::<Vec<_>>());
+        let named: Vec<_> = first.iter().map(Vec::as_slice).zip(digests).collect();
+        let slugs = slugs(&named, &self.sweep.block.axes());
         let stage_name = &self.sweep.stages.0[stage].name;
         for ((run, axes), slug) in shared.into_iter().zip(axes).zip(slugs) {
             for variant in run.variants {
@@ -182,6 +190,8 @@ impl Expansion<'_> {
                 length: run.resolved.length,
                 images_per_step: run.resolved.batch_size * run.resolved.accumulate,
                 upstream: run.upstream,
+                source: run.upstream.map(|upstream| Box::new(self.runs[upstream].clone())),
+                recipe: run.resolved.recipe,
                 batch_size: run.resolved.batch_size,
                 accumulate: run.resolved.accumulate,
                 dataset: run.resolved.dataset,
@@ -190,14 +200,29 @@ impl Expansion<'_> {
         }
     }
 
-    /// What all variants of a run agree on, as far as it concerns the run and those it starts from.
+    /// What its variants vary, as far as it concerns the run and those it starts from: the values of the first one, then others that
+    /// come to the same run.
     fn axes(&self, stage: usize, run: &Shared, variants: &[Variant<'_>]) -> Vec<(String, Value)> {
-        let lineage: Vec<usize> = match run.upstream {
+        let lineage = self.lineage(stage, run);
+        let mut axes: Vec<(String, Value)> = Vec::new();
+        for axis in run.variants.iter().flat_map(|at| variants[*at].axes(&lineage)) {
+            if !axes.contains(&axis) {
+                axes.push(axis);
+            }
+        }
+        axes
+    }
+
+    /// What names a run: variants that are added to the file do not change it.
+    fn first_axes(&self, stage: usize, run: &Shared, variants: &[Variant<'_>]) -> Vec<(String, Value)> {
+        let first = run.variants.first().map(|at| variants[*at].axes(&self.lineage(stage, run)));
+        first.unwrap_or_default()
+    }
+
+    fn lineage(&self, stage: usize, run: &Shared) -> Vec<usize> {
+        match run.upstream {
             Some(_) => self.sweep.stages.lineage(stage).collect(),
             None => vec![stage],
-        };
-        let mut all = run.variants.iter().map(|at| variants[*at].axes(&lineage));
-        let first = all.next().unwrap_or_default();
-        all.fold(first, |agreed, axes| agreed.into_iter().filter(|axis| axes.contains(axis)).collect())
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -19,6 +20,8 @@ use crate::report::logging::FILTER_VARIABLE;
 pub(super) struct Resolved {
     pub sources: Sources,
     pub digest: String,
+    /// Its values.
+    pub recipe: Arc<Value>,
     pub parameters: usize,
     pub gmacs: f64,
     pub length: Span,
@@ -157,6 +160,7 @@ fn check(
     let block = |key: &str| recipe.get(key).cloned().unwrap_or_default();
     Ok(Resolved {
         digest: recipe.digest(),
+        recipe: Arc::new(recipe.value().clone()),
         parameters: summary.parameters,
         gmacs: summary.macs.computed as f64 / 1e9,
         length: experiment.train.length,

@@ -20,7 +20,7 @@ use crate::weights::atomic;
 pub struct SlurmOptions {
     /// Tasks of an array that run at once; all if left out.
     pub jobs: Option<usize>,
-    /// Options of `sbatch`: `--time=2:00:00`.
+    /// Lines of options of `sbatch`, without line breaks: `--time=2:00:00 --mem=4G`.
     pub options: Vec<String>,
     /// Whether failed runs are tried again.
     pub retry_failed: bool,
@@ -71,10 +71,11 @@ impl Plan {
     fn left(&self, retry_failed: bool) -> Vec<bool> {
         let mut left = Vec::with_capacity(self.runs.len());
         for run in &self.runs {
-            let can_start = |upstream: usize| left[upstream] || self.runs[upstream].is_finished();
+            let is_finished = |upstream: usize| self.runs[upstream].state() == RunState::Finished;
+            let can_start = |upstream: usize| left[upstream] || is_finished(upstream);
             let can_start = run.upstream.is_none_or(can_start);
             left.push(match run.state() {
-                RunState::Finished => false,
+                RunState::Finished | RunState::SourceChanged => false,
                 RunState::Failed => retry_failed && can_start,
                 _ => can_start,
             });
@@ -100,19 +101,30 @@ impl Plan {
         );
         for (at, run) in runs.iter().enumerate() {
             let command = run.command_of(program);
-            // `exec` lets the signals of Slurm reach the run, which saves and stops.
+            // `exec` lets the signals of Slurm reach the run, which saves and stops. It fails then, so that no other job takes it for
+            // finished.
             let command = match run.sources.environment.is_empty() {
-                true => format!("exec {command}"),
-                false => format!("exec env {command}"),
+                true => format!("exec {command} --must-finish"),
+                false => format!("exec env {command} --must-finish"),
             };
             let _ = writeln!(script, "{at}) {command} ;;");
         }
-        script.push_str("esac\n");
+        script.push_str("*) echo \"there is no task $SLURM_ARRAY_TASK_ID\" >&2; exit 1 ;;\nesac\n");
         script
     }
 
-    /// Writes the scripts and submits them. Returns the number of each job, with its stage.
-    pub fn submit(&self, jobs: &[ArrayJob]) -> Result<Vec<(String, String)>, SweepError> {
+    /// Runs that are left out as the runs that they started from are others now, each with what is to be done about it.
+    pub fn stale(&self) -> Vec<(&PlannedRun, String)> {
+        let stale = self.runs.iter().filter(|run| run.state() == RunState::SourceChanged);
+        stale.map(|run| (run, run.advice())).collect()
+    }
+
+    /// Writes the scripts and submits them. `submitted` is told the number of each job, with its stage, as soon as there is one.
+    pub fn submit(
+        &self,
+        jobs: &[ArrayJob],
+        mut submitted: impl FnMut(&ArrayJob, &str),
+    ) -> Result<(), SweepError> {
         let mut numbers: HashMap<&str, String> = HashMap::new();
         for job in jobs {
             fs::create_dir_all(&self.root).map_err(ReportError::io("create", &self.root))?;
@@ -125,12 +137,10 @@ impl Plan {
                 .map(String::as_str)
                 .collect();
             let number = sbatch(job, &after)?;
+            submitted(job, &number);
             numbers.insert(&job.stage, number);
         }
-        Ok(jobs
-            .iter()
-            .filter_map(|job| Some((job.stage.clone(), numbers.remove(job.stage.as_str())?)))
-            .collect())
+        Ok(())
     }
 }
 

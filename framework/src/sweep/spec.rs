@@ -1,11 +1,11 @@
 //! A sweep file.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::block::{Block, Reader};
+use super::claim::Claims;
 use super::schema;
 use super::stage::Stages;
 use crate::recipe::{Diagnostics, Document, Problem};
@@ -32,7 +32,7 @@ impl Sweep {
         let empty = Value::Object(serde_json::Map::new());
         let block = document.value().get("sweep").unwrap_or(&empty);
         let mut reader = Reader { stages: &stages, problems: Vec::new(), keys: Vec::new() };
-        let block = reader.block(block, "sweep", &HashSet::new());
+        let block = reader.block(block, "sweep", &Claims::default());
         let Reader { problems: found, mut keys, .. } = reader;
         problems.extend(found);
         let (unknown, impossible) = block.problems_of_conditions();

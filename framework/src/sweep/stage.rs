@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::block::SEED;
-use crate::recipe::{Problem, clean, list, nearest};
+use super::root::short;
+use crate::recipe::{Problem, list, nearest};
 
 /// A key of one stage's recipe, a value for it, and where the file says so.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,14 +172,7 @@ fn one_of(name: &str, known: &[&String]) -> String {
 }
 
 fn recipe_path(stage: &Value, folder: &Path) -> PathBuf {
-    let path = folder.join(stage.get("recipe").and_then(Value::as_str).unwrap_or_default());
-    let short = clean(&path);
-    // Not the same where a folder on the way is a link.
-    match (short.canonicalize(), path.canonicalize()) {
-        (Ok(a), Ok(b)) if a == b => short,
-        (_, Err(_)) => short,
-        _ => path,
-    }
+    short(&folder.join(stage.get("recipe").and_then(Value::as_str).unwrap_or_default()))
 }
 
 fn assignments(set: Option<&Value>, stage: usize, name: &str, place: &str) -> Vec<Assignment> {

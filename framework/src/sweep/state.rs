@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::plan::PlannedRun;
 use crate::engine::checkpoint::CheckpointStore;
+use crate::engine::{changes_since, lineage, lineage_of, started_from};
 use crate::report::{RunDir, Summary};
 
 /// How far a run is.
@@ -13,35 +14,66 @@ use crate::report::{RunDir, Summary};
 pub enum RunState {
     /// It has not begun.
     Waiting,
-    /// It was stopped, or runs now; its last checkpoint is that of this step.
+    /// A process does it now.
+    Running,
+    /// It was stopped; its last checkpoint is that of this step.
     Interrupted(u64),
-    /// It is finished, with this very recipe.
+    /// It is finished, with this recipe or one that gives the same results.
     Finished,
     /// It failed.
     Failed,
     /// There is a run of another recipe.
     Other,
+    /// The run that it started from is, or will be, another one now.
+    SourceChanged,
 }
 
 impl PlannedRun {
     /// How far it is, by its directory.
     pub fn state(&self) -> RunState {
+        if RunDir::is_held(&self.directory) {
+            return RunState::Running;
+        }
         let Ok(dir) = RunDir::inspect(&self.directory) else { return RunState::Waiting };
+        if !changes_since(&dir, &self.recipe, &self.digest).is_ok_and(|changes| changes.is_empty()) {
+            return RunState::Other;
+        }
+        if self.source_has_changed() {
+            return RunState::SourceChanged;
+        }
         let summary = Summary::read(&dir.summary()).unwrap_or_default();
-        let text = |name| summary.get(name).and_then(Value::as_str);
-        let same = text("recipe_digest").is_none_or(|digest| digest == self.digest);
-        match text("status") {
-            _ if !same => RunState::Other,
+        match summary.get("status").and_then(Value::as_str) {
             Some("finished") => RunState::Finished,
             Some("failed") => RunState::Failed,
             _ => RunState::Interrupted(CheckpointStore::last_in(&dir.checkpoints()).unwrap_or(0)),
         }
     }
 
-    /// Whether its directory holds a finished run, of this recipe or of one that gives the same results.
-    pub(super) fn is_finished(&self) -> bool {
-        let summary = RunDir::inspect(&self.directory).and_then(|dir| Summary::read(&dir.summary()));
-        summary.is_ok_and(|summary| summary.get("status").is_some_and(|status| status == "finished"))
+    /// What is to be done where its source has changed; the results there are the user's to give up.
+    pub(super) fn advice(&self) -> String {
+        let source = self.source.as_ref().map(|source| source.directory.display().to_string());
+        format!(
+            "its source has changed: it started from {} as it was before; remove {} to do it anew",
+            source.unwrap_or_default(),
+            self.directory.display()
+        )
+    }
+
+    /// Whether it started from another run than there is now, or will be once the sweep has done it.
+    fn source_has_changed(&self) -> bool {
+        let source = self.source.as_ref();
+        source.zip(started_from(&self.directory)).is_some_and(|(source, then)| source.lineage() != then)
+    }
+
+    /// What stands for it in runs that start from it, now or once it is done.
+    fn lineage(&self) -> String {
+        let held = match self.state() {
+            RunState::Finished => lineage_of(&self.directory),
+            _ => None,
+        };
+        held.unwrap_or_else(|| {
+            lineage(&self.digest, self.source.as_ref().map(|source| source.lineage()).as_deref())
+        })
     }
 }
 
@@ -49,10 +81,12 @@ impl fmt::Display for RunState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Waiting => f.write_str("waiting"),
+            Self::Running => f.write_str("running"),
             Self::Interrupted(step) => write!(f, "interrupted at step {step}"),
             Self::Finished => f.write_str("finished"),
             Self::Failed => f.write_str("failed"),
             Self::Other => f.write_str("another recipe"),
+            Self::SourceChanged => f.write_str("its source has changed"),
         }
     }
 }

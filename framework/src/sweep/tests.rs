@@ -79,6 +79,43 @@ sweep: { seeds: 2, grid: { pretrain.lr: [1] } }
     assert_eq!(all[1].axes(&[0]), [("pretrain.lr".to_owned(), json!(1))]);
 }
 
+/// What is said about the first problem of a sweep.
+fn refusal(sweep: &str) -> String {
+    load(sweep).unwrap_err().render(false)
+}
+
+#[test]
+fn a_block_and_a_key_within_it_do_not_vary_both() {
+    let block = |text: &str| refusal(&format!("name: s\nrecipe: r.yaml\nsweep: {text}\n"));
+    let report = block("{ grid: { model.mask.ratio: [1, 2], model.mask: [{ ratio: 3 }] } }");
+    assert!(report.contains("`model.mask.ratio` within it varies already"), "{report}");
+    let report = block("{ grid: { model.mask: [{ ratio: 3 }] }, zip: { model.mask.ratio: [1, 2] } }");
+    assert!(report.contains("`model.mask` around it varies already"), "{report}");
+    let report = block("{ grid: { a.b: [1] }, list: [{ set: { a: { b: 2 } } }] }");
+    assert!(report.contains("`a.b` within it varies already"), "{report}");
+    // Only part of a key's name.
+    assert_eq!(expand("{ grid: { a.b: [1], a.bc: [2] } }"), ["a.b=1 a.bc=2"]);
+    // What is nested in a variant comes after what that sets.
+    let nested = "{ list: [{ name: x, set: { a: { b: 1 } }, sweep: { grid: { a.b: [2, 3] } } }] }";
+    assert_eq!(expand(nested), ["variant=x a.b=2", "variant=x a.b=3"]);
+}
+
+#[test]
+fn the_seed_of_a_stage_does_not_vary_beside_seeds() {
+    let stages = "name: s\nstages: { a: { recipe: r.yaml }, b: { recipe: r.yaml, set: { seed: 1 } } }\n";
+    let report = refusal(&format!("{stages}sweep: {{ grid: {{ a.seed: [5, 6] }}, seeds: 2 }}\n"));
+    assert!(report.contains("`a.seed` varies already"), "{report}");
+    assert!(load(&format!("{stages}sweep: {{ grid: {{ b.seed: [5, 6] }}, seeds: 2 }}\n")).is_ok());
+}
+
+#[test]
+fn a_variant_is_not_called_like_a_file_of_the_sweep() {
+    for name in ["a.log", "sweep.json", "Runs.SBATCH"] {
+        let report = refusal(&format!("name: s\nrecipe: r.yaml\nsweep: {{ list: [{{ name: {name} }}] }}\n"));
+        assert!(report.contains("mixed up with a file"), "{report}");
+    }
+}
+
 macro_rules! mistakes {
     ($($name:ident: $text:literal;)*) => {
         $(#[test] fn $name() {

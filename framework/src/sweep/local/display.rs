@@ -54,6 +54,11 @@ impl Display {
         }
     }
 
+    /// Another process does the run.
+    pub fn waiting(&self, run: &PlannedRun) {
+        self.print(&format!("waiting for {}, which another process does", run.name));
+    }
+
     pub fn ended(&mut self, run: &PlannedRun, end: &RunEnd, elapsed: Option<Duration>) {
         self.ended += 1;
         let time = elapsed.map(|elapsed| format!(" in {}", clock(elapsed.as_secs()))).unwrap_or_default();

@@ -3,8 +3,8 @@
 mod display;
 mod process;
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::time::Duration;
 
 use super::SweepError;
 use super::command::program;
@@ -13,10 +13,9 @@ use super::state::RunState;
 use crate::engine::StopSignal;
 use crate::report::RunDir;
 use display::Display;
-use process::Process;
+pub(crate) use process::HELD;
+use process::{Exit, Process};
 
-/// How long a run directory that another process holds is waited for: the runs of a sweep that was killed save and stop.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at the processes.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -34,7 +33,7 @@ pub struct LocalOptions {
 pub enum RunEnd {
     /// It is finished, now or before.
     Finished,
-    /// It failed; the end of what it said.
+    /// It failed, the end of what it said, or could not be started, and why.
     Failed(String),
     /// It was stopped, and can be resumed.
     Interrupted,
@@ -60,7 +59,7 @@ pub(super) fn threads(jobs: usize) -> usize {
 
 impl Plan {
     /// Does the runs that are not finished. One that fails does not stop the others, but those that start from it. SIGINT and SIGTERM
-    /// stop all runs, which save their state.
+    /// stop all runs, which save their state. What another process does already is waited for.
     pub fn run(&self, options: LocalOptions) -> Result<Outcome, SweepError> {
         let stop = StopSignal::listen().map_err(SweepError::Signals)?;
         let ends: Vec<_> = self.runs.iter().map(|run| end_before(run, options.retry_failed)).collect();
@@ -70,9 +69,10 @@ impl Plan {
             plan: self,
             jobs: options.jobs.max(1),
             program: program()?,
+            retry_failed: options.retry_failed,
             ends,
             processes: Vec::new(),
-            held: HashMap::new(),
+            held: HashSet::new(),
             display,
         };
         sweep.tell_failed();
@@ -101,6 +101,7 @@ fn end_before(run: &PlannedRun, retry_failed: bool) -> Option<RunEnd> {
         RunState::Failed if !retry_failed => {
             Some(RunEnd::Failed("it failed before; `--retry-failed` tries it again".to_owned()))
         }
+        RunState::SourceChanged => Some(RunEnd::Failed(run.advice())),
         _ => None,
     }
 }
@@ -109,18 +110,19 @@ fn end_before(run: &PlannedRun, retry_failed: bool) -> Option<RunEnd> {
 struct Running<'p> {
     plan: &'p Plan,
     jobs: usize,
+    retry_failed: bool,
     program: std::path::PathBuf,
     /// By run; `None` while it has not ended.
     ends: Vec<Option<RunEnd>>,
     /// Runs in progress.
     processes: Vec<(usize, Process)>,
-    /// Runs whose directory another process holds, and since when.
-    held: HashMap<usize, Instant>,
+    /// Runs that another process does, of which the user knows.
+    held: HashSet<usize>,
     display: Display,
 }
 
 impl Running<'_> {
-    /// Tells of the runs that failed before and are not tried again.
+    /// Tells of the runs that failed before and are not tried again, or cannot be started.
     fn tell_failed(&mut self) {
         for (run, end) in self.plan.runs.iter().zip(&self.ends) {
             if let Some(end @ RunEnd::Failed(_)) = end {
@@ -155,16 +157,15 @@ impl Running<'_> {
 
     fn start_run(&mut self, at: usize) {
         let run = &self.plan.runs[at];
-        if let Err(held) = RunDir::check_unheld(&run.directory) {
-            let since = *self.held.entry(at).or_insert_with(Instant::now);
-            if since.elapsed() > PATIENCE {
-                self.end(at, RunEnd::Failed(held.to_string()), None);
+        if RunDir::is_held(&run.directory) {
+            if self.held.insert(at) {
+                self.display.waiting(run);
             }
             return;
         }
-        // The process that held it may have finished it.
-        if self.held.remove(&at).is_some() && run.state() == RunState::Finished {
-            return self.end(at, RunEnd::Finished, None);
+        // Another process may have ended it since, or the run it starts from.
+        if let Some(end) = end_before(run, self.retry_failed) {
+            return self.end(at, end, None);
         }
         match Process::start(&self.program, run, threads(self.jobs)) {
             Ok(process) => {
@@ -179,12 +180,18 @@ impl Running<'_> {
     fn reap(&mut self) {
         let mut ended = Vec::new();
         self.processes.retain_mut(|(at, process)| {
-            let end = process.end(&self.plan.runs[*at]);
-            ended.extend(end.map(|end| (*at, end, process.elapsed())));
-            ended.last().is_none_or(|(run, ..)| run != at)
+            let exit = process.exit(&self.plan.runs[*at]);
+            let elapsed = process.elapsed();
+            let goes_on = exit.is_none();
+            ended.extend(exit.map(|exit| (*at, exit, elapsed)));
+            goes_on
         });
-        for (at, end, elapsed) in ended {
-            self.end(at, end, Some(elapsed));
+        for (at, exit, elapsed) in ended {
+            match exit {
+                Exit::Ended(end) => self.end(at, end, Some(elapsed)),
+                // It is waited for as if it had never been started.
+                Exit::Held => {}
+            }
         }
     }
 

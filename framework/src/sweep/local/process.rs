@@ -3,15 +3,27 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::RunEnd;
-use crate::report::ReportError;
+use crate::report::{ReportError, RunDir};
 use crate::sweep::plan::PlannedRun;
+use crate::sweep::state::RunState;
 
 /// How much of a log is read for its last lines.
 const TAIL: u64 = 4096;
+
+/// The exit code of a run that another process does.
+pub(crate) const HELD: u8 = 3;
+
+/// Why a process has ended.
+pub(super) enum Exit {
+    /// With its run.
+    Ended(RunEnd),
+    /// Another process does the run.
+    Held,
+}
 
 /// A process that does a run. It stops by itself when this one ends.
 pub(super) struct Process {
@@ -59,29 +71,33 @@ impl Process {
         self.started.elapsed()
     }
 
-    /// How the run ended, if it has.
-    pub fn end(&mut self, run: &PlannedRun) -> Option<RunEnd> {
-        match self.child.try_wait() {
-            Ok(None) => None,
-            Ok(Some(status)) if status.success() && run.is_finished() => Some(RunEnd::Finished),
-            Ok(Some(status)) if status.success() => Some(RunEnd::Interrupted),
-            Ok(Some(status)) => Some(RunEnd::Failed(self.reason().unwrap_or_else(|| status.to_string()))),
-            Err(error) => Some(RunEnd::Failed(error.to_string())),
-        }
+    /// Why it ended, if it has.
+    pub fn exit(&mut self, run: &PlannedRun) -> Option<Exit> {
+        let end = match self.child.try_wait() {
+            Ok(None) => return None,
+            Ok(Some(status)) if status.success() => match run.state() {
+                RunState::Finished => RunEnd::Finished,
+                RunState::Running => return Some(Exit::Held),
+                _ => RunEnd::Interrupted,
+            },
+            Ok(Some(status)) if status.code() == Some(HELD.into()) => return Some(Exit::Held),
+            // It has ended: who holds the directory is another one.
+            Ok(Some(_)) if RunDir::is_held(&run.directory) => return Some(Exit::Held),
+            Ok(Some(status)) => RunEnd::Failed(self.reason(status)),
+            Err(error) => RunEnd::Failed(error.to_string()),
+        };
+        Some(Exit::Ended(end))
     }
 
     /// The last line that the run has printed.
     pub fn last_line(&self) -> Option<String> {
-        let text = self.tail().ok()?;
-        text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+        last_line(&self.tail().ok()?).map(str::to_owned)
     }
 
-    /// The error that the run has printed.
-    fn reason(&self) -> Option<String> {
-        let text = self.tail().ok()?;
-        let start = text.rfind("\nError:").map_or(0, |start| start + 1);
-        let text = text[start..].trim();
-        (!text.is_empty()).then(|| text.to_owned())
+    /// How it ended, and the error that it has printed, or its last line.
+    fn reason(&self, status: ExitStatus) -> String {
+        let log = self.tail().unwrap_or_default();
+        [describe(status)].into_iter().chain(said(&log)).collect::<Vec<_>>().join("\n")
     }
 
     fn tail(&self) -> io::Result<String> {
@@ -91,5 +107,50 @@ impl Process {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// `killed by signal 9`, or `exit status: 1`.
+fn describe(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return format!("killed by signal {signal}");
+    }
+    status.to_string()
+}
+
+/// What a log tells of the end: the error in it to its end, or its last line.
+fn said(log: &str) -> Option<String> {
+    let error = match log.starts_with("Error:") {
+        true => Some(0),
+        false => log.rfind("\nError:"),
+    };
+    let said = error.map(|start| log[start..].trim()).or_else(|| last_line(log));
+    said.map(str::to_owned)
+}
+
+fn last_line(text: &str) -> Option<&str> {
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_tells_its_error_or_its_last_line() {
+        let said = |log| said(log).unwrap_or_default();
+        assert_eq!(said("step 1\nstep 2\n\n"), "step 2");
+        assert_eq!(said("step 1\nError: no\n  x data\n"), "Error: no\n  x data");
+        assert_eq!(said("Error: no\n"), "Error: no");
+        assert_eq!(said("\n"), "");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_signal_is_called_so() {
+        use std::os::unix::process::ExitStatusExt as _;
+        assert_eq!(describe(ExitStatus::from_raw(9)), "killed by signal 9");
+        assert_eq!(describe(ExitStatus::from_raw(256)), "exit status: 1");
     }
 }
