@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{CliError, print};
+use crate::engine::terminate_after;
 use crate::report::clock;
 use crate::shell::quote;
 use crate::sweep::local::{LocalOptions, Outcome, RunEnd};
@@ -46,10 +47,16 @@ pub struct Args {
     /// Print the runs as JSON: before they are done with `--dry-run`, otherwise after.
     #[arg(long)]
     json: bool,
+    /// Stop, as on SIGTERM, when standard input comes to its end.
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
+    if args.stop_with_stdin {
+        terminate_after(std::io::stdin());
+    }
     let sweep = Sweep::load(&args.sweep)?;
     let plan = sweep.expand(args.out.as_deref(), &args.sets)?;
     let steps = plan.steps();

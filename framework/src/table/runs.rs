@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use polars::prelude::*;
 use serde_json::Value;
 
+use super::code::code;
 use super::error::TableError;
 use super::plan::{Known, RowPlan, Wanted};
+use super::recipes::{Recipes, is_seed};
 use crate::engine::changes_of_results;
 use crate::graph::catalog;
 use crate::recipe::{Sources, load};
@@ -35,6 +37,8 @@ pub struct Found {
     states: Vec<Vec<State>>,
     /// Where the runs of each row begin in the frame.
     starts: Vec<usize>,
+    /// The recipes of runs that their directories alone tell.
+    pub recipes: Recipes,
 }
 
 impl Found {
@@ -62,7 +66,8 @@ impl Found {
             left.maintain_order = MaintainOrderJoin::Left;
             needed.join(&held.frame, ["run"], ["run"], left, None).map_err(RunsError::from)?
         };
-        let mut found = Self { frame, states: Vec::new(), starts: Vec::new() };
+        let recipes = Recipes::read(rows);
+        let mut found = Self { frame, states: Vec::new(), starts: Vec::new(), recipes };
         let mut start = 0;
         for plan in rows {
             found.starts.push(start);
@@ -112,12 +117,11 @@ impl Found {
         let Ok(before) = load(&sources, &catalog()) else {
             return State::Other("this program cannot read it".to_owned());
         };
-        let is_seed = |key: &str| key.rsplit('.').next() == Some("seed");
         let changes = changes_of_results(before.value(), known.recipe.value());
         let changes: Vec<String> = changes
             .into_iter()
             .filter(|change| !(known.any_seed && is_seed(&change.key)))
-            .map(|change| format!("`{change}`"))
+            .map(|change| code(&change.to_string()))
             .collect();
         match changes.as_slice() {
             [] => State::Finished,
