@@ -236,9 +236,9 @@ fn run_of(root: &Path, name: &str, recipe: &str) -> String {
 fn runs_of_different_recipes_have_no_mean() {
     let root = tempfile::tempdir().unwrap();
     let run = |name: &str, recipe: &str| run_of(root.path(), name, recipe);
-    let a = run("a", "name: a\nseed: 0\nlr: 1\n");
+    let a = run("a", "name: a\nseed: 0\nlr: 1\ndata: { workers: 1 }\n");
     let b = run("b", "name: b\nseed: 1\nlr: 1\ndescription: words\ndata: { workers: 3 }\n");
-    let c = run("c", "name: c\nseed: 1\nlr: 2\n");
+    let c = run("c", "name: c\nseed: 1\nlr: 2\ndata: { workers: 1 }\n");
     let from = |name: &str, upstream: &str| run(name, &format!("init_from: {{ run: {upstream} }}\n"));
     let (on_a, on_b, on_c) = (from("on_a", &a), from("on_b", &b), from("on_c", &c));
     for runs in [json!([a, b]), json!([on_a, on_b])] {
