@@ -31,6 +31,22 @@ fn every_pretraining_recipe_is_right_and_has_its_size() {
 }
 
 #[test]
+fn every_ablation_expands_to_runs_that_are_right() {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(recipe("ablations")).unwrap() {
+        let path = entry.unwrap().path();
+        let args = ["sweep", path.to_str().unwrap(), "--dry-run", "--json"];
+        let sweep: Value = serde_json::from_str(&stdout(&Folder::new().succeeds(args))).unwrap();
+        let runs = sweep["runs"].as_array().unwrap();
+        let digests: std::collections::BTreeSet<_> =
+            runs.iter().map(|run| run["digest"].as_str().unwrap()).collect();
+        assert!(runs.len() > 1 && digests.len() == runs.len(), "{}: {sweep}", path.display());
+        names.push(path.file_name().unwrap().to_owned());
+    }
+    assert!(names.len() >= 4, "{names:?}");
+}
+
+#[test]
 fn every_parameter_of_the_plain_vit_gets_a_gradient() {
     let folder = Folder::new();
     let values: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| (i as f32 * 0.37).sin()).collect();

@@ -58,6 +58,38 @@ fn mistakes_in_a_question_are_explained() {
     assert_eq!(stderr(&nothing), "there are no runs in runs/a/checkpoints\n");
 }
 
+#[test]
+fn of_no_runs_there_is_an_empty_table() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("runs")).unwrap();
+    folder.fails(["runs", "--where", "metrics.top1 >"], 2, &["nothing to compare with after `>`"]);
+    folder.fails(
+        ["runs", "--where", "sede == 1"],
+        2,
+        &["no run has the column `sede`", "did you mean `seed`?"],
+    );
+    let condition =
+        ["--where", "metrics.top1 > 80 and recipe.optimizer.lr == 1e-3", "--sort", "-metrics.top1"];
+    let printed =
+        |args: &[&str]| stdout(&folder.succeeds(["runs"].iter().chain(&condition).chain(args).copied()));
+    assert_eq!(json(&folder, &condition), Vec::<Value>::new());
+    assert_eq!(printed(&["--format", "csv"]), "run,status\n");
+    assert_eq!(printed(&["--format", "markdown"]), "| run | status |\n| --- | --- |\n");
+    assert_eq!(printed(&["--columns", "run,metrics.top1,train.*"]), "run  metrics.top1\n");
+}
+
+#[test]
+fn a_column_that_no_run_has_yet_is_null() {
+    let folder = two_runs();
+    let count = |condition: &str| json(&folder, &["--where", condition]).len();
+    assert_eq!(count("recipe.model.head.dropout == null"), 2);
+    assert_eq!(count("recipe.model.head.dropout != 0.5 and not metrics.accuracy > 1"), 2);
+    assert_eq!(count("metrics.accuracy > 80"), 0);
+    folder.fails(["runs", "--where", "metrics.los > 1"], 2, &["did you mean `metrics.loss`?"]);
+    let csv = stdout(&folder.succeeds(["runs", "--format", "csv", "--columns", "run,metrics.accuracy"]));
+    assert_eq!(csv, "run,metrics.accuracy\na,\ndeep/b,\n");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_folder_that_cannot_be_written_is_listed_all_the_same() {

@@ -34,16 +34,16 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
+    let condition: Option<Condition> =
+        args.condition.as_ref().map(|text| text.parse()).transpose().map_err(RunsError::from)?;
     let Runs { mut frame, broken } = scan(&args.directory)?;
     for (run, reason) in broken {
         tracing::warn!("{run} is unreadable: {reason}");
     }
     if frame.height() == 0 {
         eprintln!("there are no runs in {}", args.directory.display());
-        return Ok(());
     }
-    if let Some(condition) = &args.condition {
-        let condition: Condition = condition.parse().map_err(RunsError::from)?;
+    if let Some(condition) = condition {
         let rows = condition.apply(&frame).map_err(RunsError::from)?;
         frame = frame.filter(&rows).map_err(RunsError::from)?;
     }

@@ -6,6 +6,7 @@ use clap::builder::{PathBufValueParser, StringValueParser, TypedValueParser as _
 use serde_json::{Value, json};
 
 use super::{CliError, print};
+use crate::engine::terminate_after;
 use crate::recipe::Sources;
 use crate::report::clock;
 use crate::report::logging::FILTER_VARIABLE;
@@ -55,6 +56,9 @@ pub struct Args {
     /// Print the runs as JSON: before they are done with `--dry-run`, otherwise after.
     #[arg(long)]
     json: bool,
+    /// Stop, as on SIGTERM, when standard input comes to its end.
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
 }
 
 fn in_one_line(text: String) -> Result<String, &'static str> {
@@ -68,6 +72,9 @@ fn path_in_one_line(path: PathBuf) -> Result<PathBuf, &'static str> {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
+    if args.stop_with_stdin {
+        terminate_after(std::io::stdin());
+    }
     let sweep = Sweep::load(&args.sweep)?;
     let plan = sweep.expand(args.out.as_deref(), &args.sets)?;
     let steps = plan.steps();

@@ -1,9 +1,11 @@
 //! `convmae table`: a table of results.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::{CliError, print};
 use crate::table::{Format, Table, TableError};
+use crate::weights::atomic;
 
 /// Print a table of results: rows of recipes and sweeps filled from their run directories, beside the figures of papers.
 ///
@@ -13,7 +15,7 @@ pub struct Args {
     /// The table, such as `recipes/tables/imagenet.yaml`.
     #[arg(value_name = "TABLE")]
     table: PathBuf,
-    /// Its format; that of the ending of `--out`, or Markdown, if left out.
+    /// Its format. If left out, that of the ending of `--out` (`.md`, `.tex`, `.csv`, `.html`), or Markdown.
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Write it to a file.
@@ -32,21 +34,29 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
+    let format = args.format()?;
     let table = Table::load(&args.table, &args.runs)?;
     let produced = if args.run { table.produce() } else { Ok(()) };
     // What has been made is shown, whatever failed.
-    if let Err(error @ TableError::Start { .. }) = produced {
+    if let Err(error @ (TableError::Start { .. } | TableError::Signals(_))) = produced {
         return Err(error.into());
     }
-    let extension =
-        args.out.as_ref().and_then(|path| path.extension()).and_then(|extension| extension.to_str());
-    let format = args.format.or_else(|| Format::of_extension(extension?)).unwrap_or(Format::Markdown);
     let text = table.sheet()?.render(format, args.sources);
     match &args.out {
         Some(path) => {
-            std::fs::write(path, text).map_err(|source| TableError::Write { path: path.clone(), source })?;
+            atomic::write(path, |file| file.write_all(text.as_bytes())).map_err(TableError::from)?;
         }
         None => print(&text)?,
     }
     Ok(produced?)
+}
+
+impl Args {
+    fn format(&self) -> Result<Format, TableError> {
+        match (self.format, &self.out) {
+            (Some(format), _) => Ok(format),
+            (None, None) => Ok(Format::Markdown),
+            (None, Some(file)) => Format::of_file(file).ok_or_else(|| TableError::Ending(file.clone())),
+        }
+    }
 }

@@ -35,6 +35,6 @@ pub use lineage::{changes_since, lineage, lineage_of, source_has_changed, starte
 pub(crate) use plan::TrainingPlan;
 pub use predict::{ClassProbability, Prediction, predict};
 pub use run::{Outcome, RunOptions, changes_of_results, run};
-pub(crate) use signal::StopSignal;
+pub(crate) use signal::{StopSignal, terminate_after};
 pub use trace::{TraceOptions, trace};
 pub use trained::TrainedOptions;

@@ -101,7 +101,8 @@ fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError
 /// The changes between two resolved recipes for which their runs may end with other results.
 pub fn changes_of_results(before: &Value, after: &Value) -> Vec<Change> {
     /// Keys that change nothing but speed and words; another device rounds differently.
-    const FREE: [&str; 10] = [
+    const FREE: [&str; 11] = [
+        "name",
         "description",
         "device",
         "data.workers",

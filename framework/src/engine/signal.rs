@@ -37,3 +37,12 @@ impl StopSignal {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// Sends SIGTERM to this process when the reader comes to its end: a pipe from a process that is gone.
+pub fn terminate_after(mut reader: impl Read + Send + 'static) {
+    // It ends with the process; nobody waits for it.
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut reader, &mut io::sink());
+        signal_hook::low_level::raise(SIGTERM)
+    });
+}

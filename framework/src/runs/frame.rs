@@ -9,8 +9,12 @@ use serde_json::{Map, Value};
 const FIRST: [&str; 9] = ["run", "status", "name", "seed", "step", "epoch", "seconds", "parameters", "gmacs"];
 
 /// A frame with a column for every name. A column of numbers is of integers or floats, one of booleans is boolean, everything else is
-/// text; a run without the value has null.
+/// text, as are integers that no type holds together; a run without the value has null. Of no runs there are the columns `run` and
+/// `status`.
 pub fn frame(rows: &[Map<String, Value>]) -> PolarsResult<DataFrame> {
+    if rows.is_empty() {
+        return DataFrame::new(0, ["run", "status"].map(|name| column(name, &[])).into());
+    }
     let mut names: Vec<&str> = Vec::new();
     let mut columns: Vec<Vec<&Value>> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
@@ -48,7 +52,14 @@ fn column(name: &str, values: &[&Value]) -> Column {
     if !none && present.clone().all(|value| value.is_i64()) {
         return Column::new(name, values.iter().map(|value| value.as_i64()).collect::<Vec<_>>());
     }
-    if !none && present.clone().all(|value| value.is_number()) {
+    if !none && present.clone().all(|value| value.is_u64()) {
+        return Column::new(name, values.iter().map(|value| value.as_u64()).collect::<Vec<_>>());
+    }
+    let is_integer = |value: &&&Value| value.is_i64() || value.is_u64();
+    if !none
+        && !present.clone().all(|value| is_integer(&value))
+        && present.clone().all(|value| value.is_number())
+    {
         return Column::new(name, values.iter().map(|value| value.as_f64()).collect::<Vec<_>>());
     }
     if !none && present.all(|value| value.is_boolean()) {
@@ -98,7 +109,25 @@ mod tests {
     }
 
     #[test]
-    fn no_runs_are_an_empty_frame() {
-        assert_eq!(frame(&[]).unwrap().shape(), (0, 0));
+    fn integers_stay_exact() {
+        for (values, kind, last) in [
+            (json!([1, u64::MAX]), "u64", u64::MAX.to_string()),
+            (json!([-1, u64::MAX]), "str", u64::MAX.to_string()),
+            (json!([-1, i64::MAX]), "i64", i64::MAX.to_string()),
+            (json!([1.5, 2]), "f64", "2.0".to_owned()),
+        ] {
+            let rows: Vec<_> =
+                values.as_array().unwrap().iter().map(|seed| json!({ "seed": seed })).collect();
+            let rows: Vec<_> = rows.iter().map(|row| row.as_object().unwrap().clone()).collect();
+            let frame = frame(&rows).unwrap();
+            let column = frame.column("seed").unwrap();
+            assert_eq!(column.dtype().to_string(), kind);
+            assert_eq!(column.get(1).unwrap().to_string().replace('"', ""), last);
+        }
+    }
+
+    #[test]
+    fn no_runs_are_two_columns_without_rows() {
+        assert_eq!(frame(&[]).unwrap().shape(), (0, 2));
     }
 }

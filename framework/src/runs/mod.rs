@@ -6,6 +6,7 @@
 //! language of `convmae runs --where`, [`select`] and [`sort`] answer `--columns` and `--sort`, [`Format`] prints.
 
 mod cache;
+mod columns;
 pub mod condition;
 mod error;
 mod frame;
@@ -17,6 +18,6 @@ mod select;
 pub use condition::{Condition, ConditionError};
 pub use error::RunsError;
 pub use print::Format;
-pub(crate) use print::{csv_row, markdown_row, significant, value};
+pub(crate) use print::{csv_row, markdown_row, markdown_text, significant, value, visible};
 pub use scan::{Runs, read, scan};
 pub use select::{overview, select, sort};

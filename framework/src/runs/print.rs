@@ -29,13 +29,17 @@ impl Format {
     pub fn print(self, frame: &DataFrame) -> Result<String, RunsError> {
         let names = frame.columns().iter().map(|column| column.name().to_string());
         match self {
-            Self::Table => Ok(aligned(&[vec![names.collect()], cells(frame, short)?].concat(), frame)),
+            Self::Table => {
+                let names = names.map(|name| visible(&name)).collect();
+                Ok(aligned(&[vec![names], cells(frame, short)?].concat(), frame))
+            }
             Self::Markdown => {
-                let mut text = markdown_row(names);
+                let mut text = markdown_row(names.map(|name| markdown_text(&name)));
                 let line =
                     frame.columns().iter().map(|column| if is_number(column) { "---:" } else { "---" });
                 let _ = writeln!(text, "| {} |", line.collect::<Vec<_>>().join(" | "));
-                text.extend(cells(frame, short)?.into_iter().map(markdown_row));
+                let escaped = |row: Vec<String>| markdown_row(row.iter().map(|cell| markdown_text(cell)));
+                text.extend(cells(frame, short)?.into_iter().map(escaped));
                 Ok(text)
             }
             Self::Csv => {
@@ -69,6 +73,7 @@ pub(crate) fn value(cell: &AnyValue<'_>) -> Value {
         AnyValue::Null => Value::Null,
         AnyValue::Boolean(flag) => (*flag).into(),
         AnyValue::Int64(number) => (*number).into(),
+        AnyValue::UInt64(number) => (*number).into(),
         AnyValue::Float64(number) => (*number).into(),
         other => other.get_str().map_or_else(|| other.to_string(), str::to_owned).into(),
     }
@@ -87,7 +92,7 @@ fn short(value: &Value) -> String {
         Value::Number(number) if number.is_f64() => {
             number.as_f64().map_or_else(String::new, |number| significant(number, 5))
         }
-        other => exact(other),
+        other => visible(&exact(other)),
     }
 }
 
@@ -113,7 +118,7 @@ fn without_zeros(number: &str) -> &str {
 }
 
 fn is_number(column: &Column) -> bool {
-    matches!(column.dtype(), DataType::Int64 | DataType::Float64)
+    matches!(column.dtype(), DataType::Int64 | DataType::UInt64 | DataType::Float64)
 }
 
 /// Columns in line, numbers to the right.
@@ -139,10 +144,35 @@ pub(crate) fn csv_row(cells: impl IntoIterator<Item = impl AsRef<str>>) -> Strin
     cells.collect::<Vec<_>>().join(",") + "\n"
 }
 
-/// A row of a Markdown table, with its end of line.
+/// A row of a Markdown table, with its end of line; cells are Markdown.
 pub(crate) fn markdown_row(cells: impl IntoIterator<Item = impl AsRef<str>>) -> String {
-    let cells = cells.into_iter().map(|cell| cell.as_ref().replace('|', "\\|").replace('\n', " "));
+    let cells = cells.into_iter().map(|cell| cell.as_ref().to_owned());
     format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+}
+
+/// A text as Markdown that shows it, in a line, in a table or outside of one.
+pub(crate) fn markdown_text(text: &str) -> String {
+    let mut escaped = String::new();
+    for letter in visible(text).chars() {
+        if matches!(letter, '*' | '_' | '`' | '<' | '[' | ']' | '|' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(letter);
+    }
+    escaped
+}
+
+/// A text in a line: ends of lines and tabs are spaces, and what else controls a terminal is its escape, `\u{1b}`.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\r' | '\t' => shown.push(' '),
+            letter if letter.is_control() => shown.extend(letter.escape_unicode()),
+            letter => shown.push(letter),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -169,6 +199,16 @@ mod tests {
         insta::assert_snapshot!("csv", print(Format::Csv));
         insta::assert_snapshot!("json", print(Format::Json));
         insta::assert_snapshot!("markdown", print(Format::Markdown));
+    }
+
+    #[test]
+    fn no_cell_controls_a_terminal_or_breaks_a_row() {
+        let frame = df!["run" => ["a\u{1b}[31m\nb<i>\\|"]].unwrap();
+        let print = |format: Format| format.print(&frame).unwrap();
+        assert_eq!(print(Format::Table), "run\na\\u{1b}[31m b<i>\\|\n");
+        assert_eq!(print(Format::Markdown), "| run |\n| --- |\n| a\\\\u{1b}\\[31m b\\<i>\\\\\\| |\n");
+        let json: Value = serde_json::from_str(&print(Format::Json)).unwrap();
+        assert_eq!(json[0]["run"], "a\u{1b}[31m\nb<i>\\|");
     }
 
     #[test]

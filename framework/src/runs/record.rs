@@ -14,7 +14,8 @@ use crate::report::{ReportError, RunDir, Summary};
 #[serde(transparent)]
 pub struct Record(Map<String, Value>);
 
-/// What tells whether the files of a run are still the ones that were read: time and size of the recipe and the summary.
+/// What tells whether the files of a run are still the ones that were read: times and size of the recipe and the
+/// summary, and on Unix which files they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp(pub String);
 
@@ -23,11 +24,24 @@ impl Stamp {
         let file = |name: &str| {
             let about = fs::metadata(directory.join(name)).ok()?;
             let changed = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-            Some(format!("{}+{}", changed.as_nanos(), about.len()))
+            Some(format!("{}+{}{}", changed.as_nanos(), about.len(), identity(&about)))
         };
         let files = ["recipe.lock.yaml", "summary.json"].map(|name| file(name).unwrap_or_default());
         Self(files.join(" "))
     }
+}
+
+/// Which file it is, and when it was last changed in any way: a time of content can be set, this one cannot.
+#[cfg(unix)]
+fn identity(about: &fs::Metadata) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    format!("+{}+{}.{}", about.ino(), about.ctime(), about.ctime_nsec())
+}
+
+/// Only Unix tells.
+#[cfg(not(unix))]
+fn identity(_: &fs::Metadata) -> String {
+    String::new()
 }
 
 /// Reads a run directory.

@@ -1,7 +1,6 @@
 //! Run directories below a folder, read in parallel.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use polars::frame::DataFrame;
@@ -11,7 +10,7 @@ use super::RunsError;
 use super::cache::{self, Cached};
 use super::frame::frame;
 use super::record::{self, Record, Stamp};
-use crate::report::{ReportError, RunDir};
+use crate::report::{RunDir, run_directories};
 
 /// Runs as a table.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub struct Runs {
 /// # Errors
 /// When `root` cannot be listed.
 pub fn scan(root: &Path) -> Result<Runs, RunsError> {
-    let directories = find(root)?;
+    let directories = run_directories(root)?;
     let cached = cache::read(root);
     let read: Vec<Entry> = directories
         .par_iter()
@@ -102,39 +101,11 @@ fn assemble(entries: Vec<Entry>) -> Result<Runs, RunsError> {
     Ok(Runs { frame: frame(&rows)?, broken })
 }
 
-/// The run directories at and below `root`, sorted. A link to a run is one, too; links to other folders are not followed.
-fn find(root: &Path) -> Result<Vec<PathBuf>, ReportError> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        if RunDir::is_run(&folder) {
-            found.push(folder);
-            continue;
-        }
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if folder == root => return Err(ReportError::io("list", root)(error)),
-            Err(error) => {
-                tracing::warn!("{} is left out: {error}", folder.display());
-                continue;
-            }
-        };
-        for entry in entries.flatten() {
-            let Ok(kind) = entry.file_type() else { continue };
-            let path = entry.path();
-            let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-            if kind.is_dir() && !is_hidden || kind.is_symlink() && RunDir::is_run(&path) {
-                folders.push(path);
-            }
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::fs;
 
     use super::*;
 
@@ -177,6 +148,30 @@ mod tests {
         assert_eq!(column(&runs, "metrics.top1"), ["80.5", "7.0"]);
         assert_eq!(column(&runs, "status"), ["finished", "failed"]);
         assert_eq!(cache::read(root.path()).len(), 2);
+    }
+
+    #[test]
+    fn a_run_that_has_not_changed_is_not_read_again() {
+        let root = tempfile::tempdir().unwrap();
+        run(root.path(), "a", FINISHED);
+        scan(root.path()).unwrap();
+        let planted: Record = serde_json::from_str(r#"{"status": "finished", "metrics.top1": 1.5}"#).unwrap();
+        let stamp = Stamp::of(&root.path().join("a"));
+        cache::write(root.path(), std::iter::once(("a", &stamp, &planted))).unwrap();
+        assert_eq!(column(&scan(root.path()).unwrap(), "metrics.top1"), ["1.5"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_of_the_same_size_and_time_is_another_one() {
+        let root = tempfile::tempdir().unwrap();
+        run(root.path(), "a", FINISHED);
+        scan(root.path()).unwrap();
+        let path = root.path().join("a/summary.json");
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, FINISHED.replace("80.5", "70.5")).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        assert_eq!(column(&scan(root.path()).unwrap(), "metrics.top1"), ["70.5"]);
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use polars::prelude::*;
 
 use super::RunsError;
-use super::condition::similar_column;
+use super::columns::absent;
 
 /// The columns that are asked for, in this order; one that ends in `*` stands for all that begin so.
 ///
 /// # Errors
-/// When no run has a column.
+/// When no run has a column, and none may.
 pub fn select(frame: &DataFrame, columns: &[String]) -> Result<DataFrame, RunsError> {
     let mut names: Vec<&str> = Vec::new();
+    let mut missing = Vec::new();
     for column in columns.iter().map(|column| column.trim()) {
         let matches = |name: &str| match column.strip_suffix('*') {
             Some(start) => name.starts_with(start),
@@ -25,9 +26,17 @@ pub fn select(frame: &DataFrame, columns: &[String]) -> Result<DataFrame, RunsEr
                 names.push(name);
             }
         }
-        if !is_known {
-            return Err(unknown(column, frame));
+        // Of no runs, no group has a column.
+        let is_empty_group = frame.height() == 0 && column.ends_with('*');
+        if !is_known && !is_empty_group {
+            absent(column, frame).map_err(|help| unknown(column, help))?;
+            missing.push(Column::full_null(column.into(), frame.height(), &DataType::String));
+            names.push(column);
         }
+    }
+    let mut frame = frame.clone();
+    for column in missing {
+        frame.with_column(column)?;
     }
     Ok(frame.select(names)?)
 }
@@ -36,13 +45,19 @@ pub fn select(frame: &DataFrame, columns: &[String]) -> Result<DataFrame, RunsEr
 /// last.
 ///
 /// # Errors
-/// When no run has a column.
+/// When no run has a column, and none may.
 pub fn sort(frame: &DataFrame, keys: &[String]) -> Result<DataFrame, RunsError> {
     let keys: Vec<_> = keys.iter().map(|key| key.trim()).collect();
     let (names, descending): (Vec<_>, Vec<_>) =
         keys.iter().map(|key| key.strip_prefix('-').map_or((*key, false), |name| (name, true))).unzip();
-    if let Some(name) = names.iter().find(|name| frame.column(name).is_err()) {
-        return Err(unknown(name, frame));
+    for name in names.iter().filter(|name| frame.column(name).is_err()) {
+        absent(name, frame).map_err(|help| unknown(name, help))?;
+    }
+    // By a column that no run has, all are equal.
+    let (names, descending): (Vec<_>, Vec<_>) =
+        names.into_iter().zip(descending).filter(|(name, _)| frame.column(name).is_ok()).unzip();
+    if names.is_empty() {
+        return Ok(frame.clone());
     }
     let options = SortMultipleOptions::default()
         .with_order_descending_multi(descending)
@@ -51,15 +66,15 @@ pub fn sort(frame: &DataFrame, keys: &[String]) -> Result<DataFrame, RunsError> 
     Ok(frame.sort(names, options)?)
 }
 
-fn unknown(name: &str, frame: &DataFrame) -> RunsError {
-    RunsError::UnknownColumn { name: name.to_owned(), help: similar_column(name, frame) }
+fn unknown(name: &str, help: String) -> RunsError {
+    RunsError::UnknownColumn { name: name.to_owned(), help }
 }
 
 /// What to show when nothing is asked for: how the runs stand, their metrics, and the keys of the recipe in which they differ.
 pub fn overview(frame: &DataFrame) -> Result<DataFrame, RunsError> {
     const METRICS: usize = 5;
     const KEYS: usize = 5;
-    let has_value = |column: &&Column| column.null_count() < column.len();
+    let has_value = |column: &&Column| column.is_empty() || column.null_count() < column.len();
     let names = |group: &'static str| {
         let columns = frame.columns().iter().filter(has_value);
         columns.filter(move |column| column.name().starts_with(group))

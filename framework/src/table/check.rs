@@ -6,10 +6,11 @@ use super::spec::{ColumnSpec, RowSpec, TableSpec};
 use crate::recipe::{Problem, list, nearest};
 
 /// Columns of `convmae runs` that a table can show, besides `metrics.*`, `train.*` and `recipe.*`.
-const FIGURES: [&str; 11] = [
+const FIGURES: [&str; 14] = [
     "label",
     "parameters",
     "gmacs",
+    "run",
     "name",
     "status",
     "seed",
@@ -18,6 +19,8 @@ const FIGURES: [&str; 11] = [
     "seconds",
     "best",
     "corrupt_samples",
+    "digest",
+    "git_commit",
 ];
 const GROUPS: [&str; 3] = ["metrics.", "train.", "recipe."];
 

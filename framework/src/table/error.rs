@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::recipe::Diagnostics;
 use crate::runs::RunsError;
+use crate::weights::WeightsError;
 
 /// A table cannot be made.
 #[derive(Debug, Error, Diagnostic)]
@@ -33,19 +34,27 @@ pub enum TableError {
         /// The commands.
         Vec<String>,
     ),
-    /// The table could not be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
+    /// The system did not let us listen for signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+    /// A signal stopped the making of runs.
+    #[error("stopped; the table shows what there is, and the same command goes on")]
+    Stopped,
+    /// A file whose ending is that of no format.
+    #[error("{} has an ending that is that of no table", .0.display())]
+    #[diagnostic(help("endings are `.md`, `.tex`, `.csv` and `.html`; or say `--format`"))]
+    Ending(
         /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+        PathBuf,
+    ),
+    /// The table could not be written.
+    #[error(transparent)]
+    Write(#[from] WeightsError),
 }
 
 impl TableError {
-    /// Whether the table file or what it names is wrong.
+    /// Whether the table file, what it names, or the question is wrong.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::File(_))
+        matches!(self, Self::File(_) | Self::Ending(_))
     }
 }

@@ -2,18 +2,20 @@
 
 use serde_json::Value;
 
+use super::code::code;
 use super::figure::{Figure, epochs};
 use super::notes::{self, Notes};
 use super::plan::{RowPlan, Wanted};
 use super::runs::{Found, State};
 use super::sheet::{Cell, Content, Heading, Sheet, Source};
 use super::spec::{Best, ColumnSpec, RowSpec, TableSpec};
+use crate::runs::visible;
 
 /// The table with its values.
 pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
     let mut notes = Notes::default();
     let mut sheet = Sheet {
-        title: table.title.clone(),
+        title: visible(table.title.trim()),
         description: table.description.trim().to_owned(),
         columns: table.columns.iter().map(heading).collect(),
         rows: Vec::new(),
@@ -22,7 +24,7 @@ pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
     };
     for (at, (spec, plan)) in table.rows.iter().zip(rows).enumerate() {
         let row = Row { at, spec, plan, found };
-        let said: Vec<_> = notes::of_row(spec, plan).into_iter().map(|text| notes.number(text)).collect();
+        let said: Vec<_> = notes::of_row(spec, plan).into_iter().map(|text| notes.number(&text)).collect();
         let mut cells: Vec<Cell> = table.columns.iter().map(|column| row.cell(column, &mut notes)).collect();
         if let Some(first) = cells.first_mut() {
             first.notes.splice(0..0, said);
@@ -45,7 +47,7 @@ pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
 
 fn heading(column: &ColumnSpec) -> Heading {
     let measured = !is_label(column) && !is_computed(column);
-    Heading { name: column.name.clone(), digits: column.digits, measured, numeric: false, quoted: false }
+    Heading { name: visible(&column.name), digits: column.digits, measured, numeric: false, quoted: false }
 }
 
 fn is_label(column: &ColumnSpec) -> bool {
@@ -80,7 +82,7 @@ struct Row<'t> {
 impl<'t> Row<'t> {
     fn cell(&self, column: &ColumnSpec, notes: &mut Notes) -> Cell {
         if is_label(column) {
-            return Cell { ours: Some(Content::Text(self.spec.label.clone())), ..Cell::default() };
+            return Cell { ours: Some(Content::Text(visible(&self.spec.label))), ..Cell::default() };
         }
         let paper = self.spec.quoted.as_ref().and_then(|quoted| quoted.figures.get(&column.name).copied());
         let runs = self.runs_of(column);
@@ -94,20 +96,33 @@ impl<'t> Row<'t> {
             return cell;
         }
         let said = notes::of_runs(runs.iter().copied(), self.at, self.found);
-        cell.notes.extend(said.into_iter().map(|text| notes.number(text)));
+        cell.notes.extend(said.into_iter().map(|text| notes.number(&text)));
+        if let Some(note) = self.difference(&runs) {
+            cell.notes.push(notes.number(&note));
+            return cell;
+        }
         let finished = runs.iter().filter(|(at, _)| *self.found.of(self.at, *at) == State::Finished);
         let mut values = Vec::new();
         for (at, run) in finished {
             match self.found.value(self.at, *at, &column.from) {
                 Value::Null => {
-                    let note = format!("`{}` has no `{}`.", run.directory.display(), column.from);
-                    cell.notes.push(notes.number(note));
+                    let directory = code(&run.directory.display().to_string());
+                    let note = format!("{directory} has no {}.", code(&column.from));
+                    cell.notes.push(notes.number(&note));
                 }
                 value => values.push(value),
             }
         }
         cell.ours = aggregate(&values, column);
         cell
+    }
+
+    /// Why there is no mean over these runs.
+    fn difference(&self, runs: &[(usize, &'t Wanted)]) -> Option<String> {
+        let compared = runs.iter().filter(|(at, _)| !matches!(self.found.of(self.at, *at), State::Other(_)));
+        let key = self.found.recipes.difference(self.plan, compared.map(|(_, run)| *run))?;
+        let narrow = if self.spec.sweep.is_some() { "where" } else { "run" };
+        Some(format!("Not averaged, for the runs are of different recipes: {key}. Narrow `{narrow}`."))
     }
 
     /// The runs of the stage that a column is about.
@@ -138,7 +153,7 @@ impl<'t> Row<'t> {
         let finished = runs.filter(|(at, _)| *self.found.of(self.at, *at) == State::Finished);
         finished.map(move |(at, run)| Source {
             row: self.at,
-            label: self.spec.label.clone(),
+            label: visible(&self.spec.label),
             stage: run.stage.clone(),
             directory: run.directory.display().to_string(),
             recipe: run.known.as_ref().map(|known| known.file.display().to_string()).unwrap_or_default(),
@@ -157,7 +172,7 @@ fn content(value: &Value, column: &ColumnSpec) -> Option<Result<f64, String>> {
         Value::String(text) => {
             let asks = column.digits.is_some() || column.scale.is_some();
             let number = epochs(text).filter(|_| asks);
-            Some(number.map_or_else(|| Err(text.clone()), |number| Ok(scaled(number))))
+            Some(number.map_or_else(|| Err(visible(text)), |number| Ok(scaled(number))))
         }
         other => Some(Err(other.to_string())),
     }

@@ -5,6 +5,7 @@
 //! ([`Sheet::render`]). A run of another recipe is not shown, and a missing one has a note that says how to make it.
 
 mod check;
+mod code;
 mod error;
 mod figure;
 mod fill;
@@ -12,6 +13,7 @@ mod load;
 mod notes;
 mod plan;
 mod produce;
+mod recipes;
 mod render;
 mod runs;
 mod sheet;

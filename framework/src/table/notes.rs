@@ -1,8 +1,10 @@
 //! What is said below a table.
 
+use super::code::code;
 use super::plan::{RowPlan, Wanted};
 use super::runs::{Found, State};
 use super::spec::RowSpec;
+use crate::runs::visible;
 use crate::shell::quote;
 
 /// The notes of a table, each said once.
@@ -10,8 +12,9 @@ use crate::shell::quote;
 pub struct Notes(Vec<String>);
 
 impl Notes {
-    /// The number of a note.
-    pub fn number(&mut self, text: String) -> usize {
+    /// The number of a note, which is a line.
+    pub fn number(&mut self, text: &str) -> usize {
+        let text = visible(text.trim());
         self.0.iter().position(|note| *note == text).unwrap_or_else(|| {
             self.0.push(text);
             self.0.len() - 1
@@ -40,8 +43,11 @@ pub fn of_runs<'p>(
     row: usize,
     found: &Found,
 ) -> Vec<String> {
-    let total = runs.clone().count();
     let mut notes = Vec::new();
+    let patterns = runs.clone().filter(|(_, run)| run.is_pattern);
+    notes.extend(patterns.map(|(_, run)| format!("Nothing matches {}.", named(run))));
+    let runs = runs.filter(|(_, run)| !run.is_pattern);
+    let total = runs.clone().count();
     let missing: Vec<&Wanted> =
         runs.clone().filter(|(at, _)| *found.of(row, *at) == State::Missing).map(|(_, run)| run).collect();
     let mut commands: Vec<Option<String>> =
@@ -49,34 +55,41 @@ pub fn of_runs<'p>(
     commands.dedup();
     for command in commands {
         let of_command = missing.iter().filter(|run| run.command.as_deref().map(shell) == command);
-        let directory = of_command.clone().next().map(|run| run.directory.display().to_string());
+        let directory = of_command.clone().next().map(|run| named(run));
         let what = match (of_command.count(), total) {
-            (1, 1) => format!("There is no run in `{}`", directory.unwrap_or_default()),
+            (1, 1) => format!("There is no run in {}", directory.unwrap_or_default()),
             (count, _) => format!("{count} of {total} runs are missing"),
         };
         notes.push(match command {
-            Some(command) => format!("{what} yet: `{command}`."),
+            Some(command) => format!("{what} yet: {}.", code(&command)),
             None => format!("{what}."),
         });
     }
     for (at, run) in runs {
-        let directory = run.directory.display();
+        let directory = named(run);
         match found.of(row, at) {
             State::Missing | State::Finished => {}
             State::Unfinished(status) if status == "running" => {
-                notes.push(format!("`{directory}` is running."));
+                notes.push(format!("{directory} is running."));
             }
             State::Unfinished(status) => {
-                let command =
-                    run.command.as_deref().map(|command| format!(": `{}`", shell(&to_continue(command))));
-                notes.push(format!("`{directory}` is {status}{}.", command.unwrap_or_default()));
+                let command = run
+                    .command
+                    .as_deref()
+                    .map(|command| format!(": {}", code(&shell(&to_continue(command)))));
+                notes.push(format!("{directory} is {status}{}.", command.unwrap_or_default()));
             }
             State::Other(changes) => {
-                notes.push(format!("`{directory}` is of another recipe and not shown: {changes}."));
+                notes.push(format!("{directory} is of another recipe and not shown: {changes}."));
             }
         }
     }
     notes
+}
+
+/// The directory of a run, in code.
+fn named(run: &Wanted) -> String {
+    code(&run.directory.display().to_string())
 }
 
 /// The arguments that go on with what there is of a run, or of the runs of a sweep.

@@ -1,12 +1,12 @@
 //! The runs that the rows of a table need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::error::TableError;
-use super::spec::{Paths, RowSpec, TableSpec};
+use super::spec::{Paths, RowSpec, TableSpec, is_pattern};
 use crate::graph::{catalog, check};
 use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, load};
 use crate::report::logging::FILTER_VARIABLE;
@@ -27,6 +27,8 @@ pub struct Wanted {
     /// Its stage; empty if it stands for all of them.
     pub stage: String,
     pub directory: PathBuf,
+    /// Whether `directory` is a pattern that nothing matches.
+    pub is_pattern: bool,
     /// What its recipe says; `None` for a directory that is shown whatever its recipe.
     pub known: Option<Known>,
     /// The arguments of the program that make it.
@@ -80,7 +82,13 @@ impl<'d> Planner<'d> {
             runs.extend(self.of_recipe(&format!("{place}.recipe"), stage, recipe, &row.set, &row.run)?);
         } else {
             let stage = row.stage.clone().unwrap_or_default();
-            let wanted = |directory| Wanted { stage: stage.clone(), directory, known: None, command: None };
+            let wanted = |Given { directory, is_pattern }| Wanted {
+                stage: stage.clone(),
+                directory,
+                is_pattern,
+                known: None,
+                command: None,
+            };
             runs.extend(self.given(&format!("{place}.run"), &row.run)?.into_iter().map(wanted));
         }
         for (stage, spec) in &row.stages.0 {
@@ -106,16 +114,17 @@ impl<'d> Planner<'d> {
         let known = self.known(&sources)?;
         let name = known.recipe.get("name").and_then(Value::as_str).unwrap_or_default();
         let given = self.given(&format!("{place}.run"), run)?;
-        let (directories, is_default) =
-            if given.is_empty() { (vec![self.root.join(name)], true) } else { (given, false) };
-        let any_seed = directories.len() > 1;
-        let wanted = |directory: PathBuf| Wanted {
+        let is_default = given.is_empty();
+        let default = is_default.then(|| Given { directory: tidy(&self.root.join(name)), is_pattern: false });
+        let any_seed = run.is_several();
+        let wanted = |Given { directory, is_pattern }| Wanted {
             stage: stage.to_owned(),
             command: (!any_seed).then(|| self.run_command(&sources, &directory, is_default)),
             directory,
+            is_pattern,
             known: Some(Known { any_seed, ..known.clone() }),
         };
-        Ok(directories.into_iter().map(wanted).collect())
+        Ok(given.into_iter().chain(default).map(wanted).collect())
     }
 
     /// What is known of a recipe.
@@ -171,21 +180,43 @@ impl<'d> Planner<'d> {
         Err(self.document.diagnose(vec![problem.help("paths are relative to the table's file")]))
     }
 
-    /// The directories that a row names itself. A pattern that nothing matches stands for itself: that run is missing.
-    fn given(&self, place: &str, run: &Paths) -> Result<Vec<PathBuf>, Diagnostics> {
+    /// The directories that a row names itself, each once. A pattern that nothing matches stands for itself.
+    fn given(&self, place: &str, run: &Paths) -> Result<Vec<Given>, Diagnostics> {
         let mut found = Vec::new();
-        for pattern in run.iter() {
-            let paths = glob::glob(pattern).map_err(|error| {
-                let problem = Problem::new(place, format!("`{pattern}` is no pattern: {}", error.msg));
+        for path in run.iter() {
+            let is_directory = Path::new(path).is_dir();
+            if is_directory || !is_pattern(path) {
+                found.push(Given { directory: tidy(Path::new(path)), is_pattern: false });
+                continue;
+            }
+            let paths = glob::glob(path).map_err(|error| {
+                let problem = Problem::new(place, format!("`{path}` is no pattern: {}", error.msg));
                 self.document
                     .diagnose(vec![problem.help("`*` stands for any part of a name: `runs/probe_*`")])
             })?;
             let before = found.len();
-            found.extend(paths.flatten().filter(|path| path.is_dir()));
+            let directories = paths.flatten().filter(|path| path.is_dir());
+            found.extend(directories.map(|path| Given { directory: tidy(&path), is_pattern: false }));
             if found.len() == before {
-                found.push(PathBuf::from(pattern));
+                found.push(Given { directory: PathBuf::from(path), is_pattern: true });
             }
         }
+        let mut seen = HashSet::new();
+        let identity = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        found.retain(|given| seen.insert(identity(&given.directory)));
         Ok(found)
     }
+}
+
+/// A directory that a row names.
+struct Given {
+    directory: PathBuf,
+    /// Whether it is a pattern that nothing matches.
+    is_pattern: bool,
+}
+
+/// The one way to write a directory, by which it is found again.
+pub(super) fn tidy(directory: &Path) -> PathBuf {
+    let clean = clean(directory);
+    if clean.as_os_str().is_empty() { PathBuf::from(".") } else { clean }
 }

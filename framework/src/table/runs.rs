@@ -1,15 +1,15 @@
 //! What the run directories hold of the runs that a table needs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use polars::prelude::*;
 use serde_json::Value;
 
+use super::code::code;
 use super::error::TableError;
 use super::plan::{Known, RowPlan, Wanted};
-use crate::engine::changes_of_results;
-use crate::graph::catalog;
-use crate::recipe::{Sources, load};
+use super::recipes::{Recipes, is_seed};
+use crate::engine::{changes_since, source_has_changed};
 use crate::report::RunDir;
 use crate::runs::{self, RunsError};
 
@@ -35,6 +35,8 @@ pub struct Found {
     states: Vec<Vec<State>>,
     /// Where the runs of each row begin in the frame.
     starts: Vec<usize>,
+    /// The recipes of runs that their directories alone tell.
+    pub recipes: Recipes,
 }
 
 impl Found {
@@ -62,7 +64,8 @@ impl Found {
             left.maintain_order = MaintainOrderJoin::Left;
             needed.join(&held.frame, ["run"], ["run"], left, None).map_err(RunsError::from)?
         };
-        let mut found = Self { frame, states: Vec::new(), starts: Vec::new() };
+        let recipes = Recipes::read(rows);
+        let mut found = Self { frame, states: Vec::new(), starts: Vec::new(), recipes };
         let mut start = 0;
         for plan in rows {
             found.starts.push(start);
@@ -95,7 +98,7 @@ impl Found {
         match self.cell(index, "status").as_str() {
             None => State::Missing,
             Some("finished") => match &run.known {
-                Some(known) => self.of_recipe(index, run, known),
+                Some(known) => Self::of_recipe(run, known),
                 None => State::Finished,
             },
             Some(status) => State::Unfinished(status.to_owned()),
@@ -103,21 +106,20 @@ impl Found {
     }
 
     /// Whether a finished run is of the recipe that the row names.
-    fn of_recipe(&self, index: usize, run: &Wanted, known: &Known) -> State {
-        if self.cell(index, "digest") == known.digest.as_str() {
-            return State::Finished;
-        }
+    fn of_recipe(run: &Wanted, known: &Known) -> State {
         let Ok(dir) = RunDir::inspect(&run.directory) else { return State::Missing };
-        let sources = Sources { recipe: dir.recipe(), ..Sources::default() };
-        let Ok(before) = load(&sources, &catalog()) else {
+        let recipe = known.recipe.value();
+        let source = recipe.pointer("/init_from/run").and_then(Value::as_str);
+        if source.is_some_and(|source| source_has_changed(&run.directory, Path::new(source))) {
+            return State::Other("`init_from.run` was done anew since, with another recipe".to_owned());
+        }
+        let Ok(changes) = changes_since(&dir, recipe, &known.digest) else {
             return State::Other("this program cannot read it".to_owned());
         };
-        let is_seed = |key: &str| key.rsplit('.').next() == Some("seed");
-        let changes = changes_of_results(before.value(), known.recipe.value());
         let changes: Vec<String> = changes
             .into_iter()
             .filter(|change| !(known.any_seed && is_seed(&change.key)))
-            .map(|change| format!("`{change}`"))
+            .map(|change| code(&change.to_string()))
             .collect();
         match changes.as_slice() {
             [] => State::Finished,

@@ -1,6 +1,8 @@
 //! A filled table, before it has a format.
 
+use super::code::code;
 use super::figure::Figure;
+use crate::runs::visible;
 
 /// A filled table.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,15 +122,14 @@ impl Source {
     /// The run, its recipe and its commit in a line; `code` in backquotes.
     pub fn line(&self) -> String {
         let stage = if self.stage.is_empty() { String::new() } else { format!(", {}", self.stage) };
-        let recipe = if self.recipe.is_empty() { String::new() } else { format!(" of `{}`", self.recipe) };
-        let commit = self.commit.as_ref().map(|commit| format!(", commit `{}`", short(commit)));
+        let recipe =
+            if self.recipe.is_empty() { String::new() } else { format!(" of {}", code(&self.recipe)) };
+        let commit = self.commit.as_ref().map(|commit| format!(", commit {}", code(short(commit))));
         let commit = commit.unwrap_or_default();
-        format!(
-            "{}{stage}: `{}`{recipe}, digest `{}`{commit}",
-            self.label,
-            self.directory,
-            short(&self.digest)
-        )
+        let (directory, digest) = (code(&self.directory), code(short(&self.digest)));
+        // A backquote of its own would begin code.
+        let label = self.label.replace('`', "'");
+        visible(&format!("{label}{stage}: {directory}{recipe}, digest {digest}{commit}"))
     }
 }
 

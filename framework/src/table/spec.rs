@@ -72,7 +72,7 @@ pub struct RowSpec {
     #[serde(default)]
     pub set: Map<String, Value>,
     /// The run directories, relative to the working directory; patterns such as `runs/few_labels/finetune_*` are allowed.
-    /// `runs/<name of the recipe>` if left out. Over several runs the mean is shown.
+    /// `runs/<name of the recipe>` if left out. Over several runs of one recipe the mean is shown.
     #[serde(default)]
     pub run: Paths,
     /// A chain in the place of `recipe`: named recipes, in the order in which they are run.
@@ -123,7 +123,21 @@ pub enum Paths {
     Many(Vec<String>),
 }
 
+/// Whether a path is a pattern.
+pub fn is_pattern(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
 impl Paths {
+    /// Whether it stands for several runs, however many there are now: a pattern, or a list.
+    pub fn is_several(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(path) => is_pattern(path),
+            Self::Many(_) => true,
+        }
+    }
+
     /// The paths.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         let slice = match self {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::plan::{Planner, RowPlan, Wanted};
+use super::plan::{Planner, RowPlan, Wanted, tidy};
 use super::spec::RowSpec;
 use crate::recipe::{Diagnostics, Problem, list, nearest};
 use crate::sweep::{Plan, PlannedRun};
@@ -53,7 +53,8 @@ impl Planner<'_> {
             let run = &plan.runs[at];
             Ok(Wanted {
                 stage: run.stage.clone(),
-                directory: run.directory.clone(),
+                directory: tidy(&run.directory),
+                is_pattern: false,
                 known: Some(self.known(&run.sources)?),
                 command: Some(command.clone()),
             })

@@ -65,7 +65,11 @@ fn every_format_shows_figures_papers_and_notes() {
     insta::assert_snapshot!("markdown", sheet().render(Format::Markdown, true));
     insta::assert_snapshot!("latex", sheet().render(Format::Latex, true));
     insta::assert_snapshot!("csv", sheet().render(Format::Csv, true));
-    insta::assert_snapshot!("html", sheet().render(Format::Html, true));
+    // The head of a page is that of every page, and its foot has the time.
+    let html = sheet().render(Format::Html, true);
+    let body = html[html.find("<header>").unwrap()..].split("<footer>").next().unwrap();
+    assert!(html.contains("Content-Security-Policy"));
+    insta::assert_snapshot!("html", body);
 }
 
 /// Loads a table of this text.
@@ -140,6 +144,7 @@ fn wanted(directory: PathBuf) -> Wanted {
     Wanted {
         stage: String::new(),
         directory,
+        is_pattern: false,
         known: None,
         command: Some(vec!["run".into(), "a b.yaml".into()]),
     }
@@ -204,4 +209,73 @@ fn the_best_of_a_column_may_be_the_papers() {
     assert_eq!(best, [false, false, true]);
     assert!(sheet.render(Format::Markdown, false).contains("| – (**paper 0.5**)[^"));
     assert_eq!(sheet.rows[2][0].text(&sheet.columns[0]), ("–".to_owned(), Some("paper 0.5".to_owned())));
+}
+
+/// The table of one row that shows the loss of these directories, as Markdown.
+fn mean(run: &serde_json::Value) -> String {
+    let table = json!({
+        "title": "t",
+        "columns": [{ "name": "loss", "from": "metrics.loss" }],
+        "rows": [{ "label": "a", "run": run }],
+    });
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("table.yaml"), table.to_string()).unwrap();
+    let table = Table::load(&folder.path().join("table.yaml"), Path::new("runs")).unwrap();
+    table.sheet().unwrap().render(Format::Markdown, false)
+}
+
+/// A run with a loss of 1 and this recipe.
+fn run_of(root: &Path, name: &str, recipe: &str) -> String {
+    let directory = root.join(name);
+    drop(RunDir::create(&directory, recipe).unwrap());
+    fs::write(directory.join("summary.json"), r#"{"status": "finished", "val.loss": 1.0}"#).unwrap();
+    directory.display().to_string()
+}
+
+#[test]
+fn runs_of_different_recipes_have_no_mean() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |name: &str, recipe: &str| run_of(root.path(), name, recipe);
+    let a = run("a", "name: a\nseed: 0\nlr: 1\ndata: { workers: 1 }\n");
+    let b = run("b", "name: b\nseed: 1\nlr: 1\ndescription: words\ndata: { workers: 3 }\n");
+    let c = run("c", "name: c\nseed: 1\nlr: 2\ndata: { workers: 1 }\n");
+    let from = |name: &str, upstream: &str| run(name, &format!("init_from: {{ run: {upstream} }}\n"));
+    let (on_a, on_b, on_c) = (from("on_a", &a), from("on_b", &b), from("on_c", &c));
+    for runs in [json!([a, b]), json!([on_a, on_b])] {
+        assert!(mean(&runs).contains("| 1 ± 0 (2) |"), "{}", mean(&runs));
+    }
+    let text = mean(&json!([a, c]));
+    assert!(text.contains("| –[^1] |") && text.contains("`lr: 1 -> 2`. Narrow `run`."), "{text}");
+    let text = mean(&json!([on_a, on_c]));
+    assert!(text.contains("| –[^1] |"), "{text}");
+    assert!(text.contains("`lr: 1 -> 2` in the runs that they start from."), "{text}");
+}
+
+#[test]
+fn a_run_counts_once_however_it_is_written() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = ["p_0", "p_1"].map(|name| run_of(root.path(), name, "name: a\n"));
+    let path = |text: &str| format!("{}/{text}", root.path().display());
+    let text = mean(&json!([path("p_*"), paths[0], path("./p_1"), path("x/../p_1")]));
+    assert!(text.contains("| 1 ± 0 (2) |"), "{text}");
+    assert!(mean(&json!(path("./p_0"))).contains("| 1 |"));
+    let text = mean(&json!([path("p_*"), path("q_*")]));
+    assert!(text.contains("| 1 ± 0 (2)[^1] |") && text.contains("Nothing matches `"), "{text}");
+}
+
+#[test]
+fn texts_of_runs_stay_in_their_cells_and_lines() {
+    let mut sheet = sheet();
+    sheet.rows[1][0] = text("a|b<script>`c`\\");
+    sheet.notes[0] = "a ``b`c`` <b>".to_owned();
+    sheet.sources[0].directory = "runs/x`y".to_owned();
+    sheet.sources[0].label = "a\nb".to_owned();
+    let markdown = sheet.render(Format::Markdown, true);
+    for part in
+        ["| a\\|b\\<script>\\`c\\`\\\\ |", "[^1]: a ``b`c`` \\<b>\n", "- a b, finetune: ``runs/x`y`` of"]
+    {
+        assert!(markdown.contains(part), "{part}: {markdown}");
+    }
+    let html = sheet.render(Format::Html, false);
+    assert!(html.contains("<code>b`c</code> &lt;b&gt;") && html.contains("<code>runs/x`y</code>"), "{html}");
 }

@@ -6,7 +6,6 @@
 mod curves;
 mod data;
 mod environment;
-mod find;
 mod palette;
 mod pictures;
 mod recipes;
@@ -22,6 +21,7 @@ use std::path::{Path, PathBuf};
 use maud::{Markup, html};
 
 use super::ReportError;
+use super::find::run_directories;
 use super::html::page::{Page, Section};
 use crate::weights::atomic;
 use run::Run;
@@ -57,7 +57,7 @@ impl Comparison {
         };
         let mut found = Vec::new();
         for path in paths {
-            match find::runs(path) {
+            match runs_at(path) {
                 Ok(roots) => found.extend(roots),
                 Err(fault) => leave_out(path.clone(), fault),
             }
@@ -151,4 +151,10 @@ impl Comparison {
             .filter_map(|(id, title, content)| Some(Section { id, title, content: content? }))
             .collect()
     }
+}
+
+/// The run at a path, or all below it.
+fn runs_at(path: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let found = if path.is_dir() { run_directories(path)? } else { Vec::new() };
+    if found.is_empty() { Err(ReportError::NoRun(path.to_path_buf())) } else { Ok(found) }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::recipe::lock;
 use crate::report::{Environment, MetricLog, PictureSet, PictureStore, ReportError, RunDir, Summary};
 
 /// A run to be compared.
@@ -59,7 +60,7 @@ impl Run {
 
 fn read_recipe(path: &Path) -> Result<Value, ReportError> {
     let text = fs::read_to_string(path).map_err(ReportError::io("read", path))?;
-    serde_yaml::from_str(&text).map_err(|error| ReportError::format(path, "recipe", error))
+    lock::parse(&text).map_err(|error| ReportError::format(path, "recipe", error))
 }
 
 fn optional<T>(path: &Path, read: fn(&Path) -> Result<T, ReportError>) -> Result<Option<T>, ReportError> {

@@ -7,25 +7,25 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::report::utc::rfc3339;
 
 /// A part of a page under a heading.
-pub(in crate::report) struct Section {
+pub(crate) struct Section {
     /// What links to it name.
-    pub(in crate::report) id: &'static str,
-    pub(in crate::report) title: &'static str,
-    pub(in crate::report) content: Markup,
+    pub(crate) id: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) content: Markup,
 }
 
 /// A page that needs nothing but itself.
-pub(in crate::report) struct Page<'a> {
-    pub(in crate::report) title: &'a str,
+pub(crate) struct Page<'a> {
+    pub(crate) title: &'a str,
     /// What stands above the links to the sections.
-    pub(in crate::report) header: Markup,
-    pub(in crate::report) sections: Vec<Section>,
+    pub(crate) header: Markup,
+    pub(crate) sections: Vec<Section>,
     /// Version of the program that wrote it.
-    pub(in crate::report) version: &'a str,
+    pub(crate) version: &'a str,
     /// Style besides that of every page.
-    pub(in crate::report) style: &'a str,
+    pub(crate) style: &'a str,
     /// What makes it interactive, run when the page is there. It is readable without.
-    pub(in crate::report) script: Option<&'a str>,
+    pub(crate) script: Option<&'a str>,
 }
 
 /// The browser fetches nothing, whatever the page says.
@@ -34,7 +34,7 @@ const POLICY: &str =
 
 impl Page<'_> {
     /// The page as HTML.
-    pub(in crate::report) fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let page = html! {
             (DOCTYPE)
             html lang="en" {

@@ -6,6 +6,7 @@ use polars::prelude::*;
 
 use super::{Condition, ConditionError, Expression, Literal, Name, Operator};
 use crate::recipe::{list, nearest};
+use crate::runs::columns::absent;
 
 impl Condition {
     /// Whether each row satisfies the condition. There is no null among the answers.
@@ -22,17 +23,19 @@ impl Condition {
             Expression::Or(left, right) => &self.rows(left, frame)? | &self.rows(right, frame)?,
             Expression::Not(inner) => !&self.rows(inner, frame)?,
             Expression::Compare { column, operator, value, place } => {
-                let Ok(found) = frame.column(&column.text) else { return Err(self.unknown(column, frame)) };
+                let Ok(found) = frame.column(&column.text) else {
+                    absent(&column.text, frame).map_err(|advice| self.unknown(column, advice))?;
+                    return Ok(of_null(*operator, value, frame.height()));
+                };
                 let series = found.as_materialized_series();
                 compare(series, *operator, value).ok_or_else(|| self.misfit(series, *operator, place))?
             }
         })
     }
 
-    fn unknown(&self, column: &Name, frame: &DataFrame) -> ConditionError {
+    fn unknown(&self, column: &Name, advice: String) -> ConditionError {
         let message = format!("no run has the column `{}`", column.text);
-        ConditionError::new(&self.text, column.place.clone(), message, "not a column")
-            .help(similar_column(&column.text, frame))
+        ConditionError::new(&self.text, column.place.clone(), message, "not a column").help(advice)
     }
 
     fn misfit(&self, series: &Series, operator: Operator, place: &Range<usize>) -> ConditionError {
@@ -52,6 +55,16 @@ impl Condition {
         };
         ConditionError::new(&self.text, place.clone(), message, "this comparison").help(help.to_owned())
     }
+}
+
+/// The rows that satisfy a comparison of a column that no run has: all of them or none.
+fn of_null(operator: Operator, value: &Literal, rows: usize) -> BooleanChunked {
+    let holds = match operator {
+        Operator::Equal => *value == Literal::Null,
+        Operator::NotEqual => *value != Literal::Null,
+        _ => false,
+    };
+    BooleanChunked::full("".into(), holds, rows)
 }
 
 /// What to say of a column that is not there.
@@ -96,7 +109,7 @@ fn compare(series: &Series, operator: Operator, value: &Literal) -> Option<Boole
             let numbers: Float64Chunked = numbers.collect();
             order(&numbers, *number, operator)
         }
-        (Literal::Number(number), DataType::Int64 | DataType::Float64) => {
+        (Literal::Number(number), DataType::Int64 | DataType::UInt64 | DataType::Float64) => {
             let numbers = series.cast(&DataType::Float64).ok()?;
             order(numbers.f64().ok()?, *number, operator)
         }

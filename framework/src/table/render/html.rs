@@ -1,54 +1,52 @@
 //! A page of its own.
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
-use super::spans;
+use crate::report::{Page, Section};
+use crate::table::code::spans;
 use crate::table::sheet::{Cell, Heading, Sheet};
 
 const STYLE: &str = "\
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}\
-h1{font-size:1.4rem}\
-.wide{overflow-x:auto}\
-table{border-collapse:collapse;border-top:2px solid;border-bottom:2px solid}\
-th,td{padding:.3rem .8rem;text-align:left;white-space:nowrap}\
-thead{border-bottom:1px solid}\
-.number{text-align:right;font-variant-numeric:tabular-nums}\
-.beside{color:#595959;font-size:.85em}\
-code{font-size:.9em;overflow-wrap:anywhere}\
-ol,ul{font-size:.9em}\
-sup a{text-decoration:none}\
-@media(prefers-color-scheme:dark){body{color:#e6e6e6;background:#161616}.beside{color:#a8a8a8}a{color:#8ab4f8}}\
-@media print{body{margin:0;max-width:none}}";
+.beside{color:var(--muted);font-size:.85em}\
+ol{margin:0;padding-left:1.5rem;font-size:.9rem}\
+code{font-size:.9em;overflow-wrap:anywhere}";
 
 pub fn render(sheet: &Sheet) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (sheet.title) }
-                style { (maud::PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { (sheet.title) }
-                @if !sheet.description.is_empty() { p { (code(&sheet.description)) } }
-                div.wide tabindex="0" role="region" aria-label=(sheet.title) { (table(sheet)) }
-                @if !sheet.notes.is_empty() {
-                    ol {
-                        @for (at, note) in sheet.notes.iter().enumerate() {
-                            li id=(format!("note-{}", at + 1)) { (code(note)) }
-                        }
-                    }
-                }
-                @if !sheet.sources.is_empty() {
-                    h2 { "Sources" }
-                    ul { @for source in &sheet.sources { li { (code(&source.line())) } } }
-                }
+    let sections = [
+        Some(Section { id: "table", title: "Table", content: wide_table(sheet) }),
+        (!sheet.notes.is_empty()).then(|| Section { id: "notes", title: "Notes", content: notes(sheet) }),
+        (!sheet.sources.is_empty()).then(|| Section {
+            id: "sources",
+            title: "Sources",
+            content: html! { ul { @for source in &sheet.sources { li { (code(&source.line())) } } } },
+        }),
+    ];
+    let page = Page {
+        title: &sheet.title,
+        header: html! {
+            h1 { (sheet.title) }
+            @if !sheet.description.is_empty() { p { (code(&sheet.description)) } }
+        },
+        sections: sections.into_iter().flatten().collect(),
+        version: env!("CARGO_PKG_VERSION"),
+        style: STYLE,
+        script: None,
+    };
+    page.render() + "\n"
+}
+
+fn wide_table(sheet: &Sheet) -> Markup {
+    html! { div.wide tabindex="0" role="region" aria-label=(sheet.title) { (table(sheet)) } }
+}
+
+fn notes(sheet: &Sheet) -> Markup {
+    html! {
+        ol {
+            @for (at, note) in sheet.notes.iter().enumerate() {
+                li id=(format!("note-{}", at + 1)) { (code(note)) }
             }
         }
-    };
-    page.into_string() + "\n"
+    }
 }
 
 fn table(sheet: &Sheet) -> Markup {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::spans;
+use crate::table::code::spans;
 use crate::table::sheet::{Cell, Heading, Sheet};
 
 pub fn render(sheet: &Sheet, sources: bool) -> String {
@@ -26,7 +26,7 @@ pub fn render(sheet: &Sheet, sources: bool) -> String {
     text += "\\end{table}\n";
     if sources {
         sheet.sources.iter().for_each(|source| {
-            let _ = writeln!(text, "% {}", source.line().replace('\n', " "));
+            let _ = writeln!(text, "% {}", source.line());
         });
     }
     text
@@ -53,7 +53,7 @@ fn note_text(note: &str) -> String {
         true => format!("\\texttt{{{}}}", escape(text)),
         false => escape(text),
     };
-    spans(note).map(part).collect()
+    spans(note).into_iter().map(part).collect()
 }
 
 /// Letters that `LaTeX` would read, and those that its fonts lack.

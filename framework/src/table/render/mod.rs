@@ -5,6 +5,8 @@ mod html;
 mod latex;
 mod markdown;
 
+use std::path::Path;
+
 use clap::ValueEnum;
 
 use super::sheet::Sheet;
@@ -24,8 +26,8 @@ pub enum Format {
 
 impl Format {
     /// The format that goes by the ending of a file.
-    pub fn of_extension(extension: &str) -> Option<Self> {
-        match extension {
+    pub fn of_file(file: &Path) -> Option<Self> {
+        match file.extension()?.to_str()? {
             "md" => Some(Self::Markdown),
             "tex" => Some(Self::Latex),
             "csv" => Some(Self::Csv),
@@ -45,9 +47,4 @@ impl Sheet {
             Format::Html => html::render(self),
         }
     }
-}
-
-/// A text with its `code` told from its words.
-fn spans(text: &str) -> impl Iterator<Item = (bool, &str)> {
-    text.split('`').enumerate().map(|(at, part)| (at % 2 == 1, part)).filter(|(_, part)| !part.is_empty())
 }
