@@ -241,6 +241,7 @@ macro_rules! pages {
 
 pages! {
     readme: "README.md";
+    ablations: "docs/src/ablations.md";
     benchmarks: "docs/benchmarks.md";
     cifar10: "docs/src/cifar10.md";
     finetuning: "docs/src/finetuning.md";

@@ -35,11 +35,15 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
     let format = args.format()?;
-    let table = Table::load(&args.table, &args.runs)?;
+    let mut table = Table::load(&args.table, &args.runs)?;
     let produced = if args.run { table.produce() } else { Ok(()) };
     // What has been made is shown, whatever failed.
     if let Err(error @ (TableError::Start { .. } | TableError::Signals(_))) = produced {
         return Err(error.into());
+    }
+    if args.run {
+        // Patterns match what has been made.
+        table = Table::load(&args.table, &args.runs)?;
     }
     let text = table.sheet()?.render(format, args.sources);
     match &args.out {
