@@ -58,9 +58,7 @@ impl Inference for SlideInference {
         model: &mut Predict<'_>,
     ) -> nn::Result<Vec<(String, Predictions)>> {
         let views = Views { flip: self.flip, scales: &self.scales };
-        let mut model = Model::new(image, batch, model);
-        let found = views.predict(batch, |of, image| self.slide(&image, of, &mut model))?;
-        Ok(vec![(model.into_head(), found)])
+        views.infer(batch, image, model, |image, of, model| self.slide(&image, of, model))
     }
 }
 

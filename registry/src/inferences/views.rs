@@ -1,10 +1,11 @@
 //! Test-time augmentation: an image is shown enlarged, shrunk and mirrored, and what is said of it averaged.
 
-use convmae_framework::component::Predictions;
+use convmae_framework::component::{ImageShape, Predict, Predictions};
 use convmae_framework::data::Batch;
 use convmae_framework::nn::{self, Error};
 
 use super::image::Image;
+use super::model::Model;
 use super::scores::Scores;
 
 /// How an image is shown.
@@ -17,6 +18,23 @@ pub struct Views<'a> {
 }
 
 impl Views<'_> {
+    /// What an inference answers: the head that `predict` asks, and the class of every pixel of every image. `logits` has the model
+    /// (of `image`) predict for an image that shows image `of` of the batch.
+    ///
+    /// # Errors
+    /// If a prediction fails, or the label maps differ in size.
+    pub fn infer(
+        self,
+        batch: &Batch,
+        image: ImageShape,
+        predict: &mut Predict<'_>,
+        mut logits: impl FnMut(Image, usize, &mut Model<'_>) -> nn::Result<Scores>,
+    ) -> nn::Result<Vec<(String, Predictions)>> {
+        let mut model = Model::new(image, batch, predict);
+        let found = self.predict(batch, |of, image| logits(image, of, &mut model))?;
+        Ok(vec![(model.into_head(), found)])
+    }
+
     /// The class of every pixel of every image, `semantic`, as large as the images' label maps. `logits` predicts for an image (of
     /// any size) that shows image `of` of the batch.
     ///

@@ -38,9 +38,7 @@ impl Inference for WholeInference {
         model: &mut Predict<'_>,
     ) -> nn::Result<Vec<(String, Predictions)>> {
         let views = Views { flip: self.flip, scales: &self.scales };
-        let mut model = Model::new(image, batch, model);
-        let found = views.predict(batch, |of, image| whole(image, of, &mut model))?;
-        Ok(vec![(model.into_head(), found)])
+        views.infer(batch, image, model, whole)
     }
 }
 
