@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::model::{Model, Module};
+use crate::columns::aligned;
 use crate::component::{ImageShape, LevelShape, Macs};
 use crate::nn::ParamKind;
 
@@ -121,17 +122,8 @@ impl fmt::Display for Summary {
             giga(self.macs.computed),
             giga(self.macs.dense),
         ]);
-        let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..7).map(width).collect();
         writeln!(f, "images {}", self.image)?;
-        for row in &table {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-                0..4 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            });
-            writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-        }
-        Ok(())
+        aligned(&table, |column| column >= 4).iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 

@@ -7,6 +7,7 @@ use polars::prelude::*;
 use serde_json::{Map, Value};
 
 use super::RunsError;
+use crate::columns::aligned;
 
 /// How to print a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,7 +32,9 @@ impl Format {
         match self {
             Self::Table => {
                 let names = names.map(|name| visible(&name)).collect();
-                Ok(aligned(&[vec![names], cells(frame, short)?].concat(), frame))
+                let table = [vec![names], cells(frame, short)?].concat();
+                let lines = aligned(&table, |column| frame.columns().get(column).is_some_and(is_number));
+                Ok(lines.join("\n") + "\n")
             }
             Self::Markdown => {
                 let mut text = markdown_row(names.map(|name| markdown_text(&name)));
@@ -119,20 +122,6 @@ fn without_zeros(number: &str) -> &str {
 
 fn is_number(column: &Column) -> bool {
     matches!(column.dtype(), DataType::Int64 | DataType::UInt64 | DataType::Float64)
-}
-
-/// Columns in line, numbers to the right.
-fn aligned(table: &[Vec<String>], frame: &DataFrame) -> String {
-    let width = |place: usize| table.iter().map(|row| row[place].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..frame.width()).map(width).collect();
-    let mut text = String::new();
-    for row in table {
-        let cells = row.iter().zip(&widths).zip(frame.columns()).map(|((cell, &width), column)| {
-            if is_number(column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-        });
-        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
-    text
 }
 
 /// A row of comma-separated values (RFC 4180), with its end of line.

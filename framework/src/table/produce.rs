@@ -2,13 +2,14 @@
 
 use std::io::{self, stderr};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::error::TableError;
 use super::notes::{shell, to_continue};
 use super::plan::{RowPlan, Wanted};
 use super::runs::{Found, State};
+use crate::child;
 use crate::engine::StopSignal;
 use crate::report::{RunDir, Summary};
 
@@ -89,13 +90,9 @@ fn is_finished(directory: &Path) -> bool {
 
 /// Runs this program to its end, which comes early on a signal or when this process is gone.
 fn execute(command: &[String], stop: &StopSignal) -> io::Result<ExitStatus> {
-    let mut process = Command::new(std::env::current_exe()?);
     // Standard output is the table's.
-    process.args(command).arg("--stop-with-stdin").stdin(Stdio::piped()).stdout(Stdio::from(stderr()));
-    // Ctrl-C on the terminal is for the table, which tells its runs.
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut process, 0);
-    let mut child = process.spawn()?;
+    let mut child =
+        child::command(&std::env::current_exe()?, command).stdout(Stdio::from(stderr())).spawn()?;
     let mut stdin = child.stdin.take();
     loop {
         if let Some(status) = child.try_wait()? {

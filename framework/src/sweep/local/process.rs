@@ -3,10 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ExitStatus};
 use std::time::{Duration, Instant};
 
 use super::RunEnd;
+use crate::child;
 use crate::report::{ReportError, RunDir};
 use crate::sweep::plan::PlannedRun;
 use crate::sweep::state::RunState;
@@ -46,17 +47,8 @@ impl Process {
         let mut file = open.map_err(ReportError::io("open", &log))?;
         let log_start = file.seek(SeekFrom::End(0)).map_err(ReportError::io("read", &log))?;
         let errors = file.try_clone().map_err(ReportError::io("open", &log))?;
-        let mut command = Command::new(program);
-        command
-            .args(run.arguments())
-            .arg("--stop-with-stdin")
-            .env("RAYON_NUM_THREADS", threads.to_string())
-            .stdin(Stdio::piped())
-            .stdout(file)
-            .stderr(errors);
-        // Ctrl-C on the terminal is for the sweep, which tells its runs.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut command = child::command(program, run.arguments());
+        command.env("RAYON_NUM_THREADS", threads.to_string()).stdout(file).stderr(errors);
         let mut child = command.spawn().map_err(ReportError::io("start", program))?;
         let stdin = child.stdin.take();
         Ok(Self { child, stdin, log, log_start, started: Instant::now() })
