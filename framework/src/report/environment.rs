@@ -1,7 +1,6 @@
 //! What ran a run: program, machine, and command.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -77,11 +76,7 @@ impl Environment {
 
     /// Writes it to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        atomic::write(path, |file| {
-            serde_json::to_writer_pretty(&mut *file, self).map_err(io::Error::from)?;
-            file.write_all(b"\n")
-        })
-        .map_err(ReportError::from)
+        Ok(atomic::write_json(path, self)?)
     }
 
     /// Reads it from `path`.

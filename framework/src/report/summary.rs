@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::Path;
 
 use serde_json::Value;
@@ -38,11 +37,7 @@ impl Summary {
 
     /// Writes it to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        atomic::write(path, |file| {
-            serde_json::to_writer_pretty(&mut *file, self).map_err(io::Error::from)?;
-            file.write_all(b"\n")
-        })
-        .map_err(ReportError::from)
+        Ok(atomic::write_json(path, self)?)
     }
 
     /// Reads it from `path`. Nested values are refused.

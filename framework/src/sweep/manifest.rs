@@ -1,7 +1,6 @@
 //! `sweep.json`: what the runs of a sweep are, for other programs. It says nothing about what is done.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
@@ -47,8 +46,7 @@ impl Plan {
     /// Writes the manifest, and the directory of the sweep if there is none.
     pub fn write_manifest(&self, sweep: &Sweep) -> Result<(), ReportError> {
         fs::create_dir_all(&self.root).map_err(ReportError::io("create", &self.root))?;
-        let text = format!("{:#}\n", self.to_json(sweep));
-        Ok(atomic::write(&self.manifest(), |file| file.write_all(text.as_bytes()))?)
+        Ok(atomic::write_json(&self.manifest(), &self.to_json(sweep))?)
     }
 }
 

@@ -29,6 +29,14 @@ pub(crate) fn write(
     sync_directory(directory)
 }
 
+/// [`write`] of a value as indented JSON.
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), WeightsError> {
+    write(path, |file| {
+        serde_json::to_writer_pretty(&mut *file, value).map_err(io::Error::from)?;
+        file.write_all(b"\n")
+    })
+}
+
 /// Removes temporary files that a crash left in `directory`.
 pub(crate) fn remove_leftovers(directory: &Path) -> Result<(), WeightsError> {
     let entries = fs::read_dir(directory).map_err(WeightsError::io("list", directory))?;

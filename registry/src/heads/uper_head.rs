@@ -158,11 +158,8 @@ fn size(map: &T4) -> (usize, usize) {
 
 impl HeadModule for UperModule {
     fn macs(&self) -> Macs {
-        let (finest, last) = match self.positions.as_slice() {
-            [first, .., last] => (*first, *last),
-            [only] => (*only, *only),
-            [] => (0, 0),
-        };
+        let [finest, last] =
+            [self.positions.first(), self.positions.last()].map(|end| end.copied().unwrap_or(0));
         let pooled: u64 = self.psp_modules.iter().map(|(side, conv)| conv.macs(side * side)).sum();
         let by_level = self.lateral_convs.iter().zip(&self.fpn_convs).zip(&self.positions);
         let by_level: u64 =
