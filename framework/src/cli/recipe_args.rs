@@ -32,9 +32,6 @@ impl RecipeArgs {
 
     /// The layers of the recipe.
     pub fn sources(&self) -> Sources {
-        let mut sources = Sources { sets: self.sets.clone(), ..Sources::from_env(&self.recipe) };
-        // The program's own variable.
-        sources.environment.retain(|(name, _)| name != "CONVMAE_LOG");
-        sources
+        Sources { sets: self.sets.clone(), ..Sources::from_env(&self.recipe) }
     }
 }

@@ -6,10 +6,10 @@ use clap::builder::{PathBufValueParser, StringValueParser, TypedValueParser as _
 use serde_json::{Value, json};
 
 use super::{CliError, print};
+use crate::columns::aligned;
 use crate::engine::terminate_after;
 use crate::recipe::Sources;
 use crate::report::clock;
-use crate::report::logging::FILTER_VARIABLE;
 use crate::shell::quote;
 use crate::sweep::local::{LocalOptions, Outcome, RunEnd};
 use crate::sweep::{Plan, SlurmOptions, Sweep, SweepError};
@@ -168,8 +168,7 @@ impl Args {
 
     /// The command that goes on with this sweep, as one writes it in a shell; overrides from the environment are put in front.
     fn to_shell(&self) -> String {
-        let mut environment = Sources::from_env("").environment;
-        environment.retain(|(name, _)| name != FILTER_VARIABLE);
+        let environment = Sources::from_env("").environment;
         let environment = environment.iter().map(|(name, value)| format!("{name}={}", quote(value)));
         let program = std::env::args().next().unwrap_or_else(|| "convmae".to_owned());
         let mut words = vec![program, "sweep".to_owned(), self.sweep.to_string_lossy().into_owned()];
@@ -209,16 +208,9 @@ impl Table<'_> {
         let table: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();
         let timed = self.seconds.iter().any(Option::is_some);
         let shown: Vec<usize> = (0..6).filter(|column| timed || *column != 4).collect();
-        let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..6).map(width).collect();
-        let line = |row: &[String; 6]| {
-            let cells = shown.iter().map(|&column| match column {
-                0 | 5 => format!("{:<1$}", row[column], widths[column]),
-                _ => format!("{:>1$}", row[column], widths[column]),
-            });
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
-        let mut lines: Vec<String> = table.iter().map(line).collect();
+        let pick = |row: &[String; 6]| shown.iter().map(|&column| row[column].clone()).collect::<Vec<_>>();
+        let shown_rows: Vec<Vec<String>> = table.iter().map(pick).collect();
+        let mut lines = aligned(&shown_rows, |place| !matches!(shown[place], 0 | 5));
         lines.push(self.total());
         lines.join("\n")
     }

@@ -52,6 +52,9 @@ use files::Layers;
 use provenance::Provenance;
 use reference::Resolved;
 
+/// The variable of this program that sets no key of a recipe, though it begins as those do: what is logged.
+pub const OWN_VARIABLE: &str = "CONVMAE_LOG";
+
 /// What a recipe is loaded from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
@@ -68,7 +71,7 @@ impl Sources {
     pub fn from_env(recipe: impl Into<PathBuf>) -> Self {
         let variables = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-            .filter(|(name, _)| name.starts_with(assignment::PREFIX));
+            .filter(|(name, _)| name.starts_with(assignment::PREFIX) && name != OWN_VARIABLE);
         Self { recipe: recipe.into(), sets: Vec::new(), environment: variables.collect() }
     }
 }

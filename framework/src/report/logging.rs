@@ -16,7 +16,7 @@ use super::console::Console;
 
 /// The variable that selects console messages in place of `-v` and `-q`, as in
 /// `CONVMAE_LOG=info,convmae_framework::data=trace`.
-pub const FILTER_VARIABLE: &str = "CONVMAE_LOG";
+pub const FILTER_VARIABLE: &str = crate::recipe::OWN_VARIABLE;
 
 /// The target of messages for `log.jsonl` alone, which the program prints by itself.
 pub const LOG_ONLY: &str = "convmae::log_only";

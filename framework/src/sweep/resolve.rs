@@ -13,7 +13,6 @@ use crate::component::Span;
 use crate::experiment::InitSource;
 use crate::graph::{self, catalog};
 use crate::recipe::{Catalog, Finding, LayerKind, Sources, load};
-use crate::report::logging::FILTER_VARIABLE;
 
 /// A checked recipe of the sweep.
 #[derive(Debug, Clone)]
@@ -55,8 +54,7 @@ pub(super) struct Resolver<'s> {
 
 impl<'s> Resolver<'s> {
     pub fn new(sweep: &'s Sweep) -> Self {
-        let mut environment = Sources::from_env("").environment;
-        environment.retain(|(name, _)| name != FILTER_VARIABLE);
+        let environment = Sources::from_env("").environment;
         Self { sweep, catalog: catalog(), environment, known: HashMap::new(), mistakes: Vec::new() }
     }
 

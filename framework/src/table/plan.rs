@@ -9,7 +9,6 @@ use super::error::TableError;
 use super::spec::{Paths, RowSpec, TableSpec, is_pattern};
 use crate::graph::{catalog, check};
 use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, load};
-use crate::report::logging::FILTER_VARIABLE;
 use crate::sweep::{self, Sweep};
 
 /// The runs of a row.
@@ -109,7 +108,6 @@ impl<'d> Planner<'d> {
     ) -> Result<Vec<Wanted>, TableError> {
         let file = self.file(place, recipe)?;
         let mut sources = Sources::from_env(&file);
-        sources.environment.retain(|(name, _)| name != FILTER_VARIABLE);
         sources.sets = set.iter().map(|(key, value)| format!("{key}={}", sweep::argument(value))).collect();
         let known = self.known(&sources)?;
         let name = known.recipe.get("name").and_then(Value::as_str).unwrap_or_default();
