@@ -2,13 +2,14 @@
 //!
 //! Tokens are `[B, N, C]`, channels last; a convolutional stage is the same with its positions grouped by patch
 //! ([`layout::PatchLayout`]), so that 1x1 convolutions are matmuls and masked patches are simply absent. An operation
-//! ([`ops`]) puts a kernel ([`kernels`]: pure functions on slices) on the tape; on CUDA it is composed of dfdx's operations.
+//! ([`ops`]) puts a kernel of the [`backend`] on the tape; on CUDA it is composed of dfdx's operations.
 
+pub mod backend;
 pub mod ceiling;
 pub mod context;
+pub mod cpu;
 pub mod device;
 pub mod init;
-pub mod kernels;
 pub mod layout;
 pub mod modules;
 pub mod ops;

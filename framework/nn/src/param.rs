@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use dfdx::tensor::{PutTape, TensorFromVec};
 
-use super::kernels::Output;
+use super::backend::Output;
 use super::tensor::{Error, Result, T1};
 use super::{Init, Positions, Tape, device};
 use crate::random::{self, Purpose};

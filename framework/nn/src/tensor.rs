@@ -5,8 +5,8 @@ use dfdx::tensor::{NoneTape, TensorFromVec};
 use dfdx::tensor_ops::ReshapeTo as _;
 
 use super::Tape;
+use super::backend::Buffer;
 use super::device::{Device, DeviceError, device};
-use super::kernels::Buffer;
 
 /// A tensor of `f32` on the [`Device`], holding a handle of the tape it is recorded on.
 pub type Tensor<S> = dfdx::tensor::Tensor<S, f32, Device, Tape>;

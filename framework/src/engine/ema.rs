@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::nn::kernels::elementwise::CHUNK;
+use crate::nn::cpu::elementwise::CHUNK;
 use crate::nn::{Param, ParamKind, Result};
 use crate::weights::TensorMap;
 

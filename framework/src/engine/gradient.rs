@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use crate::nn::Param;
-use crate::nn::kernels::chunks;
-use crate::nn::kernels::elementwise::CHUNK;
+use crate::nn::cpu::chunks;
+use crate::nn::cpu::elementwise::CHUNK;
 
 /// The L2 norm of all gradients together, summed in double precision and in an order that the number of threads
 /// does not change.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use convmae_framework::component::{Evaluator, Meter, MeterError, Needs, Predictions};
 use convmae_framework::data::Batch;
 use convmae_framework::metrics::WeightedMean;
-use convmae_framework::nn::kernels::cross_entropy::log_sums;
+use convmae_framework::nn::cpu::cross_entropy::log_sums;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,7 @@
 
 use convmae_framework::component::{Evaluator, Meter, MeterError, Needs, Predictions};
 use convmae_framework::data::Batch;
-use convmae_framework::nn::kernels::patches::patchify;
+use convmae_framework::nn::cpu::patches::patchify;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -6,8 +6,8 @@ use convmae_framework::component::{
     Features, Head, HeadInputs, HeadModule, LevelShape, Loss, Macs, Mask, Picture, Predictions, Problem,
 };
 use convmae_framework::data::Batch;
-use convmae_framework::nn::kernels::loss::patch_statistics;
-use convmae_framework::nn::kernels::patches::{patchify, unpatchify};
+use convmae_framework::nn::cpu::loss::patch_statistics;
+use convmae_framework::nn::cpu::patches::{patchify, unpatchify};
 use convmae_framework::nn::modules::{Block, LayerNorm, Linear};
 use convmae_framework::nn::tensor::to_vec;
 use convmae_framework::nn::{self, Context, Error, Init, Param, Scope, T3, ops};

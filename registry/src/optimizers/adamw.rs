@@ -2,7 +2,7 @@
 
 use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
 use convmae_framework::nn::Param;
-use convmae_framework::nn::kernels::adamw::{AdamwStep, AdamwTensor, adamw};
+use convmae_framework::nn::cpu::adamw::{AdamwStep, AdamwTensor, adamw};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

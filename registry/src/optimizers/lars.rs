@@ -2,8 +2,8 @@
 
 use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
 use convmae_framework::nn::Param;
-use convmae_framework::nn::kernels::chunks::sum_of_squares;
-use convmae_framework::nn::kernels::elementwise::CHUNK;
+use convmae_framework::nn::cpu::chunks::sum_of_squares;
+use convmae_framework::nn::cpu::elementwise::CHUNK;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
 use convmae_framework::nn::Param;
-use convmae_framework::nn::kernels::elementwise::CHUNK;
+use convmae_framework::nn::cpu::elementwise::CHUNK;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

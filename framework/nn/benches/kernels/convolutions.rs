@@ -1,7 +1,7 @@
 //! Convolutions: depthwise on kept patches, and of whole maps.
 
-use convmae_nn::kernels::conv2d::{Conv2d, Window};
-use convmae_nn::kernels::depthwise::Depthwise;
+use convmae_nn::cpu::conv2d::{Conv2d, Window};
+use convmae_nn::cpu::depthwise::Depthwise;
 use convmae_nn::{PatchLayout, Result};
 
 use crate::roofline::Work;

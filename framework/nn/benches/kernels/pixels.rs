@@ -1,6 +1,6 @@
 //! Images to patches, patches to rows, and the loss.
 
-use convmae_nn::kernels::{loss, patches};
+use convmae_nn::cpu::{loss, patches};
 use convmae_nn::{PatchLayout, Result};
 
 use crate::roofline::Work;

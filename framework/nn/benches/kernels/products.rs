@@ -2,8 +2,8 @@
 
 use criterion::BatchSize;
 
-use convmae_nn::kernels::attention::{self, Dims};
-use convmae_nn::kernels::{Buffer, Output, linear};
+use convmae_nn::cpu::attention::{self, Dims};
+use convmae_nn::cpu::{Buffer, Output, linear};
 
 use crate::roofline::Work;
 use crate::rows::{GELU, GELU_BACKWARD};

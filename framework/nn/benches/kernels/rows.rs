@@ -2,9 +2,9 @@
 
 use criterion::BatchSize;
 
-use convmae_nn::kernels::batch_norm::{self, Moments};
-use convmae_nn::kernels::tokens::{self, Takers};
-use convmae_nn::kernels::{Buffer, Output, chunks, elementwise, gelu, layer_norm};
+use convmae_nn::cpu::batch_norm::{self, Moments};
+use convmae_nn::cpu::tokens::{self, Takers};
+use convmae_nn::cpu::{Buffer, Output, chunks, elementwise, gelu, layer_norm};
 
 use crate::roofline::Work;
 use crate::suite::Suite;

@@ -1,7 +1,7 @@
 //! What is done to all parameters once a step.
 
-use convmae_nn::kernels::adamw::{AdamwStep, AdamwTensor, adamw};
-use convmae_nn::kernels::chunks;
+use convmae_nn::cpu::adamw::{AdamwStep, AdamwTensor, adamw};
+use convmae_nn::cpu::chunks;
 
 use crate::noise;
 use crate::roofline::Work;

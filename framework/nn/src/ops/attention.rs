@@ -45,8 +45,8 @@ pub(super) fn check_heads((tokens, channels): (usize, usize), heads: usize) -> R
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use crate::kernels::Buffer;
-    use crate::kernels::attention::{self, Dims};
+    use crate::backend::Buffer;
+    use crate::backend::attention::{self, Dims};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T3};
 

@@ -2,7 +2,7 @@
 
 use dfdx::shapes::{HasShape as _, Shape};
 
-use crate::kernels::batch_norm::Moments;
+use crate::backend::batch_norm::Moments;
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
@@ -99,8 +99,8 @@ mod kernel {
 
     use super::BatchNormParams;
     use crate::Tape;
-    use crate::kernels::Buffer;
-    use crate::kernels::batch_norm::{self as kernel, Moments};
+    use crate::backend::Buffer;
+    use crate::backend::batch_norm::{self as kernel, Moments};
     use crate::ops::{flat, operation_on};
     use crate::tensor::{Result, Tensor};
 
@@ -155,7 +155,7 @@ mod composed {
 
     use super::BatchNormParams;
     use crate::Tape;
-    use crate::kernels::batch_norm::Moments;
+    use crate::backend::batch_norm::Moments;
     use crate::tensor::{Result, T1, T2, Tensor, from_vec, tape_of, to_vec};
 
     pub fn batch_norm<S: Shape>(

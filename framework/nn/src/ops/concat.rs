@@ -29,7 +29,7 @@ pub fn concat_channels(maps: Vec<T4>) -> Result<T4> {
 mod kernel {
     use rayon::prelude::*;
 
-    use crate::kernels::Buffer;
+    use crate::backend::Buffer;
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T4};
 

@@ -2,8 +2,8 @@
 
 use dfdx::shapes::HasShape as _;
 
-use crate::kernels::conv2d::Conv2d;
-pub use crate::kernels::conv2d::Window;
+use crate::backend::conv2d::Conv2d;
+pub use crate::backend::conv2d::Window;
 use crate::tensor::{Error, Result, T4};
 use crate::{Param, Tape};
 
@@ -57,9 +57,9 @@ fn size(x: (usize, usize, usize, usize), weight: &Param, window: Window) -> Resu
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use crate::kernels::Buffer;
-    use crate::kernels::chunks::sum_rows;
-    use crate::kernels::conv2d::Conv2d;
+    use crate::backend::Buffer;
+    use crate::backend::chunks::sum_rows;
+    use crate::backend::conv2d::Conv2d;
     use crate::ops::{flat, operation_on};
     use crate::tensor::{Result, T4, tape_of};
     use crate::{Param, Tape};
@@ -97,7 +97,7 @@ mod composed {
     use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
 
-    use crate::kernels::conv2d::Conv2d;
+    use crate::backend::conv2d::Conv2d;
     use crate::ops::rows::{dense, gather_taps};
     use crate::tensor::{Result, T2, T3, T4, tape_of};
     use crate::{Param, Tape};

@@ -2,7 +2,7 @@
 
 use dfdx::shapes::{HasShape as _, Shape};
 
-pub use crate::kernels::cross_entropy::ClassTarget;
+pub use crate::backend::cross_entropy::ClassTarget;
 use crate::tensor::{Error, Result, T0, Tensor};
 
 #[cfg(feature = "cuda")]
@@ -44,7 +44,7 @@ mod kernel {
     use dfdx::shapes::Shape;
 
     use super::ClassTarget;
-    use crate::kernels::{Buffer, cross_entropy as kernel};
+    use crate::backend::{Buffer, cross_entropy as kernel};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T0, Tensor};
 

@@ -74,7 +74,7 @@ mod kernel {
 
     use super::DepthwiseParams;
     use crate::Tape;
-    use crate::kernels::Buffer;
+    use crate::backend::Buffer;
     use crate::ops::layers::Depthwise;
     use crate::ops::{flat, operation_on};
     use crate::tensor::{Result, T3, tape_of};
@@ -106,7 +106,7 @@ mod composed {
 
     use super::DepthwiseParams;
     use crate::Tape;
-    use crate::kernels::depthwise::Depthwise;
+    use crate::backend::depthwise::Depthwise;
     use crate::ops::rows::gather_taps;
     use crate::tensor::{Result, T2, T3, from_vec, tape_of};
 

@@ -50,8 +50,8 @@ pub fn scale_channels(x: T4, factors: Vec<f32>) -> Result<T4> {
 mod kernel {
     use dfdx::shapes::{HasShape as _, Shape};
 
-    use crate::kernels::Buffer;
-    use crate::kernels::elementwise::{self, mul_assign, scale_parts};
+    use crate::backend::Buffer;
+    use crate::backend::elementwise::{self, mul_assign, scale_parts};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T3, T4, Tensor};
 

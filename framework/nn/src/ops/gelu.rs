@@ -16,7 +16,7 @@ pub fn gelu(x: T3) -> Result<T3> {
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use crate::kernels::{Buffer, gelu};
+    use crate::backend::{Buffer, gelu};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T3};
 

@@ -54,7 +54,7 @@ mod kernel {
 
     use super::NormParams;
     use crate::Tape;
-    use crate::kernels::Buffer;
+    use crate::backend::Buffer;
     use crate::ops::layers::Norm;
     use crate::ops::{flat, operation_on};
     use crate::tensor::{Result, T3};

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::{DepthwiseParams, LinearParams, NormParams};
-use crate::kernels::layer_norm::{self, Statistics};
-use crate::kernels::{Buffer, chunks, depthwise, linear};
+use crate::backend::layer_norm::{self, Statistics};
+use crate::backend::{Buffer, chunks, depthwise, linear};
 use crate::{Param, PatchLayout};
 
 /// `y = x W^T + b` on rows.

@@ -103,7 +103,7 @@ mod kernel {
 
     use super::LinearParams;
     use crate::Tape;
-    use crate::kernels::Buffer;
+    use crate::backend::Buffer;
     use crate::ops::layers::Linear;
     use crate::ops::{flat, operation_on};
     use crate::tensor::{Result, T3, tape_of};

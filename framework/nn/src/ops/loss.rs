@@ -2,7 +2,7 @@
 
 use dfdx::shapes::HasShape as _;
 
-pub use crate::kernels::loss::normalize_patches;
+pub use crate::backend::loss::normalize_patches;
 use crate::tensor::{Error, Result, T0, T3};
 
 #[cfg(feature = "cuda")]
@@ -37,7 +37,7 @@ pub fn masked_mse(pred: T3, target: Vec<f32>, removed: &[f32]) -> Result<T0> {
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use crate::kernels::{Buffer, loss};
+    use crate::backend::{Buffer, loss};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T0, T3};
 

@@ -3,7 +3,7 @@
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Merge as _, PutTape as _, SplitTape as _, Tape as _};
 
-use crate::kernels::{Buffer, elementwise};
+use crate::backend::{Buffer, elementwise};
 use crate::tensor::{Error, Result, T1, Tensor, from_vec, tape_of, to_buffer};
 use crate::{Tape, profile};
 

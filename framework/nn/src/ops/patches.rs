@@ -3,7 +3,7 @@
 use dfdx::shapes::HasShape as _;
 
 use crate::PatchLayout;
-use crate::kernels::patches::windows;
+use crate::backend::patches::windows;
 use crate::tensor::{Error, Result, T3, T4, to_vec};
 
 #[cfg(feature = "cuda")]
@@ -49,7 +49,7 @@ pub fn merge_cells(x: T3, cell: usize, k: usize) -> Result<T3> {
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use crate::kernels::{Buffer, patches};
+    use crate::backend::{Buffer, patches};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T3};
 

@@ -25,7 +25,7 @@ pub fn mean_tokens(x: T3) -> Result<T3> {
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use crate::kernels::{Buffer, pool};
+    use crate::backend::{Buffer, pool};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T3};
 

@@ -18,7 +18,7 @@ pub fn relu<S: Shape>(x: Tensor<S>) -> Result<Tensor<S>> {
 mod kernel {
     use dfdx::shapes::{HasShape as _, Shape};
 
-    use crate::kernels::{Buffer, relu};
+    use crate::backend::{Buffer, relu};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, Tensor};
 

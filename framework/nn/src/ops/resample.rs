@@ -2,7 +2,7 @@
 
 use dfdx::shapes::HasShape as _;
 
-use crate::kernels::resample::{Resample, Side};
+use crate::backend::resample::{Resample, Side};
 use crate::tensor::{Error, Result, T4};
 
 #[cfg(feature = "cuda")]
@@ -48,8 +48,8 @@ fn resample(x: T4, output: (usize, usize), side: fn(usize, usize) -> Side) -> Re
 mod kernel {
     use dfdx::shapes::HasShape as _;
 
-    use crate::kernels::Buffer;
-    use crate::kernels::resample::Resample;
+    use crate::backend::Buffer;
+    use crate::backend::resample::Resample;
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T4};
 
@@ -71,7 +71,7 @@ mod composed {
     use dfdx::tensor_ops::{PermuteTo as _, ReshapeTo as _, TryMatMul as _};
 
     use crate::Tape;
-    use crate::kernels::resample::{Resample, Side};
+    use crate::backend::resample::{Resample, Side};
     use crate::ops::rows::dense;
     use crate::tensor::{Result, T3, T4, from_vec};
 

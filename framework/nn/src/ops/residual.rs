@@ -24,7 +24,7 @@ pub fn add<S: Shape>(x: Tensor<S>, y: Tensor<S>) -> Result<Tensor<S>> {
 mod kernel {
     use dfdx::shapes::{HasShape as _, Shape};
 
-    use crate::kernels::{Buffer, elementwise};
+    use crate::backend::{Buffer, elementwise};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, Tensor};
 

@@ -134,8 +134,8 @@ mod kernel {
     use dfdx::shapes::HasShape as _;
 
     use crate::Param;
-    use crate::kernels::Buffer;
-    use crate::kernels::tokens::{self, Takers};
+    use crate::backend::Buffer;
+    use crate::backend::tokens::{self, Takers};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T3};
 

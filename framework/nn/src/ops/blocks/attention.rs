@@ -2,8 +2,8 @@
 
 use super::kernel::BranchKernel;
 use crate::Param;
-use crate::kernels::attention::{self, Dims};
-use crate::kernels::{Buffer, relative_position};
+use crate::backend::attention::{self, Dims};
+use crate::backend::{Buffer, relative_position};
 use crate::ops::RelativePositionBias;
 use crate::ops::layers::Linear;
 

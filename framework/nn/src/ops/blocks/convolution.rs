@@ -1,7 +1,7 @@
 //! The convolution branch of a masked convolution block.
 
 use super::kernel::BranchKernel;
-use crate::kernels::Buffer;
+use crate::backend::Buffer;
 use crate::ops::layers::{Depthwise, Linear};
 
 /// `conv2(depthwise(visible * conv1(x)))`.

@@ -1,7 +1,7 @@
 //! The feed-forward branch of a block.
 
 use super::kernel::BranchKernel;
-use crate::kernels::Buffer;
+use crate::backend::Buffer;
 use crate::ops::layers::Linear;
 
 /// `fc2(gelu(fc1(x)))`.

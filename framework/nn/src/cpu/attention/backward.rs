@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use super::forward::Scorer;
 use super::pack::{self, vectors};
 use super::{Dims, HeadRows, Inputs, Rows, Tokens, by_head};
-use crate::kernels::tile::{Left, product};
-use crate::kernels::{Output, reduce, softmax};
+use crate::cpu::tile::{Left, product};
+use crate::cpu::{Output, reduce, softmax};
 
 /// Where the gradients of one head go: the rows of its queries, keys and values.
 pub struct HeadGrads<'a> {

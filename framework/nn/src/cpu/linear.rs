@@ -115,7 +115,7 @@ pub fn backward_weight(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::chunks::sum_rows;
+    use crate::cpu::chunks::sum_rows;
     use crate::testing::{assert_close, check_gradient, noise, on_threads, wide};
 
     const ROWS: usize = 6;

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::pack::{self, vectors};
 use super::{Dims, HeadRows, Inputs, QUERIES, by_head};
-use crate::kernels::tile::{Left, product};
-use crate::kernels::{Buffer, Output, softmax};
+use crate::cpu::tile::{Left, product};
+use crate::cpu::{Buffer, Output, softmax};
 
 /// The output `[B, M, D]` and the normalisers' binary logarithms `[B, H, M]`.
 pub fn forward(inputs: &Inputs<'_>) -> (Buffer, Vec<f32>) {

@@ -3,7 +3,7 @@
 use pulp::{Simd, bytemuck};
 
 use super::Rows;
-use crate::kernels::Buffer;
+use crate::cpu::Buffer;
 
 /// Values in a cache line.
 const LINE: usize = 16;
