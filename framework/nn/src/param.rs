@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use dfdx::tensor::{PutTape, TensorFromVec};
 
-use super::backend::Output;
+use super::backend::elementwise::accumulate;
+use super::backend::{Output, Values};
 use super::tensor::{Error, Result, T1};
 use super::{Init, Positions, Tape, device};
 use crate::random::{self, Purpose};
@@ -124,14 +125,26 @@ impl Param {
 
     /// Adds to the gradient: `add` gets the gradient so far and adds to it ([`Output::Add`]), or writes it where it is the first
     /// since [`Param::clear_grad`] ([`Output::Replace`]). Does nothing for a parameter that needs no gradient.
-    pub fn accumulate_grad(&self, add: impl FnOnce(&mut [f32], Output)) {
+    ///
+    /// # Errors
+    /// Those of `add`.
+    pub fn accumulate_grad(&self, add: impl FnOnce(&mut Values, Output) -> Result<()>) -> Result<()> {
         if self.requires_grad() {
             let mut grad = self.0.grad.borrow_mut();
             grad.values.resize(self.numel(), 0.0);
             let mode = if grad.any { Output::Add } else { Output::Replace };
             grad.any = true;
-            add(&mut grad.values, mode);
+            add(&mut grad.values, mode)?;
         }
+        Ok(())
+    }
+
+    /// Adds to the gradient.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn add_grad(&self, values: &Values) -> Result<()> {
+        self.accumulate_grad(|sum, mode| accumulate(sum, values, mode))
     }
 
     /// Forgets the gradient.
@@ -143,19 +156,20 @@ impl Param {
     ///
     /// When the backward reaches this use, the gradient found for the tensor is added to the parameter's.
     pub fn tensor(&self, tape: &Tape) -> Result<T1> {
-        use dfdx::tensor::Tape as _;
         // A fresh id for every use: each use collects its own gradient, exactly once.
         let own = device()?.try_tensor_from_vec(self.values().to_vec(), (self.numel(),))?;
         if self.requires_grad() {
             let (param, ghost) = (self.clone(), own.ghost());
-            tape.clone().add_backward_op(move |grads| {
+            tape.record(move |grads| {
                 grads.try_alloc_for(&ghost)?;
                 let grad = grads.get(&ghost);
-                param.accumulate_grad(|sum, mode| match mode {
-                    Output::Replace => grad.copy_into(sum),
-                    Output::Add => mode.write(sum, &grad.as_vec()),
-                });
-                Ok(())
+                param.accumulate_grad(|sum, mode| {
+                    match mode {
+                        Output::Replace => grad.copy_into(sum),
+                        Output::Add => accumulate(sum, &grad.as_vec(), mode)?,
+                    }
+                    Ok(())
+                })
             });
         }
         Ok(own.put_tape(tape.clone()))
@@ -351,8 +365,8 @@ mod tests {
     fn gradients_accumulate_until_they_are_cleared() {
         let param = noise_param(1, &[2]);
         assert!(param.grad().is_none() && param.with_grad_mut(|_| ()).is_none());
-        param.accumulate_grad(|sum, mode| mode.write(sum, &[0.0, 1.0]));
-        param.accumulate_grad(|sum, mode| mode.write(sum, &[0.0, 2.0]));
+        param.add_grad(&[0.0, 1.0]).unwrap();
+        param.add_grad(&[0.0, 2.0]).unwrap();
         assert_eq!(*param.grad().unwrap(), [0.0, 3.0]);
         param.with_grad_mut(|grad| grad[0] = 5.0);
         assert_eq!(*param.grad().unwrap(), [5.0, 3.0]);
@@ -364,7 +378,7 @@ mod tests {
     fn only_trainable_parameters_get_gradients() {
         let scope = Scope::new(0);
         for param in [scope.frozen("f", &[2], &INIT), scope.buffer("b", &[2], &INIT)] {
-            param.accumulate_grad(|sum, _| sum[0] = 1.0);
+            param.add_grad(&vec![1.0; param.numel()]).unwrap();
             assert!(param.grad().is_none());
         }
     }

@@ -11,7 +11,7 @@ use super::device::{Device, DeviceError};
 use super::profile;
 use super::tensor::{Result, T0};
 
-type BackwardOp = Box<dyn FnOnce(&mut Gradients<f32, Device>) -> std::result::Result<(), DeviceError>>;
+type BackwardOp = Box<dyn FnOnce(&mut Gradients<f32, Device>) -> Result<()>>;
 
 /// An operation on the list.
 struct Recorded {
@@ -66,6 +66,11 @@ impl Tape {
         self.clone()
     }
 
+    /// Puts the backward of an operation on the tape.
+    pub(crate) fn record(&self, backward: impl FnOnce(&mut Gradients<f32, Device>) -> Result<()> + 'static) {
+        self.extend([Recorded { backward: Box::new(backward), node: profile::current_node() }]);
+    }
+
     /// Takes the last operation off the tape.
     fn pop(&self) -> Option<Recorded> {
         match &mut *self.resolve().list?.borrow_mut() {
@@ -115,7 +120,7 @@ impl dfdx::tensor::Tape<f32, Device> for Tape {
     where
         F: 'static + FnOnce(&mut Gradients<f32, Device>) -> std::result::Result<(), DeviceError>,
     {
-        self.extend([Recorded { backward: Box::new(operation), node: profile::current_node() }]);
+        self.record(|grads| Ok(operation(grads)?));
     }
 }
 

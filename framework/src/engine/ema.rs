@@ -1,8 +1,6 @@
 //! An exponential moving average of the parameters.
 
-use rayon::prelude::*;
-
-use crate::nn::cpu::elementwise::CHUNK;
+use crate::nn::backend::elementwise::lerp;
 use crate::nn::{Param, ParamKind, Result};
 use crate::weights::TensorMap;
 
@@ -21,23 +19,15 @@ impl EmaState {
     }
 
     /// Takes in the parameters after an optimizer step.
-    pub fn update(&mut self, params: &[Param]) {
-        let (keep, take) = (self.decay as f32, (1.0 - self.decay) as f32);
+    pub fn update(&mut self, params: &[Param]) -> Result<()> {
         for (param, average) in params.iter().zip(&mut self.averages) {
             let values = param.values();
             match param.kind() {
-                ParamKind::Trainable => {
-                    average.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(
-                        |(average, values)| {
-                            for (average, value) in average.iter_mut().zip(values) {
-                                *average = keep * *average + take * value;
-                            }
-                        },
-                    );
-                }
+                ParamKind::Trainable => lerp(average, &values, self.decay)?,
                 ParamKind::Frozen | ParamKind::Buffer => average.copy_from_slice(&values),
             }
         }
+        Ok(())
     }
 
     /// Runs `evaluate` with the averages in place of the parameters.
@@ -80,7 +70,7 @@ mod tests {
         let params = scope.params();
         let mut ema = EmaState::new(&params, 0.75);
         param.set(&[4.0]).unwrap();
-        ema.update(&params);
+        ema.update(&params).unwrap();
         let inside = ema.swapped(&params, || param.values()[0]);
         assert_eq!((inside, param.values()[0]), (1.0, 4.0));
     }

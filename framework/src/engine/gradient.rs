@@ -1,29 +1,24 @@
 //! The gradient as a whole: scale, norm, clipping.
 
-use rayon::prelude::*;
-
-use crate::nn::Param;
-use crate::nn::cpu::chunks;
-use crate::nn::cpu::elementwise::CHUNK;
+use crate::nn::backend::{chunks, elementwise};
+use crate::nn::{Param, Result};
 
 /// The L2 norm of all gradients together, summed in double precision and in an order that the number of threads
 /// does not change.
-pub fn norm(params: &[Param]) -> f64 {
-    let squares = |param: &Param| param.grad().map_or(0.0, |grad| chunks::sum_of_squares(&grad));
-    params.iter().map(squares).sum::<f64>().sqrt()
+pub fn norm(params: &[Param]) -> Result<f64> {
+    let squares = |param: &Param| param.grad().map_or(Ok(0.0), |grad| chunks::norm_squared(&grad));
+    Ok(params.iter().map(squares).sum::<Result<f64>>()?.sqrt())
 }
 
 /// Scales all gradients so that their norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_`.
-pub fn clip(params: &[Param], norm: f64, max_norm: f64) {
+pub fn clip(params: &[Param], norm: f64, max_norm: f64) -> Result<()> {
     let factor = max_norm / (norm + 1e-6);
     if factor < 1.0 {
         for param in params {
-            param.with_grad_mut(|grad| {
-                grad.par_chunks_mut(CHUNK)
-                    .for_each(|chunk| chunk.iter_mut().for_each(|g| *g *= factor as f32));
-            });
+            param.with_grad_mut(|grad| elementwise::scale(grad, factor as f32)).transpose()?;
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -35,14 +30,14 @@ mod tests {
     fn params() -> Vec<Param> {
         let scope = Scope::new(0);
         for (name, grad) in [("a", 3.0), ("b", 4.0)] {
-            scope.param(name, &[1], &Init::ZEROS).accumulate_grad(|sum, _| sum[0] = grad);
+            scope.param(name, &[1], &Init::ZEROS).add_grad(&[grad]).unwrap();
         }
         scope.params()
     }
 
     #[test]
     fn the_norm_is_over_all_parameters() {
-        assert!((norm(&params()) - 5.0).abs() < 1e-12);
+        assert!((norm(&params()).unwrap() - 5.0).abs() < 1e-12);
     }
 
     #[test]
@@ -50,10 +45,10 @@ mod tests {
         let norm_on = |threads| {
             on_threads(threads, || {
                 let scope = Scope::new(0);
-                let len = 3 * CHUNK + 5;
+                let len = 3 * elementwise::CHUNK + 5;
                 let param = scope.param("a", &[len], &Init::ZEROS);
-                param.accumulate_grad(|sum, _| sum.copy_from_slice(&noise(1, len)));
-                norm(&scope.params()).to_bits()
+                param.add_grad(&noise(1, len)).unwrap();
+                norm(&scope.params()).unwrap().to_bits()
             })
         };
         assert_eq!(norm_on(1), norm_on(3));
@@ -62,9 +57,9 @@ mod tests {
     #[test]
     fn clipping_scales_down_but_never_up() {
         let params = params();
-        clip(&params, 5.0, 10.0);
-        assert!((norm(&params) - 5.0).abs() < 1e-6);
-        clip(&params, 5.0, 1.0);
-        assert!((norm(&params) - 1.0).abs() < 1e-5);
+        clip(&params, 5.0, 10.0).unwrap();
+        assert!((norm(&params).unwrap() - 5.0).abs() < 1e-6);
+        clip(&params, 5.0, 1.0).unwrap();
+        assert!((norm(&params).unwrap() - 1.0).abs() < 1e-5);
     }
 }

@@ -134,14 +134,14 @@ impl Trainer {
             images.extend(batch.ids);
         }
         let _span = profile::phase("optimizer");
-        result.grad_norm = gradient::norm(&self.params);
+        result.grad_norm = gradient::norm(&self.params)?;
         self.check_finite(|| "the norm of the gradient".to_owned(), result.grad_norm, &images)?;
         if let Some(max_norm) = self.clip_grad_norm {
-            gradient::clip(&self.params, result.grad_norm, max_norm);
+            gradient::clip(&self.params, result.grad_norm, max_norm)?;
         }
         self.optimizer.step(lr)?;
         if let Some(ema) = &mut self.ema {
-            ema.update(&self.params);
+            ema.update(&self.params)?;
         }
         self.step += 1;
         Ok(result)

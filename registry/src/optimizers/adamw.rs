@@ -2,7 +2,7 @@
 
 use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
 use convmae_framework::nn::Param;
-use convmae_framework::nn::cpu::adamw::{AdamwStep, AdamwTensor, adamw};
+use convmae_framework::nn::backend::adamw::{AdamwStep, AdamwTensor, adamw};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +75,7 @@ impl Optimizer for AdamW {
                 let at = AdamwStep { lr, betas, eps, weight_decay: group.weight_decay, step };
                 AdamwTensor { values, grad, exp_avg, exp_avg_sq, at }
             });
-            adamw(tensors.collect());
+            adamw(tensors.collect())
         }))
     }
 }
@@ -134,7 +134,7 @@ mod tests {
         let spec = AdamW { layer_decay: Some(0.25), weight_decay: 0.0, ..adamw() };
         let mut module = spec.build(&scope.params()).unwrap();
         for param in [&early, &late] {
-            param.accumulate_grad(|grad, _| grad[0] = 1.0);
+            param.add_grad(&[1.0]).unwrap();
         }
         module.step(0.1).unwrap();
         assert!((early.values()[0] + 0.025).abs() < 1e-7 && (late.values()[0] + 0.1).abs() < 1e-7);

@@ -1,10 +1,8 @@
 //! LARS: layer-wise adaptive rate scaling.
 
 use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
-use convmae_framework::nn::Param;
-use convmae_framework::nn::cpu::chunks::sum_of_squares;
-use convmae_framework::nn::cpu::elementwise::CHUNK;
-use rayon::prelude::*;
+use convmae_framework::nn::backend::lars::{LarsStep, lars};
+use convmae_framework::nn::{self, Param};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +53,7 @@ impl Optimizer for Lars {
         let slots = Slots::new(["mu"], params, Grouping::by_decay(self.weight_decay))?;
         let spec = self.clone();
         Ok(slots.updated_by(move |updates, lr| {
-            updates.into_par_iter().for_each(|update| spec.update(update, lr));
+            updates.into_iter().try_for_each(|update| spec.update(update, lr))
         }))
     }
 }
@@ -63,38 +61,16 @@ impl Optimizer for Lars {
 convmae_framework::register!(Optimizer: Lars);
 
 impl Lars {
-    fn update(&self, update: Update<'_, 1>, lr: f64) {
+    fn update(&self, update: Update<'_, 1>, lr: f64) -> nn::Result<()> {
         let Update { values, grad, buffers: [mu], axes, group, .. } = update;
-        let (lr, momentum) = ((lr * group.lr_scale) as f32, self.momentum as f32);
-        let decay = group.weight_decay as f32;
-        let scale = if axes > 1 { self.scale(values, grad, decay) } else { 1.0 };
-        let chunks = values.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK));
-        chunks.zip(mu.par_chunks_mut(CHUNK)).for_each(|((values, grads), mu)| {
-            for ((value, grad), mu) in values.iter_mut().zip(grads).zip(mu) {
-                *mu = momentum * *mu + scale * (grad + decay * *value);
-                *value -= lr * *mu;
-            }
-        });
+        let at = LarsStep {
+            lr: (lr * group.lr_scale) as f32,
+            momentum: self.momentum as f32,
+            weight_decay: group.weight_decay as f32,
+            trust_coefficient: (axes > 1).then_some(self.trust_coefficient),
+        };
+        lars(values, grad, mu, at)
     }
-
-    /// What the decayed gradient is multiplied by; 1 where it or the tensor is zero.
-    fn scale(&self, values: &[f32], grad: &[f32], decay: f32) -> f32 {
-        let norm = sum_of_squares(values).sqrt();
-        let decayed = norm_of_decayed(values, grad, decay);
-        if norm > 0.0 && decayed > 0.0 { (self.trust_coefficient * norm / decayed) as f32 } else { 1.0 }
-    }
-}
-
-/// The norm of `grad + decay * values`: sums of chunks, added in order.
-fn norm_of_decayed(values: &[f32], grad: &[f32], decay: f32) -> f64 {
-    let chunks = values.par_chunks(CHUNK).zip(grad.par_chunks(CHUNK));
-    let sums: Vec<f64> = chunks
-        .map(|(values, grads)| {
-            let decayed = values.iter().zip(grads).map(|(value, grad)| f64::from(grad + decay * value));
-            decayed.map(|value| value * value).sum()
-        })
-        .collect();
-    sums.iter().sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -190,7 +166,7 @@ mod tests {
                 let grads = gradients(&features, &tensor("labels"), &weight.values(), &bias.values());
                 for (param, grad) in [(&weight, &grads.0), (&bias, &grads.1)] {
                     param.clear_grad();
-                    param.accumulate_grad(|sum, mode| mode.write(sum, grad));
+                    param.add_grad(grad).unwrap();
                 }
                 module.step(step["lr"].as_f64().unwrap()).unwrap();
             }

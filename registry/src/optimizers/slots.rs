@@ -50,13 +50,13 @@ impl<const N: usize> Slots<N> {
     /// The optimizer that updates its parameters by `rule`, which gets all that have a gradient, and the learning rate.
     pub fn updated_by<F>(self, rule: F) -> Box<dyn OptimizerModule>
     where
-        F: Fn(Vec<Update<'_, N>>, f64) + 'static,
+        F: Fn(Vec<Update<'_, N>>, f64) -> nn::Result<()> + 'static,
     {
         Box::new(Module { slots: self, rule })
     }
 
     /// Lets `step` update all parameters that have a gradient.
-    fn update(&mut self, step: impl FnOnce(Vec<Update<'_, N>>)) {
+    fn update(&mut self, step: impl FnOnce(Vec<Update<'_, N>>) -> nn::Result<()>) -> nn::Result<()> {
         let params: Vec<_> = self.slots.iter().map(|slot| slot.param.clone()).collect();
         let mut borrowed: Vec<_> = params.iter().map(|param| (param.values_mut(), param.grad())).collect();
         let mut updates = Vec::with_capacity(params.len());
@@ -72,7 +72,7 @@ impl<const N: usize> Slots<N> {
                 step: slot.step,
             });
         }
-        step(updates);
+        step(updates)
     }
 
     /// The buffers as `<buffer>.<parameter>`, and the steps as `step.<parameter>`.
@@ -120,10 +120,9 @@ struct Module<F, const N: usize> {
     rule: F,
 }
 
-impl<F: Fn(Vec<Update<'_, N>>, f64), const N: usize> OptimizerModule for Module<F, N> {
+impl<F: Fn(Vec<Update<'_, N>>, f64) -> nn::Result<()>, const N: usize> OptimizerModule for Module<F, N> {
     fn step(&mut self, lr: f64) -> nn::Result<()> {
-        self.slots.update(|updates| (self.rule)(updates, lr));
-        Ok(())
+        self.slots.update(|updates| (self.rule)(updates, lr))
     }
 
     fn state(&self) -> TensorMap {

@@ -16,9 +16,8 @@ pub fn params() -> Vec<Param> {
 pub fn set_gradients(params: &[Param], step: usize) {
     for param in params {
         param.clear_grad();
-        param.accumulate_grad(|grad, _| {
-            grad.iter_mut().enumerate().for_each(|(i, g)| *g = ((i * 7 + step * 3) % 11) as f32 - 4.7);
-        });
+        let grad: Vec<f32> = (0..param.numel()).map(|i| ((i * 7 + step * 3) % 11) as f32 - 4.7).collect();
+        param.add_grad(&grad).unwrap();
     }
 }
 
@@ -62,7 +61,7 @@ pub fn descend(optimizer: &dyn Optimizer, shape: &[usize], values: &[f32], grads
     let mut module = optimizer.build(&scope.params()).unwrap();
     for grad in grads {
         param.clear_grad();
-        param.accumulate_grad(|sum, mode| mode.write(sum, grad));
+        param.add_grad(grad).unwrap();
         module.step(0.1).unwrap();
     }
     param.values().to_vec()

@@ -57,6 +57,6 @@ pub fn loss(suite: &mut Suite) {
         b.iter(|| loss::masked_mse(&pred, &target, &removed, WIDTH));
     });
     suite.bench("masked_mse_grad", &shape, Work::flops(2 * read).reads(2 * read).writes(len), |b| {
-        b.iter(|| loss::masked_mse_grad(&pred, &target, &removed, WIDTH, 1.0));
+        b.iter(|| loss::masked_mse_grad(&pred, &target, &removed, WIDTH, &[1.0]));
     });
 }

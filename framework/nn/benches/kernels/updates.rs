@@ -26,7 +26,7 @@ pub fn optimizer(suite: &mut Suite) {
 pub fn gradient(suite: &mut Suite) {
     let grad = noise(1, PARAMETERS);
     let work = Work::flops(2 * PARAMETERS).reads(PARAMETERS);
-    suite.bench("sum_of_squares", &PARAMETERS.to_string(), work, |b| {
-        b.iter(|| chunks::sum_of_squares(&grad));
+    suite.bench("norm_squared", &PARAMETERS.to_string(), work, |b| {
+        b.iter(|| chunks::norm_squared(&grad));
     });
 }

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::elementwise::CHUNK;
 use super::simd::multiversion;
+use crate::Result;
 
 /// What a step of `AdamW` needs besides the tensors.
 #[derive(Debug, Clone, Copy)]
@@ -36,11 +37,12 @@ pub struct AdamwTensor<'a> {
 
 /// Updates the values and moments of all tensors in one parallel pass, in the order of operations of `torch.optim.AdamW`: decay,
 /// moments, bias-corrected step.
-pub fn adamw(tensors: Vec<AdamwTensor<'_>>) {
+pub fn adamw(tensors: Vec<AdamwTensor<'_>>) -> Result<()> {
     let chunks: Vec<_> = tensors.into_iter().flat_map(AdamwTensor::chunks).collect();
     chunks.into_par_iter().for_each(|Chunk { values, grad, exp_avg, exp_avg_sq, factors }| {
         adamw_chunk(values, grad, exp_avg, exp_avg_sq, factors);
     });
+    Ok(())
 }
 
 /// A part of a tensor that one thread takes.
@@ -127,7 +129,8 @@ mod tests {
         let (mut p64, mut m64, mut v64) = ([1.0f64, -2.0], [0.0f64; 2], [0.0f64; 2]);
         for (step, grad) in [(1, [0.5f32, -0.25]), (2, [-1.0, 3.0])] {
             let at = AdamwStep { lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weight_decay: 0.5, step };
-            adamw(vec![AdamwTensor { values: &mut p, grad: &grad, exp_avg: &mut m, exp_avg_sq: &mut v, at }]);
+            adamw(vec![AdamwTensor { values: &mut p, grad: &grad, exp_avg: &mut m, exp_avg_sq: &mut v, at }])
+                .unwrap();
             for i in 0..2 {
                 let g = f64::from(grad[i]);
                 p64[i] -= 0.1 * 0.5 * p64[i];

@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
+use crate::Result;
+
 /// Shorter buffers are left to the allocator.
 const SHORTEST: usize = 1 << 10;
 
@@ -53,6 +55,26 @@ impl Buffer {
         }
         values
     }
+}
+
+/// Values of the host in memory of the device.
+pub fn upload(values: Vec<f32>) -> Result<Buffer> {
+    Ok(values.into())
+}
+
+/// Values of the device in memory of the host.
+pub fn download(values: &[f32]) -> Result<Vec<f32>> {
+    Ok(values.to_vec())
+}
+
+/// `len` zeros.
+pub fn zeros(len: usize) -> Result<Buffer> {
+    Ok(Buffer::zeros(len))
+}
+
+/// The same values once more.
+pub fn copy(values: &[f32]) -> Result<Buffer> {
+    Ok(Buffer::copy(values))
 }
 
 impl From<Vec<f32>> for Buffer {

@@ -5,9 +5,10 @@ use std::ops::{AddAssign, Range};
 use rayon::prelude::*;
 
 use super::Output;
-use super::elementwise::CHUNK;
+use super::elementwise::{CHUNK, accumulate};
 use super::reduce::{self, add};
 use super::simd::vectorized;
+use crate::Result;
 use crate::profile;
 
 /// Chunks of a sum: enough for the cores of a large machine, few enough for their partial sums to stay small.
@@ -40,7 +41,7 @@ where
 }
 
 /// Writes or adds the sum of the rows of `[rows, sums.len()]` to `sums`.
-pub fn sum_rows(values: &[f32], sums: &mut [f32], mode: Output) {
+pub fn sum_rows(values: &[f32], sums: &mut [f32], mode: Output) -> Result<()> {
     let _span = profile::kernel("sum rows");
     let columns = sums.len();
     assert!(columns > 0 && values.len().is_multiple_of(columns));
@@ -53,14 +54,14 @@ pub fn sum_rows(values: &[f32], sums: &mut [f32], mode: Output) {
             }
         });
     });
-    mode.write(sums, &total);
+    accumulate(sums, &total, mode)
 }
 
 /// The sum of the squares of all values, in double precision.
-pub fn sum_of_squares(values: &[f32]) -> f64 {
+pub fn norm_squared(values: &[f32]) -> Result<f64> {
     let sums: Vec<f64> =
         values.par_chunks(CHUNK).map(|chunk| reduce::sum_of_squares_f64(chunk, 0.0)).collect();
-    sums.iter().sum()
+    Ok(sums.iter().sum())
 }
 
 #[cfg(test)]
@@ -85,7 +86,7 @@ mod tests {
         let sums = |threads| {
             on_threads(threads, || {
                 let mut sums = vec![1.0; 37];
-                sum_rows(&values, &mut sums, Output::Add);
+                sum_rows(&values, &mut sums, Output::Add).unwrap();
                 sums
             })
         };

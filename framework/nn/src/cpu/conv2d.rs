@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Output;
 use super::gemm::{Matrix, Threads, gemm};
+use super::{Buffer, Output};
+use crate::Result;
 
 /// Values of a block of shifted rows (4 MiB): they are multiplied while they are in the cache.
 const BLOCK: usize = 1 << 20;
@@ -61,62 +62,6 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// The output `[B, H', W', O]` of `x`, `[B, H, W, C]`.
-    pub fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-        let shifts = self.input_shifts();
-        shifts.check(x, weight, self.out_channels);
-        let weight = self.taps_first(weight);
-        let mut output = vec![0.0; shifts.positions() * self.out_channels];
-        shifts.each_block(x, |positions, rows| {
-            let output = &mut output[positions.start * self.out_channels..positions.end * self.out_channels];
-            let weight = Matrix::new(&weight, self.out_channels, shifts.width()).t();
-            gemm(output, Output::Replace, 1.0, rows, weight, Threads::All);
-        });
-        if let Some(bias) = bias {
-            output.par_chunks_mut(self.out_channels).for_each(|row| super::reduce::add(row, bias));
-        }
-        output
-    }
-
-    /// The gradient of the input: at each position the output's gradients where it was read, times the taps that read it.
-    pub fn grad_input(&self, grad: &[f32], weight: &[f32]) -> Vec<f32> {
-        let shifts = self.output_shifts();
-        shifts.check(grad, weight, self.in_channels);
-        let taps = self.kernel * self.kernel;
-        let mut transposed = vec![0.0; weight.len()];
-        for (index, &weight) in weight.iter().enumerate() {
-            let (out_channel, channel) = (index / taps / self.in_channels, index / taps % self.in_channels);
-            transposed[(index % taps * self.out_channels + out_channel) * self.in_channels + channel] =
-                weight;
-        }
-        let mut output = vec![0.0; shifts.positions() * self.in_channels];
-        shifts.each_block(grad, |positions, rows| {
-            let output = &mut output[positions.start * self.in_channels..positions.end * self.in_channels];
-            let weight = Matrix::new(&transposed, shifts.width(), self.in_channels);
-            gemm(output, Output::Replace, 1.0, rows, weight, Threads::All);
-        });
-        output
-    }
-
-    /// The gradient of the weight, `[O, C, k, k]`.
-    pub fn grad_weight(&self, x: &[f32], grad: &[f32]) -> Vec<f32> {
-        let shifts = self.input_shifts();
-        assert_eq!(grad.len(), shifts.positions() * self.out_channels);
-        let mut sums = vec![0.0; self.out_channels * shifts.width()];
-        shifts.each_block(x, |positions, rows| {
-            let grad = &grad[positions.start * self.out_channels..positions.end * self.out_channels];
-            let grad = Matrix::new(grad, positions.len(), self.out_channels).t();
-            gemm(&mut sums, Output::Add, 1.0, grad, rows, Threads::All);
-        });
-        let taps = self.kernel * self.kernel;
-        let mut weight = vec![0.0; sums.len()];
-        for (index, weight) in weight.iter_mut().enumerate() {
-            let (out_channel, channel) = (index / taps / self.in_channels, index / taps % self.in_channels);
-            *weight = sums[(out_channel * taps + index % taps) * self.in_channels + channel];
-        }
-        weight
-    }
-
     /// For every output position and tap the row of the input that is read, or `None` for a zero: `[B * H' * W', k * k]`.
     pub fn sources(&self) -> Vec<Option<usize>> {
         let shifts = self.input_shifts();
@@ -167,6 +112,61 @@ impl Conv2d {
     ) -> Shifts {
         Shifts { batch: self.batch, to, from, channels, kernel: self.kernel, table }
     }
+}
+
+/// The output `[B, H', W', O]` of `x`, `[B, H, W, C]`.
+pub fn forward(conv: &Conv2d, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Result<Buffer> {
+    let shifts = conv.input_shifts();
+    shifts.check(x, weight, conv.out_channels);
+    let weight = conv.taps_first(weight);
+    let mut output = vec![0.0; shifts.positions() * conv.out_channels];
+    shifts.each_block(x, |positions, rows| {
+        let output = &mut output[positions.start * conv.out_channels..positions.end * conv.out_channels];
+        let weight = Matrix::new(&weight, conv.out_channels, shifts.width()).t();
+        gemm(output, Output::Replace, 1.0, rows, weight, Threads::All);
+    });
+    if let Some(bias) = bias {
+        output.par_chunks_mut(conv.out_channels).for_each(|row| super::reduce::add(row, bias));
+    }
+    Ok(output.into())
+}
+
+/// The gradient of the input: at each position the output's gradients where it was read, times the taps that read it.
+pub fn grad_input(conv: &Conv2d, grad: &[f32], weight: &[f32]) -> Result<Buffer> {
+    let shifts = conv.output_shifts();
+    shifts.check(grad, weight, conv.in_channels);
+    let taps = conv.kernel * conv.kernel;
+    let mut transposed = vec![0.0; weight.len()];
+    for (index, &weight) in weight.iter().enumerate() {
+        let (out_channel, channel) = (index / taps / conv.in_channels, index / taps % conv.in_channels);
+        transposed[(index % taps * conv.out_channels + out_channel) * conv.in_channels + channel] = weight;
+    }
+    let mut output = vec![0.0; shifts.positions() * conv.in_channels];
+    shifts.each_block(grad, |positions, rows| {
+        let output = &mut output[positions.start * conv.in_channels..positions.end * conv.in_channels];
+        let weight = Matrix::new(&transposed, shifts.width(), conv.in_channels);
+        gemm(output, Output::Replace, 1.0, rows, weight, Threads::All);
+    });
+    Ok(output.into())
+}
+
+/// The gradient of the weight, `[O, C, k, k]`.
+pub fn grad_weight(conv: &Conv2d, x: &[f32], grad: &[f32]) -> Result<Buffer> {
+    let shifts = conv.input_shifts();
+    assert_eq!(grad.len(), shifts.positions() * conv.out_channels);
+    let mut sums = vec![0.0; conv.out_channels * shifts.width()];
+    shifts.each_block(x, |positions, rows| {
+        let grad = &grad[positions.start * conv.out_channels..positions.end * conv.out_channels];
+        let grad = Matrix::new(grad, positions.len(), conv.out_channels).t();
+        gemm(&mut sums, Output::Add, 1.0, grad, rows, Threads::All);
+    });
+    let taps = conv.kernel * conv.kernel;
+    let mut weight = vec![0.0; sums.len()];
+    for (index, weight) in weight.iter_mut().enumerate() {
+        let (out_channel, channel) = (index / taps / conv.in_channels, index / taps % conv.in_channels);
+        *weight = sums[(out_channel * taps + index % taps) * conv.in_channels + channel];
+    }
+    Ok(weight.into())
 }
 
 /// For every position of one map the rows of another, one for each tap.

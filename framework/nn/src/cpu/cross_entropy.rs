@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::simd::multiversion;
 use super::{Buffer, reduce};
+use crate::Result;
 
 /// Rows that one thread takes at least.
 const ROWS: usize = 16;
@@ -65,24 +66,25 @@ multiversion! {
     }
 }
 
+/// The logarithms of the normalisers of each row, for the backward.
+#[derive(Debug)]
+pub struct LogSums(Vec<f64>);
+
 /// The cross entropy of each row of `logits`, `[rows, classes]`, averaged over the rows with a target; 0 if there is none.
 ///
 /// `log_sums` are those of the logits ([`log_sums`]). The target is [`ClassTarget::probabilities`].
-pub fn cross_entropy(
-    logits: &[f32],
-    log_sums: &[f64],
-    targets: &[Option<ClassTarget>],
-    smoothing: f32,
-) -> f32 {
+pub fn forward(logits: &[f32], targets: &[Option<ClassTarget>], smoothing: f32) -> Result<(Buffer, LogSums)> {
     let classes = logits.len() / targets.len().max(1);
-    let losses: Vec<f64> = (logits.par_chunks(classes.max(1)), log_sums, targets)
+    let log_sums = log_sums(logits, classes.max(1));
+    let losses: Vec<f64> = (logits.par_chunks(classes.max(1)), &log_sums, targets)
         .into_par_iter()
         .with_min_len(ROWS)
         .map(|(logits, &log_sum, target)| {
             target.map_or(0.0, |target| row(logits, log_sum, target, f64::from(smoothing)))
         })
         .collect();
-    (losses.iter().sum::<f64>() / count(targets)) as f32
+    let value = (losses.iter().sum::<f64>() / count(targets)) as f32;
+    Ok((vec![value].into(), LogSums(log_sums)))
 }
 
 fn row(logits: &[f32], log_sum: f64, target: ClassTarget, smoothing: f64) -> f64 {
@@ -96,18 +98,18 @@ fn row(logits: &[f32], log_sum: f64, target: ClassTarget, smoothing: f64) -> f64
 }
 
 /// The gradient of [`cross_entropy`] with respect to the logits, times `grad`.
-pub fn cross_entropy_grad(
+pub fn backward(
     logits: &[f32],
-    log_sums: &[f64],
+    log_sums: &LogSums,
     targets: &[Option<ClassTarget>],
     smoothing: f32,
-    grad: f32,
-) -> Buffer {
+    grad: &[f32],
+) -> Result<Buffer> {
     let classes = logits.len() / targets.len().max(1);
     let smoothing = f64::from(smoothing);
-    let scale = f64::from(grad) / count(targets);
+    let scale = f64::from(grad[0]) / count(targets);
     let mut output = Buffer::unspecified(logits.len());
-    (output.par_chunks_mut(classes.max(1)), logits.par_chunks(classes.max(1)), log_sums, targets)
+    (output.par_chunks_mut(classes.max(1)), logits.par_chunks(classes.max(1)), &log_sums.0, targets)
         .into_par_iter()
         .with_min_len(ROWS)
         .for_each(|(output, logits, &log_sum, target)| {
@@ -119,7 +121,7 @@ pub fn cross_entropy_grad(
                 output[class] = (((f64::from(logits[class]) - log_sum).exp() - asked) * scale) as f32;
             }
         });
-    output
+    Ok(output)
 }
 
 multiversion! {
@@ -146,11 +148,11 @@ mod tests {
     const CLASSES: usize = 5;
 
     fn loss(logits: &[f32], targets: &[Option<ClassTarget>], smoothing: f32) -> f32 {
-        cross_entropy(logits, &log_sums(logits, CLASSES), targets, smoothing)
+        forward(logits, targets, smoothing).unwrap().0[0]
     }
 
     fn gradient(logits: &[f32], targets: &[Option<ClassTarget>], smoothing: f32) -> Buffer {
-        cross_entropy_grad(logits, &log_sums(logits, CLASSES), targets, smoothing, 1.0)
+        backward(logits, &LogSums(log_sums(logits, CLASSES)), targets, smoothing, &[1.0]).unwrap()
     }
 
     #[test]

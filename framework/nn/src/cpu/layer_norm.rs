@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::simd::{sum, sum_of_squares};
 use super::{Buffer, reduce};
+use crate::Result;
 use crate::profile;
 
 /// Rows that one thread takes at a time.
@@ -15,32 +16,36 @@ const ROWS: usize = 32;
 /// Rows that stay in the nearest cache while they are measured and normalised: no row waits for the sums of the one before.
 const BLOCK: usize = 8;
 
-/// What the backward needs of a row.
+/// What the backward needs of each row.
+#[derive(Debug, Clone)]
+pub struct Statistics(Vec<RowStatistics>);
+
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Statistics {
+struct RowStatistics {
     mean: f32,
     /// `1 / sqrt(variance + eps)`.
     scale: f32,
 }
 
 /// Rows `[R, C]` normalised, times `weight`, plus `bias`.
-pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> (Buffer, Vec<Statistics>) {
+pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Result<(Buffer, Statistics)> {
     let _span = profile::kernel("layer norm");
     let channels = weight.len();
     assert!(x.len().is_multiple_of(channels) && bias.len() == channels);
     let mut y = Buffer::unspecified(x.len());
-    let mut statistics = vec![Statistics::default(); x.len() / channels];
+    let mut statistics = vec![RowStatistics::default(); x.len() / channels];
     y.par_chunks_mut(ROWS * channels)
         .zip(x.par_chunks(ROWS * channels))
         .zip(statistics.par_chunks_mut(ROWS))
         .for_each(|((y, x), statistics)| {
             Arch::new().dispatch(Forward { y, x, statistics, weight, bias, eps });
         });
-    (y, statistics)
+    Ok((y, Statistics(statistics)))
 }
 
 /// What [`forward`] yielded, from its statistics.
-pub fn again(x: &[f32], statistics: &[Statistics], weight: &[f32], bias: &[f32]) -> Buffer {
+pub fn again(x: &[f32], statistics: &Statistics, weight: &[f32], bias: &[f32]) -> Result<Buffer> {
+    let statistics = &*statistics.0;
     let _span = profile::kernel("layer norm");
     let channels = weight.len();
     assert!(x.len() == statistics.len() * channels && bias.len() == channels);
@@ -51,14 +56,14 @@ pub fn again(x: &[f32], statistics: &[Statistics], weight: &[f32], bias: &[f32])
         .for_each(|((y, x), statistics)| {
             Arch::new().dispatch(Normalize { y, x, statistics, weight, bias });
         });
-    y
+    Ok(y)
 }
 
 /// Measures and normalises some rows.
 struct Forward<'a> {
     y: &'a mut [f32],
     x: &'a [f32],
-    statistics: &'a mut [Statistics],
+    statistics: &'a mut [RowStatistics],
     weight: &'a [f32],
     bias: &'a [f32],
     eps: f32,
@@ -75,7 +80,7 @@ impl WithSimd for Forward<'_> {
             for (x, statistics) in x.chunks_exact(channels).zip(&mut *statistics) {
                 statistics.mean = sum(simd, x) / count;
             }
-            for (x, Statistics { mean, scale }) in x.chunks_exact(channels).zip(&mut *statistics) {
+            for (x, RowStatistics { mean, scale }) in x.chunks_exact(channels).zip(&mut *statistics) {
                 *scale = (sum_of_squares(simd, x, *mean) / count + self.eps).sqrt().recip();
             }
             Normalize { y, x, statistics, weight: self.weight, bias: self.bias }.with_simd(simd);
@@ -87,7 +92,7 @@ impl WithSimd for Forward<'_> {
 struct Normalize<'a> {
     y: &'a mut [f32],
     x: &'a [f32],
-    statistics: &'a [Statistics],
+    statistics: &'a [RowStatistics],
     weight: &'a [f32],
     bias: &'a [f32],
 }
@@ -121,7 +126,7 @@ struct Center<S: Simd> {
 
 impl<S: Simd> Center<S> {
     #[inline(always)]
-    fn new(simd: S, Statistics { mean, scale }: Statistics) -> Self {
+    fn new(simd: S, RowStatistics { mean, scale }: RowStatistics) -> Self {
         Self { mean: simd.splat_f32s(mean), scale: simd.splat_f32s(scale) }
     }
 
@@ -145,10 +150,11 @@ fn load<S: Simd, const N: usize>(simd: S, values: [&[f32]; N]) -> [S::f32s; N] {
 pub fn backward_onto(
     grad: &[f32],
     x: &[f32],
-    statistics: &[Statistics],
+    statistics: &Statistics,
     weight: &[f32],
     grad_x: &mut [f32],
-) -> [Vec<f32>; 2] {
+) -> Result<[Buffer; 2]> {
+    let statistics = &*statistics.0;
     let _span = profile::kernel("layer norm");
     let channels = weight.len();
     assert_eq!([grad.len(), grad_x.len(), statistics.len() * channels], [x.len(); 3]);
@@ -169,7 +175,7 @@ pub fn backward_onto(
             reduce::add(grad, partial);
         }
     }
-    grads
+    Ok(grads.map(Buffer::from))
 }
 
 /// The backward of some rows.
@@ -177,7 +183,7 @@ struct Backward<'a> {
     grad_x: &'a mut [f32],
     grad: &'a [f32],
     x: &'a [f32],
-    statistics: &'a [Statistics],
+    statistics: &'a [RowStatistics],
     weight: &'a [f32],
     /// `[2, C]`: the gradients of the weight and of the bias, which those of these rows are added to.
     partial: &'a mut [f32],
@@ -206,7 +212,7 @@ struct Row<'a> {
     grad: &'a [f32],
     x: &'a [f32],
     weight: &'a [f32],
-    statistics: Statistics,
+    statistics: RowStatistics,
 }
 
 impl Row<'_> {
@@ -259,7 +265,7 @@ struct Sums<S: Simd> {
 
 impl<S: Simd> Sums<S> {
     #[inline(always)]
-    fn new(simd: S, statistics: Statistics) -> Self {
+    fn new(simd: S, statistics: RowStatistics) -> Self {
         let zero = simd.splat_f32s(0.0);
         Self { center: Center::new(simd, statistics), h: zero, hn: zero }
     }
@@ -285,7 +291,7 @@ struct Line<S: Simd> {
 
 impl<S: Simd> Line<S> {
     #[inline(always)]
-    fn new(simd: S, statistics: Statistics, mean_h: f32, mean_hn: f32) -> Self {
+    fn new(simd: S, statistics: RowStatistics, mean_h: f32, mean_hn: f32) -> Self {
         let scale = statistics.scale;
         let (slope, shift) = (-scale * scale * mean_hn, -scale * mean_h);
         Self {
@@ -331,11 +337,12 @@ mod tests {
             let (x64, weight64, bias64) = (wide(&x), wide(&weight), wide(&bias));
             let loss = |y: Vec<f64>| y.iter().zip(&grad).map(|(y, &grad)| y * f64::from(grad)).sum();
 
-            let (y, statistics) = forward(&x, &weight, &bias, EPS);
+            let (y, statistics) = forward(&x, &weight, &bias, EPS).unwrap();
             assert_close(&y, &reference(&x64, &weight64, &bias64), 1e-5);
-            assert_eq!(again(&x, &statistics, &weight, &bias), y);
+            assert_eq!(again(&x, &statistics, &weight, &bias).unwrap(), y);
             let mut grad_x = vec![0.0; x.len()];
-            let [grad_weight, grad_bias] = backward_onto(&grad, &x, &statistics, &weight, &mut grad_x);
+            let [grad_weight, grad_bias] =
+                backward_onto(&grad, &x, &statistics, &weight, &mut grad_x).unwrap();
             check_gradient(&x, &grad_x, |x| loss(reference(x, &weight64, &bias64)));
             check_gradient(&weight, &grad_weight, |weight| loss(reference(&x64, weight, &bias64)));
             check_gradient(&bias, &grad_bias, |bias| loss(reference(&x64, &weight64, bias)));
@@ -347,7 +354,7 @@ mod tests {
         let x: Vec<f32> = noise(1, 64).iter().map(|x| x + 1000.0).collect();
         let (weight, bias) = (vec![1.0; 64], vec![0.0; 64]);
         let expected = reference(&wide(&x), &wide(&weight), &wide(&bias));
-        assert_close(&forward(&x, &weight, &bias, EPS).0, &expected, 2e-4);
+        assert_close(&forward(&x, &weight, &bias, EPS).unwrap().0, &expected, 2e-4);
     }
 
     #[test]
@@ -356,10 +363,10 @@ mod tests {
         let (weight, bias) = (noise(3, 48), noise(4, 48));
         let all = |threads| {
             on_threads(threads, || {
-                let (y, statistics) = forward(&x, &weight, &bias, EPS);
+                let (y, statistics) = forward(&x, &weight, &bias, EPS).unwrap();
                 let mut grad_x = vec![1.0; x.len()];
-                let grads = backward_onto(&grad, &x, &statistics, &weight, &mut grad_x);
-                (y.into_vec(), grad_x, grads)
+                let grads = backward_onto(&grad, &x, &statistics, &weight, &mut grad_x).unwrap();
+                (y.into_vec(), grad_x, grads.map(Buffer::into_vec))
             })
         };
         assert_eq!(all(1), all(3));

@@ -3,14 +3,21 @@
 use super::gemm::{Matrix, Segment, Threads, gemm, gemm_then};
 use super::simd::vectorized;
 use super::{Buffer, Output, gelu, reduce};
+use crate::Result;
 
 /// Rows `[R, I]` and the weight `[O, I]` to `[R, O]`.
-pub fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Buffer {
-    product(x, weight, inputs, outputs, &mut [], |Segment { cols, out, .. }| {
+pub fn forward(
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    inputs: usize,
+    outputs: usize,
+) -> Result<Buffer> {
+    Ok(product(x, weight, inputs, outputs, &mut [], |Segment { cols, out, .. }| {
         if let Some(bias) = bias {
             vectorized(|| reduce::add(out, &bias[cols]));
         }
-    })
+    }))
 }
 
 /// [`forward`], added to `residual`, `[R, O]`.
@@ -21,15 +28,15 @@ pub fn forward_residual(
     inputs: usize,
     outputs: usize,
     residual: &[f32],
-) -> Buffer {
-    product(x, weight, inputs, outputs, &mut [], |Segment { row, cols, out, .. }| {
+) -> Result<Buffer> {
+    Ok(product(x, weight, inputs, outputs, &mut [], |Segment { row, cols, out, .. }| {
         vectorized(|| {
             reduce::add(out, &residual[row * outputs..][cols.clone()]);
             if let Some(bias) = bias {
                 reduce::add(out, &bias[cols]);
             }
         });
-    })
+    }))
 }
 
 /// [`forward`] and the GELU of it.
@@ -39,12 +46,12 @@ pub fn forward_gelu(
     bias: Option<&[f32]>,
     inputs: usize,
     outputs: usize,
-) -> [Buffer; 2] {
+) -> Result<[Buffer; 2]> {
     let mut activations = Buffer::unspecified(x.len() / inputs * outputs);
     let y = product(x, weight, inputs, outputs, &mut activations, |Segment { cols, out, second, .. }| {
         gelu::forward_row(second, out, bias.map(|bias| &bias[cols]));
     });
-    [y, activations]
+    Ok([y, activations])
 }
 
 fn product(
@@ -64,8 +71,8 @@ fn product(
 }
 
 /// The gradient of the rows, `[R, I]`, from that of the output, `[R, O]`.
-pub fn backward_input(grad: &[f32], weight: &[f32], inputs: usize, outputs: usize) -> Buffer {
-    backward_input_then(grad, weight, inputs, outputs, &mut [], |_| {})
+pub fn backward_input(grad: &[f32], weight: &[f32], inputs: usize, outputs: usize) -> Result<Buffer> {
+    Ok(backward_input_then(grad, weight, inputs, outputs, &mut [], |_| {}))
 }
 
 /// [`backward_input`] of a layer behind a GELU, and through that: what went into the GELU, `hidden`, becomes its output again.
@@ -75,10 +82,10 @@ pub fn backward_input_gelu(
     inputs: usize,
     outputs: usize,
     hidden: &mut [f32],
-) -> Buffer {
-    backward_input_then(grad, weight, inputs, outputs, hidden, |Segment { out, second, .. }| {
+) -> Result<Buffer> {
+    Ok(backward_input_then(grad, weight, inputs, outputs, hidden, |Segment { out, second, .. }| {
         gelu::backward_row(out, second);
-    })
+    }))
 }
 
 fn backward_input_then(
@@ -105,11 +112,12 @@ pub fn backward_weight(
     outputs: usize,
     sum: &mut [f32],
     mode: Output,
-) {
+) -> Result<()> {
     let rows = x.len() / inputs;
     assert_eq!((grad.len(), x.len()), (rows * outputs, rows * inputs));
     let (grad, x) = (Matrix::new(grad, rows, outputs), Matrix::new(x, rows, inputs));
     gemm(sum, mode, 1.0, grad.t(), x, Threads::All);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -137,20 +145,20 @@ mod tests {
         let (x64, weight64, bias64) = (wide(&x), wide(&weight), wide(&bias));
         let loss = |y: Vec<f64>| y.iter().zip(&grad).map(|(y, &grad)| y * f64::from(grad)).sum();
 
-        let y = forward(&x, &weight, Some(&bias), INPUTS, OUTPUTS);
+        let y = forward(&x, &weight, Some(&bias), INPUTS, OUTPUTS).unwrap();
         assert_close(&y, &reference(&x64, &weight64, &bias64), 1e-6);
 
-        let onto = forward_residual(&x, &weight, Some(&bias), INPUTS, OUTPUTS, &vec![1.0; y.len()]);
+        let onto = forward_residual(&x, &weight, Some(&bias), INPUTS, OUTPUTS, &vec![1.0; y.len()]).unwrap();
         let expected: Vec<f64> = y.iter().map(|&y| 1.0 + f64::from(y)).collect();
         assert_close(&onto, &expected, 1e-6);
 
-        let grad_x = backward_input(&grad, &weight, INPUTS, OUTPUTS);
+        let grad_x = backward_input(&grad, &weight, INPUTS, OUTPUTS).unwrap();
         check_gradient(&x, &grad_x, |x| loss(reference(x, &weight64, &bias64)));
         let mut grad_weight = vec![f32::NAN; weight.len()];
-        backward_weight(&grad, &x, INPUTS, OUTPUTS, &mut grad_weight, Output::Replace);
+        backward_weight(&grad, &x, INPUTS, OUTPUTS, &mut grad_weight, Output::Replace).unwrap();
         check_gradient(&weight, &grad_weight, |weight| loss(reference(&x64, weight, &bias64)));
         let mut grad_bias = vec![f32::NAN; OUTPUTS];
-        sum_rows(&grad, &mut grad_bias, Output::Replace);
+        sum_rows(&grad, &mut grad_bias, Output::Replace).unwrap();
         check_gradient(&bias, &grad_bias, |bias| loss(reference(&x64, &weight64, bias)));
     }
 
@@ -162,10 +170,10 @@ mod tests {
         let all = |threads| {
             on_threads(threads, || {
                 let (mut grad_weight, mut grad_bias) = (vec![0.5; weight.len()], vec![0.5; outputs]);
-                backward_weight(&grad, &x, inputs, outputs, &mut grad_weight, Output::Add);
-                sum_rows(&grad, &mut grad_bias, Output::Add);
-                let y = forward(&x, &weight, Some(&bias), inputs, outputs);
-                (y, backward_input(&grad, &weight, inputs, outputs), grad_weight, grad_bias)
+                backward_weight(&grad, &x, inputs, outputs, &mut grad_weight, Output::Add).unwrap();
+                sum_rows(&grad, &mut grad_bias, Output::Add).unwrap();
+                let y = forward(&x, &weight, Some(&bias), inputs, outputs).unwrap();
+                (y, backward_input(&grad, &weight, inputs, outputs).unwrap(), grad_weight, grad_bias)
             })
         };
         assert_eq!(all(1), all(3));
@@ -177,16 +185,16 @@ mod tests {
         let (rows, inputs, outputs) = (1100, 12, 130);
         let (x, weight) = (noise(1, rows * inputs), noise(2, outputs * inputs));
         let bias = noise(3, outputs);
-        let plain = forward(&x, &weight, Some(&bias), inputs, outputs);
-        let [hidden, activations] = forward_gelu(&x, &weight, Some(&bias), inputs, outputs);
+        let plain = forward(&x, &weight, Some(&bias), inputs, outputs).unwrap();
+        let [hidden, activations] = forward_gelu(&x, &weight, Some(&bias), inputs, outputs).unwrap();
         assert_eq!(hidden, plain);
-        assert_eq!(activations, gelu::forward(&plain));
+        assert_eq!(activations, gelu::forward(&plain).unwrap());
 
         let grad = noise(4, rows * inputs);
-        let mut expected = backward_input(&grad, &weight, outputs, inputs);
-        gelu::backward_again(&mut expected, &mut Buffer::copy(&hidden));
+        let mut expected = backward_input(&grad, &weight, outputs, inputs).unwrap();
+        gelu::backward_again(&mut expected, &mut Buffer::copy(&hidden)).unwrap();
         let mut again = hidden;
-        assert_eq!(backward_input_gelu(&grad, &weight, outputs, inputs, &mut again), expected);
+        assert_eq!(backward_input_gelu(&grad, &weight, outputs, inputs, &mut again).unwrap(), expected);
         assert_eq!(again, activations);
     }
 }

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::simd::multiversion;
 use super::{Buffer, reduce};
+use crate::Result;
 
 /// Mean and deviation of a patch (`norm_pix_loss`): the root of the unbiased variance plus 1e-6.
 ///
@@ -34,7 +35,7 @@ multiversion! {
 /// The squared errors of each patch, averaged over its `width` values, weighted by `removed`, over the sum of these weights.
 ///
 /// `pred` and `target` are `[patches, width]`, `removed` is `[patches]`.
-pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -> f32 {
+pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -> Result<Buffer> {
     assert_eq!([pred.len(), target.len()], [removed.len() * width; 2]);
     let errors: Vec<f64> = (pred.par_chunks(width), target.par_chunks(width), removed)
         .into_par_iter()
@@ -45,13 +46,19 @@ pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -
             reduce::squared_distance(pred, target) / width as f64 * f64::from(weight)
         })
         .collect();
-    (errors.iter().sum::<f64>() / total(removed)) as f32
+    Ok(vec![(errors.iter().sum::<f64>() / total(removed)) as f32].into())
 }
 
-/// The gradient of [`masked_mse`] with respect to `pred`, times `grad`.
-pub fn masked_mse_grad(pred: &[f32], target: &[f32], removed: &[f32], width: usize, grad: f32) -> Buffer {
+/// The gradient of [`masked_mse`] with respect to `pred`, times `grad`, `[1]`.
+pub fn masked_mse_grad(
+    pred: &[f32],
+    target: &[f32],
+    removed: &[f32],
+    width: usize,
+    grad: &[f32],
+) -> Result<Buffer> {
     assert_eq!([pred.len(), target.len()], [removed.len() * width; 2]);
-    let scale = 2.0 * f64::from(grad) / (width as f64 * total(removed));
+    let scale = 2.0 * f64::from(grad[0]) / (width as f64 * total(removed));
     let mut output = Buffer::unspecified(pred.len());
     (output.par_chunks_mut(width), pred.par_chunks(width), target.par_chunks(width), removed)
         .into_par_iter()
@@ -59,7 +66,7 @@ pub fn masked_mse_grad(pred: &[f32], target: &[f32], removed: &[f32], width: usi
             0.0 => output.fill(0.0),
             _ => scaled_difference(output, pred, target, (scale * f64::from(weight)) as f32),
         });
-    output
+    Ok(output)
 }
 
 multiversion! {
@@ -96,8 +103,8 @@ mod tests {
     #[test]
     fn kept_patches_do_not_enter_the_loss() {
         let (pred, target) = ([1.0, 3.0, f32::NAN, 0.0, 2.0, 0.0], [0.0; 6]);
-        assert!((masked_mse(&pred, &target, &[1.0, 0.0, 1.0], 2) - 3.5).abs() < 1e-6);
-        let grad = masked_mse_grad(&pred, &target, &[1.0, 0.0, 1.0], 2, 1.0);
+        assert!((masked_mse(&pred, &target, &[1.0, 0.0, 1.0], 2).unwrap()[0] - 3.5).abs() < 1e-6);
+        let grad = masked_mse_grad(&pred, &target, &[1.0, 0.0, 1.0], 2, &[1.0]).unwrap();
         assert_eq!(grad[..], [0.5, 1.5, 0.0, 0.0, 1.0, 0.0]);
     }
 }

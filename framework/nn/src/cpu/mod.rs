@@ -8,12 +8,14 @@ pub mod attention;
 pub mod batch_norm;
 pub mod buffer;
 pub mod chunks;
+pub mod concat;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gelu;
 pub mod gemm;
+pub mod lars;
 pub mod layer_norm;
 pub mod linear;
 pub mod loss;
@@ -24,11 +26,15 @@ pub mod reduce;
 pub mod relative_position;
 pub mod relu;
 pub mod resample;
+pub mod sgd;
 pub mod simd;
 pub mod softmax;
 mod tile;
 pub mod tokens;
 mod transpose;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, copy, download, upload, zeros};
 pub use output::Output;
+
+/// Values in memory of the device, which kernels read.
+pub type Values = [f32];

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::Buffer;
 use crate::PatchLayout;
+use crate::Result;
 
 /// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches only.
 ///
@@ -79,7 +80,7 @@ pub fn unpatchify(patches: &[f32], channels: usize, height: usize, width: usize,
 ///
 /// From `[B * P, cell * cell, channels]` to `[B * P, (cell / k)^2, channels * k * k]`, with columns (channel, row, column): a
 /// convolution with kernel = stride = `k` is then a product with its flattened weight.
-pub fn merge_cells(x: &[f32], channels: usize, cell: usize, k: usize) -> Buffer {
+pub fn merge_cells(x: &[f32], channels: usize, cell: usize, k: usize) -> Result<Buffer> {
     let mut output = Buffer::unspecified(x.len());
     let groups = Groups { channels, cell, k };
     groups.each_patch(x, &mut output, |x, output| match k * k {
@@ -92,11 +93,11 @@ pub fn merge_cells(x: &[f32], channels: usize, cell: usize, k: usize) -> Buffer 
             }
         }),
     });
-    output
+    Ok(output)
 }
 
 /// The inverse of [`merge_cells`], which is also its backward.
-pub fn split_cells(merged: &[f32], channels: usize, cell: usize, k: usize) -> Buffer {
+pub fn split_cells(merged: &[f32], channels: usize, cell: usize, k: usize) -> Result<Buffer> {
     let mut output = Buffer::unspecified(merged.len());
     let groups = Groups { channels, cell, k };
     groups.each_patch(merged, &mut output, |merged, output| match k * k {
@@ -109,7 +110,7 @@ pub fn split_cells(merged: &[f32], channels: usize, cell: usize, k: usize) -> Bu
             }
         }),
     });
-    output
+    Ok(output)
 }
 
 /// Patches whose positions come in groups of `k x k`.
@@ -215,7 +216,7 @@ mod tests {
     #[test]
     fn merged_cells_are_ordered_as_a_flattened_weight() {
         // One patch of 2 x 2 positions with channels (c, 10 + c).
-        let merged = merge_cells(&[0.0, 10.0, 1.0, 11.0, 2.0, 12.0, 3.0, 13.0], 2, 2, 2);
+        let merged = merge_cells(&[0.0, 10.0, 1.0, 11.0, 2.0, 12.0, 3.0, 13.0], 2, 2, 2).unwrap();
         assert_eq!(merged[..], [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0]);
     }
 
@@ -226,7 +227,7 @@ mod tests {
         let images = ramp(2 * 3 * rows * 8 * cols * 8);
         let fine = windows(&images, 3, 1, &PatchLayout::dense(2, rows, cols, 8));
         let coarse = windows(&images, 3, 4, &PatchLayout::dense(2, rows, cols, 2));
-        assert_eq!(merge_cells(&fine, 3, 8, 4)[..], coarse);
+        assert_eq!(merge_cells(&fine, 3, 8, 4).unwrap()[..], coarse);
     }
 
     proptest! {
@@ -246,8 +247,8 @@ mod tests {
         ) {
             let cell = k * groups;
             let x = ramp(patches * cell * cell * channels);
-            let merged = merge_cells(&x, channels, cell, k);
-            prop_assert_eq!(split_cells(&merged, channels, cell, k).into_vec(), x.clone());
+            let merged = merge_cells(&x, channels, cell, k).unwrap();
+            prop_assert_eq!(split_cells(&merged, channels, cell, k).unwrap().into_vec(), x.clone());
             let mut sorted = merged.into_vec();
             sorted.sort_by(f32::total_cmp);
             prop_assert_eq!(sorted, x);

@@ -4,9 +4,10 @@ use rayon::prelude::*;
 
 use super::Buffer;
 use super::simd::vectorized;
+use crate::Result;
 
 /// The mean over the tokens of each image: from `[B, tokens, channels]` to `[B, channels]`, summed in double precision.
-pub fn mean_tokens(x: &[f32], tokens: usize, channels: usize) -> Buffer {
+pub fn mean_tokens(x: &[f32], tokens: usize, channels: usize) -> Result<Buffer> {
     assert!(x.len().is_multiple_of(tokens * channels));
     let mut output = Buffer::unspecified(x.len() / tokens);
     let images = output.par_chunks_mut(channels).zip(x.par_chunks(tokens * channels));
@@ -23,11 +24,11 @@ pub fn mean_tokens(x: &[f32], tokens: usize, channels: usize) -> Buffer {
             *output = (sum / tokens as f64) as f32;
         }
     });
-    output
+    Ok(output)
 }
 
 /// The gradient of [`mean_tokens`] with respect to `x`: every token gets its part of its image's, `grad` `[B, channels]`.
-pub fn mean_tokens_grad(grad: &[f32], tokens: usize, channels: usize) -> Buffer {
+pub fn mean_tokens_grad(grad: &[f32], tokens: usize, channels: usize) -> Result<Buffer> {
     assert!(grad.len().is_multiple_of(channels));
     let mut output = Buffer::unspecified(grad.len() * tokens);
     output.par_chunks_mut(tokens * channels).zip(grad.par_chunks(channels)).for_each(|(output, grad)| {
@@ -37,7 +38,7 @@ pub fn mean_tokens_grad(grad: &[f32], tokens: usize, channels: usize) -> Buffer 
         }
         rest.chunks_exact_mut(channels).for_each(|token| token.copy_from_slice(first));
     });
-    output
+    Ok(output)
 }
 
 #[cfg(test)]
@@ -47,7 +48,7 @@ mod tests {
     #[test]
     fn every_token_counts_alike() {
         let x = [1.0, 2.0, 3.0, 6.0, -1.0, 0.0, 5.0, 0.5];
-        assert_eq!(mean_tokens(&x, 2, 2)[..], [2.0, 4.0, 2.0, 0.25]);
-        assert_eq!(mean_tokens_grad(&[2.0, 4.0], 2, 2)[..], [1.0, 2.0, 1.0, 2.0]);
+        assert_eq!(mean_tokens(&x, 2, 2).unwrap()[..], [2.0, 4.0, 2.0, 0.25]);
+        assert_eq!(mean_tokens_grad(&[2.0, 4.0], 2, 2).unwrap()[..], [1.0, 2.0, 1.0, 2.0]);
     }
 }

@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::Buffer;
+use crate::Result;
 
 /// The number of offsets on a grid of rows and columns.
 pub fn offsets((rows, cols): (usize, usize)) -> usize {
@@ -23,7 +24,7 @@ pub fn index(grid: (usize, usize)) -> Vec<u32> {
 }
 
 /// The biases of all scores, `[H, N, N]`.
-pub fn expand(table: &[f32], grid: (usize, usize), heads: usize) -> Buffer {
+pub fn expand(table: &[f32], grid: (usize, usize), heads: usize) -> Result<Buffer> {
     let tokens = grid.0 * grid.1;
     let mut biases = Buffer::unspecified(heads * tokens * tokens);
     biases.par_chunks_mut(tokens).enumerate().for_each(|(at, biases)| {
@@ -34,11 +35,11 @@ pub fn expand(table: &[f32], grid: (usize, usize), heads: usize) -> Buffer {
             }
         });
     });
-    biases
+    Ok(biases)
 }
 
 /// The gradient of the table from that of the biases.
-pub fn grad_table(grad: &[f32], grid: (usize, usize), heads: usize) -> Buffer {
+pub fn grad_table(grad: &[f32], grid: (usize, usize), heads: usize) -> Result<Buffer> {
     let (tokens, offsets) = (grid.0 * grid.1, offsets(grid));
     let of_head = |grad: &[f32]| {
         let mut sums = vec![0.0; offsets];
@@ -56,7 +57,7 @@ pub fn grad_table(grad: &[f32], grid: (usize, usize), heads: usize) -> Buffer {
     for (row, table) in table.chunks_exact_mut(heads).enumerate() {
         table.iter_mut().zip(&by_head).for_each(|(value, sums)| *value = sums[row]);
     }
-    table
+    Ok(table)
 }
 
 /// Calls `visit` for every row of keys: with the first key of it, and the table's rows of the keys in it.
@@ -99,7 +100,8 @@ mod tests {
         let (grid, heads) = ((3, 4), 2);
         let (table, grad) = (noise(1, offsets(grid) * heads), noise(2, heads * 12 * 12));
         let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum() };
-        let (forward, backward) = (expand(&table, grid, heads), grad_table(&grad, grid, heads));
+        let (forward, backward) =
+            (expand(&table, grid, heads).unwrap(), grad_table(&grad, grid, heads).unwrap());
         assert!((dot(&forward, &grad) - dot(&table, &backward)).abs() < 1e-5);
         for (at, bias) in forward.iter().enumerate() {
             let (head, query, key) = (at / 144, at / 12 % 12, at % 12);

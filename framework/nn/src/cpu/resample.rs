@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::Buffer;
 use super::elementwise::CHUNK;
 use super::simd::multiversion;
+use crate::Result;
 use crate::profile;
 
 /// What one side of a map becomes: a sparse matrix `[outputs, inputs]`, by rows.
@@ -136,19 +137,17 @@ pub struct Resample {
     pub cols: Side,
 }
 
-impl Resample {
-    /// `[B, H', W', C]` from `[B, H, W, C]`.
-    pub fn forward(&self, x: &[f32], channels: usize) -> Buffer {
-        let _span = profile::kernel("resample");
-        self.cols.apply(&self.rows.apply(x, self.cols.inputs * channels), channels)
-    }
+/// `[B, H', W', C]` from `[B, H, W, C]`.
+pub fn forward(resample: &Resample, x: &[f32], channels: usize) -> Result<Buffer> {
+    let _span = profile::kernel("resample");
+    Ok(resample.cols.apply(&resample.rows.apply(x, resample.cols.inputs * channels), channels))
+}
 
-    /// The gradient of the input, `[B, H, W, C]`: each position gathers from the outputs that it is part of.
-    pub fn grad_input(&self, grad: &[f32], channels: usize) -> Buffer {
-        let _span = profile::kernel("resample gradient");
-        let transposed = Self { rows: self.rows.transposed(), cols: self.cols.transposed() };
-        transposed.forward(grad, channels)
-    }
+/// The gradient of the input, `[B, H, W, C]`: each position gathers from the outputs that it is part of.
+pub fn grad_input(resample: &Resample, grad: &[f32], channels: usize) -> Result<Buffer> {
+    let _span = profile::kernel("resample gradient");
+    let transposed = Resample { rows: resample.rows.transposed(), cols: resample.cols.transposed() };
+    forward(&transposed, grad, channels)
 }
 
 #[cfg(test)]
@@ -175,7 +174,7 @@ mod tests {
     #[test]
     fn an_input_without_outputs_gets_no_gradient() {
         let shrink = Resample { rows: Side::linear(1, 1), cols: Side::linear(6, 2) };
-        assert_eq!(shrink.forward(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 1)[..], [2.0, 5.0]);
-        assert_eq!(shrink.grad_input(&[3.0, 7.0], 1)[..], [0.0, 3.0, 0.0, 0.0, 7.0, 0.0]);
+        assert_eq!(forward(&shrink, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 1).unwrap()[..], [2.0, 5.0]);
+        assert_eq!(grad_input(&shrink, &[3.0, 7.0], 1).unwrap()[..], [0.0, 3.0, 0.0, 0.0, 7.0, 0.0]);
     }
 }

@@ -2,40 +2,43 @@
 
 use rayon::prelude::*;
 
-use super::Buffer;
 use super::chunks::sum_chunks;
 use super::reduce::add;
 use super::simd::vectorized;
+use super::{Buffer, Output};
+use crate::Result;
 
 /// Rows by index: `output[i] = rows[index[i]]`, where an index one past the last row means `extra`.
 ///
 /// `rows` is `[N, width]`, the output `[index.len(), width]`.
-pub fn gather_rows(rows: &[f32], extra: &[f32], width: usize, index: &[u32]) -> Buffer {
+pub fn gather_rows(rows: &[f32], extra: Option<&[f32]>, width: usize, index: &[u32]) -> Result<Buffer> {
+    let extra = extra.unwrap_or_default();
     let mut output = Buffer::unspecified(index.len() * width);
     output.par_chunks_mut(width).zip(index).for_each(|(output, &row)| {
         let start = row as usize * width;
         output.copy_from_slice(if start < rows.len() { &rows[start..][..width] } else { extra });
     });
-    output
+    Ok(output)
 }
 
 /// Adds rows of a table: `x[i] += table[index[i]]`, and nothing where the index is past the table.
-pub fn add_rows(x: &mut [f32], table: &[f32], width: usize, index: &[u32]) {
+pub fn add_rows(x: &mut [f32], table: &[f32], width: usize, index: &[u32]) -> Result<()> {
     x.par_chunks_mut(width).zip(index).for_each(|(x, &row)| {
         let start = row as usize * width;
         if start < table.len() {
             add(x, &table[start..][..width]);
         }
     });
+    Ok(())
 }
 
 /// For every row of an indexed table the places that took it, in ascending order: the index, inverted.
-pub struct Takers {
+pub struct InverseIndex {
     starts: Vec<usize>,
     places: Vec<u32>,
 }
 
-impl Takers {
+impl InverseIndex {
     /// Inverts an index into a table of `rows` rows; entries past the table are left out.
     pub fn new(index: &[u32], rows: usize) -> Self {
         let mut starts = vec![0; rows + 1];
@@ -55,29 +58,42 @@ impl Takers {
     }
 
     /// The places that took `row`.
-    pub fn of(&self, row: usize) -> &[u32] {
+    fn of(&self, row: usize) -> &[u32] {
         &self.places[self.starts[row]..self.starts[row + 1]]
-    }
-
-    /// Adds to every row of `sums` `[rows, width]` the rows of `grad` at the places that took it.
-    pub fn add_grad(&self, grad: &[f32], width: usize, sums: &mut [f32]) {
-        sums.par_chunks_mut(width).enumerate().for_each(|(row, sum)| {
-            for &place in self.of(row) {
-                add(sum, &grad[place as usize * width..][..width]);
-            }
-        });
     }
 }
 
-/// The sum of the rows of `grad` at `places`: the gradient of a row that many places took.
-pub fn sum_rows(grad: &[f32], width: usize, places: &[u32]) -> Vec<f32> {
-    sum_chunks(places.len(), width, |range, sum| {
+/// The gradient of every row of an indexed table: the sum of the rows of `grad` at the places that took it. As many rows of `width`
+/// values as `sums` holds, written or added.
+pub fn scatter_rows(
+    grad: &[f32],
+    width: usize,
+    places: &InverseIndex,
+    sums: &mut [f32],
+    mode: Output,
+) -> Result<()> {
+    if mode == Output::Replace {
+        sums.fill(0.0);
+    }
+    sums.par_chunks_mut(width).enumerate().for_each(|(row, sum)| {
+        for &place in places.of(row) {
+            add(sum, &grad[place as usize * width..][..width]);
+        }
+    });
+    Ok(())
+}
+
+/// The gradient of one row, which many places took: a sum like those of [`scatter_rows`], in parallel.
+pub fn scatter_row(grad: &[f32], width: usize, places: &InverseIndex, row: usize) -> Result<Buffer> {
+    let places = places.of(row);
+    let sum = sum_chunks(places.len(), width, |range, sum| {
         vectorized(|| {
             for &place in &places[range] {
                 add(sum, &grad[place as usize * width..][..width]);
             }
         });
-    })
+    });
+    Ok(sum.into())
 }
 
 #[cfg(test)]
@@ -86,13 +102,13 @@ mod tests {
 
     #[test]
     fn an_index_past_the_last_row_takes_the_extra_row() {
-        let rows = gather_rows(&[1.0, 2.0, 3.0, 4.0], &[9.0, 8.0], 2, &[1, 2, 0, 1]);
+        let rows = gather_rows(&[1.0, 2.0, 3.0, 4.0], Some(&[9.0, 8.0]), 2, &[1, 2, 0, 1]).unwrap();
         assert_eq!(rows[..], [3.0, 4.0, 9.0, 8.0, 1.0, 2.0, 3.0, 4.0]);
     }
 
     #[test]
-    fn takers_invert_an_index_with_repetitions_and_gaps() {
-        let takers = Takers::new(&[2, 0, 2, 7], 3);
-        assert_eq!([takers.of(0), takers.of(1), takers.of(2)], [&[1][..], &[], &[0, 2]]);
+    fn an_inverse_index_inverts_an_index_with_repetitions_and_gaps() {
+        let places = InverseIndex::new(&[2, 0, 2, 7], 3);
+        assert_eq!([places.of(0), places.of(1), places.of(2)], [&[1][..], &[], &[0, 2]]);
     }
 }

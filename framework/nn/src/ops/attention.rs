@@ -57,11 +57,11 @@ mod kernel {
         operation(inputs, (batch, tokens, dims.dim()), move |values, record| {
             let mut values = values.into_iter();
             let (qkv, bias) = (values.next().unwrap_or_else(|| Buffer::zeros(0)), values.next());
-            let (output, normalisers) = attention::forward(&qkv, bias.as_deref(), dims);
+            let (output, normalisers) = attention::forward(&qkv, bias.as_deref(), dims)?;
             let backward = move |grad: Buffer| {
                 let (grad_qkv, grad_bias) =
-                    attention::backward(&grad, &qkv, bias.as_deref(), &normalisers, dims);
-                std::iter::once(grad_qkv).chain(grad_bias.map(Buffer::from)).collect()
+                    attention::backward(&grad, &qkv, bias.as_deref(), &normalisers, dims)?;
+                Ok(std::iter::once(grad_qkv).chain(grad_bias).collect())
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })

@@ -2,7 +2,7 @@
 
 use dfdx::shapes::{HasShape as _, Shape};
 
-use crate::backend::batch_norm::Moments;
+use crate::backend::batch_norm::{Moments, running_moments, update_running};
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
@@ -28,21 +28,13 @@ pub struct BatchNormParams {
 
 impl BatchNormParams {
     /// Moves the running statistics towards those of a batch of `rows` rows.
-    fn update_running(&self, batch: &Moments, rows: usize) {
-        let unbiased = rows as f32 / (rows as f32 - 1.0);
-        let towards = |running: &Param, batch: &[f32], factor: f32| {
-            running.update(|running| {
-                for (running, batch) in running.iter_mut().zip(batch) {
-                    *running += self.momentum * (batch * factor - *running);
-                }
-            });
-        };
-        towards(&self.running_mean, &batch.mean, 1.0);
-        towards(&self.running_var, &batch.var, unbiased);
+    fn update_running(&self, batch: &Moments, rows: usize) -> Result<()> {
+        let (mut mean, mut var) = (self.running_mean.values_mut(), self.running_var.values_mut());
+        update_running(&mut mean, &mut var, batch, rows, self.momentum)
     }
 
-    fn running(&self) -> Moments {
-        Moments { mean: self.running_mean.values().to_vec(), var: self.running_var.values().to_vec() }
+    fn running(&self) -> Result<Moments> {
+        running_moments(&self.running_mean.values(), &self.running_var.values())
     }
 }
 
@@ -100,7 +92,7 @@ mod kernel {
     use super::BatchNormParams;
     use crate::Tape;
     use crate::backend::Buffer;
-    use crate::backend::batch_norm::{self as kernel, Moments};
+    use crate::backend::batch_norm::{self as kernel, moments};
     use crate::ops::{flat, operation_on};
     use crate::tensor::{Result, Tensor};
 
@@ -115,30 +107,25 @@ mod kernel {
         operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
             let channels = params.running_mean.numel();
-            let rows = x.len() / channels;
-            let moments = if training { Moments::of(&x, channels) } else { params.running() };
+            let moments = if training { moments(&x, channels)? } else { params.running()? };
             if training {
-                params.update_running(&moments, rows);
+                params.update_running(&moments, x.len() / channels)?;
             }
-            let inverse_std = moments.inverse_std(params.eps);
-            let (weight, bias) = match &params.affine {
-                Some((weight, bias)) => (weight.values().to_vec(), bias.values().to_vec()),
-                None => (vec![1.0; channels], vec![0.0; channels]),
+            let output = {
+                let affine = params.affine.as_ref().map(|(weight, bias)| (weight.values(), bias.values()));
+                let affine = affine.as_ref().map(|(weight, bias)| [&**weight, &**bias]);
+                kernel::forward(&x, &moments, affine, params.eps)?
             };
-            let scale: Vec<f32> = inverse_std.iter().zip(&weight).map(|(a, b)| a * b).collect();
-            let mut output = Buffer::copy(&x);
-            kernel::normalize(&mut output, &moments.mean, &scale, &bias);
             let backward = move |mut grad: Buffer| {
-                let (shift, scale) = kernel::grad_affine(&x, &grad, &moments.mean, &inverse_std);
+                let grads = {
+                    let weight = params.affine.as_ref().map(|(weight, _)| weight.values());
+                    kernel::backward(&x, &mut grad, &moments, weight.as_deref(), params.eps, training)?
+                };
                 if let Some((weight, bias)) = &params.affine {
-                    weight.accumulate_grad(|sum, mode| mode.write(sum, &scale));
-                    bias.accumulate_grad(|sum, mode| mode.write(sum, &shift));
+                    weight.add_grad(&grads[0])?;
+                    bias.add_grad(&grads[1])?;
                 }
-                let mean = |sums: Vec<f32>| sums.iter().map(|sum| sum / rows as f32).collect::<Vec<f32>>();
-                let means = training.then(|| (mean(shift), mean(scale)));
-                let means = means.as_ref().map(|(shift, scale)| (shift.as_slice(), scale.as_slice()));
-                kernel::grad_input(&x, &mut grad, &moments.mean, &inverse_std, &weight, means);
-                vec![grad]
+                Ok(vec![grad])
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })
@@ -173,10 +160,10 @@ mod composed {
             let mean: T1 = x.clone().try_mean::<_, Axis<0>>()?;
             let centered = x.clone().try_sub(mean.clone().try_broadcast_like::<_, Axis<0>>(&rows)?)?;
             let var: T1 = centered.try_square()?.try_mean::<_, Axis<0>>()?;
-            params.update_running(&Moments { mean: to_vec(&mean)?, var: to_vec(&var)? }, rows.0);
+            params.update_running(&Moments { mean: to_vec(&mean)?, var: to_vec(&var)? }, rows.0)?;
             (mean, var)
         } else {
-            let running = params.running();
+            let running = params.running()?;
             (from_vec(running.mean, (channels,), &tape)?, from_vec(running.var, (channels,), &tape)?)
         };
         let std = var.try_add(params.eps)?.try_sqrt()?;

@@ -27,9 +27,7 @@ pub fn concat_channels(maps: Vec<T4>) -> Result<T4> {
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use rayon::prelude::*;
-
-    use crate::backend::Buffer;
+    use crate::backend::{Buffer, concat};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T4};
 
@@ -40,25 +38,8 @@ mod kernel {
     ) -> Result<T4> {
         let inputs = maps.into_iter().map(flat).collect::<Result<_>>()?;
         operation(inputs, shape, move |inputs, record| {
-            let mut output = Buffer::unspecified(inputs.iter().map(|input| input.len()).sum());
-            output.par_chunks_mut(shape.3).enumerate().for_each(|(position, mut output)| {
-                for (input, &channels) in inputs.iter().zip(&channels) {
-                    let (own, rest) = output.split_at_mut(channels);
-                    own.copy_from_slice(&input[position * channels..][..channels]);
-                    output = rest;
-                }
-            });
-            let backward = move |grad: Buffer| {
-                let mut start = 0;
-                let part = |&channels: &usize| {
-                    let mut own = Buffer::unspecified(grad.len() / shape.3 * channels);
-                    let rows = own.par_chunks_mut(channels).zip(grad.par_chunks(shape.3));
-                    rows.for_each(|(own, grad)| own.copy_from_slice(&grad[start..][..channels]));
-                    start += channels;
-                    own
-                };
-                channels.iter().map(part).collect()
-            };
+            let output = concat::forward(&inputs, &channels)?;
+            let backward = move |grad: Buffer| concat::backward(&grad, &channels);
             Ok((output, record.then(|| Box::new(backward) as _)))
         })
     }

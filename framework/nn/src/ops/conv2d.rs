@@ -59,7 +59,8 @@ fn size(x: (usize, usize, usize, usize), weight: &Param, window: Window) -> Resu
 mod kernel {
     use crate::backend::Buffer;
     use crate::backend::chunks::sum_rows;
-    use crate::backend::conv2d::Conv2d;
+    use crate::backend::conv2d::{self, Conv2d};
+    use crate::backend::elementwise::accumulate;
     use crate::ops::{flat, operation_on};
     use crate::tensor::{Result, T4, tape_of};
     use crate::{Param, Tape};
@@ -72,21 +73,21 @@ mod kernel {
             let x = inputs.swap_remove(0);
             let output = {
                 let bias = bias.as_ref().map(Param::values);
-                conv.forward(&x, &weight.values(), bias.as_deref())
+                conv2d::forward(&conv, &x, &weight.values(), bias.as_deref())?
             };
             // A frozen weight needs no input kept.
             let kept = weight.requires_grad().then_some(x);
             let backward = move |grad: Buffer| {
                 weight.accumulate_grad(|sum, mode| {
                     let x = kept.as_deref().unwrap_or_default();
-                    mode.write(sum, &conv.grad_weight(x, &grad));
-                });
+                    accumulate(sum, &conv2d::grad_weight(&conv, x, &grad)?, mode)
+                })?;
                 if let Some(bias) = &bias {
-                    bias.accumulate_grad(|sum, mode| sum_rows(&grad, sum, mode));
+                    bias.accumulate_grad(|sum, mode| sum_rows(&grad, sum, mode))?;
                 }
-                wants_input.then(|| conv.grad_input(&grad, &weight.values()).into()).into_iter().collect()
+                wants_input.then(|| conv2d::grad_input(&conv, &grad, &weight.values())).into_iter().collect()
             };
-            Ok((output.into(), record.then(|| Box::new(backward) as _)))
+            Ok((output, record.then(|| Box::new(backward) as _)))
         })
     }
 }

@@ -50,19 +50,18 @@ mod kernel {
 
     pub fn cross_entropy<S: Shape>(
         logits: Tensor<S>,
-        classes: usize,
+        _: usize,
         targets: &[Option<ClassTarget>],
         smoothing: f32,
     ) -> Result<T0> {
         let targets = targets.to_vec();
         operation(vec![flat(logits)?], (), move |mut inputs, record| {
             let logits = inputs.swap_remove(0);
-            let log_sums = kernel::log_sums(&logits, classes);
-            let value = kernel::cross_entropy(&logits, &log_sums, &targets, smoothing);
+            let (value, log_sums) = kernel::forward(&logits, &targets, smoothing)?;
             let backward = move |grad: Buffer| {
-                vec![kernel::cross_entropy_grad(&logits, &log_sums, &targets, smoothing, grad[0])]
+                Ok(vec![kernel::backward(&logits, &log_sums, &targets, smoothing, &grad)?])
             };
-            Ok((vec![value].into(), record.then(|| Box::new(backward) as _)))
+            Ok((value, record.then(|| Box::new(backward) as _)))
         })
     }
 }

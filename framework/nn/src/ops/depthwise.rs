@@ -85,10 +85,10 @@ mod kernel {
         let wants_input = tape_of(&x).is_recording();
         operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
-            let output = layer.forward(&x);
+            let output = layer.forward(&x)?;
             let kept = layer.keeps_input().then_some(x);
             let backward = move |grad: Buffer| {
-                layer.backward_params(&grad, kept.as_deref().unwrap_or_default());
+                layer.backward_params(&grad, kept.as_deref().unwrap_or_default())?;
                 wants_input.then(|| layer.backward_input(&grad)).into_iter().collect()
             };
             Ok((output, record.then(|| Box::new(backward) as _)))

@@ -50,8 +50,8 @@ pub fn scale_channels(x: T4, factors: Vec<f32>) -> Result<T4> {
 mod kernel {
     use dfdx::shapes::{HasShape as _, Shape};
 
-    use crate::backend::Buffer;
     use crate::backend::elementwise::{self, mul_assign, scale_parts};
+    use crate::backend::{Buffer, Values};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T3, T4, Tensor};
 
@@ -72,15 +72,15 @@ mod kernel {
     fn product<S: Shape>(
         x: Tensor<S>,
         factors: Vec<f32>,
-        multiply: impl Fn(&mut [f32], &[f32]) + 'static,
+        multiply: impl Fn(&mut Values, &Values) -> Result<()> + 'static,
     ) -> Result<Tensor<S>> {
         let shape = *x.shape();
         operation(vec![flat(x)?], shape, move |mut values, record| {
             let mut y = values.swap_remove(0);
-            multiply(&mut y, &factors);
+            multiply(&mut y, &factors)?;
             let backward = move |mut grad: Buffer| {
-                multiply(&mut grad, &factors);
-                vec![grad]
+                multiply(&mut grad, &factors)?;
+                Ok(vec![grad])
             };
             Ok((y, record.then(|| Box::new(backward) as _)))
         })

@@ -24,10 +24,10 @@ mod kernel {
         let shape = *x.shape();
         operation(vec![flat(x)?], shape, |mut values, record| {
             let mut x = values.swap_remove(0);
-            let y = gelu::forward(&x);
+            let y = gelu::forward(&x)?;
             let backward = move |mut grad: Buffer| {
-                gelu::backward_again(&mut grad, &mut x);
-                vec![grad]
+                gelu::backward_again(&mut grad, &mut x)?;
+                Ok(vec![grad])
             };
             Ok((y, record.then(|| Box::new(backward) as _)))
         })

@@ -64,11 +64,11 @@ mod kernel {
         let norm = Norm::new(params);
         operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
-            let (y, statistics) = norm.forward(&x);
+            let (y, statistics) = norm.forward(&x)?;
             let backward = move |grad: Buffer| {
                 let mut grad_x = Buffer::zeros(x.len());
-                norm.backward_onto(&grad, &x, &statistics, &mut grad_x);
-                vec![grad_x]
+                norm.backward_onto(&grad, &x, &statistics, &mut grad_x)?;
+                Ok(vec![grad_x])
             };
             Ok((y, record.then(|| Box::new(backward) as _)))
         })

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use super::{DepthwiseParams, LinearParams, NormParams};
+use crate::backend::elementwise::accumulate;
 use crate::backend::layer_norm::{self, Statistics};
 use crate::backend::{Buffer, chunks, depthwise, linear};
-use crate::{Param, PatchLayout};
+use crate::{Param, PatchLayout, Result};
 
 /// `y = x W^T + b` on rows.
 pub(super) struct Linear {
@@ -33,13 +34,13 @@ impl Linear {
     }
 
     /// Rows `[R, I]` to `[R, O]`.
-    pub fn forward(&self, x: &[f32]) -> Buffer {
+    pub fn forward(&self, x: &[f32]) -> Result<Buffer> {
         let bias = self.bias.as_ref().map(Param::values);
         linear::forward(x, &self.weight.values(), bias.as_deref(), self.inputs, self.outputs)
     }
 
     /// [`Linear::forward`], added to `residual` if there is one.
-    pub fn forward_onto(&self, x: &[f32], residual: Option<&[f32]>) -> Buffer {
+    pub fn forward_onto(&self, x: &[f32], residual: Option<&[f32]>) -> Result<Buffer> {
         let Some(residual) = residual else { return self.forward(x) };
         let bias = self.bias.as_ref().map(Param::values);
         linear::forward_residual(
@@ -53,28 +54,29 @@ impl Linear {
     }
 
     /// [`Linear::forward`] and the GELU of it.
-    pub fn forward_gelu(&self, x: &[f32]) -> [Buffer; 2] {
+    pub fn forward_gelu(&self, x: &[f32]) -> Result<[Buffer; 2]> {
         let bias = self.bias.as_ref().map(Param::values);
         linear::forward_gelu(x, &self.weight.values(), bias.as_deref(), self.inputs, self.outputs)
     }
 
     /// Adds the gradients of the parameters.
-    pub fn backward_params(&self, grad: &[f32], x: &[f32]) {
+    pub fn backward_params(&self, grad: &[f32], x: &[f32]) -> Result<()> {
         self.weight.accumulate_grad(|sum, mode| {
-            linear::backward_weight(grad, x, self.inputs, self.outputs, sum, mode);
-        });
-        if let Some(bias) = &self.bias {
-            bias.accumulate_grad(|sum, mode| chunks::sum_rows(grad, sum, mode));
+            linear::backward_weight(grad, x, self.inputs, self.outputs, sum, mode)
+        })?;
+        match &self.bias {
+            Some(bias) => bias.accumulate_grad(|sum, mode| chunks::sum_rows(grad, sum, mode)),
+            None => Ok(()),
         }
     }
 
     /// The gradient of the input, `[R, I]`.
-    pub fn backward_input(&self, grad: &[f32]) -> Buffer {
+    pub fn backward_input(&self, grad: &[f32]) -> Result<Buffer> {
         linear::backward_input(grad, &self.weight.values(), self.inputs, self.outputs)
     }
 
     /// The gradient of what went into the GELU in front of this layer; that becomes the layer's input again.
-    pub fn backward_input_gelu(&self, grad: &[f32], hidden: &mut [f32]) -> Buffer {
+    pub fn backward_input_gelu(&self, grad: &[f32], hidden: &mut [f32]) -> Result<Buffer> {
         linear::backward_input_gelu(grad, &self.weight.values(), self.inputs, self.outputs, hidden)
     }
 }
@@ -93,21 +95,27 @@ impl Norm {
     }
 
     /// The normalised rows, and what the backward needs of each.
-    pub fn forward(&self, x: &[f32]) -> (Buffer, Vec<Statistics>) {
+    pub fn forward(&self, x: &[f32]) -> Result<(Buffer, Statistics)> {
         layer_norm::forward(x, &self.weight.values(), &self.bias.values(), self.eps)
     }
 
     /// The normalised rows once more.
-    pub fn again(&self, x: &[f32], statistics: &[Statistics]) -> Buffer {
+    pub fn again(&self, x: &[f32], statistics: &Statistics) -> Result<Buffer> {
         layer_norm::again(x, statistics, &self.weight.values(), &self.bias.values())
     }
 
     /// Adds the gradients of the parameters, and that of the rows to `grad_x`.
-    pub fn backward_onto(&self, grad: &[f32], x: &[f32], statistics: &[Statistics], grad_x: &mut [f32]) {
+    pub fn backward_onto(
+        &self,
+        grad: &[f32],
+        x: &[f32],
+        statistics: &Statistics,
+        grad_x: &mut [f32],
+    ) -> Result<()> {
         let [grad_weight, grad_bias] =
-            layer_norm::backward_onto(grad, x, statistics, &self.weight.values(), grad_x);
-        self.weight.accumulate_grad(|sum, mode| mode.write(sum, &grad_weight));
-        self.bias.accumulate_grad(|sum, mode| mode.write(sum, &grad_bias));
+            layer_norm::backward_onto(grad, x, statistics, &self.weight.values(), grad_x)?;
+        self.weight.add_grad(&grad_weight)?;
+        self.bias.add_grad(&grad_bias)
     }
 }
 
@@ -136,24 +144,27 @@ impl Depthwise {
     }
 
     /// Features to features of the same shape.
-    pub fn forward(&self, x: &[f32]) -> Buffer {
+    pub fn forward(&self, x: &[f32]) -> Result<Buffer> {
         let bias = self.bias.as_ref().map(Param::values);
-        self.kernel().forward(x, &self.weight.values(), bias.as_deref(), self.visible.as_deref())
+        let visible = self.visible.as_deref();
+        depthwise::forward(&self.kernel(), x, &self.weight.values(), bias.as_deref(), visible)
     }
 
     /// Adds the gradients of the parameters.
-    pub fn backward_params(&self, grad: &[f32], x: &[f32]) {
+    pub fn backward_params(&self, grad: &[f32], x: &[f32]) -> Result<()> {
         self.weight.accumulate_grad(|sum, mode| {
-            mode.write(sum, &self.kernel().grad_weight(x, grad, self.visible.as_deref()));
-        });
-        if let Some(bias) = &self.bias {
-            bias.accumulate_grad(|sum, mode| chunks::sum_rows(grad, sum, mode));
+            let grad_weight = depthwise::grad_weight(&self.kernel(), x, grad, self.visible.as_deref())?;
+            accumulate(sum, &grad_weight, mode)
+        })?;
+        match &self.bias {
+            Some(bias) => bias.accumulate_grad(|sum, mode| chunks::sum_rows(grad, sum, mode)),
+            None => Ok(()),
         }
     }
 
     /// The gradient of the input.
-    pub fn backward_input(&self, grad: &[f32]) -> Buffer {
-        self.kernel().grad_input(grad, &self.weight.values(), self.visible.as_deref())
+    pub fn backward_input(&self, grad: &[f32]) -> Result<Buffer> {
+        depthwise::grad_input(&self.kernel(), grad, &self.weight.values(), self.visible.as_deref())
     }
 
     fn kernel(&self) -> depthwise::Depthwise<'_> {

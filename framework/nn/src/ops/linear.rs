@@ -114,10 +114,10 @@ mod kernel {
         let wants_input = tape_of(&x).is_recording();
         operation_on(tape, vec![flat(x)?], (batch, tokens, outputs), move |mut inputs, record| {
             let x = inputs.swap_remove(0);
-            let y = layer.forward(&x);
+            let y = layer.forward(&x)?;
             let kept = layer.keeps_input().then_some(x);
             let backward = move |grad: Buffer| {
-                layer.backward_params(&grad, kept.as_deref().unwrap_or_default());
+                layer.backward_params(&grad, kept.as_deref().unwrap_or_default())?;
                 wants_input.then(|| layer.backward_input(&grad)).into_iter().collect()
             };
             Ok((y, record.then(|| Box::new(backward) as _)))
@@ -132,10 +132,10 @@ mod kernel {
     ) -> Result<T3> {
         let layer = Linear::new(params);
         operation_on(tape, Vec::new(), shape, move |_, record| {
-            let y = layer.forward(&rows);
+            let y = layer.forward(&rows)?;
             let backward = move |grad: Buffer| {
-                layer.backward_params(&grad, &rows);
-                Vec::new()
+                layer.backward_params(&grad, &rows)?;
+                Ok(Vec::new())
             };
             Ok((y, record.then(|| Box::new(backward) as _)))
         })

@@ -46,10 +46,10 @@ mod kernel {
         let removed = removed.to_vec();
         operation(vec![flat(pred)?], (), move |mut inputs, record| {
             let pred = inputs.swap_remove(0);
-            let value = loss::masked_mse(&pred, &target, &removed, width);
+            let value = loss::masked_mse(&pred, &target, &removed, width)?;
             let backward =
-                move |grad: Buffer| vec![loss::masked_mse_grad(&pred, &target, &removed, width, grad[0])];
-            Ok((vec![value].into(), record.then(|| Box::new(backward) as _)))
+                move |grad: Buffer| Ok(vec![loss::masked_mse_grad(&pred, &target, &removed, width, &grad)?]);
+            Ok((value, record.then(|| Box::new(backward) as _)))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! How a kernel gets on the tape.
 
 use dfdx::shapes::Shape;
-use dfdx::tensor::{Merge as _, PutTape as _, SplitTape as _, Tape as _};
+use dfdx::tensor::{Merge as _, PutTape as _, SplitTape as _};
 
 use crate::backend::{Buffer, elementwise};
 use crate::tensor::{Error, Result, T1, Tensor, from_vec, tape_of, to_buffer};
@@ -9,7 +9,7 @@ use crate::{Tape, profile};
 
 /// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order.
 /// An empty gradient stands for zeros.
-pub type Backward = Box<dyn FnOnce(Buffer) -> Vec<Buffer>>;
+pub type Backward = Box<dyn FnOnce(Buffer) -> Result<Vec<Buffer>>>;
 
 /// Puts a kernel on the tape of its inputs.
 ///
@@ -33,7 +33,7 @@ pub fn operation_on<S: Shape>(
     forward: impl FnOnce(Vec<Buffer>, bool) -> Result<(Buffer, Option<Backward>)>,
 ) -> Result<Tensor<S>> {
     let tapes = inputs.iter().map(tape_of);
-    let mut tape = tapes.fold(tape.clone(), Tape::merge);
+    let tape = tapes.fold(tape.clone(), Tape::merge);
     let span = profile::kernel("copy");
     let values = inputs.iter().map(to_buffer).collect::<Result<_>>()?;
     drop(span);
@@ -52,12 +52,12 @@ pub fn operation_on<S: Shape>(
             })
             .collect();
         let ghost = output.ghost();
-        tape.add_backward_op(move |grads| {
+        tape.record(move |grads| {
             let grad_output = std::mem::take(&mut **grads.get_or_alloc_mut(&ghost)?);
-            for (ghost, grad) in ghosts.iter().zip(backward(grad_output.into())) {
+            for (ghost, grad) in ghosts.iter().zip(backward(grad_output.into())?) {
                 if let (Some(ghost), false) = (ghost, grad.is_empty()) {
                     let _span = profile::kernel("add gradient");
-                    elementwise::add_assign(grads.get_or_alloc_mut(ghost)?, &grad);
+                    elementwise::add_assign(grads.get_or_alloc_mut(ghost)?, &grad)?;
                 }
             }
             Ok(())

@@ -57,8 +57,8 @@ mod kernel {
         let (batch, positions, channels) = *x.shape();
         let shape = (batch, positions / (k * k), channels * k * k);
         operation(vec![flat(x)?], shape, |inputs, record| {
-            let merged = patches::merge_cells(&inputs[0], channels, cell, k);
-            let backward = move |grad: Buffer| vec![patches::split_cells(&grad, channels, cell, k)];
+            let merged = patches::merge_cells(&inputs[0], channels, cell, k)?;
+            let backward = move |grad: Buffer| Ok(vec![patches::split_cells(&grad, channels, cell, k)?]);
             Ok((merged, record.then(|| Box::new(backward) as _)))
         })
     }

@@ -32,8 +32,8 @@ mod kernel {
     pub fn mean_tokens(x: T3) -> Result<T3> {
         let (batch, tokens, channels) = *x.shape();
         operation(vec![flat(x)?], (batch, 1, channels), move |inputs, record| {
-            let output = pool::mean_tokens(&inputs[0], tokens, channels);
-            let backward = move |grad: Buffer| vec![pool::mean_tokens_grad(&grad, tokens, channels)];
+            let output = pool::mean_tokens(&inputs[0], tokens, channels)?;
+            let backward = move |grad: Buffer| Ok(vec![pool::mean_tokens_grad(&grad, tokens, channels)?]);
             Ok((output, record.then(|| Box::new(backward) as _)))
         })
     }

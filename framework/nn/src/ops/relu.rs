@@ -26,10 +26,10 @@ mod kernel {
         let shape = *x.shape();
         operation(vec![flat(x)?], shape, |mut values, record| {
             let x = values.swap_remove(0);
-            let y = relu::forward(&x);
+            let y = relu::forward(&x)?;
             let backward = move |mut grad: Buffer| {
-                relu::backward(&mut grad, &x);
-                vec![grad]
+                relu::backward(&mut grad, &x)?;
+                Ok(vec![grad])
             };
             Ok((y, record.then(|| Box::new(backward) as _)))
         })

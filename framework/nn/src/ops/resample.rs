@@ -49,7 +49,7 @@ mod kernel {
     use dfdx::shapes::HasShape as _;
 
     use crate::backend::Buffer;
-    use crate::backend::resample::Resample;
+    use crate::backend::resample::{self, Resample};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T4};
 
@@ -57,8 +57,8 @@ mod kernel {
         let (batch, _, _, channels) = *x.shape();
         let shape = (batch, resample.rows.outputs(), resample.cols.outputs(), channels);
         operation(vec![flat(x)?], shape, move |inputs, record| {
-            let output = resample.forward(&inputs[0], channels);
-            let backward = move |grad: Buffer| vec![resample.grad_input(&grad, channels)];
+            let output = resample::forward(&resample, &inputs[0], channels)?;
+            let backward = move |grad: Buffer| Ok(vec![resample::grad_input(&resample, &grad, channels)?]);
             Ok((output, record.then(|| Box::new(backward) as _)))
         })
     }

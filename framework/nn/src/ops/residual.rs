@@ -24,7 +24,7 @@ pub fn add<S: Shape>(x: Tensor<S>, y: Tensor<S>) -> Result<Tensor<S>> {
 mod kernel {
     use dfdx::shapes::{HasShape as _, Shape};
 
-    use crate::backend::{Buffer, elementwise};
+    use crate::backend::{Buffer, copy, elementwise};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, Tensor};
 
@@ -33,8 +33,8 @@ mod kernel {
         operation(vec![flat(x)?, flat(y)?], shape, |mut values, record| {
             let y = values.swap_remove(1);
             let mut sum = values.swap_remove(0);
-            elementwise::add_assign(&mut sum, &y);
-            Ok((sum, record.then(|| Box::new(|grad: Buffer| vec![Buffer::copy(&grad), grad]) as _)))
+            elementwise::add_assign(&mut sum, &y)?;
+            Ok((sum, record.then(|| Box::new(|grad: Buffer| Ok(vec![copy(&grad)?, grad])) as _)))
         })
     }
 }

@@ -134,8 +134,9 @@ mod kernel {
     use dfdx::shapes::HasShape as _;
 
     use crate::Param;
-    use crate::backend::Buffer;
-    use crate::backend::tokens::{self, Takers};
+    use crate::backend::elementwise::accumulate;
+    use crate::backend::tokens::{self, InverseIndex};
+    use crate::backend::{Buffer, Output, zeros};
     use crate::ops::{flat, operation};
     use crate::tensor::{Result, T3};
 
@@ -145,19 +146,20 @@ mod kernel {
         let shape = (batch, index.len() / batch, channels);
         let extra = extra.cloned();
         operation(vec![flat(x)?], shape, move |inputs, record| {
-            let row = extra.as_ref().map(|extra| extra.values().to_vec()).unwrap_or_default();
-            let output = tokens::gather_rows(&inputs[0], &row, channels, &index);
+            let row = extra.as_ref().map(Param::values);
+            let output = tokens::gather_rows(&inputs[0], row.as_deref(), channels, &index)?;
+            drop(row);
             let backward = move |grad: Buffer| {
                 let rows = batch * tokens;
-                let takers = Takers::new(&index, rows + 1);
+                let places = InverseIndex::new(&index, rows + 1);
                 if let Some(extra) = extra {
                     extra.accumulate_grad(|sum, mode| {
-                        mode.write(sum, &tokens::sum_rows(&grad, channels, takers.of(rows)));
-                    });
+                        accumulate(sum, &tokens::scatter_row(&grad, channels, &places, rows)?, mode)
+                    })?;
                 }
-                let mut grad_input = Buffer::zeros(rows * channels);
-                takers.add_grad(&grad, channels, &mut grad_input);
-                vec![grad_input]
+                let mut grad_input = zeros(rows * channels)?;
+                tokens::scatter_rows(&grad, channels, &places, &mut grad_input, Output::Add)?;
+                Ok(vec![grad_input])
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })
@@ -169,14 +171,14 @@ mod kernel {
         let table = table.clone();
         operation(vec![flat(x)?], shape, move |mut inputs, record| {
             let mut output = inputs.swap_remove(0);
-            tokens::add_rows(&mut output, &table.values(), shape.2, &index);
+            tokens::add_rows(&mut output, &table.values(), shape.2, &index)?;
             let backward = move |grad: Buffer| {
                 let rows = table.numel() / shape.2;
                 table.accumulate_grad(|sum, mode| {
-                    mode.prepare(sum);
-                    Takers::new(&index, rows).add_grad(&grad, shape.2, sum);
-                });
-                vec![grad]
+                    let places = InverseIndex::new(&index, rows);
+                    tokens::scatter_rows(&grad, shape.2, &places, sum, mode)
+                })?;
+                Ok(vec![grad])
             };
             Ok((output, record.then(|| Box::new(backward) as _)))
         })

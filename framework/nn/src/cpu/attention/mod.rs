@@ -13,6 +13,7 @@ mod pack;
 use backward::{Backward, split_cross, split_packed};
 
 use super::{Buffer, tile};
+use crate::Result;
 use crate::profile;
 
 /// Queries whose scores are held at a time, at most.
@@ -149,11 +150,16 @@ fn by_head(image: &mut [f32], parts: usize, dims: Dims) -> Vec<HeadRows<'_>> {
     heads
 }
 
+/// The binary logarithms of the normalisers `[B, H, N]`, for the backward.
+#[derive(Debug)]
+pub struct Normalisers(Vec<f32>);
+
 /// Self-attention. `qkv` is `[B, N, 3, H, d]`, `bias` `[H, N, N]`. Returns the output `[B, N, D]` and the binary logarithms of the
 /// normalisers `[B, H, N]`.
-pub fn forward(qkv: &[f32], bias: Option<&[f32]>, dims: Dims) -> (Buffer, Vec<f32>) {
+pub fn forward(qkv: &[f32], bias: Option<&[f32]>, dims: Dims) -> Result<(Buffer, Normalisers)> {
     let _span = profile::kernel("attention");
-    forward::forward(&Inputs::packed(qkv, bias, dims))
+    let (output, normalisers) = forward::forward(&Inputs::packed(qkv, bias, dims));
+    Ok((output, Normalisers(normalisers)))
 }
 
 /// Attention of some tokens to others. `q` is `[B, M, H, d]`, `kv` `[B, N, 2, H, d]`, `bias` `[H, M, N]`. Returns the output
@@ -168,14 +174,15 @@ pub fn backward(
     grad: &[f32],
     qkv: &[f32],
     bias: Option<&[f32]>,
-    normalisers: &[f32],
+    normalisers: &Normalisers,
     dims: Dims,
-) -> (Buffer, Option<Vec<f32>>) {
+) -> Result<(Buffer, Option<Buffer>)> {
     let _span = profile::kernel("attention");
     let inputs = Inputs::packed(qkv, bias, dims);
     let mut grad_qkv = Buffer::unspecified(qkv.len());
-    let grad_bias = Backward { inputs, grad, normalisers }.run(split_packed(&mut grad_qkv, dims));
-    (grad_qkv, grad_bias)
+    let backward = Backward { inputs, grad, normalisers: &normalisers.0 };
+    let grad_bias = backward.run(split_packed(&mut grad_qkv, dims));
+    Ok((grad_qkv, grad_bias.map(Buffer::from)))
 }
 
 /// The gradients of `q`, of `kv` and of the bias (if there is one), from that of the output of [`forward_cross`].

@@ -52,8 +52,8 @@ fn gradients_equal_finite_differences() {
         output.iter().zip(&grad).map(|(y, &grad)| y * f64::from(grad)).sum()
     };
 
-    let (_, normalisers) = forward(&qkv, Some(&bias), dims);
-    let (grad_qkv, grad_bias) = backward(&grad, &qkv, Some(&bias), &normalisers, dims);
+    let (_, normalisers) = forward(&qkv, Some(&bias), dims).unwrap();
+    let (grad_qkv, grad_bias) = backward(&grad, &qkv, Some(&bias), &normalisers, dims).unwrap();
     check_gradient(&qkv, &grad_qkv, |qkv| loss(qkv, &wide(&bias)));
     check_gradient(&bias, &grad_bias.unwrap(), |bias| loss(&wide(&qkv), bias));
 }
@@ -81,12 +81,12 @@ fn more_queries_than_a_block_give_the_same_as_a_zero_bias() {
     let (qkv, grad) = (noise(1, tokens * 72), noise(2, tokens * 24));
     let (q, kv) = unpack(&qkv, dims);
     let bias = vec![0.0; 2 * tokens * tokens];
-    let (plain, normalisers) = forward(&qkv, None, dims);
-    let (biased, _) = forward(&qkv, Some(&bias), dims);
+    let (plain, normalisers) = forward(&qkv, None, dims).unwrap();
+    let (biased, _) = forward(&qkv, Some(&bias), dims).unwrap();
     assert_close(&plain, &reference(&wide(&q), &wide(&kv), &wide(&bias), dims), 1e-6);
     assert_close(&biased, &wide(&plain), 1e-6);
-    let (grad_plain, none) = backward(&grad, &qkv, None, &normalisers, dims);
-    let (grad_biased, _) = backward(&grad, &qkv, Some(&bias), &normalisers, dims);
+    let (grad_plain, none) = backward(&grad, &qkv, None, &normalisers, dims).unwrap();
+    let (grad_biased, _) = backward(&grad, &qkv, Some(&bias), &normalisers, dims).unwrap();
     assert_close(&grad_plain, &wide(&grad_biased), 1e-6);
     assert!(none.is_none());
 }
@@ -96,11 +96,11 @@ fn self_attention_is_attention_of_all_tokens_to_all() {
     let dims = Dims { batch: 2, queries: 19, keys: 19, heads: 3, head_dim: 8 };
     let (qkv, grad) = (noise(1, 2 * 19 * 72), noise(2, 2 * 19 * 24));
     let (q, kv) = unpack(&qkv, dims);
-    let (output, normalisers) = forward(&qkv, None, dims);
+    let (output, normalisers) = forward(&qkv, None, dims).unwrap();
     let cross = forward_cross(&q, &kv, None, dims);
-    assert_eq!((&output, &normalisers), (&cross.0, &cross.1));
-    let (grad_qkv, _) = backward(&grad, &qkv, None, &normalisers, dims);
-    let (grad_q, grad_kv, _) = backward_cross(&grad, &q, &kv, None, &normalisers, dims);
+    assert_eq!((&output, &normalisers.0), (&cross.0, &cross.1));
+    let (grad_qkv, _) = backward(&grad, &qkv, None, &normalisers, dims).unwrap();
+    let (grad_q, grad_kv, _) = backward_cross(&grad, &q, &kv, None, &normalisers.0, dims);
     assert_eq!(unpack(&grad_qkv, dims), (grad_q.to_vec(), grad_kv.to_vec()));
 }
 
@@ -109,7 +109,7 @@ fn some_queries_give_their_rows_of_the_output() {
     let all = Dims { batch: 1, queries: 19, keys: 19, heads: 3, head_dim: 8 };
     let qkv = noise(1, 19 * 72);
     let (q, kv) = unpack(&qkv, all);
-    let (output, _) = forward(&qkv, None, all);
+    let (output, _) = forward(&qkv, None, all).unwrap();
     let (last, _) = forward_cross(&q[12 * 24..], &kv, None, Dims { queries: 7, ..all });
     assert_eq!(output[12 * 24..], last[..]);
 }
@@ -132,8 +132,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let bias = noise(3, 4 * 49 * 49);
     let all = |threads, bias: Option<&[f32]>| {
         on_threads(threads, || {
-            let (output, normalisers) = forward(&qkv, bias, dims);
-            let grads = backward(&grad, &qkv, bias, &normalisers, dims);
+            let (output, normalisers) = forward(&qkv, bias, dims).unwrap();
+            let grads = backward(&grad, &qkv, bias, &normalisers, dims).unwrap();
             (output, grads)
         })
     };

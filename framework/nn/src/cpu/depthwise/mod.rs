@@ -18,6 +18,7 @@ use self::correlate::Correlate;
 use self::grad_weight::GradWeight;
 use self::surroundings::Map;
 use super::Buffer;
+use crate::Result;
 use crate::{PatchLayout, profile};
 
 /// Channels are padded to a multiple of this, the lanes of the widest vectors.
@@ -35,41 +36,6 @@ pub struct Depthwise<'a> {
 }
 
 impl Depthwise<'_> {
-    /// The output, from a weight `[C, K, K]`, a bias `[C]` and what the input is multiplied by, `[B, P * cell * cell]`.
-    pub fn forward(
-        &self,
-        x: &[f32],
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        visible: Option<&[f32]>,
-    ) -> Buffer {
-        let _span = profile::kernel("depthwise");
-        let x = self.padded(x, visible);
-        self.cropped(self.vectorized(Correlate { x: &x, weight, flipped: false, bias }))
-    }
-
-    /// The gradient of the input: the gradient of the output correlated with the flipped kernel.
-    pub fn grad_input(&self, grad: &[f32], weight: &[f32], visible: Option<&[f32]>) -> Buffer {
-        let _span = profile::kernel("depthwise");
-        let grad = self.padded(grad, None);
-        let mut output =
-            self.cropped(self.vectorized(Correlate { x: &grad, weight, flipped: true, bias: None }));
-        if let Some(visible) = visible {
-            output.par_chunks_mut(self.channels).zip(visible).for_each(|(row, &visible)| {
-                for value in row {
-                    *value *= visible;
-                }
-            });
-        }
-        output
-    }
-
-    /// The gradient of the weight, `[C, K, K]`.
-    pub fn grad_weight(&self, x: &[f32], grad: &[f32], visible: Option<&[f32]>) -> Vec<f32> {
-        let _span = profile::kernel("depthwise");
-        self.vectorized(GradWeight { x: &self.padded(x, visible), grad: &self.padded(grad, None) })
-    }
-
     /// For every output position and tap the row of the features that is read, or `None` for a zero: `[B * N, K * K]`.
     pub fn sources(&self) -> Vec<Option<usize>> {
         let (cell, kernel) = (self.layout.cell, self.kernel);
@@ -133,6 +99,46 @@ impl Depthwise<'_> {
     fn vectorized<O: Operation>(&self, operation: O) -> O::Output {
         Arch::new().dispatch(Vectorized { conv: self, operation })
     }
+}
+
+/// The output, from a weight `[C, K, K]`, a bias `[C]` and what the input is multiplied by, `[B, P * cell * cell]`.
+pub fn forward(
+    conv: &Depthwise<'_>,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    visible: Option<&[f32]>,
+) -> Result<Buffer> {
+    let _span = profile::kernel("depthwise");
+    let x = conv.padded(x, visible);
+    Ok(conv.cropped(conv.vectorized(Correlate { x: &x, weight, flipped: false, bias })))
+}
+
+/// The gradient of the input: the gradient of the output correlated with the flipped kernel.
+pub fn grad_input(
+    conv: &Depthwise<'_>,
+    grad: &[f32],
+    weight: &[f32],
+    visible: Option<&[f32]>,
+) -> Result<Buffer> {
+    let _span = profile::kernel("depthwise");
+    let grad = conv.padded(grad, None);
+    let mut output = conv.cropped(conv.vectorized(Correlate { x: &grad, weight, flipped: true, bias: None }));
+    if let Some(visible) = visible {
+        output.par_chunks_mut(conv.channels).zip(visible).for_each(|(row, &visible)| {
+            for value in row {
+                *value *= visible;
+            }
+        });
+    }
+    Ok(output)
+}
+
+/// The gradient of the weight, `[C, K, K]`.
+pub fn grad_weight(conv: &Depthwise<'_>, x: &[f32], grad: &[f32], visible: Option<&[f32]>) -> Result<Buffer> {
+    let _span = profile::kernel("depthwise");
+    let grad = conv.padded(grad, None);
+    Ok(conv.vectorized(GradWeight { x: &conv.padded(x, visible), grad: &grad }).into())
 }
 
 /// Features whose rows are whole vectors.
@@ -216,8 +222,8 @@ mod tests {
             let conv = Depthwise { layout: &layout, channels, kernel };
             let (x, grad) = (noise(1, conv.rows() * channels), noise(2, conv.rows() * channels));
             let (weight, bias) = (noise(3, channels * kernel * kernel), noise(4, channels));
-            let output = conv.forward(&x, &weight, Some(&bias), None);
-            let grad_weight = conv.grad_weight(&x, &grad, None);
+            let output = forward(&conv, &x, &weight, Some(&bias), None).unwrap();
+            let grad_weight = grad_weight(&conv, &x, &grad, None).unwrap();
             for machine in other_machines() {
                 let operation = Correlate { x: &x, weight: &weight, flipped: false, bias: Some(&bias) };
                 let other = machine.dispatch(Vectorized { conv: &conv, operation });
