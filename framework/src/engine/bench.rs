@@ -18,10 +18,10 @@ use crate::random::{self, Purpose};
 use crate::recipe::{Sources, load};
 
 use super::EngineError;
-use super::device::open_device;
-use super::plan::TrainingPlan;
-use super::prepare::{Loading, build_optimizer};
-use super::trainer::{Trainer, TrainerParts};
+use super::setup::device::open_device;
+use super::setup::{Loading, build_optimizer};
+use super::train::TrainingPlan;
+use super::train::{Trainer, TrainerParts};
 
 /// How long batches are loaded to see how fast that goes.
 const DATA_TIME: Duration = Duration::from_secs(5);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::component::Span;
@@ -14,19 +15,28 @@ use crate::report::{
     Summary,
 };
 
-use super::EngineError;
-use super::checkpoint::{Checkpoint, CheckpointStore, Kind};
-use super::classes;
-use super::evaluate::Evaluation;
-use super::grids::SavedGrids;
-use super::predictor::Predictor;
-use super::prepare::Prepared;
-use super::run::Outcome;
 use super::signal::StopSignal;
 use super::state::RunState;
-use super::trainer::StepResult;
-use super::window::{Sums, Window};
 use super::write::write_report;
+use crate::engine::EngineError;
+use crate::engine::evaluate::{Evaluation, Predictor};
+use crate::engine::setup::position_grids::SavedGrids;
+use crate::engine::setup::{Prepared, classes};
+use crate::engine::train::checkpoint::{Checkpoint, CheckpointStore, Kind};
+use crate::engine::train::{StepResult, Sums, Window};
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The run directory.
+    pub run: PathBuf,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Whether it was stopped by a signal before its end.
+    pub interrupted: bool,
+    /// The last evaluation.
+    pub evaluation: Evaluation,
+}
 
 /// A run in progress.
 pub struct Session {

@@ -3,9 +3,9 @@
 use crate::graph::{Row, Summary as ModelSummary};
 use crate::report::{CorruptSample, GraphNode, Link, Report, Split, Status, Summary};
 
-use super::EngineError;
-use super::lineage::INIT_FROM_DIGEST;
 use super::session::Session;
+use crate::engine::EngineError;
+use crate::engine::setup::lineage::INIT_FROM_DIGEST;
 
 /// Sets of pictures in the report, spread over the run.
 const PICTURE_SETS: usize = 6;
