@@ -5,7 +5,7 @@ mod shape;
 pub use shape::ShapeClass;
 
 use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Pixels, Sample, Size};
+use convmae_framework::data::{Sample, Size};
 use convmae_framework::random::{self, Purpose};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -130,7 +130,7 @@ impl Samples for Scenes {
         let (height, width) = self.spec.size.height_width();
         let (image, target) = scene::draw(height, width, &self.spec.classes, objects, &mut rng);
         let split = if split == Split::Train { "train" } else { "val" };
-        Ok(Sample { id: format!("synthetic/{split}/{index}"), pixels: Pixels::Rgb(image), target })
+        Ok(Sample::new(format!("synthetic/{split}/{index}"), image, target))
     }
 
     fn classes(&self) -> Option<&[String]> {

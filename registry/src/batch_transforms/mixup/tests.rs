@@ -1,4 +1,4 @@
-use convmae_framework::data::{Instance, Normalization};
+use convmae_framework::data::{Instances, Mask, Normalization, Rle};
 use convmae_framework::random::{Purpose, stream};
 use convmae_framework::weights::{TensorMap, read_safetensors};
 use image::GrayImage;
@@ -20,14 +20,13 @@ fn golden() -> (TensorMap, Value) {
 fn batch(images: Vec<f32>, classes: &[usize]) -> Batch {
     let area = images.len() / (3 * classes.len());
     let side = area.isqrt();
-    Batch {
+    Batch::new(
         images,
-        height: side,
-        width: area / side,
-        normalization: Normalization { mean: [0.5; 3], std: [0.5; 3] },
-        targets: classes.iter().map(|&c| Target { class: Some(c), ..Target::default() }).collect(),
-        ids: (0..classes.len()).map(|index| format!("{index}.jpg")).collect(),
-    }
+        (side, area / side),
+        Normalization { mean: [0.5; 3], std: [0.5; 3] },
+        classes.iter().map(|&c| Target { class: Some(c), ..Target::default() }).collect(),
+        (0..classes.len()).map(|index| format!("{index}.jpg")).collect(),
+    )
 }
 
 /// The distribution over ten classes that a head makes of a target, smoothed by 0.1.
@@ -165,8 +164,9 @@ fn what_cannot_be_mixed_is_refused_by_name() {
     let class = Some(1);
     refused(Target::default(), "has no class");
     refused(Target { class, semantic: Some(GrayImage::new(2, 2)), ..Target::default() }, "label map");
-    let instance = Instance { class: 0, bbox: [0.0, 0.0, 1.0, 1.0], mask: GrayImage::new(2, 2) };
-    refused(Target { class, instances: vec![instance], ..Target::default() }, "boxes");
+    let mut instances = Instances::default();
+    instances.annotate(0, [0.0, 0.0, 1.0, 1.0], Mask::Rle(Rle::encode(&GrayImage::new(2, 2))));
+    refused(Target { class, instances, ..Target::default() }, "boxes");
     let mixed = Some(Mixed { class: 0, share: 0.5 });
     refused(Target { class, mixed, ..Target::default() }, "mixed already");
 }

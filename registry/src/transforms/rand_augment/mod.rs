@@ -78,7 +78,7 @@ convmae_framework::register!(Transform: RandAugment);
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use convmae_framework::data::{Instance, Target};
+    use convmae_framework::data::{Mask, Rle, Target};
     use convmae_framework::random::{self, Purpose};
     use image::{GrayImage, Luma};
 
@@ -115,13 +115,13 @@ mod tests {
         for seed in 0..100 {
             let mask =
                 GrayImage::from_fn(40, 30, |x, y| Luma([u8::from(x.min(y) > 9 && x.max(y) < 20) * 255]));
-            let instance = Instance { class: 1, bbox: [10.0, 10.0, 20.0, 20.0], mask: mask.clone() };
-            let target = Target { instances: vec![instance], semantic: Some(mask), ..Target::default() };
+            let mut target = Target { semantic: Some(mask.clone()), ..Target::default() };
+            target.instances.annotate(1, [10.0, 10.0, 20.0, 20.0], Mask::Rle(Rle::encode(&mask)));
             let mut rng = random::stream(Purpose::Augment, &[seed]);
             let moved = augment.apply(Sample { target, ..sample(30, 40) }, &mut rng).unwrap();
-            let Some(instance) = moved.target.instances.first() else { continue };
-            let [x0, y0, x1, y1] = instance.bbox.map(|side| side as u32);
-            for (x, y, value) in instance.mask.enumerate_pixels().filter(|pixel| pixel.2.0[0] == 255) {
+            let Some(Mask::Rle(runs)) = moved.target.instances.masks.first() else { continue };
+            let [x0, y0, x1, y1] = moved.target.instances.boxes[0].map(|side| side as u32);
+            for (x, y, value) in runs.decode().enumerate_pixels().filter(|pixel| pixel.2.0[0] == 255) {
                 assert!((x0..x1).contains(&x) && (y0..y1).contains(&y));
                 assert_eq!(moved.target.semantic.as_ref().unwrap().get_pixel(x, y), value);
             }
