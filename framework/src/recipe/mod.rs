@@ -46,6 +46,7 @@ pub(crate) use path::is_within;
 pub use provenance::Origin;
 pub(crate) use scalar::plain as plain_scalar;
 pub(crate) use suggest::{list, nearest};
+pub use yaml::inline_value;
 
 use diagnostics::Fault;
 use files::Layers;
