@@ -29,6 +29,7 @@ pub struct Experiment {
     /// What to compute on: `cpu`, or with a program built with the feature `cuda` the card `cuda:1` (`cuda` is the first one);
     /// what the program was built for if left out.
     #[serde(default)]
+    #[schemars(with = "Option<DeviceSchema>")]
     pub device: Option<DeviceName>,
     /// Height and width of the images that the model sees: `224`, or `[height, width]`.
     pub image_size: ImageSize,
@@ -57,7 +58,10 @@ pub struct Experiment {
     pub logging: Logging,
 }
 
-impl JsonSchema for DeviceName {
+/// How a [`DeviceName`], a type of a crate that knows no recipes, is written in one.
+struct DeviceSchema;
+
+impl JsonSchema for DeviceSchema {
     fn schema_name() -> Cow<'static, str> {
         "DeviceName".into()
     }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::CropBox;
-use crate::simd::multiversion;
+use crate::nn::simd::multiversion;
 
 /// How pixels between pixels are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -1,0 +1,223 @@
+//! The device that tensors live on: the CPU, or a card of a program built with the feature `cuda`.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::str::FromStr;
+
+use dfdx::tensor::{AutoDevice, Synchronize as _};
+use serde::{Deserialize, Serialize};
+
+use super::tensor::Result;
+
+#[cfg(not(feature = "cuda"))]
+use cpu as backend;
+#[cfg(feature = "cuda")]
+use cuda as backend;
+
+/// The device chosen when compiling: the CPU, or CUDA with the feature `cuda`.
+pub type Device = AutoDevice;
+
+/// The error type of dfdx on the [`Device`].
+#[cfg(not(feature = "cuda"))]
+pub type DeviceError = dfdx::tensor::CpuError;
+/// The error type of dfdx on the [`Device`].
+#[cfg(feature = "cuda")]
+pub type DeviceError = dfdx::tensor::CudaError;
+
+/// The name of a device: `cpu`, `cuda:1`; `cuda` is the first card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceName {
+    /// The processor.
+    Cpu,
+    /// A card, counted from 0 among those that `CUDA_VISIBLE_DEVICES` allows.
+    Cuda(u16),
+}
+
+/// What the program was built for.
+impl Default for DeviceName {
+    fn default() -> Self {
+        if cfg!(feature = "cuda") { Self::Cuda(0) } else { Self::Cpu }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(card) => write!(f, "cuda:{card}"),
+        }
+    }
+}
+
+/// A text that is no [`DeviceName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a device: write `cpu`, `cuda` or `cuda:1`")]
+pub struct DeviceNameError(String);
+
+impl FromStr for DeviceName {
+    type Err = DeviceNameError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceNameError> {
+        let wrong = || DeviceNameError(text.to_owned());
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            // `parse` takes a sign, too.
+            Some(("cuda", card)) if card.bytes().all(|digit| digit.is_ascii_digit()) => {
+                card.parse().map(Self::Cuda).map_err(|_| wrong())
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = DeviceNameError;
+
+    fn try_from(text: String) -> Result<Self, DeviceNameError> {
+        text.parse()
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(name: DeviceName) -> Self {
+        name.to_string()
+    }
+}
+
+/// An open device.
+#[derive(Clone)]
+struct Opened {
+    name: DeviceName,
+    device: Device,
+}
+
+thread_local! {
+    static OPENED: RefCell<Option<Opened>> = const { RefCell::new(None) };
+}
+
+/// Makes this thread compute on a device from now on. Tensors of another one must be gone: they cannot meet its tensors.
+///
+/// # Errors
+/// If the program was not built for the device, if there is no such card, or no card and driver at all.
+pub fn select(name: DeviceName) -> Result<()> {
+    let opened = Opened { name, device: backend::open(name)? };
+    OPENED.set(Some(opened));
+    Ok(())
+}
+
+/// The device of this thread; without [`select`], the first one of those that the program was built for.
+///
+/// # Errors
+/// On CUDA, if there is no driver or no card.
+pub fn device() -> Result<Device> {
+    opened().map(|opened| opened.device)
+}
+
+/// Waits until the device has done what it was given. The CPU always has.
+///
+/// # Errors
+/// On CUDA, if something that it was given failed.
+pub fn synchronize() -> Result<()> {
+    Ok(device()?.try_synchronize()?)
+}
+
+/// The device of this thread in words: `cpu`, `cuda:0 (NVIDIA H200)`.
+///
+/// # Errors
+/// As [`device`].
+pub fn describe() -> Result<String> {
+    let name = opened()?.name;
+    Ok(match backend::model(name) {
+        Some(model) => format!("{name} ({model})"),
+        None => name.to_string(),
+    })
+}
+
+/// The most memory in bytes that this process has held on the card so far: what dfdx took for tensors, with what lay idle between
+/// them. None on the CPU, and for a card without memory pools.
+pub fn peak_memory() -> Option<u64> {
+    backend::peak_memory(opened().ok()?.name)
+}
+
+fn opened() -> Result<Opened> {
+    if let Some(opened) = OPENED.with_borrow(Clone::clone) {
+        return Ok(opened);
+    }
+    let name = DeviceName::default();
+    let opened = Opened { name, device: backend::open(name)? };
+    OPENED.set(Some(opened.clone()));
+    Ok(opened)
+}
+
+#[cfg(not(feature = "cuda"))]
+mod cpu {
+    use super::{Device, DeviceName};
+    use crate::tensor::{Error, Result};
+
+    pub fn open(name: DeviceName) -> Result<Device> {
+        match name {
+            DeviceName::Cpu => Ok(Device::default()),
+            DeviceName::Cuda(_) => Err(Error::BuiltWithoutCuda),
+        }
+    }
+
+    pub fn model(_: DeviceName) -> Option<String> {
+        None
+    }
+
+    pub fn peak_memory(_: DeviceName) -> Option<u64> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Error;
+
+    #[test]
+    fn reads_what_it_writes() {
+        for name in [DeviceName::Cpu, DeviceName::Cuda(0), DeviceName::Cuda(12)] {
+            assert_eq!(name.to_string().parse(), Ok(name));
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(0)));
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_what_is_valid() {
+        for text in
+            ["", "gpu", "CPU", "cpu:0", "cuda:", "cuda:+1", "cuda:-1", "cuda:65536", "cuda:1:2", "cuda: 1"]
+        {
+            let message = text.parse::<DeviceName>().unwrap_err().to_string();
+            assert!(message.contains("`cpu`, `cuda` or `cuda:1`"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_device_of_the_other_build_is_refused() {
+        let other = if cfg!(feature = "cuda") { DeviceName::Cpu } else { DeviceName::Cuda(0) };
+        let message = select(other).unwrap_err().to_string();
+        assert!(message.contains("`--features cuda`"), "{message}");
+    }
+
+    #[test]
+    fn a_card_that_is_missing_is_told_with_those_that_are_there() {
+        let message = |count| Error::NoSuchCard { card: 3, count }.to_string();
+        assert_eq!(message(1), "there is no card `cuda:3`: 1 is visible, `cuda:0`");
+        assert_eq!(message(2), "there is no card `cuda:3`: 2 are visible, `cuda:0` to `cuda:1`");
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn the_processor_needs_no_selection() {
+        assert_eq!(describe().unwrap(), "cpu");
+        select(DeviceName::Cpu).unwrap();
+        synchronize().unwrap();
+        assert_eq!((describe().unwrap().as_str(), peak_memory()), ("cpu", None));
+    }
+}

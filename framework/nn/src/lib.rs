@@ -1,0 +1,33 @@
+//! The layer on dfdx: tensors, tape, parameters, operations, modules.
+//!
+//! Tokens are `[B, N, C]`, channels last; a convolutional stage is the same with its positions grouped by patch
+//! ([`layout::PatchLayout`]), so that 1x1 convolutions are matmuls and masked patches are simply absent. An operation
+//! ([`ops`]) puts a kernel ([`kernels`]: pure functions on slices) on the tape; on CUDA it is composed of dfdx's operations.
+
+pub mod ceiling;
+pub mod context;
+pub mod device;
+pub mod init;
+pub mod kernels;
+pub mod layout;
+pub mod modules;
+pub mod ops;
+pub mod param;
+pub mod position;
+pub mod profile;
+pub mod random;
+pub mod simd;
+pub mod tape;
+pub mod tensor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use context::Context;
+pub use device::{Device, DeviceName, device};
+pub use dfdx::shapes::HasShape;
+pub use init::Init;
+pub use layout::PatchLayout;
+pub use param::{Param, ParamKind, Scope};
+pub use position::Positions;
+pub use tape::Tape;
+pub use tensor::{Error, Result, T0, T1, T2, T3, T4, Tensor};

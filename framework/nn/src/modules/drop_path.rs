@@ -1,0 +1,159 @@
+//! Dropout of elements, of channels, and of whole branches (stochastic depth, Huang et al. 2016).
+
+use dfdx::shapes::{HasShape as _, Shape};
+use rand::Rng as _;
+
+use super::LayerNorm;
+use crate::ops::blocks::{Branch, Half};
+use crate::tensor::{Result, T3, T4, Tensor};
+use crate::{Context, ops};
+
+/// Drops a residual branch for whole samples in training, as timm's `DropPath`: a kept sample is divided by the probability
+/// to keep it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DropPath {
+    /// The probability to drop.
+    pub probability: f32,
+}
+
+impl DropPath {
+    /// `[B, N, C]` to `[B, N, C]`.
+    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
+        if !ctx.training || self.probability <= 0.0 {
+            return Ok(x);
+        }
+        let factors = keep_factors(x.shape().0, self.probability, ctx);
+        ops::scale_samples(x, factors)
+    }
+
+    /// A half block of `batch` samples whose branch is dropped like this.
+    pub fn half<'a>(&self, norm: &'a LayerNorm, branch: Branch<'a>, batch: usize, ctx: &Context) -> Half<'a> {
+        let drops = ctx.training && self.probability > 0.0;
+        let factors = drops.then(|| keep_factors(batch, self.probability, ctx));
+        Half { norm: norm.params(), branch, scale: None, factors }
+    }
+}
+
+/// Drops single elements in training, as PyTorch's `Dropout`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// The probability to drop.
+    pub probability: f32,
+}
+
+impl Dropout {
+    /// The same shape.
+    pub fn forward<S: Shape>(&self, x: Tensor<S>, ctx: &Context) -> Result<Tensor<S>> {
+        if !ctx.training || self.probability <= 0.0 {
+            return Ok(x);
+        }
+        let factors = keep_factors(x.shape().num_elements(), self.probability, ctx);
+        ops::dropout(x, factors)
+    }
+}
+
+/// Drops whole channels of single maps in training, as PyTorch's `Dropout2d`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout2d {
+    /// The probability to drop.
+    pub probability: f32,
+}
+
+impl Dropout2d {
+    /// `[B, H, W, C]` to `[B, H, W, C]`.
+    pub fn forward(&self, x: T4, ctx: &Context) -> Result<T4> {
+        if !ctx.training || self.probability <= 0.0 {
+            return Ok(x);
+        }
+        let (batch, _, _, channels) = *x.shape();
+        let factors = keep_factors(batch * channels, self.probability, ctx);
+        ops::scale_channels(x, factors)
+    }
+}
+
+/// 0 with the given probability, else the inverse of the probability to keep.
+fn keep_factors(count: usize, probability: f32, ctx: &Context) -> Vec<f32> {
+    let keep = 1.0 - probability;
+    let mut rng = ctx.rng();
+    (0..count).map(|_| if rng.random::<f32>() < keep { keep.recip() } else { 0.0 }).collect()
+}
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    // What is compared is exact.
+    #![allow(clippy::float_cmp, clippy::unwrap_used)]
+
+    use dfdx::tensor_ops::ReshapeTo as _;
+
+    use super::*;
+    use crate::random::{Purpose, stream};
+    use crate::tensor::{from_vec, to_vec};
+
+    fn ones(batch: usize, ctx: &Context) -> T3 {
+        from_vec(vec![1.0; batch * 4], (batch, 2, 2), &ctx.tape).unwrap()
+    }
+
+    fn train(step: u64) -> Context {
+        Context::train(stream(Purpose::Step, &[step]))
+    }
+
+    #[test]
+    fn drop_path_keeps_or_drops_whole_samples_and_the_mean() {
+        let ctx = train(1);
+        let y = to_vec(&DropPath { probability: 0.2 }.forward(ones(4000, &ctx), &ctx).unwrap()).unwrap();
+        for sample in y.chunks(4) {
+            assert!(sample == [0.0; 4] || sample == [1.25; 4], "{sample:?}");
+        }
+        let mean = y.iter().sum::<f32>() / y.len() as f32;
+        assert!((mean - 1.0).abs() < 0.03, "the mean became {mean}");
+    }
+
+    #[test]
+    fn dropout_drops_single_elements() {
+        let ctx = train(1);
+        let y = to_vec(&Dropout { probability: 0.5 }.forward(ones(1000, &ctx), &ctx).unwrap()).unwrap();
+        assert!(y.iter().all(|&value| value == 0.0 || value == 2.0));
+        let kept = y.iter().filter(|&&value| value > 0.0).count();
+        assert!((1900..2100).contains(&kept), "{kept} of 4000 are kept");
+        assert!(y.chunks(4).any(|sample| sample.contains(&0.0) && sample.contains(&2.0)));
+    }
+
+    #[test]
+    fn dropout2d_drops_whole_channels_of_single_maps() {
+        let ctx = train(1);
+        let maps = from_vec(vec![1.0; 100 * 6 * 10], (100, 2, 3, 10), &ctx.tape).unwrap();
+        let y = to_vec(&Dropout2d { probability: 0.5 }.forward(maps, &ctx).unwrap()).unwrap();
+        for map in y.chunks(60) {
+            assert!(map.chunks(10).all(|position| position == &map[..10]));
+        }
+        let firsts: Vec<&[f32]> = y.chunks(60).map(|map| &map[..10]).collect();
+        assert!(firsts.iter().flat_map(|first| *first).all(|&value| value == 0.0 || value == 2.0));
+        assert!(firsts.iter().any(|first| *first != firsts[0]));
+        let kept = firsts.concat().iter().filter(|&&value| value > 0.0).count();
+        assert!((440..560).contains(&kept), "{kept} of 1000 are kept");
+    }
+
+    #[test]
+    fn evaluation_and_probability_zero_change_nothing_and_draw_nothing() {
+        let drop = |probability, ctx: &Context| {
+            let x = DropPath { probability }.forward(ones(8, ctx), ctx).unwrap();
+            let x = Dropout { probability }.forward(x, ctx).unwrap();
+            let x = x.try_reshape_like(&(8, 1, 2, 2)).unwrap();
+            to_vec(&Dropout2d { probability }.forward(x, ctx).unwrap()).unwrap()
+        };
+        let (eval, ctx) = (Context::eval(stream(Purpose::Evaluate, &[0])), train(0));
+        assert_eq!(drop(0.9, &eval), [1.0; 32]);
+        assert_eq!(drop(0.0, &ctx), [1.0; 32]);
+        assert_eq!(ctx.image_seeds(3), train(0).image_seeds(3));
+    }
+
+    #[test]
+    fn the_draw_depends_on_the_step_only() {
+        let draw = |step| {
+            let ctx = train(step);
+            to_vec(&DropPath { probability: 0.5 }.forward(ones(32, &ctx), &ctx).unwrap()).unwrap()
+        };
+        assert_eq!(draw(3), draw(3));
+        assert_ne!(draw(3), draw(4));
+    }
+}

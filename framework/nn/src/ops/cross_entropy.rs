@@ -1,0 +1,185 @@
+//! The loss of classifiers.
+
+use dfdx::shapes::{HasShape as _, Shape};
+
+pub use crate::kernels::cross_entropy::ClassTarget;
+use crate::tensor::{Error, Result, T0, Tensor};
+
+#[cfg(feature = "cuda")]
+use composed as implementation;
+#[cfg(not(feature = "cuda"))]
+use kernel as implementation;
+
+/// The cross entropy of `logits`, `[.., K]`, with a target for each row, averaged over the rows that have one; 0 if none has.
+///
+/// The target is `(1 - smoothing) * mixture + smoothing / K` ([`ClassTarget::probabilities`]). This is PyTorch's cross entropy,
+/// timm's `LabelSmoothingCrossEntropy`, and its `SoftTargetCrossEntropy` of mixed labels with smoothing.
+///
+/// # Errors
+/// If there are not as many targets as rows, or one is not among the `K` classes.
+pub fn cross_entropy<S: Shape>(
+    logits: Tensor<S>,
+    targets: &[Option<ClassTarget>],
+    smoothing: f32,
+) -> Result<T0> {
+    let classes = logits.shape().concrete().into_iter().last().unwrap_or_default();
+    if classes == 0 || logits.shape().num_elements() != targets.len() * classes {
+        return Err(Error::Shape(format!(
+            "logits {:?} do not fit {} targets",
+            logits.shape(),
+            targets.len()
+        )));
+    }
+    for (row, target) in targets.iter().enumerate() {
+        let named = target.iter().flat_map(|target| [target.class, target.other]);
+        if let Some(class) = named.into_iter().find(|&class| class as usize >= classes) {
+            return Err(Error::Value(format!("row {row} is of class {class}; there are {classes} classes")));
+        }
+    }
+    implementation::cross_entropy(logits, classes, targets, smoothing)
+}
+
+#[cfg(not(feature = "cuda"))]
+mod kernel {
+    use dfdx::shapes::Shape;
+
+    use super::ClassTarget;
+    use crate::kernels::{Buffer, cross_entropy as kernel};
+    use crate::ops::{flat, operation};
+    use crate::tensor::{Result, T0, Tensor};
+
+    pub fn cross_entropy<S: Shape>(
+        logits: Tensor<S>,
+        classes: usize,
+        targets: &[Option<ClassTarget>],
+        smoothing: f32,
+    ) -> Result<T0> {
+        let targets = targets.to_vec();
+        operation(vec![flat(logits)?], (), move |mut inputs, record| {
+            let logits = inputs.swap_remove(0);
+            let log_sums = kernel::log_sums(&logits, classes);
+            let value = kernel::cross_entropy(&logits, &log_sums, &targets, smoothing);
+            let backward = move |grad: Buffer| {
+                vec![kernel::cross_entropy_grad(&logits, &log_sums, &targets, smoothing, grad[0])]
+            };
+            Ok((vec![value].into(), record.then(|| Box::new(backward) as _)))
+        })
+    }
+}
+
+#[cfg(any(test, feature = "cuda"))]
+mod composed {
+    use dfdx::shapes::{Axes2, Axis, Shape};
+    use dfdx::tensor_ops::{ReshapeTo as _, SumTo as _, TryMul as _};
+
+    use super::ClassTarget;
+    use crate::tensor::{Result, T0, T2, Tensor, from_vec, tape_of};
+
+    pub fn cross_entropy<S: Shape>(
+        logits: Tensor<S>,
+        classes: usize,
+        targets: &[Option<ClassTarget>],
+        smoothing: f32,
+    ) -> Result<T0> {
+        let shape = (targets.len(), classes);
+        let logits: T2 = logits.try_reshape_like(&shape)?;
+        let weight = -1.0 / targets.iter().flatten().count().max(1) as f32;
+        let mut weights = Vec::with_capacity(targets.len() * classes);
+        for target in targets {
+            match target {
+                Some(target) => weights
+                    .extend(target.probabilities(classes, smoothing).into_iter().map(|share| share * weight)),
+                None => weights.resize(weights.len() + classes, 0.0),
+            }
+        }
+        let weights = from_vec(weights, shape, &tape_of(&logits))?;
+        Ok(logits.try_log_softmax::<Axis<1>>()?.try_mul(weights)?.try_sum::<_, Axes2<0, 1>>()?)
+    }
+}
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::Tape;
+    use crate::tensor::from_vec;
+    use crate::testing::{
+        assert_golden, check_gradient, golden, golden_shape, loss_weights, noise, run, run_against,
+        segmentation_golden,
+    };
+
+    const CLASSES: usize = 7;
+
+    fn targets() -> [Option<ClassTarget>; 4] {
+        let mixed = ClassTarget { class: 1, other: 4, share: 0.3 };
+        [Some(ClassTarget::of(6)), None, Some(mixed), Some(ClassTarget { other: 1, ..mixed })]
+    }
+
+    fn logits() -> Vec<f32> {
+        noise(1, 4 * CLASSES).iter().map(|logit| 3.0 * logit).collect()
+    }
+
+    #[test]
+    fn agrees_with_the_composition() {
+        for smoothing in [0.0, 0.1] {
+            let own =
+                run(&logits(), (4, CLASSES), &[], |logits| cross_entropy(logits, &targets(), smoothing));
+            let other = run(&logits(), (4, CLASSES), &[], |logits| {
+                composed::cross_entropy(logits, CLASSES, &targets(), smoothing)
+            });
+            own.assert_close(&other, 1e-6);
+        }
+    }
+
+    #[test]
+    fn the_gradient_matches_finite_differences() {
+        let own = run(&logits(), (4, CLASSES), &[], |logits| cross_entropy(logits, &targets(), 0.1));
+        check_gradient(&logits(), &own.grads[0], |logits| {
+            let rows = logits.chunks_exact(CLASSES).zip(targets());
+            let losses = rows.filter_map(|(logits, target)| {
+                let total = logits.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+                let asked = target?.probabilities(CLASSES, 0.1);
+                Some(logits.iter().zip(asked).map(|(x, asked)| f64::from(asked) * (total - x)).sum::<f64>())
+            });
+            losses.sum::<f64>() / 3.0 * f64::from(loss_weights(1)[0])
+        });
+    }
+
+    #[test]
+    fn times_the_share_of_pixels_with_a_target_it_is_the_official_loss_of_segmentation() {
+        let tensors = segmentation_golden();
+        let (logits, shape) = (golden(&tensors, "ce.logits"), golden_shape(&tensors, "ce.logits"));
+        let labels: Vec<i64> = bytemuck::pod_collect_to_vec(tensors.tensor("ce.label").unwrap().data());
+        let targets: Vec<_> =
+            labels.iter().map(|&label| (label != 255).then(|| ClassTarget::of(label as u32))).collect();
+        let none = vec![None; targets.len()];
+        for (case, targets, weight) in
+            [("w1.0", &targets, 1.0), ("w0.4", &targets, 0.4), ("all_ignored", &none, 1.0)]
+        {
+            let share = targets.iter().flatten().count() as f32 / targets.len() as f32;
+            let factor = weight * share;
+            let own = run_against(
+                &logits,
+                shape,
+                &[],
+                |_| vec![factor],
+                |logits| cross_entropy(logits, targets, 0.0),
+            );
+            let expected = |part: &str| golden(&tensors, &format!("ce.{case}.{part}"));
+            assert_golden(case, &[own.values[0] * factor], &expected("loss"), 2e-6);
+            assert_golden(case, &own.grads[0], &expected("grad"), 2e-5);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let logits = || from_vec(noise(1, 6), (2, 3), &Tape::none()).unwrap();
+        let class = |class| Some(ClassTarget::of(class));
+        assert!(matches!(cross_entropy(logits(), &[class(0)], 0.0), Err(Error::Shape(_))));
+        assert!(matches!(cross_entropy(logits(), &[class(0), class(3)], 0.0), Err(Error::Value(_))));
+        let mixed = Some(ClassTarget { class: 0, other: 3, share: 0.5 });
+        assert!(matches!(cross_entropy(logits(), &[mixed, None], 0.0), Err(Error::Value(_))));
+        assert!(cross_entropy(logits(), &[class(2), None], 0.0).is_ok());
+    }
+}

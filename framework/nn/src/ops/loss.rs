@@ -1,0 +1,109 @@
+//! The reconstruction loss.
+
+use dfdx::shapes::HasShape as _;
+
+pub use crate::kernels::loss::normalize_patches;
+use crate::tensor::{Error, Result, T0, T3};
+
+#[cfg(feature = "cuda")]
+use composed as implementation;
+#[cfg(not(feature = "cuda"))]
+use kernel as implementation;
+
+/// The mean squared error of the removed patches (`forward_loss` of the official `models_convmae.py`).
+///
+/// `pred` and `target` are `[B, L, P]`; `removed`, `[B, L]`, is 1 where a patch was removed and 0 where it was kept. The squared
+/// errors are averaged over each patch, then over the removed patches of the whole batch.
+///
+/// # Errors
+/// If the shapes do not fit, or no patch is removed.
+pub fn masked_mse(pred: T3, target: Vec<f32>, removed: &[f32]) -> Result<T0> {
+    let (batch, patches, width) = *pred.shape();
+    if (target.len(), removed.len()) != (batch * patches * width, batch * patches) {
+        return Err(Error::Shape(format!(
+            "a prediction {:?} does not fit {} target values with {} mask values",
+            pred.shape(),
+            target.len(),
+            removed.len()
+        )));
+    }
+    if removed.iter().all(|&weight| weight == 0.0) {
+        return Err(Error::Value("no patch is removed, so there is nothing to reconstruct".into()));
+    }
+    implementation::masked_mse(pred, target, removed)
+}
+
+#[cfg(not(feature = "cuda"))]
+mod kernel {
+    use dfdx::shapes::HasShape as _;
+
+    use crate::kernels::{Buffer, loss};
+    use crate::ops::{flat, operation};
+    use crate::tensor::{Result, T0, T3};
+
+    pub fn masked_mse(pred: T3, target: Vec<f32>, removed: &[f32]) -> Result<T0> {
+        let width = pred.shape().2;
+        let removed = removed.to_vec();
+        operation(vec![flat(pred)?], (), move |mut inputs, record| {
+            let pred = inputs.swap_remove(0);
+            let value = loss::masked_mse(&pred, &target, &removed, width);
+            let backward =
+                move |grad: Buffer| vec![loss::masked_mse_grad(&pred, &target, &removed, width, grad[0])];
+            Ok((vec![value].into(), record.then(|| Box::new(backward) as _)))
+        })
+    }
+}
+
+#[cfg(any(test, feature = "cuda"))]
+mod composed {
+    use dfdx::shapes::{Axes2, Axis, HasShape as _};
+    use dfdx::tensor_ops::{MeanTo as _, SumTo as _, TryMul as _, TrySub as _};
+
+    use crate::tensor::{Result, T0, T2, T3, from_vec, tape_of};
+
+    pub fn masked_mse(pred: T3, target: Vec<f32>, removed: &[f32]) -> Result<T0> {
+        let (batch, patches, width) = *pred.shape();
+        let tape = tape_of(&pred);
+        let target = from_vec(target, (batch, patches, width), &tape)?;
+        let errors: T2 = pred.try_sub(target)?.try_square()?.try_mean::<_, Axis<2>>()?;
+        let total: f32 = removed.iter().sum();
+        let weights = removed.iter().map(|weight| weight / total).collect();
+        Ok(errors.try_mul(from_vec(weights, (batch, patches), &tape)?)?.try_sum::<_, Axes2<0, 1>>()?)
+    }
+}
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use super::*;
+    use crate::Tape;
+    use crate::tensor::from_vec;
+    use crate::testing::{check_gradient, loss_weights, noise, run};
+
+    const REMOVED: [f32; 6] = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0];
+
+    #[test]
+    fn agrees_with_the_composition() {
+        let (pred, target) = (noise(1, 42), noise(2, 42));
+        let own = run(&pred, (2, 3, 7), &[], |pred| masked_mse(pred, target.clone(), &REMOVED));
+        let other = run(&pred, (2, 3, 7), &[], |pred| composed::masked_mse(pred, target.clone(), &REMOVED));
+        own.assert_close(&other, 1e-6);
+    }
+
+    #[test]
+    fn the_gradient_matches_finite_differences() {
+        let (pred, target) = (noise(1, 42), noise(2, 42));
+        let own = run(&pred, (2, 3, 7), &[], |pred| masked_mse(pred, target.clone(), &REMOVED));
+        check_gradient(&pred, &own.grads[0], |pred| {
+            let square = |i: usize| (pred[i] - f64::from(target[i])).powi(2) * f64::from(REMOVED[i / 7]);
+            (0..42).map(square).sum::<f64>() / 21.0 * f64::from(loss_weights(1)[0])
+        });
+    }
+
+    #[test]
+    fn without_a_removed_patch_there_is_no_loss() {
+        let pred = from_vec(noise(1, 6), (1, 2, 3), &Tape::none()).unwrap();
+        assert!(matches!(masked_mse(pred.clone(), noise(2, 6), &[0.0; 2]), Err(Error::Value(_))));
+        assert!(matches!(masked_mse(pred.clone(), noise(2, 5), &[1.0; 2]), Err(Error::Shape(_))));
+        assert!(matches!(masked_mse(pred, noise(2, 6), &[1.0; 3]), Err(Error::Shape(_))));
+    }
+}

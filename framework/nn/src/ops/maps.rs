@@ -1,0 +1,79 @@
+//! Tokens as maps, and back.
+
+use dfdx::shapes::HasShape as _;
+use dfdx::tensor_ops::ReshapeTo as _;
+
+use super::gather_tokens;
+use crate::tensor::{Error, Result, T3, T4};
+
+/// The positions of all patches of a grid of rows and columns, `[B, rows * cols * cell * cell, C]`, in the order of the image:
+/// `[B, rows * cell, cols * cell, C]`.
+///
+/// # Errors
+/// If there are not as many tokens.
+pub fn to_maps(x: T3, (rows, cols): (usize, usize), cell: usize) -> Result<T4> {
+    let (batch, tokens, channels) = *x.shape();
+    let (height, width) = (rows * cell, cols * cell);
+    if height * width != tokens {
+        return Err(Error::Shape(format!(
+            "{tokens} tokens are not {rows} x {cols} patches of {cell} x {cell}"
+        )));
+    }
+    let x = if cell == 1 { x } else { gather_tokens(x, &order(cols, cell, tokens).repeat(batch))? };
+    Ok(x.try_reshape_like(&(batch, height, width, channels))?)
+}
+
+/// The token of every position of an image.
+fn order(cols: usize, cell: usize, tokens: usize) -> Vec<u32> {
+    let width = cols * cell;
+    let token = |place: usize| {
+        let (y, x) = (place / width, place % width);
+        let patch = y / cell * cols + x / cell;
+        ((patch * cell + y % cell) * cell + x % cell) as u32
+    };
+    (0..tokens).map(token).collect()
+}
+
+/// Maps `[B, H, W, C]` as tokens, `[B, H * W, C]`.
+pub fn to_tokens(x: T4) -> Result<T3> {
+    let (batch, height, width, channels) = *x.shape();
+    Ok(x.try_reshape_like(&(batch, height * width, channels))?)
+}
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::Tape;
+    use crate::tensor::{from_vec, to_vec};
+    use crate::testing::{loss_weights, run};
+
+    #[test]
+    fn maps_are_in_the_order_of_the_image() {
+        // 1 x 2 patches of 2 x 2 positions, two channels.
+        let x: Vec<f32> = (0..16).map(|i| i as f32).collect();
+        let outcome = run(&x, (1, 8, 2), &[], |x| to_maps(x, (1, 2), 2));
+        let order = [0, 1, 4, 5, 2, 3, 6, 7];
+        let expected: Vec<f32> = order.iter().flat_map(|&at| [x[2 * at], x[2 * at + 1]]).collect();
+        assert_eq!(outcome.values, expected);
+        let weights = loss_weights(16);
+        for (place, at) in order.into_iter().enumerate() {
+            assert_eq!(outcome.grads[0][2 * at..][..2], weights[2 * place..][..2]);
+        }
+    }
+
+    #[test]
+    fn single_positions_stay_where_they_are() {
+        let x: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let maps = to_maps(from_vec(x.clone(), (1, 6, 2), &Tape::none()).unwrap(), (2, 3), 1).unwrap();
+        assert_eq!(*maps.shape(), (1, 2, 3, 2));
+        assert_eq!(to_vec(&to_tokens(maps).unwrap()).unwrap(), x);
+    }
+
+    #[test]
+    fn another_number_of_tokens_is_refused() {
+        let x = from_vec(vec![0.0; 16], (1, 8, 2), &Tape::none()).unwrap();
+        assert!(matches!(to_maps(x, (1, 2), 1), Err(Error::Shape(_))));
+    }
+}

@@ -1,0 +1,87 @@
+//! Tokens to one token of an image.
+
+use dfdx::shapes::HasShape as _;
+
+use crate::tensor::{Error, Result, T3};
+
+#[cfg(feature = "cuda")]
+use composed as implementation;
+#[cfg(not(feature = "cuda"))]
+use kernel as implementation;
+
+/// The mean over the tokens of each image (global average pooling): `[B, N, C]` to `[B, 1, C]`.
+///
+/// # Errors
+/// If there is no token.
+pub fn mean_tokens(x: T3) -> Result<T3> {
+    let (_, tokens, channels) = *x.shape();
+    if tokens * channels == 0 {
+        return Err(Error::Shape(format!("there is no mean over {:?}", x.shape())));
+    }
+    implementation::mean_tokens(x)
+}
+
+#[cfg(not(feature = "cuda"))]
+mod kernel {
+    use dfdx::shapes::HasShape as _;
+
+    use crate::kernels::{Buffer, pool};
+    use crate::ops::{flat, operation};
+    use crate::tensor::{Result, T3};
+
+    pub fn mean_tokens(x: T3) -> Result<T3> {
+        let (batch, tokens, channels) = *x.shape();
+        operation(vec![flat(x)?], (batch, 1, channels), move |inputs, record| {
+            let output = pool::mean_tokens(&inputs[0], tokens, channels);
+            let backward = move |grad: Buffer| vec![pool::mean_tokens_grad(&grad, tokens, channels)];
+            Ok((output, record.then(|| Box::new(backward) as _)))
+        })
+    }
+}
+
+#[cfg(any(test, feature = "cuda"))]
+mod composed {
+    use dfdx::shapes::{Axis, HasShape as _};
+    use dfdx::tensor_ops::{MeanTo as _, ReshapeTo as _};
+
+    use crate::tensor::{Result, T2, T3};
+
+    pub fn mean_tokens(x: T3) -> Result<T3> {
+        let (batch, _, channels) = *x.shape();
+        let mean: T2 = x.try_mean::<_, Axis<1>>()?;
+        Ok(mean.try_reshape_like(&(batch, 1, channels))?)
+    }
+}
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::Tape;
+    use crate::tensor::from_vec;
+    use crate::testing::{check_gradient, loss_weights, noise, run};
+
+    #[test]
+    fn agrees_with_the_composition() {
+        let x = noise(1, 2 * 5 * 3);
+        let own = run(&x, (2, 5, 3), &[], mean_tokens);
+        own.assert_close(&run(&x, (2, 5, 3), &[], composed::mean_tokens), 1e-6);
+    }
+
+    #[test]
+    fn the_gradient_matches_finite_differences() {
+        let x = noise(1, 2 * 5 * 3);
+        let own = run(&x, (2, 5, 3), &[], mean_tokens);
+        check_gradient(&x, &own.grads[0], |x| {
+            let part = |at: usize| x[at] / 5.0 * f64::from(loss_weights(6)[at / 15 * 3 + at % 3]);
+            (0..x.len()).map(part).sum()
+        });
+    }
+
+    #[test]
+    fn of_no_token_there_is_no_mean() {
+        let none = from_vec(Vec::new(), (2, 0, 3), &Tape::none()).unwrap();
+        assert!(matches!(mean_tokens(none), Err(Error::Shape(_))));
+    }
+}
