@@ -11,26 +11,21 @@ use super::{between, check_pixels};
 /// Resizes the image to fit into a random multiple of a size, keeping its proportions, as mmsegmentation's `Resize` with `img_scale`
 /// and `ratio_range` on `OpenCV`: bilinear for the image, nearest for label maps and masks. Without `ratio`, that of evaluation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ResizeRange {
     /// What the longer and the shorter side are at most, in pixels; one of them is exactly that.
-    #[serde(default = "default_scale")]
     #[schemars(inner(range(min = 1, max = MAX_SIDE)))]
     pub scale: [usize; 2],
     /// Smallest and largest multiple of `scale`; by default neither shrunk nor enlarged.
-    #[serde(default = "default_ratio")]
     pub ratio: [f64; 2],
     /// Leaves the label map as large as it is: for evaluation, where predictions are resized to it.
-    #[serde(default)]
     pub keep_label_map: bool,
 }
 
-fn default_scale() -> [usize; 2] {
-    [2048, 512]
-}
-
-fn default_ratio() -> [f64; 2] {
-    [1.0, 1.0]
+impl Default for ResizeRange {
+    fn default() -> Self {
+        Self { scale: [2048, 512], ratio: [1.0, 1.0], keep_label_map: false }
+    }
 }
 
 impl ResizeRange {
@@ -128,7 +123,7 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_mmsegmentation() {
-        let resize = ResizeRange { scale: [2048, 512], ratio: [0.5, 2.0], keep_label_map: false };
+        let resize = ResizeRange { ratio: [0.5, 2.0], ..ResizeRange::default() };
         let golden = Golden::read();
         for case in golden.cases("sizes") {
             let ratio = case.number("u").map_or(1.0, |u| 0.5 + (2.0 - 0.5) * u);
@@ -157,7 +152,7 @@ mod tests {
 
     #[test]
     fn boxes_and_masks_are_resized_with_the_image() {
-        let resize = ResizeRange { scale: [32, 8], ratio: [1.0, 1.0], keep_label_map: false };
+        let resize = ResizeRange { scale: [32, 8], ..ResizeRange::default() };
         let mask = GrayImage::from_fn(6, 4, |x, y| Luma([if x >= 2 && y >= 1 { 255 } else { 0 }]));
         let mut labelled = sample(4, 6);
         labelled.target.instances.annotate(0, [2.0, 1.0, 6.0, 4.0], Mask::Rle(Rle::encode(&mask)));
@@ -181,7 +176,7 @@ mod tests {
     #[test]
     fn sizes_and_ratios_that_are_none_are_problems() {
         let key = |scale, ratio| {
-            let resize = ResizeRange { scale, ratio, keep_label_map: false };
+            let resize = ResizeRange { scale, ratio, ..ResizeRange::default() };
             resize.output(SampleShape::default()).unwrap_err().key
         };
         assert_eq!(key([0, 512], [0.5, 2.0]), "scale");

@@ -12,7 +12,6 @@ use crate::recipe::Recipe;
 use crate::report::logging::LOG_ONLY;
 use crate::report::{
     Environment, EventLog, MetricLog, PictureSet, PictureStore, Progress, RunDir, Split, Status, StepReport,
-    Summary,
 };
 
 use super::signal::StopSignal;
@@ -156,10 +155,7 @@ impl Session {
     /// Whether nothing is left to do.
     pub fn is_finished(&self) -> bool {
         let trainer = &self.prepared.trainer;
-        trainer.steps_done() == trainer.plan().steps
-            && self.dir.weights().is_file()
-            && Summary::read(&self.dir.summary())
-                .is_ok_and(|summary| summary.get("status").is_some_and(|status| status == "finished"))
+        trainer.steps_done() == trainer.plan().steps && self.dir.weights().is_file() && self.dir.is_finished()
     }
 
     /// Whether a signal ended the run.

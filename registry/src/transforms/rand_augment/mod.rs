@@ -22,25 +22,21 @@ use super::check_pixels;
 /// image). The magnitude, 0 to 10, says how far each goes; half of those with a direction go the other way. Boxes, masks and label
 /// maps move with the image.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct RandAugment {
     /// The policy as timm writes it: `rand`, then parts in any order, joined by `-`. `mN`: the magnitude, 0 to 10 (default 10).
     /// `nN`: operations an image (default 2). `mstdX`: standard deviation of the magnitude (default 0). `inc1`: operations whose
     /// effect grows with the magnitude; without it, `Posterize` and `Solarize` weaken with it and the factors of `Color`,
     /// `Contrast`, `Brightness` and `Sharpness` go from 0.1 to 1.9.
-    #[serde(default = "policy_of_mae")]
     pub policy: String,
     /// Colour that comes in where the image is moved away; by default the mean of ImageNet.
-    #[serde(default = "imagenet_mean")]
     pub fill: [u8; 3],
 }
 
-fn policy_of_mae() -> String {
-    "rand-m9-mstd0.5-inc1".to_owned()
-}
-
-fn imagenet_mean() -> [u8; 3] {
-    [124, 116, 104]
+impl Default for RandAugment {
+    fn default() -> Self {
+        Self { policy: "rand-m9-mstd0.5-inc1".to_owned(), fill: [124, 116, 104] }
+    }
 }
 
 /// Probability of an operation that was drawn.
