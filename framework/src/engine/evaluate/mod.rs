@@ -1,0 +1,66 @@
+//! Evaluation over a whole dataset.
+
+mod outputs;
+
+pub use outputs::{Predictor, label_maps};
+
+use crate::component::{Evaluator, Loss, Needs};
+use crate::data::Loader;
+use crate::nn::Context;
+use crate::nn::tensor::to_vec;
+use crate::random::{self, Purpose};
+
+use super::EngineError;
+
+/// The metrics of an evaluation, by name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Evaluation {
+    /// In the order of the evaluators.
+    pub metrics: Vec<(String, f64)>,
+}
+
+impl Evaluation {
+    /// Evaluates a model on every sample once. Masks are the same every time, whatever the batch size.
+    pub fn run(
+        predictor: Predictor<'_>,
+        loader: &Loader,
+        evaluators: &[Box<dyn Evaluator>],
+        seed: u64,
+    ) -> Result<Self, EngineError> {
+        let needs = |what| evaluators.iter().any(|evaluator| evaluator.needs() == what);
+        let (needs_losses, needs_predictions) = (needs(Needs::Losses), needs(Needs::Predictions));
+        let mut meters: Vec<_> = evaluators.iter().map(|evaluator| evaluator.meter()).collect();
+        // One context for the whole set: its generator runs on from image to image.
+        let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed]));
+        for batch in loader.epoch(0, 0) {
+            let batch = batch?;
+            let mut asked = predictor.ask(&batch, &ctx);
+            let losses = if needs_losses { values(asked.losses()?)? } else { Vec::new() };
+            let predictions = if needs_predictions { asked.predictions()? } else { Vec::new() };
+            for meter in &mut meters {
+                meter.update(&losses, &predictions, &batch)?;
+            }
+        }
+        Ok(Self { metrics: meters.iter().flat_map(|meter| meter.finish()).collect() })
+    }
+
+    /// A metric by name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|(known, _)| known == name).map(|&(_, value)| value)
+    }
+}
+
+/// The weighted sum of a batch's losses (`loss`), then each by name if there are several.
+fn values(losses: Vec<Loss>) -> Result<Vec<(String, f64)>, EngineError> {
+    let (mut total, mut named) = (0.0, Vec::new());
+    for loss in losses {
+        let value = f64::from(to_vec(&loss.value)?[0]);
+        total += f64::from(loss.weight) * value;
+        named.push((loss.name, value));
+    }
+    if named.len() < 2 {
+        named.clear();
+    }
+    named.insert(0, ("loss".to_owned(), total));
+    Ok(named)
+}

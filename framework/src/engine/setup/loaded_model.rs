@@ -1,0 +1,59 @@
+//! A recipe's model with weights: what evaluation and prediction start from.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::experiment::{Experiment, Split};
+use crate::graph::{Checked, Model, catalog, check};
+use crate::nn::Scope;
+use crate::recipe::{Recipe, Sources, load};
+
+use super::device::open_device;
+use super::init_from::load_weights;
+use crate::engine::EngineError;
+
+/// A recipe and weights for its model.
+#[derive(Debug)]
+pub struct TrainedOptions {
+    /// The recipe and what overrides it.
+    pub sources: Sources,
+    /// The weights: of a run, a checkpoint, or any other file with the model's names.
+    pub weights: PathBuf,
+}
+
+/// A built model with its weights.
+pub struct LoadedModel {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The recipe, typed.
+    pub experiment: Experiment,
+    /// The model.
+    pub model: Model,
+    /// What the weights say of themselves.
+    pub metadata: Map<String, Value>,
+}
+
+impl LoadedModel {
+    /// Builds the model and loads the weights, which must fit exactly.
+    pub fn load(options: &TrainedOptions) -> Result<Self, EngineError> {
+        let recipe = load(&options.sources, &catalog())?;
+        let Checked { experiment, plan, image, .. } = check(&recipe)?;
+        open_device(&recipe, &experiment)?;
+        let model = Model::build(&plan, image, &Scope::new(experiment.seed))
+            .map_err(|problems| recipe.diagnose(problems))?;
+        let metadata = load_weights(&model.params(), &options.weights)?;
+        Ok(Self { recipe, experiment, model, metadata })
+    }
+
+    /// The validation set, which tells how images are prepared.
+    pub fn take_val(&mut self) -> Result<Split, EngineError> {
+        let missing = || {
+            EngineError::Usage(format!(
+                "{}: there is no `data.val`, whose transforms prepare images for the model",
+                self.recipe.path().display()
+            ))
+        };
+        self.experiment.data.val.take().ok_or_else(missing)
+    }
+}

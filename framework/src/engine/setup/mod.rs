@@ -1,0 +1,270 @@
+//! From a checked recipe to loaders and a trainer.
+
+pub mod classes;
+pub mod device;
+mod init_from;
+pub mod lineage;
+mod loaded_model;
+pub mod position_grids;
+
+use std::sync::Arc;
+
+use crate::component::{DataError, Evaluator, Inference, Optimizer, OptimizerModule, Picture, Problem};
+use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
+use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
+use crate::graph::{Checked, Model, Summary};
+use crate::nn::{Context, Scope};
+use crate::random::{self, Purpose};
+use crate::recipe::Recipe;
+
+use super::EngineError;
+use super::evaluate::Predictor;
+use super::train::{Trainer, TrainerParts, TrainingPlan};
+
+pub use init_from::{initialize, load_weights, weights_of_run};
+pub use loaded_model::{LoadedModel, TrainedOptions};
+
+use device::open_device;
+use lineage::lineage_of;
+
+/// Everything that a run works with.
+pub struct Prepared {
+    /// The model with its optimizer.
+    pub trainer: Trainer,
+    /// Training batches.
+    pub train: Loader,
+    /// Validation batches.
+    pub val: Option<Loader>,
+    /// The metrics.
+    pub evaluators: Vec<Box<dyn Evaluator>>,
+    /// How the model is shown images of other sizes than its own.
+    pub inference: Option<Box<dyn Inference>>,
+    /// Weights to start from.
+    pub init_from: Option<InitFrom>,
+    /// The rest of the recipe.
+    pub settings: Settings,
+    /// The table of the model.
+    pub summary: Summary,
+}
+
+/// The parts of the recipe that the run itself looks at.
+pub struct Settings {
+    /// Name of the experiment.
+    pub name: String,
+    /// Its seed.
+    pub seed: u64,
+    /// How it is trained.
+    pub train: Train,
+    /// When it is evaluated.
+    pub evaluate_every: crate::component::Span,
+    /// Validation images shown in the report.
+    pub pictures: usize,
+    /// When it is saved.
+    pub checkpoint: crate::experiment::Checkpointing,
+    /// What it logs besides the files of every run.
+    pub logging: crate::experiment::Logging,
+}
+
+impl Prepared {
+    /// Gives the parameters the weights that the recipe starts from, if it names some.
+    pub fn initialize(&self, recipe: &Recipe) -> Result<(), EngineError> {
+        self.init_from.iter().try_for_each(|from| initialize(recipe, &self.trainer.model, from))
+    }
+
+    /// What stands for the run whose weights the recipe starts from, if it does: [`lineage_of`] that run.
+    pub fn init_from_digest(&self) -> Option<String> {
+        match self.init_from.as_ref()?.source() {
+            Ok(InitSource::Run(root)) => lineage_of(root),
+            _ => None,
+        }
+    }
+
+    /// The validation images that the report shows, spread over the set; unreadable ones are left out. They are one batch, if they
+    /// all have the size of the model's images.
+    pub fn pictured(&self) -> Result<Vec<Batch>, EngineError> {
+        let Some(val) = &self.val else { return Ok(Vec::new()) };
+        let pipeline = val.pipeline();
+        let len = pipeline.samples.len();
+        let count = self.settings.pictures.min(len);
+        let mut samples = Vec::with_capacity(count);
+        for picture in 0..count {
+            match pipeline.sample(0, picture * len / count) {
+                Ok(sample) => samples.push(sample),
+                Err(DataError::Corrupt { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let batches = match (samples.len(), &self.inference) {
+            (0, _) => Vec::new(),
+            (_, None) => vec![Batch::stack(samples)?],
+            (_, Some(_)) => {
+                samples.into_iter().map(|sample| Batch::stack(vec![sample])).collect::<Result<_, _>>()?
+            }
+        };
+        Ok(batches)
+    }
+
+    /// Pictures of batches, a row per image, under the same masks every time.
+    pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
+        let Self { trainer, train, inference, settings, .. } = self;
+        let ctx = Context::eval(random::stream(Purpose::Evaluate, &[settings.seed, 1]));
+        let names = train.pipeline().samples.pixel_classes().unwrap_or_default();
+        trainer.with_evaluated(|model| {
+            let predictor = Predictor { model, inference: inference.as_deref() };
+            let mut rows = Vec::new();
+            for batch in batches {
+                let mut asked = predictor.ask(batch, &ctx);
+                // Other heads draw from the features.
+                let of_pixels = !model.predicted_pixel_classes().is_empty();
+                let predictions = if of_pixels { asked.predictions()? } else { Vec::new() };
+                rows.extend(asked.pictures(&predictions, names)?);
+            }
+            Ok(rows)
+        })
+    }
+
+    /// Unreadable samples met so far, in training and in validation.
+    pub fn corrupt(&self) -> (Vec<CorruptSample>, Vec<CorruptSample>) {
+        (self.train.corrupt(), self.val.as_ref().map(Loader::corrupt).unwrap_or_default())
+    }
+
+    /// Takes over the unreadable samples that earlier sessions met.
+    pub fn restore_corrupt(&mut self, train: Vec<CorruptSample>, val: Vec<CorruptSample>) {
+        self.train.remember_corrupt(train);
+        if let Some(loader) = &mut self.val {
+            loader.remember_corrupt(val);
+        }
+    }
+}
+
+/// Opens the data and builds the model of a checked recipe.
+pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
+    open_device(recipe, &checked.experiment)?;
+    let Checked { experiment, plan, image, summary } = checked;
+    let Experiment {
+        name,
+        seed,
+        data,
+        init_from,
+        optimizer,
+        schedule,
+        train,
+        evaluate,
+        checkpoint,
+        logging,
+        ..
+    } = experiment;
+    let loading = Loading::of(&data);
+    let Data { train: train_split, val: val_split, .. } = data;
+    let batch_size = train_split.batch_size;
+    let loader = |key: &str, split: Split, training: bool| {
+        let base = if training { LoaderOptions::train } else { LoaderOptions::evaluate };
+        let options = loading.options(base(split.batch_size));
+        open(recipe, key, split, seed, options)
+    };
+    let train_loader = loader("data.train", train_split, true)?;
+    let val = val_split.map(|split| loader("data.val", split, false)).transpose()?;
+    let training = training_plan(recipe, &train_loader, batch_size, &train)?;
+    let model =
+        Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
+    let val_samples = val.as_ref().map(|val| val.pipeline().samples.as_ref());
+    let problems = classes::problems(&model, train_loader.pipeline().samples.as_ref(), val_samples);
+    if !problems.is_empty() {
+        return Err(recipe.diagnose(problems).into());
+    }
+    let trainer = Trainer::new(TrainerParts {
+        optimizer: build_optimizer(recipe, optimizer.as_ref(), &model)?,
+        base_lr: optimizer.base_lr(training.images_per_step),
+        model,
+        schedule,
+        plan: training,
+        clip_grad_norm: train.clip_grad_norm,
+        checkpoint_activations: train.checkpoint_activations,
+        ema: train.ema,
+        seed,
+    });
+    let settings = Settings {
+        name,
+        seed,
+        train,
+        evaluate_every: evaluate.every,
+        pictures: evaluate.pictures,
+        checkpoint,
+        logging,
+    };
+    Ok(Prepared {
+        trainer,
+        train: train_loader,
+        val,
+        evaluators: evaluate.evaluators,
+        inference: evaluate.inference,
+        init_from,
+        settings,
+        summary,
+    })
+}
+
+/// How many steps the training takes, which is at least one of an epoch.
+fn training_plan(
+    recipe: &Recipe,
+    loader: &Loader,
+    batch_size: usize,
+    train: &Train,
+) -> Result<TrainingPlan, EngineError> {
+    let batches = loader.batches();
+    TrainingPlan::new(batches, batch_size, train.accumulate, train.length).ok_or_else(|| {
+        let message =
+            format!("an epoch has {batches} batches, fewer than one step of {} batches", train.accumulate);
+        let problem = Problem::new("train.accumulate", message);
+        recipe.diagnose(vec![problem.help("lower it, or lower `data.train.batch_size`")]).into()
+    })
+}
+
+/// The optimizer of a model; what is wrong with it is reported at its place in the recipe.
+pub fn build_optimizer(
+    recipe: &Recipe,
+    optimizer: &dyn Optimizer,
+    model: &Model,
+) -> Result<Box<dyn OptimizerModule>, EngineError> {
+    let at = |problem: Problem| recipe.diagnose(vec![problem.within("optimizer")]);
+    Ok(optimizer.build(&model.params()).map_err(at)?)
+}
+
+/// How all splits of a recipe are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Loading {
+    workers: Option<usize>,
+    prefetch: usize,
+    max_corrupt: f64,
+}
+
+impl Loading {
+    /// What the recipe says.
+    pub fn of(data: &Data) -> Self {
+        Self { workers: data.workers, prefetch: data.prefetch, max_corrupt: data.max_corrupt }
+    }
+
+    /// `base` with what the recipe says.
+    pub fn options(self, mut base: LoaderOptions) -> LoaderOptions {
+        base.workers = self.workers.unwrap_or(base.workers);
+        base.prefetch = self.prefetch;
+        base.max_corrupt = self.max_corrupt;
+        base
+    }
+}
+
+/// Opens a dataset; what is wrong with it is reported at its place in the recipe.
+pub fn open(
+    recipe: &Recipe,
+    key: &str,
+    split: Split,
+    seed: u64,
+    options: LoaderOptions,
+) -> Result<Loader, EngineError> {
+    let at =
+        |key: String| move |error: DataError| recipe.diagnose(vec![Problem::new(&key, error.to_string())]);
+    let samples = split.dataset.open().map_err(at(format!("{key}.dataset")))?;
+    let pipeline =
+        Pipeline { samples, transforms: split.transforms, batch_transforms: split.batch_transforms, seed };
+    Ok(Loader::new(Arc::new(pipeline), options).map_err(at(key.to_owned()))?)
+}
