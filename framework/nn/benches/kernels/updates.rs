@@ -18,7 +18,7 @@ pub fn optimizer(suite: &mut Suite) {
     suite.bench("adamw", &PARAMETERS.to_string(), work, |b| {
         b.iter(|| {
             let (values, exp_avg, exp_avg_sq) = (&mut values, &mut exp_avg, &mut exp_avg_sq);
-            adamw(vec![AdamwTensor { values, grad: &grad, exp_avg, exp_avg_sq, at }]);
+            adamw(vec![AdamwTensor { values, grad: &grad, exp_avg, exp_avg_sq, at }]).unwrap();
         });
     });
 }
