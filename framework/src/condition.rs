@@ -162,7 +162,7 @@ impl Test {
         }
     }
 
-    /// Whether it asks for an order, or for a text: neither fits every column.
+    /// Whether it asks for an order, which numbers have alone.
     pub fn is_order(&self) -> bool {
         self.operator.is_order()
     }
