@@ -9,7 +9,6 @@ use crate::component::{Loss, Span};
 use crate::experiment::{Experiment, Train};
 use crate::graph::{Checked, Model, catalog, check};
 use crate::nn::tape::backward;
-use crate::nn::tensor::to_vec;
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::{Recipe, Sources, load};
@@ -73,11 +72,11 @@ fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<Tensor
     let mut sum = 0.0;
     let losses = model.losses(&features, &inputs.batch, &ctx)?;
     for loss in &losses {
-        let value = to_vec(&loss.value)?[0];
+        let value = loss.value.to_vec()?[0];
         sum += loss.weight * value;
         insert(&mut outputs, format!("loss.{}", loss.name), vec![1], &[value]);
     }
-    let total = Loss::total(losses);
+    let total = Loss::total(losses)?;
     insert(&mut outputs, "loss".to_owned(), vec![1], &[sum]);
     drop(features);
     for name in ctx.unused() {
