@@ -2,11 +2,6 @@
 
 use crate::tensor::{Error, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// softmax(q k^T / sqrt(D / heads) + bias) v.
 ///
 /// `qkv` is `[B, N, 3 * D]`, ordered `[q | k | v]`, each `[heads, D / heads]`; `bias` is `[heads, N, N]`, added to the scores
@@ -39,71 +34,33 @@ pub(super) fn check_heads((tokens, channels): (usize, usize), heads: usize) -> R
     Ok(())
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use crate::backend::Buffer;
-    use crate::backend::attention::{self, Dims};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
+use crate::backend::Buffer;
+use crate::backend::attention::{self, Dims};
+use crate::ops::operation;
+use crate::tensor::{Result, Tensor};
 
-    pub fn attention(qkv: Tensor, heads: usize, bias: Option<Tensor>) -> Result<Tensor> {
-        let (batch, tokens, channels) = qkv.dims3()?;
-        let dims = Dims { batch, queries: tokens, keys: tokens, heads, head_dim: channels / 3 / heads };
-        let inputs = std::iter::once(qkv).chain(bias).collect();
-        operation(inputs, (batch, tokens, dims.dim()), move |values, record| {
-            let mut values = values.into_iter();
-            let (qkv, bias) = (values.next().unwrap_or_else(|| Buffer::zeros(0)), values.next());
-            let (output, normalisers) = attention::forward(&qkv, bias.as_deref(), dims)?;
-            let backward = move |grad: Buffer| {
-                let (grad_qkv, grad_bias) =
-                    attention::backward(&grad, &qkv, bias.as_deref(), &normalisers, dims)?;
-                Ok(std::iter::once(grad_qkv).chain(grad_bias).collect())
-            };
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
-}
-
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::{Axes3, Axes4, Axes5, Axis};
-    use dfdx::tensor::TensorFromVec as _;
-    use dfdx::tensor_ops::{
-        BroadcastTo as _, PermuteTo as _, ReshapeTo as _, SelectTo as _, TryAdd as _, TryMatMul as _,
-        TryMul as _,
-    };
-
-    use crate::device;
-    use crate::ops::rows::{T3, T4, dense};
-    use crate::tensor::{Result, Tensor};
-
-    pub fn attention(qkv: Tensor, heads: usize, bias: Option<Tensor>) -> Result<Tensor> {
-        let (batch, tokens, channels) = qkv.dims3()?;
-        let head_dim = channels / 3 / heads;
-        let qkv =
-            qkv.typed((batch, tokens, 3usize, heads, head_dim))?.try_permute::<_, Axes5<2, 0, 3, 1, 4>>()?;
-        // Images and heads are one axis: one batch of products, not one for every image.
-        let part = |index: usize| -> Result<T3> {
-            let part: T4 = qkv.clone().try_select(device()?.try_tensor_from_vec(vec![index], ())?)?;
-            Ok(part.try_reshape_like(&(batch * heads, tokens, head_dim))?)
+pub fn attention(qkv: Tensor, heads: usize, bias: Option<Tensor>) -> Result<Tensor> {
+    let (batch, tokens, channels) = qkv.dims3()?;
+    let dims = Dims { batch, queries: tokens, keys: tokens, heads, head_dim: channels / 3 / heads };
+    let inputs = std::iter::once(qkv).chain(bias).collect();
+    operation(inputs, (batch, tokens, dims.dim()), move |values, record| {
+        let mut values = values.into_iter();
+        let (qkv, bias) = (values.next().unwrap_or_else(|| Buffer::zeros(0)), values.next());
+        let (output, normalisers) = attention::forward(&qkv, bias.as_deref(), dims)?;
+        let backward = move |grad: Buffer| {
+            let (grad_qkv, grad_bias) =
+                attention::backward(&grad, &qkv, bias.as_deref(), &normalisers, dims)?;
+            Ok(std::iter::once(grad_qkv).chain(grad_bias).collect())
         };
-        let keys = part(1)?.try_permute::<_, Axes3<0, 2, 1>>()?;
-        let mut scores: T3 = part(0)?.try_matmul(keys)?.try_mul((head_dim as f32).powf(-0.5))?;
-        if let Some(bias) = bias {
-            let by_head = (batch, heads, tokens, tokens);
-            let bias = bias.typed((heads, tokens, tokens))?.try_broadcast_like::<_, Axis<0>>(&by_head)?;
-            let biased = scores.try_reshape_like(&by_head)?.try_add(bias)?;
-            scores = biased.try_reshape_like(&(batch * heads, tokens, tokens))?;
-        }
-        let output: T3 = scores.try_softmax::<Axis<2>>()?.try_matmul(part(2)?)?;
-        let output = output.try_reshape_like(&(batch, heads, tokens, head_dim))?;
-        let output = dense(output.try_permute::<_, Axes4<0, 2, 1, 3>>()?)?;
-        Tensor::from_typed(output)?.reshape((batch, tokens, channels / 3))
-    }
+        Ok((output, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(all(test, not(feature = "cuda")))]
+
+#[cfg(test)]
 mod tests {
     use super::{attention, composed};
     use crate::Tape;

@@ -4,11 +4,6 @@ use crate::backend::batch_norm::{Moments, running_moments, update_running};
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// The parameters of a batch normalisation of `C` channels, each `[C]`.
 #[derive(Debug, Clone)]
 pub struct BatchNormParams {
@@ -78,92 +73,48 @@ fn check(x: &Tensor, params: &BatchNormParams, training: bool) -> Result<()> {
     Ok(())
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use super::BatchNormParams;
-    use crate::Tape;
-    use crate::backend::Buffer;
-    use crate::backend::batch_norm::{self as kernel, moments};
-    use crate::ops::operation_on;
-    use crate::tensor::{Result, Tensor};
+use super::BatchNormParams;
+use crate::Tape;
+use crate::backend::Buffer;
+use crate::backend::batch_norm::{self as kernel, moments};
+use crate::ops::operation_on;
+use crate::tensor::{Result, Tensor};
 
-    pub fn batch_norm(x: Tensor, params: &BatchNormParams, training: bool, tape: &Tape) -> Result<Tensor> {
-        let shape = x.shape();
-        let params = params.clone();
-        operation_on(tape, vec![x], shape, move |mut inputs, record| {
-            let x = inputs.swap_remove(0);
-            let channels = params.running_mean.numel();
-            let moments = if training { moments(&x, channels)? } else { params.running()? };
-            if training {
-                params.update_running(&moments, x.len() / channels)?;
-            }
-            let output = {
-                let affine = params.affine.as_ref().map(|(weight, bias)| (weight.values(), bias.values()));
-                let affine = affine.as_ref().map(|(weight, bias)| [&**weight, &**bias]);
-                kernel::forward(&x, &moments, affine, params.eps)?
-            };
-            let backward = move |mut grad: Buffer| {
-                let grads = {
-                    let weight = params.affine.as_ref().map(|(weight, _)| weight.values());
-                    kernel::backward(&x, &mut grad, &moments, weight.as_deref(), params.eps, training)?
-                };
-                if let Some((weight, bias)) = &params.affine {
-                    weight.add_grad(&grads[0])?;
-                    bias.add_grad(&grads[1])?;
-                }
-                Ok(vec![grad])
-            };
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
-}
-
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::Axis;
-    use dfdx::tensor::Merge as _;
-    use dfdx::tensor_ops::{
-        BroadcastTo as _, MeanTo as _, TryAdd as _, TryDiv as _, TryMul as _, TrySub as _,
-    };
-
-    use super::BatchNormParams;
-    use crate::Tape;
-    use crate::backend::batch_norm::Moments;
-    use crate::ops::rows::{T1, constant};
-    use crate::tensor::{Result, Tensor};
-
-    pub fn batch_norm(x: Tensor, params: &BatchNormParams, training: bool, tape: &Tape) -> Result<Tensor> {
-        let shape = x.shape();
+pub fn batch_norm(x: Tensor, params: &BatchNormParams, training: bool, tape: &Tape) -> Result<Tensor> {
+    let shape = x.shape();
+    let params = params.clone();
+    operation_on(tape, vec![x], shape, move |mut inputs, record| {
+        let x = inputs.swap_remove(0);
         let channels = params.running_mean.numel();
-        let rows = (shape.numel() / channels, channels);
-        let tape = x.tape().merge(tape.clone());
-        let x = x.typed(rows)?;
-        let (mean, var): (T1, T1) = if training {
-            let mean: T1 = x.clone().try_mean::<_, Axis<0>>()?;
-            let centered = x.clone().try_sub(mean.clone().try_broadcast_like::<_, Axis<0>>(&rows)?)?;
-            let var: T1 = centered.try_square()?.try_mean::<_, Axis<0>>()?;
-            let [mean_values, var_values] =
-                [&mean, &var].map(|moment: &T1| Tensor::from_typed(moment.clone())?.to_vec());
-            params.update_running(&Moments { mean: mean_values?, var: var_values? }, rows.0)?;
-            (mean, var)
-        } else {
-            let running = params.running()?;
-            (constant(running.mean, (channels,))?, constant(running.var, (channels,))?)
-        };
-        let std = var.try_add(params.eps)?.try_sqrt()?;
-        let mut y = x
-            .try_sub(mean.try_broadcast_like::<_, Axis<0>>(&rows)?)?
-            .try_div(std.try_broadcast_like::<_, Axis<0>>(&rows)?)?;
-        if let Some((weight, bias)) = &params.affine {
-            y = y.try_mul(weight.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&rows)?)?;
-            y = y.try_add(bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&rows)?)?;
+        let moments = if training { moments(&x, channels)? } else { params.running()? };
+        if training {
+            params.update_running(&moments, x.len() / channels)?;
         }
-        Tensor::from_typed(y)?.reshape(shape)
-    }
+        let output = {
+            let affine = params.affine.as_ref().map(|(weight, bias)| (weight.values(), bias.values()));
+            let affine = affine.as_ref().map(|(weight, bias)| [&**weight, &**bias]);
+            kernel::forward(&x, &moments, affine, params.eps)?
+        };
+        let backward = move |mut grad: Buffer| {
+            let grads = {
+                let weight = params.affine.as_ref().map(|(weight, _)| weight.values());
+                kernel::backward(&x, &mut grad, &moments, weight.as_deref(), params.eps, training)?
+            };
+            if let Some((weight, bias)) = &params.affine {
+                weight.add_grad(&grads[0])?;
+                bias.add_grad(&grads[1])?;
+            }
+            Ok(vec![grad])
+        };
+        Ok((output, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(all(test, not(feature = "cuda")))]
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 

@@ -5,11 +5,6 @@ pub use crate::backend::conv2d::Window;
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// Convolves maps `[B, H, W, C]` to `[B, H', W', O]`. `weight` is `[O, C, k, k]`, `bias` `[O]`. The gradients of the parameters are
 /// recorded on `tape`, also where `x` is a constant.
 ///
@@ -59,88 +54,50 @@ fn size(x: (usize, usize, usize, usize), weight: &Param, window: Window) -> Resu
     Ok(Conv2d { batch, input, output, in_channels, out_channels, kernel, window })
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
-    use crate::backend::Buffer;
-    use crate::backend::chunks::sum_rows;
-    use crate::backend::conv2d::{self, Conv2d};
-    use crate::backend::elementwise::accumulate;
-    use crate::ops::operation_on;
-    use crate::tensor::{Result, Tensor};
-    use crate::{Param, Tape};
+//KERNEL
+use crate::backend::Buffer;
+use crate::backend::chunks::sum_rows;
+use crate::backend::conv2d::{self, Conv2d};
+use crate::backend::elementwise::accumulate;
+use crate::ops::operation_on;
+use crate::tensor::{Result, Tensor};
+use crate::{Param, Tape};
 
-    pub fn conv2d(
-        x: Tensor,
-        weight: &Param,
-        bias: Option<&Param>,
-        conv: Conv2d,
-        tape: &Tape,
-    ) -> Result<Tensor> {
-        let shape = (conv.batch, conv.output[0], conv.output[1], conv.out_channels);
-        let (weight, bias) = (weight.clone(), bias.cloned());
-        let wants_input = x.tape().is_recording();
-        operation_on(tape, vec![x], shape, move |mut inputs, record| {
-            let x = inputs.swap_remove(0);
-            let output = {
-                let bias = bias.as_ref().map(Param::values);
-                conv2d::forward(&conv, &x, &weight.values(), bias.as_deref())?
-            };
-            // A frozen weight needs no input kept.
-            let kept = weight.requires_grad().then_some(x);
-            let backward = move |grad: Buffer| {
-                weight.accumulate_grad(|sum, mode| {
-                    let x = kept.as_deref().unwrap_or_default();
-                    accumulate(sum, &conv2d::grad_weight(&conv, x, &grad)?, mode)
-                })?;
-                if let Some(bias) = &bias {
-                    bias.accumulate_grad(|sum, mode| sum_rows(&grad, sum, mode))?;
-                }
-                wants_input.then(|| conv2d::grad_input(&conv, &grad, &weight.values())).into_iter().collect()
-            };
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
+pub fn conv2d(
+    x: Tensor,
+    weight: &Param,
+    bias: Option<&Param>,
+    conv: Conv2d,
+    tape: &Tape,
+) -> Result<Tensor> {
+    let shape = (conv.batch, conv.output[0], conv.output[1], conv.out_channels);
+    let (weight, bias) = (weight.clone(), bias.cloned());
+    let wants_input = x.tape().is_recording();
+    operation_on(tape, vec![x], shape, move |mut inputs, record| {
+        let x = inputs.swap_remove(0);
+        let output = {
+            let bias = bias.as_ref().map(Param::values);
+            conv2d::forward(&conv, &x, &weight.values(), bias.as_deref())?
+        };
+        // A frozen weight needs no input kept.
+        let kept = weight.requires_grad().then_some(x);
+        let backward = move |grad: Buffer| {
+            weight.accumulate_grad(|sum, mode| {
+                let x = kept.as_deref().unwrap_or_default();
+                accumulate(sum, &conv2d::grad_weight(&conv, x, &grad)?, mode)
+            })?;
+            if let Some(bias) = &bias {
+                bias.accumulate_grad(|sum, mode| sum_rows(&grad, sum, mode))?;
+            }
+            wants_input.then(|| conv2d::grad_input(&conv, &grad, &weight.values())).into_iter().collect()
+        };
+        Ok((output, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::{Axes3, Axis};
-    use dfdx::tensor::Merge as _;
-    use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
 
-    use crate::backend::conv2d::Conv2d;
-    use crate::ops::rows::{T2, T3, dense, gather_taps};
-    use crate::tensor::{Result, Tensor};
-    use crate::{Param, Tape};
-
-    /// Holds what all taps read: `k * k` times the input.
-    pub fn conv2d(
-        x: Tensor,
-        weight: &Param,
-        bias: Option<&Param>,
-        conv: Conv2d,
-        tape: &Tape,
-    ) -> Result<Tensor> {
-        let Conv2d { batch, input, output, in_channels, out_channels, kernel, .. } = conv;
-        let tape = x.tape().merge(tape.clone());
-        let taps = kernel * kernel;
-        let positions = batch * output[0] * output[1];
-        let x = x.typed((batch * input[0] * input[1], in_channels))?;
-        let read = gather_taps(x, &conv.sources(), taps)?;
-        let read: T2 = read.try_reshape_like(&(positions, taps * in_channels))?;
-        let weight: T3 = weight.tensor(&tape)?.try_reshape_like(&(out_channels, in_channels, taps))?;
-        let weight = dense(weight.try_permute::<_, Axes3<2, 1, 0>>()?)?;
-        let weight: T2 = weight.try_reshape_like(&(taps * in_channels, out_channels))?;
-        let mut y: T2 = read.try_matmul(weight)?;
-        if let Some(bias) = bias {
-            let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&(positions, out_channels))?;
-            y = y.try_add(bias)?;
-        }
-        Tensor::from_typed(y)?.reshape((batch, output[0], output[1], out_channels))
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

@@ -3,11 +3,6 @@
 pub use crate::backend::cross_entropy::ClassTarget;
 use crate::tensor::{Error, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// The cross entropy of `logits`, `[.., K]`, with a target for each row, averaged over the rows that have one; 0 if none has.
 ///
 /// The target is `(1 - smoothing) * mixture + smoothing / K` ([`ClassTarget::probabilities`]). This is PyTorch's cross entropy,
@@ -33,64 +28,32 @@ pub fn cross_entropy(logits: Tensor, targets: &[Option<ClassTarget>], smoothing:
     implementation::cross_entropy(logits, classes, targets, smoothing)
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
-    use super::ClassTarget;
-    use crate::backend::{Buffer, cross_entropy as kernel};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
+//KERNEL
+use super::ClassTarget;
+use crate::backend::{Buffer, cross_entropy as kernel};
+use crate::ops::operation;
+use crate::tensor::{Result, Tensor};
 
-    pub fn cross_entropy(
-        logits: Tensor,
-        _: usize,
-        targets: &[Option<ClassTarget>],
-        smoothing: f32,
-    ) -> Result<Tensor> {
-        let targets = targets.to_vec();
-        operation(vec![logits], (), move |mut inputs, record| {
-            let logits = inputs.swap_remove(0);
-            let (value, log_sums) = kernel::forward(&logits, &targets, smoothing)?;
-            let backward = move |grad: Buffer| {
-                Ok(vec![kernel::backward(&logits, &log_sums, &targets, smoothing, &grad)?])
-            };
-            Ok((value, record.then(|| Box::new(backward) as _)))
-        })
-    }
+pub fn cross_entropy(
+    logits: Tensor,
+    _: usize,
+    targets: &[Option<ClassTarget>],
+    smoothing: f32,
+) -> Result<Tensor> {
+    let targets = targets.to_vec();
+    operation(vec![logits], (), move |mut inputs, record| {
+        let logits = inputs.swap_remove(0);
+        let (value, log_sums) = kernel::forward(&logits, &targets, smoothing)?;
+        let backward = move |grad: Buffer| {
+            Ok(vec![kernel::backward(&logits, &log_sums, &targets, smoothing, &grad)?])
+        };
+        Ok((value, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::{Axes2, Axis};
-    use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 
-    use super::ClassTarget;
-    use crate::ops::rows::{T0, constant};
-    use crate::tensor::{Result, Tensor};
-
-    pub fn cross_entropy(
-        logits: Tensor,
-        classes: usize,
-        targets: &[Option<ClassTarget>],
-        smoothing: f32,
-    ) -> Result<Tensor> {
-        let shape = (targets.len(), classes);
-        let logits = logits.typed(shape)?;
-        let weight = -1.0 / targets.iter().flatten().count().max(1) as f32;
-        let mut weights = Vec::with_capacity(targets.len() * classes);
-        for target in targets {
-            match target {
-                Some(target) => weights
-                    .extend(target.probabilities(classes, smoothing).into_iter().map(|share| share * weight)),
-                None => weights.resize(weights.len() + classes, 0.0),
-            }
-        }
-        let weights = constant(weights, shape)?;
-        let loss: T0 = logits.try_log_softmax::<Axis<1>>()?.try_mul(weights)?.try_sum::<_, Axes2<0, 1>>()?;
-        Tensor::from_typed(loss)
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 

@@ -5,11 +5,6 @@ use std::rc::Rc;
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, PatchLayout, Tape};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// What a depthwise convolution of `x`, `[B, P * cell * cell, C]`, needs besides it.
 #[derive(Debug, Clone, Copy)]
 pub struct DepthwiseParams<'a> {
@@ -66,75 +61,34 @@ pub fn depthwise(x: Tensor, params: DepthwiseParams<'_>, tape: &Tape) -> Result<
     implementation::depthwise(x, params, tape)
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use super::DepthwiseParams;
-    use crate::Tape;
-    use crate::backend::Buffer;
-    use crate::ops::layers::Depthwise;
-    use crate::ops::operation_on;
-    use crate::tensor::{Result, Tensor};
+use super::DepthwiseParams;
+use crate::Tape;
+use crate::backend::Buffer;
+use crate::ops::layers::Depthwise;
+use crate::ops::operation_on;
+use crate::tensor::{Result, Tensor};
 
-    pub fn depthwise(x: Tensor, params: DepthwiseParams<'_>, tape: &Tape) -> Result<Tensor> {
-        let shape = x.shape();
-        let layer = Depthwise::new(params);
-        let wants_input = x.tape().is_recording();
-        operation_on(tape, vec![x], shape, move |mut inputs, record| {
-            let x = inputs.swap_remove(0);
-            let output = layer.forward(&x)?;
-            let kept = layer.keeps_input().then_some(x);
-            let backward = move |grad: Buffer| {
-                layer.backward_params(&grad, kept.as_deref().unwrap_or_default())?;
-                wants_input.then(|| layer.backward_input(&grad)).into_iter().collect()
-            };
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
+pub fn depthwise(x: Tensor, params: DepthwiseParams<'_>, tape: &Tape) -> Result<Tensor> {
+    let shape = x.shape();
+    let layer = Depthwise::new(params);
+    let wants_input = x.tape().is_recording();
+    operation_on(tape, vec![x], shape, move |mut inputs, record| {
+        let x = inputs.swap_remove(0);
+        let output = layer.forward(&x)?;
+        let kept = layer.keeps_input().then_some(x);
+        let backward = move |grad: Buffer| {
+            layer.backward_params(&grad, kept.as_deref().unwrap_or_default())?;
+            wants_input.then(|| layer.backward_input(&grad)).into_iter().collect()
+        };
+        Ok((output, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::{Axes2, Axis};
-    use dfdx::tensor::Merge as _;
-    use dfdx::tensor_ops::{
-        BroadcastTo as _, PermuteTo as _, ReshapeTo as _, SumTo as _, TryAdd as _, TryMul as _,
-    };
 
-    use super::DepthwiseParams;
-    use crate::Tape;
-    use crate::backend::depthwise::Depthwise;
-    use crate::ops::rows::{T2, constant, gather_taps};
-    use crate::tensor::{Result, Tensor};
-
-    /// Holds what all taps read: `K * K` times the features.
-    pub fn depthwise(x: Tensor, params: DepthwiseParams<'_>, tape: &Tape) -> Result<Tensor> {
-        let DepthwiseParams { weight, bias, layout, visible } = params;
-        let (batch, positions, channels) = x.dims3()?;
-        let tape = x.tape().merge(tape.clone());
-        let rows = batch * positions;
-        let mut x = x.typed((rows, channels))?;
-        if let Some(visible) = visible {
-            let visible = constant(visible.to_vec(), (rows,))?;
-            x = x.try_mul(visible.try_broadcast_like::<_, Axis<1>>(&(rows, channels))?)?;
-        }
-        let kernel = weight.shape()[3];
-        let taps = kernel * kernel;
-        let sources = Depthwise { layout, channels, kernel }.sources();
-        let read = gather_taps(x, &sources, taps)?;
-        let weight: T2 = weight.tensor(&tape)?.try_reshape_like(&(channels, taps))?;
-        let weight = weight.try_permute::<_, Axes2<1, 0>>()?;
-        let weight = weight.try_broadcast_like::<_, Axis<0>>(&(rows, taps, channels))?;
-        let mut output: T2 = read.try_mul(weight)?.try_sum::<_, Axis<1>>()?;
-        if let Some(bias) = bias {
-            let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&(rows, channels))?;
-            output = output.try_add(bias)?;
-        }
-        Tensor::from_typed(output)?.reshape((batch, positions, channels))
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 

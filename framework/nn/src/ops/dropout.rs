@@ -2,11 +2,6 @@
 
 use crate::tensor::{Error, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// Each element times its own factor: 0, or the inverse of the probability to keep it.
 ///
 /// # Errors
@@ -54,83 +49,51 @@ impl std::ops::Mul<f32> for Tensor {
     }
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use crate::backend::elementwise::{self, mul_assign, scale_parts};
-    use crate::backend::{Buffer, Values};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
+use crate::backend::elementwise::{self, mul_assign, scale_parts};
+use crate::backend::{Buffer, Values};
+use crate::ops::operation;
+use crate::tensor::{Result, Tensor};
 
-    pub fn dropout(x: Tensor, factors: Vec<f32>) -> Result<Tensor> {
-        product(x, factors, mul_assign)
-    }
-
-    pub fn scale_samples(x: Tensor, factors: Vec<f32>) -> Result<Tensor> {
-        product(x, factors, scale_parts)
-    }
-
-    pub fn scale_channels(x: Tensor, factors: Vec<f32>) -> Result<Tensor> {
-        let (_, _, _, channels) = x.dims4()?;
-        product(x, factors, move |y, factors| elementwise::scale_channels(y, factors, channels))
-    }
-
-    pub fn scale(x: Tensor, factor: f32) -> Result<Tensor> {
-        product(x, vec![factor], scale_parts)
-    }
-
-    /// The backward of a product with constants is the same product.
-    fn product(
-        x: Tensor,
-        factors: Vec<f32>,
-        multiply: impl Fn(&mut Values, &Values) -> Result<()> + 'static,
-    ) -> Result<Tensor> {
-        let shape = x.shape();
-        operation(vec![x], shape, move |mut values, record| {
-            let mut y = values.swap_remove(0);
-            multiply(&mut y, &factors)?;
-            let backward = move |mut grad: Buffer| {
-                multiply(&mut grad, &factors)?;
-                Ok(vec![grad])
-            };
-            Ok((y, record.then(|| Box::new(backward) as _)))
-        })
-    }
+pub fn dropout(x: Tensor, factors: Vec<f32>) -> Result<Tensor> {
+    product(x, factors, mul_assign)
 }
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::Axes2;
-    use dfdx::tensor_ops::{BroadcastTo as _, TryMul as _};
-
-    use crate::ops::rows::constant;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn dropout(x: Tensor, factors: Vec<f32>) -> Result<Tensor> {
-        let shape = x.shape();
-        let factors = constant(factors, (shape.numel(),))?;
-        Tensor::from_typed(x.typed((shape.numel(),))?.try_mul(factors)?)?.reshape(shape)
-    }
-
-    pub fn scale_samples(x: Tensor, factors: Vec<f32>) -> Result<Tensor> {
-        let shape = x.dims3()?;
-        let factors = constant(factors, (shape.0,))?.try_broadcast_like::<_, Axes2<1, 2>>(&shape)?;
-        Tensor::from_typed(x.typed(shape)?.try_mul(factors)?)
-    }
-
-    pub fn scale_channels(x: Tensor, factors: Vec<f32>) -> Result<Tensor> {
-        let shape = x.dims4()?;
-        let factors = constant(factors, (shape.0, shape.3))?.try_broadcast_like::<_, Axes2<1, 2>>(&shape)?;
-        Tensor::from_typed(x.typed(shape)?.try_mul(factors)?)
-    }
-
-    pub fn scale(x: Tensor, factor: f32) -> Result<Tensor> {
-        let shape = x.shape();
-        Tensor::from_typed(x.typed((shape.numel(),))?.try_mul(factor)?)?.reshape(shape)
-    }
+pub fn scale_samples(x: Tensor, factors: Vec<f32>) -> Result<Tensor> {
+    product(x, factors, scale_parts)
 }
 
-#[cfg(all(test, not(feature = "cuda")))]
+pub fn scale_channels(x: Tensor, factors: Vec<f32>) -> Result<Tensor> {
+    let (_, _, _, channels) = x.dims4()?;
+    product(x, factors, move |y, factors| elementwise::scale_channels(y, factors, channels))
+}
+
+pub fn scale(x: Tensor, factor: f32) -> Result<Tensor> {
+    product(x, vec![factor], scale_parts)
+}
+
+/// The backward of a product with constants is the same product.
+fn product(
+    x: Tensor,
+    factors: Vec<f32>,
+    multiply: impl Fn(&mut Values, &Values) -> Result<()> + 'static,
+) -> Result<Tensor> {
+    let shape = x.shape();
+    operation(vec![x], shape, move |mut values, record| {
+        let mut y = values.swap_remove(0);
+        multiply(&mut y, &factors)?;
+        let backward = move |mut grad: Buffer| {
+            multiply(&mut grad, &factors)?;
+            Ok(vec![grad])
+        };
+        Ok((y, record.then(|| Box::new(backward) as _)))
+    })
+}
+//END
+
+
+#[cfg(test)]
 mod tests {
     use super::{composed, dropout, scale_channels, scale_samples};
     use crate::Tape;

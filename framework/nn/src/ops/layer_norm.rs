@@ -3,11 +3,6 @@
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// The parameters of a layer normalisation.
 #[derive(Debug, Clone, Copy)]
 pub struct NormParams<'a> {
@@ -46,55 +41,33 @@ pub fn layer_norm(x: Tensor, params: NormParams<'_>, tape: &Tape) -> Result<Tens
     implementation::layer_norm(x, params, tape)
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use super::NormParams;
-    use crate::Tape;
-    use crate::backend::Buffer;
-    use crate::ops::layers::Norm;
-    use crate::ops::operation_on;
-    use crate::tensor::{Result, Tensor};
+use super::NormParams;
+use crate::Tape;
+use crate::backend::Buffer;
+use crate::ops::layers::Norm;
+use crate::ops::operation_on;
+use crate::tensor::{Result, Tensor};
 
-    pub fn layer_norm(x: Tensor, params: NormParams<'_>, tape: &Tape) -> Result<Tensor> {
-        let shape = x.shape();
-        let norm = Norm::new(params);
-        operation_on(tape, vec![x], shape, move |mut inputs, record| {
-            let x = inputs.swap_remove(0);
-            let (y, statistics) = norm.forward(&x)?;
-            let backward = move |grad: Buffer| {
-                let mut grad_x = Buffer::zeros(x.len());
-                norm.backward_onto(&grad, &x, &statistics, &mut grad_x)?;
-                Ok(vec![grad_x])
-            };
-            Ok((y, record.then(|| Box::new(backward) as _)))
-        })
-    }
+pub fn layer_norm(x: Tensor, params: NormParams<'_>, tape: &Tape) -> Result<Tensor> {
+    let shape = x.shape();
+    let norm = Norm::new(params);
+    operation_on(tape, vec![x], shape, move |mut inputs, record| {
+        let x = inputs.swap_remove(0);
+        let (y, statistics) = norm.forward(&x)?;
+        let backward = move |grad: Buffer| {
+            let mut grad_x = Buffer::zeros(x.len());
+            norm.backward_onto(&grad, &x, &statistics, &mut grad_x)?;
+            Ok(vec![grad_x])
+        };
+        Ok((y, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::Axis;
-    use dfdx::tensor::Merge as _;
-    use dfdx::tensor_ops::{BroadcastTo as _, TryAdd as _, TryMul as _};
 
-    use super::NormParams;
-    use crate::Tape;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn layer_norm(x: Tensor, params: NormParams<'_>, tape: &Tape) -> Result<Tensor> {
-        let NormParams { weight, bias, eps } = params;
-        let (shape, channels) = (x.shape(), weight.numel());
-        let rows = (shape.numel() / channels, channels);
-        let tape = x.tape().merge(tape.clone());
-        let weight = weight.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&rows)?;
-        let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&rows)?;
-        let x = x.typed(rows)?;
-        Tensor::from_typed(x.try_normalize::<Axis<1>>(eps)?.try_mul(weight)?.try_add(bias)?)?.reshape(shape)
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     use super::{NormParams, composed, layer_norm};
     use crate::Tape;

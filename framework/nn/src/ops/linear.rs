@@ -3,11 +3,6 @@
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// The parameters of a linear layer.
 ///
 /// The first axis of the weight is `O`, the others together are `I`, so the weight of a 1x1 convolution `[O, I, 1, 1]` or a
@@ -83,87 +78,51 @@ pub fn linear_rows(
     implementation::linear_rows(rows, (batch, tokens, outputs), params, tape)
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use super::LinearParams;
-    use crate::Tape;
-    use crate::backend::Buffer;
-    use crate::ops::layers::Linear;
-    use crate::ops::operation_on;
-    use crate::tensor::{Result, Tensor};
+use super::LinearParams;
+use crate::Tape;
+use crate::backend::Buffer;
+use crate::ops::layers::Linear;
+use crate::ops::operation_on;
+use crate::tensor::{Result, Tensor};
 
-    pub fn linear(x: Tensor, outputs: usize, params: LinearParams<'_>, tape: &Tape) -> Result<Tensor> {
-        let shape = x.shape().with_last(outputs);
-        let layer = Linear::new(params);
-        let wants_input = x.tape().is_recording();
-        operation_on(tape, vec![x], shape, move |mut inputs, record| {
-            let x = inputs.swap_remove(0);
-            let y = layer.forward(&x)?;
-            let kept = layer.keeps_input().then_some(x);
-            let backward = move |grad: Buffer| {
-                layer.backward_params(&grad, kept.as_deref().unwrap_or_default())?;
-                wants_input.then(|| layer.backward_input(&grad)).into_iter().collect()
-            };
-            Ok((y, record.then(|| Box::new(backward) as _)))
-        })
-    }
-
-    pub fn linear_rows(
-        rows: Vec<f32>,
-        shape: (usize, usize, usize),
-        params: LinearParams<'_>,
-        tape: &Tape,
-    ) -> Result<Tensor> {
-        let layer = Linear::new(params);
-        operation_on(tape, Vec::new(), shape, move |_, record| {
-            let y = layer.forward(&rows)?;
-            let backward = move |grad: Buffer| {
-                layer.backward_params(&grad, &rows)?;
-                Ok(Vec::new())
-            };
-            Ok((y, record.then(|| Box::new(backward) as _)))
-        })
-    }
+pub fn linear(x: Tensor, outputs: usize, params: LinearParams<'_>, tape: &Tape) -> Result<Tensor> {
+    let shape = x.shape().with_last(outputs);
+    let layer = Linear::new(params);
+    let wants_input = x.tape().is_recording();
+    operation_on(tape, vec![x], shape, move |mut inputs, record| {
+        let x = inputs.swap_remove(0);
+        let y = layer.forward(&x)?;
+        let kept = layer.keeps_input().then_some(x);
+        let backward = move |grad: Buffer| {
+            layer.backward_params(&grad, kept.as_deref().unwrap_or_default())?;
+            wants_input.then(|| layer.backward_input(&grad)).into_iter().collect()
+        };
+        Ok((y, record.then(|| Box::new(backward) as _)))
+    })
 }
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::{Axes2, Axis};
-    use dfdx::tensor::Merge as _;
-    use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
-
-    use super::LinearParams;
-    use crate::Tape;
-    use crate::ops::rows::T2;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn linear(x: Tensor, outputs: usize, params: LinearParams<'_>, tape: &Tape) -> Result<Tensor> {
-        let LinearParams { weight, bias } = params;
-        let (shape, inputs) = (x.shape(), weight.numel() / outputs);
-        let count = shape.numel() / inputs;
-        let tape = x.tape().merge(tape.clone());
-        let weight = weight.tensor(&tape)?.try_reshape_like(&(outputs, inputs))?;
-        // One product: the backward of a batched one goes through the batch one by one.
-        let mut y: T2 = x.typed((count, inputs))?.try_matmul(weight.try_permute::<_, Axes2<1, 0>>()?)?;
-        if let Some(bias) = bias {
-            y = y.try_add(bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&(count, outputs))?)?;
-        }
-        Tensor::from_typed(y)?.reshape(shape.with_last(outputs))
-    }
-
-    pub fn linear_rows(
-        rows: Vec<f32>,
-        (batch, tokens, outputs): (usize, usize, usize),
-        params: LinearParams<'_>,
-        tape: &Tape,
-    ) -> Result<Tensor> {
-        let inputs = rows.len() / (batch * tokens).max(1);
-        linear(Tensor::from_vec(rows, (batch, tokens, inputs), &Tape::none())?, outputs, params, tape)
-    }
+pub fn linear_rows(
+    rows: Vec<f32>,
+    shape: (usize, usize, usize),
+    params: LinearParams<'_>,
+    tape: &Tape,
+) -> Result<Tensor> {
+    let layer = Linear::new(params);
+    operation_on(tape, Vec::new(), shape, move |_, record| {
+        let y = layer.forward(&rows)?;
+        let backward = move |grad: Buffer| {
+            layer.backward_params(&grad, &rows)?;
+            Ok(Vec::new())
+        };
+        Ok((y, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(all(test, not(feature = "cuda")))]
+
+#[cfg(test)]
 mod tests {
     use super::{LinearParams, composed, linear, linear_rows};
     use crate::tape::backward;

@@ -3,11 +3,6 @@
 pub use crate::backend::loss::normalize_patches;
 use crate::tensor::{Error, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// The mean squared error of the removed patches (`forward_loss` of the official `models_convmae.py`).
 ///
 /// `pred` and `target` are `[B, L, P]`; `removed`, `[B, L]`, is 1 where a patch was removed and 0 where it was kept. The squared
@@ -31,47 +26,27 @@ pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Ten
     implementation::masked_mse(pred, target, removed)
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use crate::backend::{Buffer, loss};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
+use crate::backend::{Buffer, loss};
+use crate::ops::operation;
+use crate::tensor::{Result, Tensor};
 
-    pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Tensor> {
-        let (_, _, width) = pred.dims3()?;
-        let removed = removed.to_vec();
-        operation(vec![pred], (), move |mut inputs, record| {
-            let pred = inputs.swap_remove(0);
-            let value = loss::masked_mse(&pred, &target, &removed, width)?;
-            let backward =
-                move |grad: Buffer| Ok(vec![loss::masked_mse_grad(&pred, &target, &removed, width, &grad)?]);
-            Ok((value, record.then(|| Box::new(backward) as _)))
-        })
-    }
+pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Tensor> {
+    let (_, _, width) = pred.dims3()?;
+    let removed = removed.to_vec();
+    operation(vec![pred], (), move |mut inputs, record| {
+        let pred = inputs.swap_remove(0);
+        let value = loss::masked_mse(&pred, &target, &removed, width)?;
+        let backward =
+            move |grad: Buffer| Ok(vec![loss::masked_mse_grad(&pred, &target, &removed, width, &grad)?]);
+        Ok((value, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::{Axes2, Axis};
-    use dfdx::tensor_ops::{MeanTo as _, SumTo as _, TryMul as _, TrySub as _};
 
-    use crate::ops::rows::{T0, T2, constant};
-    use crate::tensor::{Result, Tensor};
-
-    pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Tensor> {
-        let (batch, patches, width) = pred.dims3()?;
-        let pred = pred.typed((batch, patches, width))?;
-        let target = constant(target, (batch, patches, width))?;
-        let errors: T2 = pred.try_sub(target)?.try_square()?.try_mean::<_, Axis<2>>()?;
-        let total: f32 = removed.iter().sum();
-        let weights = removed.iter().map(|weight| weight / total).collect();
-        let loss: T0 = errors.try_mul(constant(weights, (batch, patches))?)?.try_sum::<_, Axes2<0, 1>>()?;
-        Tensor::from_typed(loss)
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::Tape;

@@ -4,11 +4,6 @@ use crate::PatchLayout;
 use crate::backend::patches::windows;
 use crate::tensor::{Error, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches only.
 ///
 /// From images `[B, C, rows * cell * k, cols * cell * k]` to rows `[B, P * cell * cell, C * k * k]`, with columns (channel, row,
@@ -43,43 +38,25 @@ pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
     implementation::merge_cells(x, cell, k)
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use crate::backend::{Buffer, patches};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
+use crate::backend::{Buffer, patches};
+use crate::ops::operation;
+use crate::tensor::{Result, Tensor};
 
-    pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
-        let (batch, positions, channels) = x.dims3()?;
-        let shape = (batch, positions / (k * k), channels * k * k);
-        operation(vec![x], shape, |inputs, record| {
-            let merged = patches::merge_cells(&inputs[0], channels, cell, k)?;
-            let backward = move |grad: Buffer| Ok(vec![patches::split_cells(&grad, channels, cell, k)?]);
-            Ok((merged, record.then(|| Box::new(backward) as _)))
-        })
-    }
+pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
+    let (batch, positions, channels) = x.dims3()?;
+    let shape = (batch, positions / (k * k), channels * k * k);
+    operation(vec![x], shape, |inputs, record| {
+        let merged = patches::merge_cells(&inputs[0], channels, cell, k)?;
+        let backward = move |grad: Buffer| Ok(vec![patches::split_cells(&grad, channels, cell, k)?]);
+        Ok((merged, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::Axes5;
-    use dfdx::tensor_ops::PermuteTo as _;
 
-    use crate::ops::rows::dense;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
-        let (batch, positions, channels) = x.dims3()?;
-        let groups = cell / k;
-        let x = x.typed((batch * positions / (cell * k), k, groups, k, channels))?;
-        // (row of groups, row, column of groups, column, channel): the channel comes before row and column.
-        let x = dense(x.try_permute::<_, Axes5<0, 2, 4, 1, 3>>()?)?;
-        Tensor::from_typed(x)?.reshape((batch, positions / (k * k), channels * k * k))
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::Tape;

@@ -2,11 +2,6 @@
 
 use crate::tensor::{Error, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// The mean over the tokens of each image (global average pooling): `[B, N, C]` to `[B, 1, C]`.
 ///
 /// # Errors
@@ -19,39 +14,24 @@ pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
     implementation::mean_tokens(x)
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use crate::backend::{Buffer, pool};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
+use crate::backend::{Buffer, pool};
+use crate::ops::operation;
+use crate::tensor::{Result, Tensor};
 
-    pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
-        let (batch, tokens, channels) = x.dims3()?;
-        operation(vec![x], (batch, 1, channels), move |inputs, record| {
-            let output = pool::mean_tokens(&inputs[0], tokens, channels)?;
-            let backward = move |grad: Buffer| Ok(vec![pool::mean_tokens_grad(&grad, tokens, channels)?]);
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
+pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
+    let (batch, tokens, channels) = x.dims3()?;
+    operation(vec![x], (batch, 1, channels), move |inputs, record| {
+        let output = pool::mean_tokens(&inputs[0], tokens, channels)?;
+        let backward = move |grad: Buffer| Ok(vec![pool::mean_tokens_grad(&grad, tokens, channels)?]);
+        Ok((output, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::Axis;
-    use dfdx::tensor_ops::MeanTo as _;
 
-    use crate::ops::rows::T2;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
-        let (batch, tokens, channels) = x.dims3()?;
-        let mean: T2 = x.typed((batch, tokens, channels))?.try_mean::<_, Axis<1>>()?;
-        Tensor::from_typed(mean)?.reshape((batch, 1, channels))
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 

@@ -2,48 +2,33 @@
 
 use crate::tensor::{Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// `max(x, 0)`, elementwise. The gradient at 0 is 0, as in PyTorch.
 pub fn relu(x: Tensor) -> Result<Tensor> {
     implementation::relu(x)
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use crate::backend::{Buffer, relu};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
+use crate::backend::{Buffer, relu};
+use crate::ops::operation;
+use crate::tensor::{Result, Tensor};
 
-    pub fn relu(x: Tensor) -> Result<Tensor> {
-        let shape = x.shape();
-        operation(vec![x], shape, |mut values, record| {
-            let x = values.swap_remove(0);
-            let y = relu::forward(&x)?;
-            let backward = move |mut grad: Buffer| {
-                relu::backward(&mut grad, &x)?;
-                Ok(vec![grad])
-            };
-            Ok((y, record.then(|| Box::new(backward) as _)))
-        })
-    }
+pub fn relu(x: Tensor) -> Result<Tensor> {
+    let shape = x.shape();
+    operation(vec![x], shape, |mut values, record| {
+        let x = values.swap_remove(0);
+        let y = relu::forward(&x)?;
+        let backward = move |mut grad: Buffer| {
+            relu::backward(&mut grad, &x)?;
+            Ok(vec![grad])
+        };
+        Ok((y, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use crate::tensor::{Result, Tensor};
 
-    pub fn relu(x: Tensor) -> Result<Tensor> {
-        let shape = x.shape();
-        Tensor::from_typed(x.typed((shape.numel(),))?.try_relu()?)?.reshape(shape)
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     use super::{composed, relu};
     use crate::testing::{check_gradient, loss_weights, noise, run};

@@ -2,11 +2,6 @@
 
 use crate::tensor::{Error, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
-
 /// `x + y`, of the same shape.
 ///
 /// # Errors
@@ -27,37 +22,25 @@ impl std::ops::Add for Tensor {
     }
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use crate::backend::{Buffer, copy, elementwise};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
+use crate::backend::{Buffer, copy, elementwise};
+use crate::ops::operation;
+use crate::tensor::{Result, Tensor};
 
-    pub fn add(x: Tensor, y: Tensor) -> Result<Tensor> {
-        let shape = x.shape();
-        operation(vec![x, y], shape, |mut values, record| {
-            let y = values.swap_remove(1);
-            let mut sum = values.swap_remove(0);
-            elementwise::add_assign(&mut sum, &y)?;
-            Ok((sum, record.then(|| Box::new(|grad: Buffer| Ok(vec![copy(&grad)?, grad])) as _)))
-        })
-    }
+pub fn add(x: Tensor, y: Tensor) -> Result<Tensor> {
+    let shape = x.shape();
+    operation(vec![x, y], shape, |mut values, record| {
+        let y = values.swap_remove(1);
+        let mut sum = values.swap_remove(0);
+        elementwise::add_assign(&mut sum, &y)?;
+        Ok((sum, record.then(|| Box::new(|grad: Buffer| Ok(vec![copy(&grad)?, grad])) as _)))
+    })
 }
+//END
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::tensor_ops::TryAdd as _;
 
-    use crate::tensor::{Result, Tensor};
-
-    pub fn add(x: Tensor, y: Tensor) -> Result<Tensor> {
-        let (shape, flat) = (x.shape(), (x.numel(),));
-        Tensor::from_typed(x.typed(flat)?.try_add(y.typed(flat)?)?)?.reshape(shape)
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     // What is compared is exact.
     #![allow(clippy::float_cmp)]

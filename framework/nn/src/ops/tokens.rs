@@ -3,11 +3,6 @@
 use crate::Param;
 use crate::tensor::{Error, Result, Tensor};
 
-#[cfg(feature = "cuda")]
-use composed::{add_rows, take_rows};
-#[cfg(not(feature = "cuda"))]
-use kernel::{add_rows, take_rows};
-
 /// The tokens `ids`, `[B, M]`, of `x`, `[B, N, C]`: `[B, M, C]`. A token may be taken many times, or never.
 pub fn gather_tokens(x: Tensor, ids: &[u32]) -> Result<Tensor> {
     let (batch, tokens, _) = x.dims3()?;
@@ -133,91 +128,62 @@ fn check_token(token: &Param, channels: usize) -> Result<()> {
     )))
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
+//KERNEL
 
-    use crate::Param;
-    use crate::backend::elementwise::accumulate;
-    use crate::backend::tokens::{self, InverseIndex};
-    use crate::backend::{Buffer, Output, zeros};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
+use crate::Param;
+use crate::backend::elementwise::accumulate;
+use crate::backend::tokens::{self, InverseIndex};
+use crate::backend::{Buffer, Output, zeros};
+use crate::ops::operation;
+use crate::tensor::{Result, Tensor};
 
-    /// Rows of `x` by a flat index, `[B, index.len() / B, C]`; one past its last row is `extra`.
-    pub fn take_rows(x: Tensor, extra: Option<&Param>, index: Vec<u32>) -> Result<Tensor> {
-        let (batch, tokens, channels) = x.dims3()?;
-        let shape = (batch, index.len() / batch, channels);
-        let extra = extra.cloned();
-        operation(vec![x], shape, move |inputs, record| {
-            let row = extra.as_ref().map(Param::values);
-            let output = tokens::gather_rows(&inputs[0], row.as_deref(), channels, &index)?;
-            drop(row);
-            let backward = move |grad: Buffer| {
-                let rows = batch * tokens;
-                let places = InverseIndex::new(&index, rows + 1);
-                if let Some(extra) = extra {
-                    extra.accumulate_grad(|sum, mode| {
-                        accumulate(sum, &tokens::scatter_row(&grad, channels, &places, rows)?, mode)
-                    })?;
-                }
-                let mut grad_input = zeros(rows * channels)?;
-                tokens::scatter_rows(&grad, channels, &places, &mut grad_input, Output::Add)?;
-                Ok(vec![grad_input])
-            };
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
-
-    /// `x` plus rows of the table by a flat index; one past its last row is none.
-    pub fn add_rows(x: Tensor, table: &Param, index: Vec<u32>) -> Result<Tensor> {
-        let (shape, (_, _, channels)) = (x.shape(), x.dims3()?);
-        let table = table.clone();
-        operation(vec![x], shape, move |mut inputs, record| {
-            let mut output = inputs.swap_remove(0);
-            tokens::add_rows(&mut output, &table.values(), channels, &index)?;
-            let backward = move |grad: Buffer| {
-                let rows = table.numel() / channels;
-                table.accumulate_grad(|sum, mode| {
-                    let places = InverseIndex::new(&index, rows);
-                    tokens::scatter_rows(&grad, channels, &places, sum, mode)
+/// Rows of `x` by a flat index, `[B, index.len() / B, C]`; one past its last row is `extra`.
+pub fn take_rows(x: Tensor, extra: Option<&Param>, index: Vec<u32>) -> Result<Tensor> {
+    let (batch, tokens, channels) = x.dims3()?;
+    let shape = (batch, index.len() / batch, channels);
+    let extra = extra.cloned();
+    operation(vec![x], shape, move |inputs, record| {
+        let row = extra.as_ref().map(Param::values);
+        let output = tokens::gather_rows(&inputs[0], row.as_deref(), channels, &index)?;
+        drop(row);
+        let backward = move |grad: Buffer| {
+            let rows = batch * tokens;
+            let places = InverseIndex::new(&index, rows + 1);
+            if let Some(extra) = extra {
+                extra.accumulate_grad(|sum, mode| {
+                    accumulate(sum, &tokens::scatter_row(&grad, channels, &places, rows)?, mode)
                 })?;
-                Ok(vec![grad])
-            };
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
+            }
+            let mut grad_input = zeros(rows * channels)?;
+            tokens::scatter_rows(&grad, channels, &places, &mut grad_input, Output::Add)?;
+            Ok(vec![grad_input])
+        };
+        Ok((output, record.then(|| Box::new(backward) as _)))
+    })
 }
 
-#[cfg(any(test, feature = "cuda"))]
-#[allow(clippy::needless_pass_by_value)] // The signatures are those of the kernels.
-mod composed {
-    use dfdx::tensor_ops::{ReshapeTo as _, TryAdd as _};
-
-    use crate::Param;
-    use crate::ops::rows::{T2, append_row, append_zeros, gather};
-    use crate::tensor::{Result, Tensor};
-
-    pub fn take_rows(x: Tensor, extra: Option<&Param>, index: Vec<u32>) -> Result<Tensor> {
-        let (batch, tokens, channels) = x.dims3()?;
-        let tape = x.tape();
-        let mut rows = x.typed((batch * tokens, channels))?;
-        if let Some(extra) = extra {
-            rows = append_row(rows, extra.tensor(&tape)?)?;
-        }
-        Tensor::from_typed(gather(rows, &index)?)?.reshape((batch, index.len() / batch, channels))
-    }
-
-    pub fn add_rows(x: Tensor, table: &Param, index: Vec<u32>) -> Result<Tensor> {
-        let (batch, tokens, channels) = x.dims3()?;
-        let tape = x.tape();
-        let rows: T2 = table.tensor(&tape)?.try_reshape_like(&(table.numel() / channels, channels))?;
-        let rows = append_zeros(rows)?;
-        let x = x.typed((batch * tokens, channels))?;
-        Tensor::from_typed(x.try_add(gather(rows, &index)?)?)?.reshape((batch, tokens, channels))
-    }
+/// `x` plus rows of the table by a flat index; one past its last row is none.
+pub fn add_rows(x: Tensor, table: &Param, index: Vec<u32>) -> Result<Tensor> {
+    let (shape, (_, _, channels)) = (x.shape(), x.dims3()?);
+    let table = table.clone();
+    operation(vec![x], shape, move |mut inputs, record| {
+        let mut output = inputs.swap_remove(0);
+        tokens::add_rows(&mut output, &table.values(), channels, &index)?;
+        let backward = move |grad: Buffer| {
+            let rows = table.numel() / channels;
+            table.accumulate_grad(|sum, mode| {
+                let places = InverseIndex::new(&index, rows);
+                tokens::scatter_rows(&grad, channels, &places, sum, mode)
+            })?;
+            Ok(vec![grad])
+        };
+        Ok((output, record.then(|| Box::new(backward) as _)))
+    })
 }
+//END
 
-#[cfg(all(test, not(feature = "cuda")))]
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 

@@ -1,0 +1,102 @@
+//! Layers on values, which are put together to one operation on the tape.
+
+use super::operation::operation_on;
+use crate::backend::{Buffer, upload};
+use crate::tensor::{Result, Tensor};
+use crate::{Context, Shape, Tape};
+
+/// A differentiable function of one input, with the parameters it holds.
+///
+/// Layers one after another ([`super::Sequential`]) are a single operation on the tape: nothing is copied between them, and no gradient of
+/// an intermediate result stays behind.
+pub trait Layer: 'static {
+    /// The shape of the output for an input of that shape.
+    ///
+    /// # Errors
+    /// If the input or a parameter does not fit.
+    fn output_shape(&self, input: Shape) -> Result<Shape>;
+
+    /// The output, and the backward with what it needs. The input has the shape that [`Layer::output_shape`] accepted.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)>;
+}
+
+/// From the gradient of a layer's output to that of its input, or to none where [`Pass::wants_input`] says that nobody asks for it. The
+/// gradients of parameters are added to them ([`crate::Param::accumulate_grad`]).
+pub type LayerBackward = Box<dyn FnOnce(Buffer) -> Result<Option<Buffer>>>;
+
+/// The circumstances of a [`Layer::forward`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pass {
+    /// Whether batch normalisation uses the statistics of the batch.
+    pub training: bool,
+    /// Whether a backward will follow. Otherwise the layer's is dropped at once, with all that it keeps.
+    pub records: bool,
+    /// Whether blocks keep their inputs alone and compute the rest again in the backward (activation checkpointing).
+    pub checkpoint_activations: bool,
+    /// Whether the backward has to return the gradient of the input.
+    pub wants_input: bool,
+}
+
+impl Pass {
+    /// Of a forward whose operations are not on the tape yet.
+    fn of(ctx: &Context) -> Self {
+        let Context { training, checkpoint_activations, .. } = *ctx;
+        Self { training, checkpoint_activations, ..Self::default() }
+    }
+}
+
+/// `layer` of `x`. The gradients of its parameters are recorded on the tape of `ctx`, also where `x` is a constant.
+///
+/// # Errors
+/// If the shapes do not fit, or the device fails.
+pub fn apply(layer: impl Layer, x: Tensor, ctx: &Context) -> Result<Tensor> {
+    let pass = Pass { wants_input: x.tape().is_recording(), ..Pass::of(ctx) };
+    put_on_tape(Box::new(layer), Input::Tensor(x), &ctx.tape, pass)
+}
+
+/// [`apply`] for an input of plain values that needs no gradient, `shape` in row-major order: the pixels of images.
+///
+/// # Errors
+/// If the shapes do not fit, or the device fails.
+pub fn apply_to_values(
+    layer: impl Layer,
+    values: Vec<f32>,
+    shape: impl Into<Shape>,
+    ctx: &Context,
+) -> Result<Tensor> {
+    put_on_tape(Box::new(layer), Input::Values(values, shape.into()), &ctx.tape, Pass::of(ctx))
+}
+
+/// [`apply`] for a layer without parameters, which is recorded where `x` is.
+pub(super) fn apply_constant(layer: impl Layer, x: Tensor) -> Result<Tensor> {
+    let pass = Pass { wants_input: true, ..Pass::default() };
+    put_on_tape(Box::new(layer), Input::Tensor(x), &Tape::none(), pass)
+}
+
+enum Input {
+    Tensor(Tensor),
+    Values(Vec<f32>, Shape),
+}
+
+fn put_on_tape(layer: Box<impl Layer>, input: Input, tape: &Tape, pass: Pass) -> Result<Tensor> {
+    let (inputs, values, shape) = match input {
+        Input::Tensor(x) => {
+            let shape = x.shape();
+            (vec![x], None, shape)
+        }
+        Input::Values(values, shape) => (Vec::new(), Some(values), shape),
+    };
+    let output = layer.output_shape(shape)?;
+    operation_on(tape, inputs, output, move |mut inputs, records| {
+        let x = match values {
+            Some(values) => upload(values)?,
+            None => inputs.swap_remove(0),
+        };
+        let (y, backward) = layer.forward(x, shape, Pass { records, ..pass })?;
+        let backward = move |grad| Ok(backward(grad)?.into_iter().collect());
+        Ok((y, records.then(|| Box::new(backward) as _)))
+    })
+}
