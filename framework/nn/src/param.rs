@@ -83,6 +83,26 @@ impl Param {
         self.0.kind == ParamKind::Trainable
     }
 
+    /// That there are values: a parameter of a scope that only describes has none.
+    pub(crate) fn check_allocated(&self) -> Result<()> {
+        if self.values().len() == self.numel() {
+            return Ok(());
+        }
+        Err(Error::Value(format!("{} has no values: its model was only described", self.name())))
+    }
+
+    /// That it is one value a channel, `[C]`, and has values.
+    pub(crate) fn check_channels(&self, channels: usize) -> Result<()> {
+        if self.shape() != [channels] || channels == 0 {
+            return Err(Error::Shape(format!(
+                "{}: {channels} channels need the shape [{channels}], not {:?}",
+                self.name(),
+                self.shape()
+            )));
+        }
+        self.check_allocated()
+    }
+
     /// The values, row-major. Empty in a scope that only describes.
     pub fn values(&self) -> Ref<'_, [f32]> {
         Ref::map(self.0.values.borrow(), Vec::as_slice)

@@ -60,7 +60,7 @@ impl Tensor {
     /// # Errors
     /// If it has another rank.
     pub fn dims1(&self) -> Result<usize> {
-        let [a] = self.ranked()?;
+        let [a] = self.shape.ranked()?;
         Ok(a)
     }
 
@@ -69,7 +69,7 @@ impl Tensor {
     /// # Errors
     /// If it has another rank.
     pub fn dims2(&self) -> Result<(usize, usize)> {
-        Ok(self.ranked::<2>()?.into())
+        Ok(self.shape.ranked::<2>()?.into())
     }
 
     /// The dimensions of tokens, `[B, N, C]`.
@@ -77,7 +77,7 @@ impl Tensor {
     /// # Errors
     /// If it has another rank.
     pub fn dims3(&self) -> Result<(usize, usize, usize)> {
-        Ok(self.ranked::<3>()?.into())
+        self.shape.dims3()
     }
 
     /// The dimensions of maps `[B, H, W, C]`, or of images `[B, C, H, W]`.
@@ -85,13 +85,7 @@ impl Tensor {
     /// # Errors
     /// If it has another rank.
     pub fn dims4(&self) -> Result<(usize, usize, usize, usize)> {
-        Ok(self.ranked::<4>()?.into())
-    }
-
-    fn ranked<const N: usize>(&self) -> Result<[usize; N]> {
-        self.dims().try_into().map_err(|_| {
-            Error::Shape(format!("a tensor of {N} dimensions is needed, this one is {:?}", self.shape))
-        })
+        self.shape.dims4()
     }
 
     /// The number of values.

@@ -12,12 +12,12 @@ use crate::Result;
 ///
 /// From images `[B, channels, rows * cell * k, cols * cell * k]` to `[B, P * cell * cell, channels * k * k]`, with columns
 /// (channel, row, column) as in a flattened weight `[O, channels, k, k]`.
-pub fn windows(images: &[f32], channels: usize, k: usize, layout: &PatchLayout) -> Vec<f32> {
+pub fn windows(images: &[f32], channels: usize, k: usize, layout: &PatchLayout) -> Result<Buffer> {
     let PatchLayout { rows, cols, cell, kept, .. } = *layout;
     let (height, width) = (rows * cell * k, cols * cell * k);
     let row_len = channels * k * k;
     assert_eq!(images.len(), layout.batch() * channels * height * width);
-    let mut output = vec![0.0; layout.ids.len() * cell * cell * row_len];
+    let mut output = Buffer::unspecified(layout.ids.len() * cell * cell * row_len);
     output.par_chunks_mut(cell * cell * row_len).enumerate().for_each(|(patch, output)| {
         let image = &images[patch / kept * channels * height * width..][..channels * height * width];
         let id = layout.ids[patch] as usize;
@@ -30,7 +30,7 @@ pub fn windows(images: &[f32], channels: usize, k: usize, layout: &PatchLayout) 
             }
         }
     });
-    output
+    Ok(output)
 }
 
 /// Images `[B, channels, height, width]` to patches of `p x p` pixels, `[B, L, p * p * channels]`, the index within a patch
@@ -202,8 +202,8 @@ mod tests {
     fn a_window_holds_its_pixels_in_the_order_of_a_flattened_weight() {
         // 2 channels, 4 x 4 pixels, 2 x 2 patches of one 2 x 2 window each; patch 2 is the lower left one.
         let layout = PatchLayout::new(2, 2, 1, 1, vec![2]).unwrap();
-        let rows = windows(&ramp(32), 2, 2, &layout);
-        assert_eq!(rows, [8.0, 9.0, 12.0, 13.0, 24.0, 25.0, 28.0, 29.0]);
+        let rows = windows(&ramp(32), 2, 2, &layout).unwrap();
+        assert_eq!(rows[..], [8.0, 9.0, 12.0, 13.0, 24.0, 25.0, 28.0, 29.0]);
     }
 
     #[test]
@@ -225,9 +225,9 @@ mod tests {
         // A window of 4 pixels at cell 2 is a merge of 4 x 4 windows of 1 pixel at cell 8.
         let (rows, cols) = (2, 3);
         let images = ramp(2 * 3 * rows * 8 * cols * 8);
-        let fine = windows(&images, 3, 1, &PatchLayout::dense(2, rows, cols, 8));
-        let coarse = windows(&images, 3, 4, &PatchLayout::dense(2, rows, cols, 2));
-        assert_eq!(merge_cells(&fine, 3, 8, 4).unwrap()[..], coarse);
+        let fine = windows(&images, 3, 1, &PatchLayout::dense(2, rows, cols, 8)).unwrap();
+        let coarse = windows(&images, 3, 4, &PatchLayout::dense(2, rows, cols, 2)).unwrap();
+        assert_eq!(merge_cells(&fine, 3, 8, 4).unwrap()[..], coarse[..]);
     }
 
     proptest! {

@@ -1,9 +1,9 @@
 //! The transformer block.
 
-use super::{Attention, DropPath, LayerNorm, Mlp};
-use crate::ops::blocks::Half;
-use crate::tensor::{Result, Tensor};
-use crate::{Context, Init, Param, Scope, ops};
+use super::{Attention, DropPath, LayerNorm, Mlp, Residual};
+use crate::ops::Sequential;
+use crate::tensor::Result;
+use crate::{Context, Init, Param, Scope};
 
 /// The sizes of a [`Block`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,19 +52,13 @@ impl Block {
         })
     }
 
-    /// `[B, N, D]` to `[B, N, D]`, through one block after another.
-    pub fn forward_all(blocks: &[Self], x: Tensor, ctx: &Context) -> Result<Tensor> {
-        let (batch, _, _) = x.dims3()?;
-        let halves = blocks.iter().flat_map(|block| {
-            let [gamma_1, gamma_2] =
-                block.gamma.as_ref().map_or([None; 2], |gamma| gamma.each_ref().map(Some));
-            let half = |norm, branch, scale| Half { scale, ..block.drop_path.half(norm, branch, batch, ctx) };
-            [
-                half(&block.norm1, block.attn.branch(), gamma_1),
-                half(&block.norm2, block.mlp.branch(), gamma_2),
-            ]
-        });
-        ops::blocks::chain(x, halves.collect(), ctx)
+    /// Its two halves, on `batch` images: `[B, N, D]` to `[B, N, D]`.
+    pub fn layers(&self, batch: usize, ctx: &Context) -> Sequential {
+        let [gamma_1, gamma_2] = self.gamma.as_ref().map_or([None; 2], |gamma| gamma.each_ref().map(Some));
+        let drop_scale = || self.drop_path.scale(batch, ctx);
+        let attn = Residual::new(&self.norm1, self.attn.clone()).layer_scale(gamma_1).drop_path(drop_scale());
+        let mlp = Residual::new(&self.norm2, self.mlp.clone()).layer_scale(gamma_2).drop_path(drop_scale());
+        Sequential::new().then(attn).then(mlp)
     }
 
     /// Multiply-accumulates for one image of that many tokens.
@@ -109,8 +103,9 @@ mod tests {
         assert_eq!(scope.params().len() + 2, golden.len());
 
         let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
-        let mut x = Tensor::from_vec(values("tokens_in_blocks3"), (2, 49, 24), &ctx.tape).unwrap();
-        x = Block::forward_all(&blocks, x, &ctx).unwrap();
+        let x = Tensor::from_vec(values("tokens_in_blocks3"), (2, 49, 24), &ctx.tape).unwrap();
+        let stage = Sequential::new().then_all(blocks.iter().map(|block| block.layers(2, &ctx)));
+        let x = stage.forward(x, &ctx).unwrap();
         assert_close(&x.to_vec().unwrap(), &wide(&values("tokens_out_blocks3")), 1e-6);
     }
 

@@ -1,7 +1,7 @@
 //! The unit of the heads of segmentation.
 
-use super::{BatchNorm, Conv2d};
-use crate::ops::{self, Window};
+use super::{BatchNorm, Conv2d, Window};
+use crate::ops::{Relu, Sequential};
 use crate::tensor::{Result, Tensor};
 use crate::{Context, Init, Scope};
 
@@ -29,7 +29,8 @@ impl ConvModule {
     /// # Errors
     /// If the channels do not fit, or in training with a single position in the whole batch, whose variance says nothing.
     pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
-        ops::relu(self.bn.forward(self.conv.forward(x, ctx)?, ctx)?)
+        let layers = Sequential::new().then(self.conv.clone()).then(self.bn.clone()).then(Relu);
+        layers.forward(x, ctx)
     }
 
     /// Multiply-accumulates for that many positions.
@@ -38,23 +39,14 @@ impl ConvModule {
     }
 }
 
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
     use crate::Param;
-    use crate::random::{Purpose, stream};
-    use crate::testing::{assert_golden, golden, golden_shape, run_against, segmentation_golden};
+    use crate::ops::Gelu;
+    use crate::testing::{assert_golden, context, golden, golden_shape, run_against, segmentation_golden};
 
     type Module = Box<dyn Fn(Tensor, &Context) -> Result<Tensor>>;
-
-    fn context(mode: &str) -> Context {
-        // The tape is that of the input.
-        let mut ctx = Context::eval(stream(Purpose::Step, &[0]));
-        ctx.training = mode == "train";
-        ctx
-    }
 
     /// Compares outputs, gradients and running statistics in both modes with those of PyTorch.
     fn compare(case: &str, train_tolerances: [f32; 2], build: impl Fn(&Scope) -> Module) {
@@ -73,7 +65,8 @@ mod tests {
             let shape = golden_shape(&tensors, &format!("{case}.x"));
             let grad = value(&format!("{mode}.gy"));
             let trained: Vec<&Param> = trained.iter().collect();
-            let outcome = run_against(&value("x"), shape, &trained, |_| grad, |x| module(x, &context(mode)));
+            let outcome =
+                run_against(&value("x"), shape, &trained, |_| grad, |x| module(x, &context(mode == "train")));
             let assert = |name: &str, actual: &[f32], tolerance| {
                 assert_golden(&format!("{case}.{name}"), actual, &value(name), tolerance);
             };
@@ -116,8 +109,7 @@ mod tests {
                 let conv = Conv2d::new(&scope.child(0), channels, channels, 3, window);
                 let bn = BatchNorm::new(&scope.child(1), channels, 1e-5);
                 Box::new(move |x, ctx| {
-                    let x = bn.forward(conv.forward(x, ctx)?, ctx)?;
-                    ops::gelu(x)
+                    Sequential::new().then(conv.clone()).then(bn.clone()).then(Gelu).forward(x, ctx)
                 })
             }
         };

@@ -2,8 +2,6 @@
 
 use rand::Rng as _;
 
-use super::LayerNorm;
-use crate::ops::blocks::{Branch, Half};
 use crate::tensor::{Result, Tensor};
 use crate::{Context, ops};
 
@@ -17,19 +15,20 @@ pub struct DropPath {
 
 impl DropPath {
     /// `[B, N, C]` to `[B, N, C]`.
+    ///
+    /// # Errors
+    /// If the input has other dimensions, or the device fails.
     pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
-        if !ctx.training || self.probability <= 0.0 {
-            return Ok(x);
+        match self.scale(x.dims3()?.0, ctx) {
+            Some(factors) => ops::scale_samples(x, factors),
+            None => Ok(x),
         }
-        let factors = keep_factors(x.dims3()?.0, self.probability, ctx);
-        ops::scale_samples(x, factors)
     }
 
-    /// A half block of `batch` samples whose branch is dropped like this.
-    pub fn half<'a>(&self, norm: &'a LayerNorm, branch: Branch<'a>, batch: usize, ctx: &Context) -> Half<'a> {
+    /// The factor of each sample's branch, `[B]`; none where nothing is dropped.
+    pub fn scale(&self, batch: usize, ctx: &Context) -> Option<Vec<f32>> {
         let drops = ctx.training && self.probability > 0.0;
-        let factors = drops.then(|| keep_factors(batch, self.probability, ctx));
-        Half { norm: norm.params(), branch, scale: None, factors }
+        drops.then(|| keep_factors(batch, self.probability, ctx))
     }
 }
 
@@ -77,10 +76,10 @@ fn keep_factors(count: usize, probability: f32, ctx: &Context) -> Vec<f32> {
     (0..count).map(|_| if rng.random::<f32>() < keep { keep.recip() } else { 0.0 }).collect()
 }
 
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     // What is compared is exact.
-    #![allow(clippy::float_cmp, clippy::unwrap_used)]
+    #![allow(clippy::float_cmp)]
 
     use super::*;
     use crate::random::{Purpose, stream};

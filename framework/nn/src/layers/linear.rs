@@ -147,9 +147,8 @@ impl Linear {
     pub fn backward_params(&self, grad: &Values, x: Option<&Values>) -> Result<()> {
         let [inputs, outputs] = self.size();
         if let Some(x) = x {
-            self.weight.accumulate_grad(|sum, mode| {
-                linear::backward_weight(grad, x, inputs, outputs, sum, mode)
-            })?;
+            self.weight
+                .accumulate_grad(|sum, mode| linear::backward_weight(grad, x, inputs, outputs, sum, mode))?;
         }
         let mut bias = self.bias.iter();
         bias.try_for_each(|bias| bias.accumulate_grad(|sum, mode| chunks::sum_rows(grad, sum, mode)))
@@ -201,11 +200,10 @@ impl Layer for Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Tape;
     use crate::random::{Purpose, stream};
     use crate::tape::backward;
-    use crate::tensor::Tensor;
-    use crate::testing::{loss, noise};
+    use crate::testing::{context, loss, noise, noise_param, run};
+    use crate::{Tape, oracle};
 
     #[test]
     fn as_a_first_layer_it_learns_from_constants() {
@@ -240,5 +238,60 @@ mod tests {
         assert!(largest(&conv.weight) <= bound && conv.bias.as_ref().map(largest) > Some(0.0));
         assert!(plain.bias.is_none());
         assert_eq!(linear.macs(7), 7 * 15);
+    }
+
+    const SHAPE: (usize, usize, usize) = (2, 3, 8);
+
+    fn linear(weight: &[usize], bias: bool) -> Linear {
+        Linear { weight: noise_param(2, weight), bias: bias.then(|| noise_param(3, &[5])) }
+    }
+
+    fn params(linear: &Linear) -> Vec<&Param> {
+        std::iter::once(&linear.weight).chain(&linear.bias).collect()
+    }
+
+    #[test]
+    fn equals_the_composed_operation() {
+        let x = noise(1, 48);
+        for bias in [false, true] {
+            let linear = linear(&[5, 8], bias);
+            let own = run(&x, SHAPE, &params(&linear), |x| linear.forward(x, &context(false)));
+            let expected = run(&x, SHAPE, &params(&linear), |x| oracle::linear(x, &linear));
+            own.assert_close(&expected, 1e-6);
+        }
+    }
+
+    #[test]
+    fn the_weights_of_convolutions_and_matrices_work_alike_on_any_rank() {
+        let x = noise(1, 48);
+        let outcome = |weight: &[usize], shape: Shape| {
+            let linear = linear(weight, true);
+            run(&x, shape, &params(&linear), |x| linear.forward(x, &context(false)))
+        };
+        let expected = outcome(&[5, 8], SHAPE.into());
+        assert_eq!(outcome(&[5, 2, 2, 2], SHAPE.into()), expected);
+        assert_eq!(outcome(&[5, 8], (6, 8).into()), expected);
+    }
+
+    #[test]
+    fn a_frozen_weight_gets_no_gradient_and_passes_that_of_its_input() {
+        let trained = linear(&[5, 8], false);
+        let weight = Scope::new(0).frozen("w", &[5, 8], &Init::Values(noise(2, 40)));
+        let frozen = Linear { weight, bias: None };
+        let own = run(&noise(1, 48), SHAPE, &[], |x| frozen.forward(x, &context(false)));
+        let other = run(&noise(1, 48), SHAPE, &[&trained.weight], |x| trained.forward(x, &context(false)));
+        assert_eq!(own.grads[0], other.grads[0]);
+        assert!(frozen.weight.grad().is_none());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let x = || Tensor::from_vec(noise(1, 48), SHAPE, &Tape::none()).unwrap();
+        let wide = Linear { bias: Some(noise_param(0, &[6])), ..linear(&[5, 8], false) };
+        for linear in [linear(&[5, 7], true), linear(&[], true), wide] {
+            assert!(matches!(linear.forward(x(), &context(false)), Err(Error::Shape(_))));
+        }
+        let described = Linear::without_bias(&Scope::describe(), 8, 5);
+        assert!(matches!(described.forward(x(), &context(false)), Err(Error::Value(_))));
     }
 }

@@ -1,8 +1,10 @@
 //! Convolutions with kernel = stride, which never look beyond a patch.
 
+use std::rc::Rc;
+
 use super::{LayerNorm, Linear};
-use crate::tensor::{Result, Tensor};
-use crate::{Context, Init, PatchLayout, Scope, ops};
+use crate::ops::{Gelu, MergeCells, Patches, Sequential};
+use crate::{Init, PatchLayout, Scope};
 
 /// A `k x k` convolution with stride `k`: the output decoders of the stages, and the projection of a [`PatchEmbed`].
 #[derive(Debug, Clone)]
@@ -35,14 +37,14 @@ impl MergeConv {
     }
 
     /// Features `[B, P * cell * cell, I]` to `[B, P * (cell / k)^2, O]`.
-    pub fn forward(&self, x: Tensor, cell: usize, ctx: &Context) -> Result<Tensor> {
-        self.linear.forward(ops::merge_cells(x, cell, self.kernel)?, ctx)
+    pub fn layers(&self, cell: usize) -> Sequential {
+        Sequential::new().then(MergeCells { cell, kernel: self.kernel }).then(self.linear.clone())
     }
 
     /// Images `[B, I, H, W]` to features `[B, P * cell * cell, O]` of a layout, at its kept patches only.
-    pub fn forward_images(&self, images: &Tensor, layout: &PatchLayout, ctx: &Context) -> Result<Tensor> {
-        let rows = ops::patches(images, self.kernel, layout)?;
-        self.linear.forward_rows(rows, (layout.batch(), layout.positions()), ctx)
+    pub fn image_layers(&self, layout: &Rc<PatchLayout>) -> Sequential {
+        let patches = Patches { kernel: self.kernel, layout: Rc::clone(layout) };
+        Sequential::new().then(patches).then(self.linear.clone())
     }
 
     /// Multiply-accumulates for that many output positions.
@@ -79,29 +81,26 @@ impl PatchEmbed {
     }
 
     /// Features `[B, P * cell * cell, I]` of the stage before to `[B, P * (cell / k)^2, O]`.
-    pub fn forward(&self, x: Tensor, cell: usize, ctx: &Context) -> Result<Tensor> {
-        self.activate(self.proj.forward(x, cell, ctx)?, ctx)
+    pub fn layers(&self, cell: usize) -> Sequential {
+        self.proj.layers(cell).then(self.norm.clone()).then(Gelu)
     }
 
     /// Images `[B, I, H, W]` to features `[B, P * cell * cell, O]` of a layout, at its kept patches only.
-    pub fn forward_images(&self, images: &Tensor, layout: &PatchLayout, ctx: &Context) -> Result<Tensor> {
-        self.activate(self.proj.forward_images(images, layout, ctx)?, ctx)
+    pub fn image_layers(&self, layout: &Rc<PatchLayout>) -> Sequential {
+        self.proj.image_layers(layout).then(self.norm.clone()).then(Gelu)
     }
 
     /// Multiply-accumulates for that many output positions.
     pub fn macs(&self, positions: usize) -> u64 {
         self.proj.macs(positions)
     }
-
-    fn activate(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
-        ops::gelu(self.norm.forward(x, ctx)?)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{Window, conv2d};
+    use crate::Context;
+    use crate::layers::{Conv2d, Window};
     use crate::random::{self, Purpose};
     use crate::tensor::Tensor;
     use crate::testing::{assert_close, assert_official_params, noise, wide};
@@ -123,24 +122,24 @@ mod tests {
     fn it_is_a_strided_convolution_of_the_image() {
         // 2 images of 3 x 8 x 12 pixels: one position for 4 x 4 pixels, one patch for each position.
         let ctx = Context::eval(random::stream(Purpose::Step, &[0]));
-        let conv = MergeConv::new(&Scope::new(0), 3, 5, 4);
+        let merge = MergeConv::new(&Scope::new(0), 3, 5, 4);
+        let layout = |cell| Rc::new(PatchLayout::dense(2, 2, 3, cell));
         let pixels = noise(1, 2 * 3 * 8 * 12);
         let images = Tensor::from_vec(pixels.clone(), (2, 3, 8, 12), &ctx.tape).unwrap();
-        let output = conv.forward_images(&images, &PatchLayout::dense(2, 2, 3, 1), &ctx).unwrap();
+        let output = merge.image_layers(&layout(1)).forward(images.clone(), &ctx).unwrap();
 
         let map = (0..2 * 8 * 12 * 3)
             .map(|index| (index / 288, index / 3 % 96, index % 3))
             .map(|(image, position, channel)| pixels[(image * 3 + channel) * 96 + position]);
         let map = Tensor::from_vec(map.collect(), (2, 8, 12, 3), &ctx.tape).unwrap();
         let window = Window { stride: 4, ..Window::default() };
-        let expected =
-            conv2d(map, &conv.linear.weight, conv.linear.bias.as_ref(), window, &ctx.tape).unwrap();
+        let Linear { weight, bias } = merge.linear.clone();
+        let expected = Conv2d { weight, bias, window }.forward(map, &ctx).unwrap();
         assert_close(&output.to_vec().unwrap(), &wide(&expected.to_vec().unwrap()), 1e-6);
 
         // The same in two steps of a stage: pixels as features of patches of 4 x 4 positions.
-        let pixels = crate::ops::patches(&images, 1, &PatchLayout::dense(2, 2, 3, 4)).unwrap();
-        let features = Tensor::from_vec(pixels, (2, 6 * 16, 3), &ctx.tape).unwrap();
-        let merged = conv.forward(features, 4, &ctx).unwrap();
+        let pixels = Sequential::new().then(Patches { kernel: 1, layout: layout(4) });
+        let merged = pixels.then(merge.layers(4)).forward(images, &ctx).unwrap();
         assert_close(&merged.to_vec().unwrap(), &wide(&expected.to_vec().unwrap()), 1e-6);
     }
 }

@@ -1,7 +1,7 @@
 //! Layers on values, which are put together to one operation on the tape.
 
 use super::operation::operation_on;
-use crate::backend::{Buffer, upload};
+use crate::backend::Buffer;
 use crate::tensor::{Result, Tensor};
 use crate::{Context, Shape, Tape};
 
@@ -40,63 +40,28 @@ pub struct Pass {
     pub wants_input: bool,
 }
 
-impl Pass {
-    /// Of a forward whose operations are not on the tape yet.
-    fn of(ctx: &Context) -> Self {
-        let Context { training, checkpoint_activations, .. } = *ctx;
-        Self { training, checkpoint_activations, ..Self::default() }
-    }
-}
-
 /// `layer` of `x`. The gradients of its parameters are recorded on the tape of `ctx`, also where `x` is a constant.
 ///
 /// # Errors
 /// If the shapes do not fit, or the device fails.
 pub fn apply(layer: impl Layer, x: Tensor, ctx: &Context) -> Result<Tensor> {
-    let pass = Pass { wants_input: x.tape().is_recording(), ..Pass::of(ctx) };
-    put_on_tape(Box::new(layer), Input::Tensor(x), &ctx.tape, pass)
-}
-
-/// [`apply`] for an input of plain values that needs no gradient, `shape` in row-major order: the pixels of images.
-///
-/// # Errors
-/// If the shapes do not fit, or the device fails.
-pub fn apply_to_values(
-    layer: impl Layer,
-    values: Vec<f32>,
-    shape: impl Into<Shape>,
-    ctx: &Context,
-) -> Result<Tensor> {
-    put_on_tape(Box::new(layer), Input::Values(values, shape.into()), &ctx.tape, Pass::of(ctx))
+    let Context { training, checkpoint_activations, .. } = *ctx;
+    put_on_tape(layer, x, &ctx.tape, Pass { training, checkpoint_activations, ..Pass::default() })
 }
 
 /// [`apply`] for a layer without parameters, which is recorded where `x` is.
 pub(super) fn apply_constant(layer: impl Layer, x: Tensor) -> Result<Tensor> {
-    let pass = Pass { wants_input: true, ..Pass::default() };
-    put_on_tape(Box::new(layer), Input::Tensor(x), &Tape::none(), pass)
+    put_on_tape(layer, x, &Tape::none(), Pass::default())
 }
 
-enum Input {
-    Tensor(Tensor),
-    Values(Vec<f32>, Shape),
-}
-
-fn put_on_tape(layer: Box<impl Layer>, input: Input, tape: &Tape, pass: Pass) -> Result<Tensor> {
-    let (inputs, values, shape) = match input {
-        Input::Tensor(x) => {
-            let shape = x.shape();
-            (vec![x], None, shape)
-        }
-        Input::Values(values, shape) => (Vec::new(), Some(values), shape),
-    };
-    let output = layer.output_shape(shape)?;
-    operation_on(tape, inputs, output, move |mut inputs, records| {
-        let x = match values {
-            Some(values) => upload(values)?,
-            None => inputs.swap_remove(0),
-        };
-        let (y, backward) = layer.forward(x, shape, Pass { records, ..pass })?;
-        let backward = move |grad| Ok(backward(grad)?.into_iter().collect());
+fn put_on_tape(layer: impl Layer, x: Tensor, tape: &Tape, pass: Pass) -> Result<Tensor> {
+    let (input, layer) = (x.shape(), Box::new(layer));
+    let output = layer.output_shape(input)?;
+    let wants_input = x.tape().is_recording();
+    operation_on(tape, vec![x], output, move |mut inputs, records| {
+        let pass = Pass { records, wants_input, ..pass };
+        let (y, backward) = layer.forward(inputs.swap_remove(0), input, pass)?;
+        let backward = move |grad| Ok(vec![backward(grad)?]);
         Ok((y, records.then(|| Box::new(backward) as _)))
     })
 }

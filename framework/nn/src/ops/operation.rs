@@ -6,9 +6,9 @@ use crate::backend::{Buffer, elementwise};
 use crate::tensor::{Result, Tensor};
 use crate::{Shape, Tape, profile};
 
-/// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order.
-/// An empty gradient stands for zeros.
-pub type Backward = Box<dyn FnOnce(Buffer) -> Result<Vec<Buffer>>>;
+/// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order; none where
+/// it is zero, or nobody asks for it.
+pub type Backward = Box<dyn FnOnce(Buffer) -> Result<Vec<Option<Buffer>>>>;
 
 /// Puts a kernel on the tape of its inputs.
 ///
@@ -25,7 +25,7 @@ pub fn operation(
 }
 
 /// [`operation`] on a given tape, too: for those with parameters, which need a backward even where all inputs are constants.
-pub fn operation_on(
+pub(super) fn operation_on(
     tape: &Tape,
     inputs: Vec<Tensor>,
     shape: impl Into<Shape>,
@@ -52,7 +52,7 @@ pub fn operation_on(
         tape.record(move |grads| {
             let grad_output = std::mem::take(&mut **grads.get_or_alloc_mut(&ghost)?);
             for (ghost, grad) in ghosts.iter().zip(backward(grad_output.into())?) {
-                if let (Some(ghost), false) = (ghost, grad.is_empty()) {
+                if let (Some(ghost), Some(grad)) = (ghost, grad) {
                     let _span = profile::kernel("add gradient");
                     elementwise::add_assign(grads.get_or_alloc_mut(ghost)?, &grad)?;
                 }

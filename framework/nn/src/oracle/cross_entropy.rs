@@ -3,16 +3,12 @@
 use dfdx::shapes::{Axes2, Axis};
 use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 
-use super::ClassTarget;
 use super::rows::{T0, constant};
+use crate::ops::ClassTarget;
 use crate::tensor::{Result, Tensor};
 
-pub fn cross_entropy(
-    logits: Tensor,
-    classes: usize,
-    targets: &[Option<ClassTarget>],
-    smoothing: f32,
-) -> Result<Tensor> {
+pub fn cross_entropy(logits: Tensor, targets: &[Option<ClassTarget>], smoothing: f32) -> Result<Tensor> {
+    let classes = logits.shape().channels();
     let shape = (targets.len(), classes);
     let logits = logits.typed(shape)?;
     let weight = -1.0 / targets.iter().flatten().count().max(1) as f32;

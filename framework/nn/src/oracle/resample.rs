@@ -3,8 +3,8 @@
 use dfdx::shapes::Axes4;
 use dfdx::tensor_ops::{PermuteTo as _, ReshapeTo as _, TryMatMul as _};
 
-use crate::backend::resample::{Resample, Side};
 use super::rows::{T3, T4, constant, dense};
+use crate::backend::resample::{Resample, Side};
 use crate::tensor::{Result, Tensor};
 
 /// Two matrix products for each image. Rows and columns change places for the second one: one matrix for every row

@@ -1,4 +1,4 @@
-//! GELU, composed of dfdx's operations.
+//! Activations, composed of dfdx's operations.
 
 use dfdx::tensor::NoneTape;
 use dfdx::tensor_ops::{ChooseFrom as _, TryAdd as _, TryDiv as _, TryLt as _, TryMul as _, TrySub as _};
@@ -21,4 +21,9 @@ pub fn gelu(x: Tensor) -> Result<Tensor> {
     let slope = constant.clone().try_mul(bell)?.try_mul(DENSITY_AT_ZERO)?.try_add(probability)?;
     let rest = value.try_sub(constant.try_mul(slope.clone())?)?;
     Tensor::from_typed(x.try_mul(slope)?.try_add(rest)?)?.reshape(shape)
+}
+
+pub fn relu(x: Tensor) -> Result<Tensor> {
+    let shape = x.shape();
+    Tensor::from_typed(x.typed((shape.numel(),))?.try_relu()?)?.reshape(shape)
 }
