@@ -6,7 +6,7 @@ use convmae_framework::component::{
     Features, HeadInputs, HeadModule, Level, LevelShape, Loss, Macs, Picture, Predictions, Problem,
 };
 use convmae_framework::data::Batch;
-use convmae_framework::nn::modules::{BatchNorm, LayerNorm, Linear};
+use convmae_framework::nn::layers::{BatchNorm, LayerNorm, Linear};
 use convmae_framework::nn::ops::{self, ClassTarget};
 use convmae_framework::nn::{self, Context, Error, Tensor};
 use schemars::JsonSchema;

@@ -16,6 +16,11 @@ pub trait Layer: 'static {
     /// If the input or a parameter does not fit.
     fn output_shape(&self, input: Shape) -> Result<Shape>;
 
+    /// Whether it may have parameters to train, so that a backward has to reach it.
+    fn may_train(&self) -> bool {
+        true
+    }
+
     /// The output, and the backward with what it needs. The input has the shape that [`Layer::output_shape`] accepted.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! The reconstruction loss.
 
 use super::operation::operation;
-pub use crate::backend::loss::normalize_patches;
 use crate::backend::{Buffer, loss};
 use crate::tensor::{Error, Result, Tensor};
 

@@ -22,11 +22,13 @@ pub use concat::concat_channels;
 pub use cross_entropy::{ClassTarget, cross_entropy};
 pub use elementwise::{add, dropout, scale_channels, scale_samples};
 pub use layer::{Layer, LayerBackward, Pass, apply};
-pub use loss::{masked_mse, normalize_patches};
+pub use loss::masked_mse;
 pub use maps::{to_maps, to_tokens};
 pub use operation::{Backward, operation};
 pub use patches::{MergeCells, Patches};
 pub use pool::mean_tokens;
 pub use resample::{adaptive_avg_pool2d, resize_bilinear};
 pub use sequential::Sequential;
-pub use tokens::{AddPositions, PrependToken, RestoreTokens, drop_prefix, gather_tokens};
+pub use tokens::{
+    AddPositions, DropPrefix, GatherTokens, PrependToken, RestoreTokens, drop_prefix, gather_tokens,
+};

@@ -44,6 +44,10 @@ impl Layer for Patches {
         Ok(Shape::from((batch, layout.positions(), channels * kernel * kernel)))
     }
 
+    fn may_train(&self) -> bool {
+        false
+    }
+
     fn forward(self: Box<Self>, images: Buffer, input: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
         let (_, channels, _, _) = input.dims4()?;
         let pixels = patches::windows(&images, channels, self.kernel, &self.layout)?;

@@ -66,17 +66,21 @@ impl Layer for Sequential {
         self.0.iter().try_fold(input, |shape, layer| layer.output_shape(shape))
     }
 
+    fn may_train(&self) -> bool {
+        self.0.iter().any(|layer| layer.may_train())
+    }
+
     fn forward(
         self: Box<Self>,
         mut x: Buffer,
         mut shape: Shape,
-        pass: Pass,
+        mut pass: Pass,
     ) -> Result<(Buffer, LayerBackward)> {
         let mut backwards = Vec::new();
-        for (index, layer) in self.0.into_iter().enumerate() {
-            let output = layer.output_shape(shape)?;
-            let pass = Pass { wants_input: pass.wants_input || index > 0, ..pass };
+        for layer in self.0 {
+            let (output, may_train) = (layer.output_shape(shape)?, layer.may_train());
             let (y, backward) = layer.forward(x, shape, pass)?;
+            pass.wants_input |= may_train;
             if pass.records {
                 backwards.push(backward);
             }

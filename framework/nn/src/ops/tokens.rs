@@ -20,22 +20,21 @@ pub fn gather_tokens(x: Tensor, ids: &[u32]) -> Result<Tensor> {
 /// # Errors
 /// If no token is left, or the device fails.
 pub fn drop_prefix(x: Tensor, prefix: usize) -> Result<Tensor> {
-    match prefix {
-        0 => Ok(x),
-        prefix => apply_constant(DropPrefix { prefix }, x),
-    }
+    if prefix == 0 { Ok(x) } else { apply_constant(DropPrefix { prefix }, x) }
 }
 
-/// See [`gather_tokens`].
+/// Takes tokens by index, `[B, N, C]` to `[B, M, C]`: [`gather_tokens`] as a layer.
 #[derive(Debug, Clone)]
-struct GatherTokens {
-    ids: Vec<u32>,
+pub struct GatherTokens {
+    /// `[B, M]`.
+    pub ids: Vec<u32>,
 }
 
-/// See [`drop_prefix`].
+/// Takes the tokens behind the first ones of each image: [`drop_prefix`] as a layer.
 #[derive(Debug, Clone, Copy)]
-struct DropPrefix {
-    prefix: usize,
+pub struct DropPrefix {
+    /// How many are dropped.
+    pub prefix: usize,
 }
 
 /// Puts kept tokens back to their places, and a learned token everywhere else (`forward_decoder` of the official
@@ -102,6 +101,9 @@ impl Layer for DropPrefix {
 
     fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
         let ((batch, tokens, _), prefix) = (shape.dims3()?, self.prefix);
+        if prefix == 0 {
+            return Ok((x, Box::new(|grad| Ok(Some(grad)))));
+        }
         let index = index(batch, tokens - prefix, |image, place| image * tokens + prefix + place);
         take_rows(x, shape, None, index, pass)
     }

@@ -7,7 +7,7 @@ use convmae_framework::component::{
     Backbone, BackboneModule, ImageShape, LevelShape, MaskGrid, MaskPlan, Problem,
 };
 use convmae_framework::nn::Scope;
-use convmae_framework::nn::modules::{
+use convmae_framework::nn::layers::{
     BlockConfig, ConvBlock, ConvBlockConfig, LayerNorm, Linear, MergeConv, PatchEmbed,
 };
 use schemars::JsonSchema;
