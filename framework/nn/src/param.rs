@@ -4,12 +4,12 @@ use std::cell::{Ref, RefCell, RefMut};
 use std::fmt;
 use std::rc::Rc;
 
-use dfdx::tensor::{PutTape, TensorFromVec};
+use dfdx::tensor::PutTape as _;
 
 use super::backend::elementwise::accumulate;
-use super::backend::{Output, Values};
+use super::backend::{Buffer, Output, Values, bridge, copy, download, upload, zeros};
 use super::tensor::{Error, Result, Typed};
-use super::{Init, Positions, Tape, device};
+use super::{Init, Positions, Tape};
 use crate::random::{self, Purpose};
 
 /// Whether a parameter is trained, kept, or a running statistic.
@@ -30,14 +30,14 @@ struct Inner {
     layer: Option<usize>,
     positions: Option<Positions>,
     /// Empty in a scope that only describes.
-    values: RefCell<Vec<f32>>,
+    values: RefCell<Buffer>,
     grad: RefCell<Gradient>,
 }
 
 /// The sum of the gradients since it was last cleared. Its memory stays.
 #[derive(Default)]
 struct Gradient {
-    values: Vec<f32>,
+    values: Option<Buffer>,
     /// Whether anything was added.
     any: bool,
 }
@@ -103,22 +103,28 @@ impl Param {
         self.check_allocated()
     }
 
+    /// The values in memory of the device, row-major. Empty in a scope that only describes.
+    pub fn values(&self) -> Ref<'_, Values> {
+        Ref::map(self.0.values.borrow(), |values| &**values)
+    }
+
+    /// The values in memory of the device, to be changed in place. Empty in a scope that only describes.
+    pub fn values_mut(&self) -> RefMut<'_, Values> {
+        RefMut::map(self.0.values.borrow_mut(), |values| &mut **values)
+    }
+
     /// The values, row-major. Empty in a scope that only describes.
-    pub fn values(&self) -> Ref<'_, [f32]> {
-        Ref::map(self.0.values.borrow(), Vec::as_slice)
-    }
-
-    /// The values, to be changed in place. Empty in a scope that only describes.
-    pub fn values_mut(&self) -> RefMut<'_, [f32]> {
-        RefMut::map(self.0.values.borrow_mut(), Vec::as_mut_slice)
-    }
-
-    /// Changes the values in place.
-    pub fn update<R>(&self, change: impl FnOnce(&mut [f32]) -> R) -> R {
-        change(&mut self.0.values.borrow_mut())
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn to_vec(&self) -> Result<Vec<f32>> {
+        download(&self.values())
     }
 
     /// Replaces the values.
+    ///
+    /// # Errors
+    /// If there are not as many, or the device fails.
     pub fn set(&self, values: &[f32]) -> Result<()> {
         if values.len() != self.numel() {
             return Err(Error::Shape(format!(
@@ -128,19 +134,29 @@ impl Param {
                 self.shape()
             )));
         }
-        self.update(|own| own.copy_from_slice(values));
+        *self.0.values.borrow_mut() = upload(values.to_vec())?;
         Ok(())
     }
 
+    /// Exchanges the values with as many others.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn swap(&self, values: &mut Buffer) {
+        assert_eq!(values.len(), self.numel());
+        std::mem::swap(&mut *self.0.values.borrow_mut(), values);
+    }
+
     /// The gradient accumulated since [`Param::clear_grad`], if any operation used this parameter.
-    pub fn grad(&self) -> Option<Ref<'_, [f32]>> {
-        Ref::filter_map(self.0.grad.borrow(), |grad| grad.any.then_some(&*grad.values)).ok()
+    pub fn grad(&self) -> Option<Ref<'_, Values>> {
+        let grad = |grad: &'_ Gradient| grad.values.as_deref().filter(|_| grad.any);
+        Ref::filter_map(self.0.grad.borrow(), grad).ok()
     }
 
     /// Lets `change` read or modify the gradient, if there is one.
-    pub fn with_grad_mut<R>(&self, change: impl FnOnce(&mut [f32]) -> R) -> Option<R> {
-        let mut grad = self.0.grad.borrow_mut();
-        grad.any.then(|| change(&mut grad.values))
+    pub fn with_grad_mut<R>(&self, change: impl FnOnce(&mut Values) -> R) -> Option<R> {
+        let Gradient { values, any } = &mut *self.0.grad.borrow_mut();
+        values.as_deref_mut().filter(|_| *any).map(change)
     }
 
     /// Adds to the gradient: `add` gets the gradient so far and adds to it ([`Output::Add`]), or writes it where it is the first
@@ -150,11 +166,14 @@ impl Param {
     /// Those of `add`.
     pub fn accumulate_grad(&self, add: impl FnOnce(&mut Values, Output) -> Result<()>) -> Result<()> {
         if self.requires_grad() {
-            let mut grad = self.0.grad.borrow_mut();
-            grad.values.resize(self.numel(), 0.0);
-            let mode = if grad.any { Output::Add } else { Output::Replace };
-            grad.any = true;
-            add(&mut grad.values, mode)?;
+            let Gradient { values, any } = &mut *self.0.grad.borrow_mut();
+            let mode = if *any { Output::Add } else { Output::Replace };
+            let sum = match values {
+                Some(sum) => sum,
+                None => values.insert(zeros(self.numel())?),
+            };
+            *any = true;
+            add(sum, mode)?;
         }
         Ok(())
     }
@@ -175,22 +194,15 @@ impl Param {
     /// The values as a flat tensor on `tape`, for operations composed of dfdx's.
     ///
     /// When the backward reaches this use, the gradient found for the tensor is added to the parameter's.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn tensor(&self, tape: &Tape) -> Result<Typed<(usize,)>> {
         // A fresh id for every use: each use collects its own gradient, exactly once.
-        let own = device()?.try_tensor_from_vec(self.values().to_vec(), (self.numel(),))?;
+        let own = bridge::into_tensor(copy(&self.values())?)?;
         if self.requires_grad() {
             let (param, ghost) = (self.clone(), own.ghost());
-            tape.record(move |grads| {
-                grads.try_alloc_for(&ghost)?;
-                let grad = grads.get(&ghost);
-                param.accumulate_grad(|sum, mode| {
-                    match mode {
-                        Output::Replace => grad.copy_into(sum),
-                        Output::Add => accumulate(sum, &grad.as_vec(), mode)?,
-                    }
-                    Ok(())
-                })
-            });
+            tape.record(move |grads| param.add_grad(&bridge::take_grad(grads.get_or_alloc_mut(&ghost)?)?));
         }
         Ok(own.put_tape(tape.clone()))
     }
@@ -214,6 +226,8 @@ pub struct Scope {
     frozen: bool,
     seed: u64,
     allocate: bool,
+    /// The first failure of the device.
+    failure: Rc<RefCell<Option<Error>>>,
 }
 
 impl Scope {
@@ -227,6 +241,7 @@ impl Scope {
             frozen: false,
             seed,
             allocate: true,
+            failure: Rc::default(),
         }
     }
 
@@ -286,6 +301,14 @@ impl Scope {
         self.allocate
     }
 
+    /// That the device had memory for the parameters created so far.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn check(&self) -> Result<()> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
     /// All parameters created from this root so far, in order of creation.
     pub fn params(&self) -> Vec<Param> {
         self.params.borrow().clone()
@@ -303,9 +326,12 @@ impl Scope {
         let name = self.name(name);
         let values = if self.allocate {
             let mut rng = random::stream(Purpose::Init, &[self.seed, random::name_counter(&name)]);
-            init.values(shape, &mut rng)
+            upload(init.values(shape, &mut rng)).unwrap_or_else(|error| {
+                self.failure.borrow_mut().get_or_insert(error);
+                Buffer::default()
+            })
         } else {
-            Vec::new()
+            Buffer::default()
         };
         let param = Param(Rc::new(Inner {
             name,

@@ -77,6 +77,12 @@ pub fn copy(values: &[f32]) -> Result<Buffer> {
     Ok(Buffer::copy(values))
 }
 
+impl Default for Buffer {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
 impl From<Vec<f32>> for Buffer {
     fn from(values: Vec<f32>) -> Self {
         Self { values, is_pooled: false }
