@@ -1,0 +1,16 @@
+//! The backend of NVIDIA's cards: the functions of [`crate::cpu`], as kernels of our own (`kernels/*.cu`) and products of cuBLAS.
+//!
+//! Everything goes to the null stream of the card of this thread ([`crate::device`]), in order with what dfdx does there; the
+//! host waits only where it reads a value. Sums are added up in a fixed order, so that results do not change from run to run.
+
+mod buffer;
+mod card;
+pub mod bridge;
+pub mod elementwise;
+mod module;
+#[cfg(test)]
+mod testing;
+
+pub use buffer::{Buffer, Values, copy, download, unspecified, upload, zeros};
+
+pub use crate::cpu::Output;
