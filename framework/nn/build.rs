@@ -34,7 +34,8 @@ fn main() -> Result<()> {
         for (source, compiler) in sources.iter().zip(started) {
             let output = compiler?.wait_with_output()?;
             if !output.status.success() {
-                let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                let (out, err) =
+                    (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
                 return Err(format!("nvcc fails on {}:\n{out}{err}", source.display()).into());
             }
         }
@@ -64,5 +65,7 @@ fn start(source: &Path, out_dir: &Path, targets: &[String]) -> Result<Child> {
 }
 
 fn missing(error: std::io::Error) -> String {
-    format!("nvcc does not start ({error}): the feature `cuda` needs the CUDA toolkit, with its `bin` on PATH")
+    format!(
+        "nvcc does not start ({error}): the feature `cuda` needs the CUDA toolkit, with its `bin` on PATH"
+    )
 }

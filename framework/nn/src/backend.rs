@@ -1,4 +1,4 @@
-//! What tensors are computed with: the kernels of the CPU, or with the feature `cuda` those of cards.
+//! What tensors are computed with: today the kernels of the CPU, for all devices that have kernels.
 //!
 //! The contract, function by function. Operations call nothing else, so what another device needs is a module with the same names. What
 //! a device computes may fail, for want of memory first of all.
@@ -9,35 +9,41 @@
 pub mod bridge;
 #[cfg(feature = "cuda")]
 #[path = "cuda/mod.rs"]
-mod cuda;
+pub mod cuda;
 
-#[cfg(not(feature = "cuda"))]
 pub use crate::cpu::*;
-#[cfg(feature = "cuda")]
-pub use cuda::*;
 
-use crate::Result;
-use crate::tensor::Typed;
+/// What a backend has.
+mod contract {
+    #[cfg(not(feature = "cuda"))]
+    use super::bridge;
+    #[cfg(feature = "cuda")]
+    use super::cuda::*;
+    use crate::Result;
+    #[cfg(not(feature = "cuda"))]
+    use crate::cpu::*;
+    use crate::tensor::Typed;
 
-const _: fn(usize) -> Result<Buffer> = unspecified;
-const _: fn(Vec<f32>) -> Result<Buffer> = upload;
-const _: fn(&Values) -> Result<Vec<f32>> = download;
-const _: fn(usize) -> Result<Buffer> = zeros;
-const _: fn(&Values) -> Result<Buffer> = copy;
+    const _: fn(usize) -> Result<Buffer> = unspecified;
+    const _: fn(Vec<f32>) -> Result<Buffer> = upload;
+    const _: fn(&Values) -> Result<Vec<f32>> = download;
+    const _: fn(usize) -> Result<Buffer> = zeros;
+    const _: fn(&Values) -> Result<Buffer> = copy;
 
-// From and to tensors of dfdx, and its gradients: one that is taken leaves nothing.
-const _: fn(Typed<(usize,)>) -> Result<Buffer> = bridge::from_tensor;
-const _: fn(Buffer) -> Result<bridge::Flat> = bridge::into_tensor;
-const _: fn(&mut bridge::Gradient) -> Result<Buffer> = bridge::take_grad;
-const _: fn(&mut bridge::Gradient, &Values) -> Result<()> = bridge::add_grad;
+    // From and to tensors of dfdx, and its gradients: one that is taken leaves nothing.
+    const _: fn(Typed<(usize,)>) -> Result<Buffer> = bridge::from_tensor;
+    const _: fn(Buffer) -> Result<bridge::Flat> = bridge::into_tensor;
+    const _: fn(&mut bridge::Gradient) -> Result<Buffer> = bridge::take_grad;
+    const _: fn(&mut bridge::Gradient, &Values) -> Result<()> = bridge::add_grad;
 
-// y += x; y or y + x by the mode; y *= x; y *= factor.
-const _: fn(&mut Values, &Values) -> Result<()> = elementwise::add_assign;
-const _: fn(&mut Values, &Values, Output) -> Result<()> = elementwise::accumulate;
-const _: fn(&mut Values, &Values) -> Result<()> = elementwise::mul_assign;
-const _: fn(&mut Values, f32) -> Result<()> = elementwise::scale;
-// Parts of equal length, or the channels of maps, times a factor each.
-const _: fn(&mut Values, &Values) -> Result<()> = elementwise::scale_parts;
-const _: fn(&mut Values, &Values, usize) -> Result<()> = elementwise::scale_channels;
-// A step of an exponential moving average.
-const _: fn(&mut Values, &Values, f64) -> Result<()> = elementwise::lerp;
+    // y += x; y or y + x by the mode; y *= x; y *= factor.
+    const _: fn(&mut Values, &Values) -> Result<()> = elementwise::add_assign;
+    const _: fn(&mut Values, &Values, Output) -> Result<()> = elementwise::accumulate;
+    const _: fn(&mut Values, &Values) -> Result<()> = elementwise::mul_assign;
+    const _: fn(&mut Values, f32) -> Result<()> = elementwise::scale;
+    // Parts of equal length, or the channels of maps, times a factor each.
+    const _: fn(&mut Values, &Values) -> Result<()> = elementwise::scale_parts;
+    const _: fn(&mut Values, &Values, usize) -> Result<()> = elementwise::scale_channels;
+    // A step of an exponential moving average.
+    const _: fn(&mut Values, &Values, f64) -> Result<()> = elementwise::lerp;
+}

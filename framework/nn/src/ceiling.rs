@@ -65,8 +65,8 @@ mod kernel {
 
     use super::{shortest, values};
     use crate::Result;
-    use crate::cpu::gemm::{Matrix, Threads, gemm};
-    use crate::cpu::{Buffer, Output};
+    use crate::backend::gemm::{Matrix, Threads, gemm};
+    use crate::backend::{Buffer, Output};
 
     pub fn best_of(count: usize) -> Result<(usize, Duration)> {
         const SIZE: usize = 1536;

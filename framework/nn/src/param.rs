@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use dfdx::tensor::{PutTape, TensorFromVec};
 
-use super::cpu::elementwise::accumulate;
-use super::cpu::{Output, Values};
+use super::backend::elementwise::accumulate;
+use super::backend::{Output, Values};
 use super::tensor::{Error, Result, Typed};
 use super::{Init, Positions, Tape, device};
 use crate::random::{self, Purpose};

@@ -4,7 +4,7 @@ use dfdx::shapes::{HasShape as _, Shape as TypedShape};
 use dfdx::tensor::{NoneTape, PutTape as _, SplitTape as _, TensorFromVec as _};
 use dfdx::tensor_ops::ReshapeTo as _;
 
-use super::cpu::Buffer;
+use super::backend::Buffer;
 use super::device::{Device, DeviceError, device};
 use super::{Shape, Tape};
 

@@ -80,13 +80,15 @@ mod tests {
 
     #[test]
     fn values_survive_both_ways() {
-        for values in [vec![], vec![1.5], vec![1.0, f32::INFINITY, -2.0, f32::MIN_POSITIVE]] {
+        let values_of =
+            |tensor: Flat| download(&from_tensor(tensor.put_tape(Tape::none())).unwrap()).unwrap();
+        for values in [vec![1.5], vec![1.0, f32::INFINITY, -2.0, f32::MIN_POSITIVE]] {
             let tensor = tensor(&values);
-            let taken = from_tensor(tensor.clone().put_tape(Tape::none())).unwrap();
-            assert_eq!(download(&taken).unwrap(), values);
+            assert_eq!(values_of(tensor.clone()), values);
             assert_eq!(tensor.as_vec(), values, "a shared tensor keeps its values");
             assert_eq!(into_tensor(upload(values.clone()).unwrap()).unwrap().as_vec(), values);
         }
+        assert_eq!(values_of(into_tensor(upload(vec![]).unwrap()).unwrap()), [0.0; 0]);
     }
 
     #[test]

@@ -65,7 +65,9 @@ impl Values {
     pub(super) fn fill_with_zeros(&mut self) -> Result<()> {
         let card = card()?;
         // SAFETY: the memory is owned or borrowed mutably, and is `len` values long.
-        checked(unsafe { memset_d8_async(self.address, 0, self.len * size_of::<f32>(), *card.device.cu_stream()) })
+        checked(unsafe {
+            memset_d8_async(self.address, 0, self.len * size_of::<f32>(), *card.device.cu_stream())
+        })
     }
 
     /// Replaces them by as many others.
@@ -209,7 +211,9 @@ fn download_into<T>(host: &mut [T], address: CUdeviceptr) -> Result<()> {
 /// Memory for `len` values that kernels write before they read them; for one, if that is none: no address is null.
 pub(super) fn scratch<T: DeviceRepr>(len: usize) -> Result<CudaSlice<T>> {
     if len > LONGEST {
-        return Err(Error::Value(format!("{len} values are too many for one tensor on a card: at most {LONGEST}")));
+        return Err(Error::Value(format!(
+            "{len} values are too many for one tensor on a card: at most {LONGEST}"
+        )));
     }
     // SAFETY: any bits are a value of the plain numbers that `T` stands for.
     checked(unsafe { card()?.device.alloc(len.max(1)) })

@@ -92,7 +92,9 @@ impl Source {
         // SAFETY: the function is of a module that is never unloaded; the driver copies each argument, of the kind that the kernel
         // declares, before it returns; what the kernel accesses lives until all that was given to the null stream before the
         // memory's release is done, and lies within the arguments, as the caller has checked.
-        checked(unsafe { launch_kernel(function, (x, y, z), block, 0, *card.device.cu_stream(), &mut pointers) })
+        checked(unsafe {
+            launch_kernel(function, (x, y, z), block, 0, *card.device.cu_stream(), &mut pointers)
+        })
     }
 
     fn function(&self, card: &Card, kernel: &'static str) -> Result<CUfunction> {

@@ -1,7 +1,7 @@
 //! The self-attention of a transformer block.
 
 use super::Linear;
-use crate::cpu::relative_position::offsets;
+use crate::backend::relative_position::offsets;
 use crate::ops::RelativePositionBias;
 use crate::ops::blocks::Branch;
 use crate::tensor::{Error, Result};

@@ -42,8 +42,8 @@ pub(super) fn check_heads((tokens, channels): (usize, usize), heads: usize) -> R
 #[cfg(not(feature = "cuda"))]
 mod kernel {
 
-    use crate::cpu::Buffer;
-    use crate::cpu::attention::{self, Dims};
+    use crate::backend::Buffer;
+    use crate::backend::attention::{self, Dims};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

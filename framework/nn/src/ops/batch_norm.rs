@@ -1,6 +1,6 @@
 //! Batch normalisation.
 
-use crate::cpu::batch_norm::{Moments, running_moments, update_running};
+use crate::backend::batch_norm::{Moments, running_moments, update_running};
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
@@ -83,8 +83,8 @@ mod kernel {
 
     use super::BatchNormParams;
     use crate::Tape;
-    use crate::cpu::Buffer;
-    use crate::cpu::batch_norm::{self as kernel, moments};
+    use crate::backend::Buffer;
+    use crate::backend::batch_norm::{self as kernel, moments};
     use crate::ops::operation_on;
     use crate::tensor::{Result, Tensor};
 
@@ -129,7 +129,7 @@ mod composed {
 
     use super::BatchNormParams;
     use crate::Tape;
-    use crate::cpu::batch_norm::Moments;
+    use crate::backend::batch_norm::Moments;
     use crate::ops::rows::{T1, constant};
     use crate::tensor::{Result, Tensor};
 

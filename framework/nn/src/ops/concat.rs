@@ -25,7 +25,7 @@ pub fn concat_channels(maps: Vec<Tensor>) -> Result<Tensor> {
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use crate::cpu::{Buffer, concat};
+    use crate::backend::{Buffer, concat};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

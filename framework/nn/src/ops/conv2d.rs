@@ -1,7 +1,7 @@
 //! Convolution of maps.
 
-use crate::cpu::conv2d::Conv2d;
-pub use crate::cpu::conv2d::Window;
+use crate::backend::conv2d::Conv2d;
+pub use crate::backend::conv2d::Window;
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
@@ -61,10 +61,10 @@ fn size(x: (usize, usize, usize, usize), weight: &Param, window: Window) -> Resu
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use crate::cpu::Buffer;
-    use crate::cpu::chunks::sum_rows;
-    use crate::cpu::conv2d::{self, Conv2d};
-    use crate::cpu::elementwise::accumulate;
+    use crate::backend::Buffer;
+    use crate::backend::chunks::sum_rows;
+    use crate::backend::conv2d::{self, Conv2d};
+    use crate::backend::elementwise::accumulate;
     use crate::ops::operation_on;
     use crate::tensor::{Result, Tensor};
     use crate::{Param, Tape};
@@ -108,7 +108,7 @@ mod composed {
     use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
 
-    use crate::cpu::conv2d::Conv2d;
+    use crate::backend::conv2d::Conv2d;
     use crate::ops::rows::{T2, T3, dense, gather_taps};
     use crate::tensor::{Result, Tensor};
     use crate::{Param, Tape};

@@ -1,6 +1,6 @@
 //! The loss of classifiers.
 
-pub use crate::cpu::cross_entropy::ClassTarget;
+pub use crate::backend::cross_entropy::ClassTarget;
 use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
@@ -36,7 +36,7 @@ pub fn cross_entropy(logits: Tensor, targets: &[Option<ClassTarget>], smoothing:
 #[cfg(not(feature = "cuda"))]
 mod kernel {
     use super::ClassTarget;
-    use crate::cpu::{Buffer, cross_entropy as kernel};
+    use crate::backend::{Buffer, cross_entropy as kernel};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

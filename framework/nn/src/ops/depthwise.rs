@@ -71,7 +71,7 @@ mod kernel {
 
     use super::DepthwiseParams;
     use crate::Tape;
-    use crate::cpu::Buffer;
+    use crate::backend::Buffer;
     use crate::ops::layers::Depthwise;
     use crate::ops::operation_on;
     use crate::tensor::{Result, Tensor};
@@ -103,7 +103,7 @@ mod composed {
 
     use super::DepthwiseParams;
     use crate::Tape;
-    use crate::cpu::depthwise::Depthwise;
+    use crate::backend::depthwise::Depthwise;
     use crate::ops::rows::{T2, constant, gather_taps};
     use crate::tensor::{Result, Tensor};
 

@@ -57,8 +57,8 @@ impl std::ops::Mul<f32> for Tensor {
 #[cfg(not(feature = "cuda"))]
 mod kernel {
 
-    use crate::cpu::elementwise::{self, mul_assign, scale_parts};
-    use crate::cpu::{Buffer, Values};
+    use crate::backend::elementwise::{self, mul_assign, scale_parts};
+    use crate::backend::{Buffer, Values};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

@@ -15,7 +15,7 @@ pub fn gelu(x: Tensor) -> Result<Tensor> {
 #[cfg(not(feature = "cuda"))]
 mod kernel {
 
-    use crate::cpu::{Buffer, gelu};
+    use crate::backend::{Buffer, gelu};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

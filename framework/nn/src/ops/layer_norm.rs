@@ -51,7 +51,7 @@ mod kernel {
 
     use super::NormParams;
     use crate::Tape;
-    use crate::cpu::Buffer;
+    use crate::backend::Buffer;
     use crate::ops::layers::Norm;
     use crate::ops::operation_on;
     use crate::tensor::{Result, Tensor};

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use super::{DepthwiseParams, LinearParams, NormParams};
-use crate::cpu::elementwise::accumulate;
-use crate::cpu::layer_norm::{self, Statistics};
-use crate::cpu::{Buffer, chunks, depthwise, linear};
+use crate::backend::elementwise::accumulate;
+use crate::backend::layer_norm::{self, Statistics};
+use crate::backend::{Buffer, chunks, depthwise, linear};
 use crate::{Param, PatchLayout, Result};
 
 /// `y = x W^T + b` on rows.

@@ -88,7 +88,7 @@ mod kernel {
 
     use super::LinearParams;
     use crate::Tape;
-    use crate::cpu::Buffer;
+    use crate::backend::Buffer;
     use crate::ops::layers::Linear;
     use crate::ops::operation_on;
     use crate::tensor::{Result, Tensor};

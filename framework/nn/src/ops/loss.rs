@@ -1,6 +1,6 @@
 //! The reconstruction loss.
 
-pub use crate::cpu::loss::normalize_patches;
+pub use crate::backend::loss::normalize_patches;
 use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
@@ -34,7 +34,7 @@ pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Ten
 #[cfg(not(feature = "cuda"))]
 mod kernel {
 
-    use crate::cpu::{Buffer, loss};
+    use crate::backend::{Buffer, loss};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

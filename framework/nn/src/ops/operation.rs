@@ -2,7 +2,7 @@
 
 use dfdx::tensor::{Merge as _, SplitTape as _};
 
-use crate::cpu::{Buffer, elementwise};
+use crate::backend::{Buffer, elementwise};
 use crate::tensor::{Result, Tensor};
 use crate::{Shape, Tape, profile};
 

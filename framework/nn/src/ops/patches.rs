@@ -1,7 +1,7 @@
 //! Images to rows of pixels, and the joining of neighbouring positions.
 
 use crate::PatchLayout;
-use crate::cpu::patches::windows;
+use crate::backend::patches::windows;
 use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
@@ -46,7 +46,7 @@ pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
 #[cfg(not(feature = "cuda"))]
 mod kernel {
 
-    use crate::cpu::{Buffer, patches};
+    use crate::backend::{Buffer, patches};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

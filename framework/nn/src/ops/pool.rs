@@ -22,7 +22,7 @@ pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
 #[cfg(not(feature = "cuda"))]
 mod kernel {
 
-    use crate::cpu::{Buffer, pool};
+    use crate::backend::{Buffer, pool};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

@@ -1,7 +1,7 @@
 //! Biases of attention scores by relative position.
 
 use crate::Param;
-use crate::cpu::relative_position::offsets;
+use crate::backend::relative_position::offsets;
 use crate::tensor::{Error, Result};
 
 /// A learned bias of the attention scores for every offset between two positions of a grid (Swin, `BEiT`).
@@ -35,7 +35,7 @@ pub(super) mod composed {
 
     use super::RelativePositionBias;
     use crate::Tape;
-    use crate::cpu::relative_position::index;
+    use crate::backend::relative_position::index;
     use crate::ops::rows::{T2, dense, gather};
     use crate::tensor::{Result, Tensor};
 

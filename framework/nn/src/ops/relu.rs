@@ -15,7 +15,7 @@ pub fn relu(x: Tensor) -> Result<Tensor> {
 #[cfg(not(feature = "cuda"))]
 mod kernel {
 
-    use crate::cpu::{Buffer, relu};
+    use crate::backend::{Buffer, relu};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

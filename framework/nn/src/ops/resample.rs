@@ -1,6 +1,6 @@
 //! Maps of another size: adaptive average pooling and bilinear interpolation.
 
-use crate::cpu::resample::{Resample, Side};
+use crate::backend::resample::{Resample, Side};
 use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
@@ -45,8 +45,8 @@ fn resample(x: Tensor, output: (usize, usize), side: fn(usize, usize) -> Side) -
 #[cfg(not(feature = "cuda"))]
 mod kernel {
 
-    use crate::cpu::Buffer;
-    use crate::cpu::resample::{self, Resample};
+    use crate::backend::Buffer;
+    use crate::backend::resample::{self, Resample};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 
@@ -67,7 +67,7 @@ mod composed {
     use dfdx::shapes::Axes4;
     use dfdx::tensor_ops::{PermuteTo as _, ReshapeTo as _, TryMatMul as _};
 
-    use crate::cpu::resample::{Resample, Side};
+    use crate::backend::resample::{Resample, Side};
     use crate::ops::rows::{T3, T4, constant, dense};
     use crate::tensor::{Result, Tensor};
 

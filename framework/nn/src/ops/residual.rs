@@ -30,7 +30,7 @@ impl std::ops::Add for Tensor {
 #[cfg(not(feature = "cuda"))]
 mod kernel {
 
-    use crate::cpu::{Buffer, copy, elementwise};
+    use crate::backend::{Buffer, copy, elementwise};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

@@ -137,9 +137,9 @@ fn check_token(token: &Param, channels: usize) -> Result<()> {
 mod kernel {
 
     use crate::Param;
-    use crate::cpu::elementwise::accumulate;
-    use crate::cpu::tokens::{self, InverseIndex};
-    use crate::cpu::{Buffer, Output, zeros};
+    use crate::backend::elementwise::accumulate;
+    use crate::backend::tokens::{self, InverseIndex};
+    use crate::backend::{Buffer, Output, zeros};
     use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 

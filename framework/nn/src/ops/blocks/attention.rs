@@ -1,9 +1,9 @@
 //! The attention branch of a transformer block.
 
 use super::kernel::BranchKernel;
-use crate::cpu::attention::{self, Dims, Normalisers};
-use crate::cpu::elementwise::accumulate;
-use crate::cpu::{Buffer, relative_position};
+use crate::backend::attention::{self, Dims, Normalisers};
+use crate::backend::elementwise::accumulate;
+use crate::backend::{Buffer, relative_position};
 use crate::ops::RelativePositionBias;
 use crate::ops::layers::Linear;
 use crate::{Param, Result};

@@ -2,7 +2,7 @@
 
 use super::kernel::BranchKernel;
 use crate::Result;
-use crate::cpu::Buffer;
+use crate::backend::Buffer;
 use crate::ops::layers::Linear;
 
 /// `fc2(gelu(fc1(x)))`.
