@@ -46,4 +46,7 @@ mod contract {
     const _: fn(&mut Values, &Values, usize) -> Result<()> = elementwise::scale_channels;
     // A step of an exponential moving average.
     const _: fn(&mut Values, &Values, f64) -> Result<()> = elementwise::lerp;
+    // The sum of rows, `[R, C]` to `[C]`; the sum of squares.
+    const _: fn(&Values, &mut Values, Output) -> Result<()> = chunks::sum_rows;
+    const _: fn(&Values) -> Result<f64> = chunks::norm_squared;
 }

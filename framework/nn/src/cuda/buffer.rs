@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 
-use cudarc::driver::result::{memcpy_dtod_async, memcpy_dtoh_sync, memcpy_htod_sync, memset_d8_async};
+use cudarc::driver::result::{memcpy_dtod_async, memcpy_dtoh_sync, memcpy_htod_async, memset_d8_async};
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr};
 
@@ -63,6 +63,9 @@ impl Values {
 
     /// Makes all of them zero.
     pub(super) fn fill_with_zeros(&mut self) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
         let card = card()?;
         // SAFETY: the memory is owned or borrowed mutably, and is `len` values long.
         checked(unsafe {
@@ -73,6 +76,9 @@ impl Values {
     /// Replaces them by as many others.
     pub(super) fn copy_from(&mut self, values: &Values) -> Result<()> {
         assert_eq!(self.len, values.len);
+        if self.is_empty() {
+            return Ok(());
+        }
         let (card, bytes) = (card()?, self.len * size_of::<f32>());
         // SAFETY: both are `len` values long; what is written is borrowed mutably, so it is not what is read.
         checked(unsafe { memcpy_dtod_async(self.address, values.address, bytes, *card.device.cu_stream()) })
@@ -186,11 +192,18 @@ pub(super) fn upload_slice(values: &[f32]) -> Result<Buffer> {
 /// What a kernel reads besides values: an index, a table.
 pub(super) fn upload_plain<T: DeviceRepr>(values: &[T]) -> Result<CudaSlice<T>> {
     let memory = scratch(values.len())?;
-    if !values.is_empty() {
-        // SAFETY: the memory has room for the values, and nothing reads it yet.
-        checked(unsafe { memcpy_htod_sync(*memory.device_ptr(), values) })?;
-    }
+    copy_up(*memory.device_ptr(), values)?;
     Ok(memory)
+}
+
+/// Copies to memory that has room for the values and is not read meanwhile, in order with what the card was given before.
+fn copy_up<T: DeviceRepr>(address: CUdeviceptr, values: &[T]) -> Result<()> {
+    if values.is_empty() {
+        return Ok(());
+    }
+    let card = card()?;
+    // SAFETY: the caller's promise. The driver has taken the values, which no one has locked in memory, when it returns.
+    checked(unsafe { memcpy_htod_async(address, values, *card.device.cu_stream()) })
 }
 
 /// What kernels wrote besides values, as many as `host` holds.

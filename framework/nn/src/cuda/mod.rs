@@ -6,6 +6,7 @@
 pub mod bridge;
 mod buffer;
 mod card;
+pub mod chunks;
 pub mod elementwise;
 mod module;
 #[cfg(test)]

@@ -58,19 +58,29 @@ impl Grid {
         Self([count.div_ceil(THREADS).min(BLOCKS), 1, 1])
     }
 
+    /// A single block.
+    pub fn one() -> Self {
+        Self([1, 1, 1])
+    }
+
     /// A warp for each row.
     pub fn rows(rows: usize) -> Self {
         Self([rows.div_ceil(THREADS / WARP), 1, 1])
     }
 
     /// A block for each item.
-    pub fn blocks(count: usize) -> Self {
+    pub fn items(count: usize) -> Self {
         Self([count, 1, 1])
     }
 
     /// Blocks that sum the columns of rows in so many chunks (`sum_columns`), for each of so many results.
     pub fn columns(columns: usize, chunks: usize, results: usize) -> Self {
         Self([columns.div_ceil(WARP), chunks, results])
+    }
+
+    /// How many there are.
+    pub fn blocks(self) -> usize {
+        self.0.iter().product()
     }
 }
 

@@ -30,27 +30,33 @@ struct Max {
     }
 };
 
-/// `op` over the values of a warp's threads, for each of them. All threads of the block have to call it.
-template <class T, class Op>
-__device__ __forceinline__ T warp_reduce(T value, Op op) {
+/// `op` over the values of each WIDTH threads in a row, for each of them. All threads of the block have to call it.
+template <unsigned WIDTH, class T, class Op>
+__device__ __forceinline__ T group_reduce(T value, Op op) {
 #ifdef FAKECUDA
     // The stand-in has no warps (tests/cuda-standin): through shared memory.
     __shared__ T values[THREADS];
     values[threadIdx.x] = value;
     __syncthreads();
-    const T *warp = values + threadIdx.x / WARP * WARP;
-    T result = warp[0];
-    for (unsigned i = 1; i < WARP; ++i) {
-        result = op(result, warp[i]);
+    const T *group = values + threadIdx.x / WIDTH * WIDTH;
+    T result = group[0];
+    for (unsigned i = 1; i < WIDTH; ++i) {
+        result = op(result, group[i]);
     }
     __syncthreads();
     return result;
 #else
-    for (unsigned offset = WARP / 2; offset > 0; offset /= 2) {
+    for (unsigned offset = WIDTH / 2; offset > 0; offset /= 2) {
         value = op(value, __shfl_xor_sync(0xffffffff, value, offset));
     }
     return value;
 #endif
+}
+
+/// `op` over the values of a warp's threads, for each of them. All threads of the block have to call it.
+template <class T, class Op>
+__device__ __forceinline__ T warp_reduce(T value, Op op) {
+    return group_reduce<WARP>(value, op);
 }
 
 /// The sum over the threads of a block, for each of them.
