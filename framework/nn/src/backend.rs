@@ -49,4 +49,8 @@ mod contract {
     // The sum of rows, `[R, C]` to `[C]`; the sum of squares.
     const _: fn(&Values, &mut Values, Output) -> Result<()> = chunks::sum_rows;
     const _: fn(&Values) -> Result<f64> = chunks::norm_squared;
+
+    const _: fn(&Values) -> Result<Buffer> = gelu::forward;
+    // The gradient in place, and the activation in place of what went into it.
+    const _: fn(&mut Values, &mut Values) -> Result<()> = gelu::backward_again;
 }

@@ -21,18 +21,40 @@ pub(super) fn chunks(rows: usize, columns: usize) -> usize {
     rows.div_ceil(ROWS).clamp(1, enough)
 }
 
+/// The sum of `rows` rows of `columns` values that `launch` adds up by chunks, in a kernel of `sum_columns` on the grid it is given.
+pub(super) fn partial_sums(
+    rows: usize,
+    columns: usize,
+    launch: impl FnOnce(&Buffer, Grid) -> Result<()>,
+) -> Result<Buffer> {
+    let mut sums = unspecified(columns)?;
+    accumulate_partial(rows, &mut sums, Output::Replace, launch)?;
+    Ok(sums)
+}
+
+fn accumulate_partial(
+    rows: usize,
+    sums: &mut Values,
+    mode: Output,
+    launch: impl FnOnce(&Buffer, Grid) -> Result<()>,
+) -> Result<()> {
+    let columns = sums.len();
+    let chunks = chunks(rows, columns);
+    let partial = unspecified(chunks * columns)?;
+    launch(&partial, Grid::columns(columns, chunks, 1))?;
+    let add = usize::from(mode == Output::Add);
+    let arguments = arguments![*sums, partial, chunks, columns, add];
+    KERNELS.launch("finish_rows", Grid::elements(columns), arguments)
+}
+
 /// Writes or adds the sum of the rows of `[rows, sums.len()]` to `sums`.
 pub fn sum_rows(values: &Values, sums: &mut Values, mode: Output) -> Result<()> {
     let columns = sums.len();
     assert!(columns > 0 && values.len().is_multiple_of(columns));
     let rows = values.len() / columns;
-    let chunks = chunks(rows, columns);
-    let partial = unspecified(chunks * columns)?;
-    let arguments = arguments![partial, *values, rows, columns];
-    KERNELS.launch("sum_rows", Grid::columns(columns, chunks, 1), arguments)?;
-    let add = usize::from(mode == Output::Add);
-    let arguments = arguments![*sums, partial, chunks, columns, add];
-    KERNELS.launch("finish_rows", Grid::elements(columns), arguments)
+    accumulate_partial(rows, sums, mode, |partial, grid| {
+        KERNELS.launch("sum_rows", grid, arguments![*partial, *values, rows, columns])
+    })
 }
 
 /// The sum of the squares of all values, in double precision. Waits for it.

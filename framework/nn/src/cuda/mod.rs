@@ -8,6 +8,7 @@ mod buffer;
 mod card;
 pub mod chunks;
 pub mod elementwise;
+pub mod gelu;
 mod module;
 #[cfg(test)]
 mod testing;
