@@ -53,4 +53,6 @@ mod contract {
     const _: fn(&Values) -> Result<Buffer> = gelu::forward;
     // The gradient in place, and the activation in place of what went into it.
     const _: fn(&mut Values, &mut Values) -> Result<()> = gelu::backward_again;
+    const _: fn(&Values) -> Result<Buffer> = relu::forward;
+    const _: fn(&mut Values, &Values) -> Result<()> = relu::backward;
 }
