@@ -55,4 +55,7 @@ mod contract {
     const _: fn(&mut Values, &mut Values) -> Result<()> = gelu::backward_again;
     const _: fn(&Values) -> Result<Buffer> = relu::forward;
     const _: fn(&mut Values, &Values) -> Result<()> = relu::backward;
+
+    const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens;
+    const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens_grad;
 }

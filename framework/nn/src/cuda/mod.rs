@@ -10,6 +10,7 @@ pub mod chunks;
 pub mod elementwise;
 pub mod gelu;
 mod module;
+pub mod pool;
 pub mod relu;
 #[cfg(test)]
 mod testing;
