@@ -56,6 +56,8 @@ mod contract {
     const _: fn(&Values) -> Result<Buffer> = relu::forward;
     const _: fn(&mut Values, &Values) -> Result<()> = relu::backward;
 
+    const _: fn(&[Buffer], &[usize]) -> Result<Buffer> = concat::forward;
+    const _: fn(&Values, &[usize]) -> Result<Vec<Buffer>> = concat::backward;
     const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens;
     const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens_grad;
 }

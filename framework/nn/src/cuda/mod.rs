@@ -7,6 +7,7 @@ pub mod bridge;
 mod buffer;
 mod card;
 pub mod chunks;
+pub mod concat;
 pub mod elementwise;
 pub mod gelu;
 mod module;
