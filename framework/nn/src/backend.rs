@@ -58,6 +58,8 @@ mod contract {
 
     const _: fn(&[Buffer], &[usize]) -> Result<Buffer> = concat::forward;
     const _: fn(&Values, &[usize]) -> Result<Vec<Buffer>> = concat::backward;
+    const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::merge_cells;
+    const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::split_cells;
     const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens;
     const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens_grad;
 }

@@ -11,6 +11,7 @@ pub mod concat;
 pub mod elementwise;
 pub mod gelu;
 mod module;
+pub mod patches;
 pub mod pool;
 pub mod relu;
 #[cfg(test)]
