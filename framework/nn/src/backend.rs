@@ -56,6 +56,10 @@ mod contract {
     const _: fn(&Values) -> Result<Buffer> = relu::forward;
     const _: fn(&mut Values, &Values) -> Result<()> = relu::backward;
 
+    // The biases of all scores from a table by offset, and back.
+    const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
+    const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;
+
     const _: fn(&[Buffer], &[usize]) -> Result<Buffer> = concat::forward;
     const _: fn(&Values, &[usize]) -> Result<Vec<Buffer>> = concat::backward;
     const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::merge_cells;

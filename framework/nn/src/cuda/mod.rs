@@ -13,6 +13,7 @@ pub mod gelu;
 mod module;
 pub mod patches;
 pub mod pool;
+pub mod relative_position;
 pub mod relu;
 #[cfg(test)]
 mod testing;
