@@ -60,6 +60,12 @@ mod contract {
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;
 
+    // Rows by index, with one row more for what is past the last; the gradients of all rows, and of one.
+    const _: fn(&Values, Option<&Values>, usize, &[u32]) -> Result<Buffer> = tokens::gather_rows;
+    const _: fn(&mut Values, &Values, usize, &[u32]) -> Result<()> = tokens::add_rows;
+    const _: fn(&Values, usize, &tokens::InverseIndex, &mut Values, Output) -> Result<()> =
+        tokens::scatter_rows;
+    const _: fn(&Values, usize, &tokens::InverseIndex, usize) -> Result<Buffer> = tokens::scatter_row;
     const _: fn(&[Buffer], &[usize]) -> Result<Buffer> = concat::forward;
     const _: fn(&Values, &[usize]) -> Result<Vec<Buffer>> = concat::backward;
     const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::merge_cells;

@@ -17,6 +17,7 @@ pub mod relative_position;
 pub mod relu;
 #[cfg(test)]
 mod testing;
+pub mod tokens;
 
 pub use buffer::{Buffer, Values, copy, download, unspecified, upload, zeros};
 
