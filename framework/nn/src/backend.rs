@@ -56,6 +56,16 @@ mod contract {
     const _: fn(&Values) -> Result<Buffer> = relu::forward;
     const _: fn(&mut Values, &Values) -> Result<()> = relu::backward;
 
+    // Rows `[R, I]` to `[R, O]`; the same plus a residual; the same with its GELU.
+    const _: fn(&Values, &Values, Option<&Values>, usize, usize) -> Result<Buffer> = linear::forward;
+    const _: fn(&Values, &Values, Option<&Values>, usize, usize, &Values) -> Result<Buffer> =
+        linear::forward_residual;
+    const _: fn(&Values, &Values, Option<&Values>, usize, usize) -> Result<[Buffer; 2]> =
+        linear::forward_gelu;
+    const _: fn(&Values, &Values, usize, usize) -> Result<Buffer> = linear::backward_input;
+    const _: fn(&Values, &Values, usize, usize, &mut Values) -> Result<Buffer> = linear::backward_input_gelu;
+    const _: fn(&Values, &Values, usize, usize, &mut Values, Output) -> Result<()> = linear::backward_weight;
+
     // The biases of all scores from a table by offset, and back.
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;

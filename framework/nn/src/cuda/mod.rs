@@ -10,6 +10,8 @@ pub mod chunks;
 pub mod concat;
 pub mod elementwise;
 pub mod gelu;
+mod gemm;
+pub mod linear;
 mod module;
 pub mod patches;
 pub mod pool;
