@@ -66,6 +66,13 @@ mod contract {
     const _: fn(&Values, &Values, usize, usize, &mut Values) -> Result<Buffer> = linear::backward_input_gelu;
     const _: fn(&Values, &Values, usize, usize, &mut Values, Output) -> Result<()> = linear::backward_weight;
 
+    const _: fn(&Values, &Values, &Values, f32) -> Result<(Buffer, layer_norm::Statistics)> =
+        layer_norm::forward;
+    const _: fn(&Values, &layer_norm::Statistics, &Values, &Values) -> Result<Buffer> = layer_norm::again;
+    // Adds the gradient of the rows; returns those of weight and bias.
+    const _: fn(&Values, &Values, &layer_norm::Statistics, &Values, &mut Values) -> Result<[Buffer; 2]> =
+        layer_norm::backward_onto;
+
     // The biases of all scores from a table by offset, and back.
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;

@@ -11,6 +11,7 @@ pub mod concat;
 pub mod elementwise;
 pub mod gelu;
 mod gemm;
+pub mod layer_norm;
 pub mod linear;
 mod module;
 pub mod patches;
