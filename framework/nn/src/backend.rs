@@ -73,6 +73,21 @@ mod contract {
     const _: fn(&Values, &Values, &layer_norm::Statistics, &Values, &mut Values) -> Result<[Buffer; 2]> =
         layer_norm::backward_onto;
 
+    const _: fn(&Values, usize) -> Result<batch_norm::Moments> = batch_norm::moments;
+    const _: fn(&Values, &Values) -> Result<batch_norm::Moments> = batch_norm::running_moments;
+    const _: fn(&mut Values, &mut Values, &batch_norm::Moments, usize, f32) -> Result<()> =
+        batch_norm::update_running;
+    const _: fn(&Values, &batch_norm::Moments, Option<[&Values; 2]>, f32) -> Result<Buffer> =
+        batch_norm::forward;
+    const _: fn(
+        &Values,
+        &mut Values,
+        &batch_norm::Moments,
+        Option<&Values>,
+        f32,
+        bool,
+    ) -> Result<[Buffer; 2]> = batch_norm::backward;
+
     // The biases of all scores from a table by offset, and back.
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;
