@@ -88,6 +88,15 @@ mod contract {
         bool,
     ) -> Result<[Buffer; 2]> = batch_norm::backward;
 
+    const _: fn(&Values, Option<&Values>, attention::Dims) -> Result<(Buffer, attention::Normalisers)> =
+        attention::forward;
+    const _: fn(
+        &Values,
+        &Values,
+        Option<&Values>,
+        &attention::Normalisers,
+        attention::Dims,
+    ) -> Result<(Buffer, Option<Buffer>)> = attention::backward;
     // The biases of all scores from a table by offset, and back.
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;
