@@ -90,17 +90,17 @@ mod composed {
 
     use super::{shortest, values};
     use crate::device::synchronize;
-    use crate::tensor::{T2, from_vec};
+    use crate::tensor::{Tensor, Typed};
     use crate::{Result, Tape};
 
     pub fn best_of(count: usize) -> Result<(usize, Duration)> {
         // 1.1 TFLOP: milliseconds on a card, against microseconds of starting it.
         const SIZE: usize = 8192;
-        let a = from_vec(values(SIZE * SIZE), (SIZE, SIZE), &Tape::none())?;
+        let a = Tensor::from_vec(values(SIZE * SIZE), (SIZE, SIZE), &Tape::none())?.typed((SIZE, SIZE))?;
         let best = shortest(count, || {
             synchronize()?;
             let start = Instant::now();
-            let _product: T2 = a.clone().try_matmul(a.clone())?;
+            let _product: Typed<(usize, usize)> = a.clone().try_matmul(a.clone())?;
             synchronize()?;
             Ok(start.elapsed())
         })?;

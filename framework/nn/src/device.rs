@@ -118,6 +118,15 @@ pub fn device() -> Result<Device> {
     opened().map(|opened| opened.device)
 }
 
+/// The name of the device of this thread.
+///
+/// # Errors
+/// As [`device`].
+#[cfg(feature = "cuda")]
+pub(crate) fn name() -> Result<DeviceName> {
+    Ok(opened()?.name)
+}
+
 /// Waits until the device has done what it was given. The CPU always has.
 ///
 /// # Errors

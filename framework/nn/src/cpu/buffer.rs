@@ -57,6 +57,11 @@ impl Buffer {
     }
 }
 
+/// `len` values for a kernel that writes all of them: what they are before is unspecified.
+pub fn unspecified(len: usize) -> Result<Buffer> {
+    Ok(Buffer::unspecified(len))
+}
+
 /// Values of the host in memory of the device.
 pub fn upload(values: Vec<f32>) -> Result<Buffer> {
     Ok(values.into())

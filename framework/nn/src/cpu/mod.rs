@@ -33,7 +33,7 @@ mod tile;
 pub mod tokens;
 mod transpose;
 
-pub use buffer::{Buffer, copy, download, upload, zeros};
+pub use buffer::{Buffer, copy, download, unspecified, upload, zeros};
 pub use output::Output;
 
 /// Values in memory of the device, which kernels read.

@@ -57,8 +57,23 @@ impl InverseIndex {
         Self { starts, places }
     }
 
+    /// Rows of the table.
+    pub fn rows(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// For every row where its places start, and then where the last ones end: `[rows + 1]`.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    /// The places of all rows, one row's behind the other's.
+    pub fn all(&self) -> &[u32] {
+        &self.places
+    }
+
     /// The places that took `row`.
-    fn of(&self, row: usize) -> &[u32] {
+    pub fn of(&self, row: usize) -> &[u32] {
         &self.places[self.starts[row]..self.starts[row + 1]]
     }
 }

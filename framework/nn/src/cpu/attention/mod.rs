@@ -40,7 +40,8 @@ impl Dims {
         self.heads * self.head_dim
     }
 
-    fn scale(self) -> f32 {
+    /// What the products of queries and keys are multiplied by.
+    pub fn scale(self) -> f32 {
         (self.head_dim as f32).powf(-0.5)
     }
 

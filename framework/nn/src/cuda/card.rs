@@ -1,0 +1,47 @@
+//! The card of a thread: its memory, its kernels and its products.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cudarc::cublas::CudaBlas;
+use cudarc::driver::CudaDevice;
+
+use super::module::Functions;
+use crate::Result;
+use crate::device::{self, DeviceError, DeviceName};
+use crate::tensor::Error;
+
+/// A card that this thread computes on.
+pub struct Card {
+    pub device: Arc<CudaDevice>,
+    pub blas: CudaBlas,
+    pub functions: Functions,
+}
+
+thread_local! {
+    static CARDS: RefCell<HashMap<u16, Rc<Card>>> = RefCell::default();
+}
+
+/// The card of this thread, whose context becomes the current one: that of dfdx's device of the same name.
+pub fn card() -> Result<Rc<Card>> {
+    let DeviceName::Cuda(number) = device::name()? else { return Err(Error::BuiltWithCuda) };
+    if let Some(card) = CARDS.with_borrow(|cards| cards.get(&number).cloned()) {
+        checked(card.device.bind_to_thread())?;
+        return Ok(card);
+    }
+    let device = checked(CudaDevice::new(usize::from(number)))?;
+    let blas = checked(CudaBlas::new(Arc::clone(&device)))?;
+    let card = Rc::new(Card { device, blas, functions: Functions::default() });
+    CARDS.with_borrow_mut(|cards| cards.insert(number, Rc::clone(&card)));
+    Ok(card)
+}
+
+/// The result of the driver or of a library, with an error as those of dfdx.
+pub fn checked<T, E>(result: Result<T, E>) -> Result<T>
+where
+    DeviceError: From<E>,
+{
+    Ok(result.map_err(DeviceError::from)?)
+}
