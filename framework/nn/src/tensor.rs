@@ -4,7 +4,7 @@ use dfdx::shapes::{HasShape as _, Shape as TypedShape};
 use dfdx::tensor::{NoneTape, PutTape as _, SplitTape as _, TensorFromVec as _};
 use dfdx::tensor_ops::ReshapeTo as _;
 
-use super::backend::Buffer;
+use super::backend::{Buffer, bridge};
 use super::device::{Device, DeviceError, device};
 use super::{Shape, Tape};
 
@@ -122,19 +122,18 @@ impl Tensor {
     /// If the device fails.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         let mut values = vec![0.0; self.numel()];
-        self.copy_into(&mut values);
+        self.flat.retaped::<NoneTape>().copy_into(&mut values);
         Ok(values)
     }
 
-    /// [`Tensor::to_vec`] in memory of kernels.
+    /// The values in memory of kernels.
     pub(crate) fn to_buffer(&self) -> Result<Buffer> {
-        let mut values = Buffer::unspecified(self.numel());
-        self.copy_into(&mut values);
-        Ok(values)
+        bridge::from_tensor(self.flat.clone())
     }
 
-    fn copy_into(&self, values: &mut [f32]) {
-        self.flat.retaped::<NoneTape>().copy_into(values);
+    /// Of values that a kernel computed, on no tape.
+    pub(crate) fn from_buffer(values: Buffer, shape: Shape) -> Result<Self> {
+        Ok(Self { flat: bridge::into_tensor(values)?.put_tape(Tape::none()), shape })
     }
 
     /// As a tensor of dfdx, for operations of one's own that are made of dfdx's.

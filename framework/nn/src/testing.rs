@@ -4,6 +4,7 @@
 use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 use rand::Rng as _;
 
+use super::backend::download;
 use super::tape::backward;
 use super::tensor::Tensor;
 use super::{Context, Init, Param, Result, Scope, Shape, Tape};
@@ -136,7 +137,7 @@ pub fn loss_weights(len: usize) -> Vec<f32> {
 
 /// The gradient of a parameter, which is cleared.
 pub fn take_grad(param: &Param) -> Vec<f32> {
-    let grad = param.grad().unwrap().to_vec();
+    let grad = download(&param.grad().unwrap()).unwrap();
     param.clear_grad();
     grad
 }

@@ -13,14 +13,13 @@ use crate::{Context, Init, Param, Scope, Shape};
 /// ```
 /// use convmae_nn::layers::{Conv2d, Window};
 /// use convmae_nn::random::{Purpose, stream};
-/// use convmae_nn::{Context, Scope, Tensor};
+/// use convmae_nn::{Context, Init, Scope, Tensor};
 ///
 /// let (scope, ctx) = (Scope::new(0), Context::eval(stream(Purpose::Evaluate, &[0])));
-/// let conv = Conv2d::new(&scope.child("conv"), 1, 1, 2, Window::default());
-/// conv.weight.set(&[1.0, 10.0, 100.0, 1000.0])?;
+/// let init = Init::Values(vec![1.0, 10.0, 100.0, 1000.0]);
+/// let conv = Conv2d::with_init(&scope.child("conv"), 1, 1, 2, Window::default(), &init, None);
 /// let x = Tensor::from_vec(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (1, 2, 3, 1), &ctx.tape)?;
-/// let bias = conv.bias.as_ref().map_or(0.0, |bias| bias.values()[0]);
-/// assert_eq!(conv.forward(x, &ctx)?.to_vec()?, [5421.0 + bias, 6532.0 + bias]);
+/// assert_eq!(conv.forward(x, &ctx)?.to_vec()?, [5421.0, 6532.0]);
 /// # Ok::<(), convmae_nn::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -186,7 +185,7 @@ mod tests {
             let size = conv.size(Shape::from(shape)).unwrap();
             let x = noise(3, 180);
             let outcome = run(&x, shape, &params(&conv), |x| conv.forward(x, &context(false)));
-            let [w, b] = [0, 1].map(|at| params(&conv)[at].values().to_vec());
+            let [w, b] = [0, 1].map(|at| params(&conv)[at].to_vec().unwrap());
             let loss = |x: &[f64], w: &[f64], b: &[f64]| -> f64 {
                 let y = direct(&size, x, w, b);
                 y.iter().zip(loss_weights(y.len())).map(|(y, weight)| y * f64::from(weight)).sum()
@@ -215,7 +214,7 @@ mod tests {
             };
             let x = noise(3, batch * height * width * inputs);
             let own = run(&x, shape, &params(&conv), |x| conv.forward(x, &context(false)));
-            let [weight, bias] = [0, 1].map(|at| wide(&params(&conv)[at].values()));
+            let [weight, bias] = [0, 1].map(|at| wide(&params(&conv)[at].to_vec().unwrap()));
             assert_close(&own.values, &direct(&size, &wide(&x), &weight, &bias), 1e-5);
             let other = run(&x, shape, &params(&conv), |x| oracle::conv2d(x, &conv, size));
             own.assert_close(&other, 2e-5);

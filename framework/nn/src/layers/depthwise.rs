@@ -243,7 +243,7 @@ mod tests {
         let outcome = run(&x, (2, 16, channels), &[&conv.weight, &conv.bias], |x| {
             conv.forward(x, &layout, Some(&visible), &context(false))
         });
-        let (x, w, b) = (x, conv.weight.values().to_vec(), conv.bias.values().to_vec());
+        let (x, w, b) = (x, conv.weight.to_vec().unwrap(), conv.bias.to_vec().unwrap());
         let loss = |x: &[f64], w: &[f64], b: &[f64]| {
             dot(&dense(x, w, b, kernel, &layout, Some(&visible)), &loss_weights(len))
         };
@@ -275,7 +275,7 @@ mod tests {
             let x = noise(3, batch * positions * channels);
             let shape = (batch, positions, channels);
             let own = run(&x, shape, &params, |x| conv.forward(x, &layout, visible.as_ref(), &context(false)));
-            let [weight, bias] = params.map(|param| wide(&param.values()));
+            let [weight, bias] = params.map(|param| wide(&param.to_vec().unwrap()));
             let expected = dense(&wide(&x), &weight, &bias, kernel, &layout, visible.as_deref());
             assert_close(&own.values, &expected, 1e-5);
             let other =

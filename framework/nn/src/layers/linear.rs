@@ -231,7 +231,8 @@ mod tests {
                 ("plain.weight", &[5, 3]),
             ]
         );
-        let largest = |param: &Param| param.values().iter().fold(0.0_f32, |max, value| max.max(value.abs()));
+        let largest =
+            |param: &Param| param.to_vec().unwrap().iter().fold(0.0_f32, |max, value| max.max(value.abs()));
         assert!((0.5..=(6.0_f32 / 8.0).sqrt()).contains(&largest(&linear.weight)));
         assert_eq!(linear.bias.as_ref().map(largest), Some(0.0));
         let bound = 1.0 / 3.0_f32.sqrt();

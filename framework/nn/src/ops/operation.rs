@@ -2,7 +2,7 @@
 
 use dfdx::tensor::{Merge as _, SplitTape as _};
 
-use crate::backend::{Buffer, elementwise};
+use crate::backend::{Buffer, bridge};
 use crate::tensor::{Result, Tensor};
 use crate::{Shape, Tape, profile};
 
@@ -38,7 +38,7 @@ pub(super) fn operation_on(
     let values = inputs.iter().map(Tensor::to_buffer).collect::<Result<_>>()?;
     drop(span);
     let (values, backward) = forward(values, tape.is_recording())?;
-    let output = Tensor::from_vec(values.into_vec(), shape, &Tape::none())?;
+    let output = Tensor::from_buffer(values, shape)?;
     if let (true, Some(backward)) = (tape.is_recording(), backward) {
         // An input that is on no tape is a constant: nobody asks for its gradient.
         let ghosts: Vec<_> = inputs
@@ -50,11 +50,11 @@ pub(super) fn operation_on(
             .collect();
         let ghost = output.clone().into_flat().split_tape().0.ghost();
         tape.record(move |grads| {
-            let grad_output = std::mem::take(&mut **grads.get_or_alloc_mut(&ghost)?);
-            for (ghost, grad) in ghosts.iter().zip(backward(grad_output.into())?) {
+            let grad_output = bridge::take_grad(grads.get_or_alloc_mut(&ghost)?)?;
+            for (ghost, grad) in ghosts.iter().zip(backward(grad_output)?) {
                 if let (Some(ghost), Some(grad)) = (ghost, grad) {
                     let _span = profile::kernel("add gradient");
-                    elementwise::add_assign(grads.get_or_alloc_mut(ghost)?, &grad)?;
+                    bridge::add_grad(grads.get_or_alloc_mut(ghost)?, &grad)?;
                 }
             }
             Ok(())

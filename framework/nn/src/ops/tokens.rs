@@ -360,7 +360,7 @@ mod tests {
                 let (image, place) = (place / (prefix + grid), place % (prefix + grid));
                 let is_kept = place < prefix || (restore[image * grid + place - prefix] as usize) < kept;
                 let own = &x[(image * (prefix + grid) + place) * 2..][..2];
-                prop_assert_eq!(token, if is_kept { own } else { &*mask_token.values() });
+                prop_assert_eq!(token, if is_kept { own } else { &*mask_token.to_vec().unwrap() });
             }
         }
     }
@@ -371,7 +371,7 @@ mod tests {
         let token = noise_param(2, &[1, 1, 2]);
         let with = prepend_token(tokens(&x, (2, 3, 2)), &token).unwrap();
         let values = with.to_vec().unwrap();
-        assert_eq!([&values[..2], &values[8..10]], [&*token.values(); 2]);
+        assert_eq!([&values[..2], &values[8..10]], [&*token.to_vec().unwrap(); 2]);
         assert_eq!(drop_prefix(with, 1).unwrap().to_vec().unwrap(), x);
     }
 

@@ -22,7 +22,7 @@ pub fn batch_norm(x: Tensor, norm: &BatchNorm, training: bool) -> Result<Tensor>
             [&mean, &var].map(|moment: &T1| Tensor::from_typed(moment.clone())?.to_vec());
         let unbiased = rows.0 as f32 / (rows.0 - 1) as f32;
         let moved = |running: &Param, batch: Vec<f32>, factor: f32| {
-            let old = running.values().to_vec();
+            let old = running.to_vec()?;
             let new = old.iter().zip(batch).map(|(old, new)| old + norm.momentum * (factor * new - old));
             running.set(&new.collect::<Vec<_>>())
         };
@@ -30,7 +30,7 @@ pub fn batch_norm(x: Tensor, norm: &BatchNorm, training: bool) -> Result<Tensor>
         moved(&norm.running_var, var_values?, unbiased)?;
         (mean, var)
     } else {
-        let running = |param: &Param| constant(param.values().to_vec(), (channels,));
+        let running = |param: &Param| constant(param.to_vec()?, (channels,));
         (running(&norm.running_mean)?, running(&norm.running_var)?)
     };
     let std = var.try_add(norm.eps)?.try_sqrt()?;

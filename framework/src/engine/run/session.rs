@@ -293,7 +293,7 @@ impl Session {
         self.save(if better { Kind::Best } else { Kind::Last })?;
         crate::weights::write_safetensors(
             &self.dir.weights(),
-            &self.prepared.trainer.weights(),
+            &self.prepared.trainer.weights()?,
             &self.weights_metadata(),
         )?;
         self.write(&Status::Finished)?;
@@ -337,7 +337,7 @@ impl Session {
             corrupt_val,
         };
         let state = serde_json::to_value(&state).unwrap_or_default();
-        let checkpoint = Checkpoint { step: trainer.steps_done(), tensors: trainer.tensors(), state };
+        let checkpoint = Checkpoint { step: trainer.steps_done(), tensors: trainer.tensors()?, state };
         let path = self.store.save(&checkpoint, kind)?;
         self.saved = checkpoint.step;
         tracing::debug!("saved {}", path.display());

@@ -1,21 +1,23 @@
 //! An exponential moving average of the parameters.
 
-use crate::nn::backend::elementwise::lerp;
+use crate::nn::backend::elementwise::{accumulate, lerp};
+use crate::nn::backend::{Buffer, Output, copy, upload};
 use crate::nn::{Param, ParamKind, Result};
 use crate::weights::TensorMap;
 
-use super::tensors::{restore_values, tensors};
+use super::tensors::{restore_values, tensor};
 
 /// The averages, in the order of the parameters. Running statistics are copied, not averaged.
 pub struct EmaState {
     decay: f64,
-    averages: Vec<Vec<f32>>,
+    averages: Vec<Buffer>,
 }
 
 impl EmaState {
     /// Averages that start at the parameters.
-    pub fn new(params: &[Param], decay: f64) -> Self {
-        Self { decay, averages: params.iter().map(|param| param.values().to_vec()).collect() }
+    pub fn new(params: &[Param], decay: f64) -> Result<Self> {
+        let averages = params.iter().map(|param| copy(&param.values())).collect::<Result<_>>()?;
+        Ok(Self { decay, averages })
     }
 
     /// Takes in the parameters after an optimizer step.
@@ -24,7 +26,7 @@ impl EmaState {
             let values = param.values();
             match param.kind() {
                 ParamKind::Trainable => lerp(average, &values, self.decay)?,
-                ParamKind::Frozen | ParamKind::Buffer => average.copy_from_slice(&values),
+                ParamKind::Frozen | ParamKind::Buffer => accumulate(average, &values, Output::Replace)?,
             }
         }
         Ok(())
@@ -39,22 +41,20 @@ impl EmaState {
     }
 
     /// The averages under the parameters' names.
-    pub fn tensors(&self, params: &[Param]) -> TensorMap {
-        tensors(params.iter().zip(self.averages.iter().map(Vec::as_slice)))
+    pub fn tensors(&self, params: &[Param]) -> Result<TensorMap> {
+        params.iter().zip(&self.averages).map(|(param, average)| tensor(param, average)).collect()
     }
 
     /// Restores the averages.
     pub fn restore(&mut self, params: &[Param], saved: &TensorMap) -> Result<()> {
         for (param, average) in params.iter().zip(&mut self.averages) {
-            *average = restore_values(param, saved)?;
+            *average = upload(restore_values(param, saved)?)?;
         }
         Ok(())
     }
 
     fn swap(&mut self, params: &[Param]) {
-        for (param, average) in params.iter().zip(&mut self.averages) {
-            param.update(|values| values.swap_with_slice(average));
-        }
+        params.iter().zip(&mut self.averages).for_each(|(param, average)| param.swap(average));
     }
 }
 
@@ -68,10 +68,10 @@ mod tests {
         let scope = Scope::new(0);
         let param = scope.param("w", &[1], &Init::ZEROS);
         let params = scope.params();
-        let mut ema = EmaState::new(&params, 0.75);
+        let mut ema = EmaState::new(&params, 0.75).unwrap();
         param.set(&[4.0]).unwrap();
         ema.update(&params).unwrap();
-        let inside = ema.swapped(&params, || param.values()[0]);
-        assert_eq!((inside, param.values()[0]), (1.0, 4.0));
+        let inside = ema.swapped(&params, || param.to_vec().unwrap());
+        assert_eq!((inside, param.to_vec().unwrap()), (vec![1.0], vec![4.0]));
     }
 }

@@ -24,13 +24,15 @@ pub fn clip(params: &[Param], norm: f64, max_norm: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::backend::upload;
     use crate::nn::testing::{noise, on_threads};
     use crate::nn::{Init, Scope};
 
     fn params() -> Vec<Param> {
         let scope = Scope::new(0);
         for (name, grad) in [("a", 3.0), ("b", 4.0)] {
-            scope.param(name, &[1], &Init::ZEROS).add_grad(&[grad]).unwrap();
+            let param = scope.param(name, &[1], &Init::ZEROS);
+            param.add_grad(&upload(vec![grad]).unwrap()).unwrap();
         }
         scope.params()
     }
@@ -47,7 +49,7 @@ mod tests {
                 let scope = Scope::new(0);
                 let len = 3 * elementwise::CHUNK + 5;
                 let param = scope.param("a", &[len], &Init::ZEROS);
-                param.add_grad(&noise(1, len)).unwrap();
+                param.add_grad(&upload(noise(1, len)).unwrap()).unwrap();
                 norm(&scope.params()).unwrap().to_bits()
             })
         };
