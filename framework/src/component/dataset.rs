@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use rand::seq::SliceRandom as _;
 
+use super::TaskKind;
 use super::registry::slot_schema;
 use crate::data::Sample;
 use crate::random::{self, Purpose};
@@ -36,13 +37,10 @@ pub trait Samples: Send + Sync {
         None
     }
 
-    /// The names of the classes of images or objects, where there are such classes.
-    fn classes(&self) -> Option<&[String]> {
-        None
-    }
-
-    /// The names of the values of the label maps, from 0 on, where there are label maps.
-    fn pixel_classes(&self) -> Option<&[String]> {
+    /// The names of the classes that a task tells apart, by index, where the data has such classes: of images, of the values of
+    /// label maps, of objects.
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        let _ = task;
         None
     }
 

@@ -8,7 +8,7 @@ use image::{GrayImage, Luma};
 use rand::Rng as _;
 use serde::Serialize;
 
-use crate::component::{ImageShape, Span};
+use crate::component::{ImageShape, Span, TaskKind};
 use crate::data::{Batch, Loader, LoaderOptions, Normalization, Pipeline, Target};
 use crate::experiment::{Data, Experiment};
 use crate::graph::{Checked, Model, catalog, check};
@@ -130,7 +130,8 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
     // Images without a class are no images of a classifier.
     let fewest = |heads: Vec<(&str, usize)>| heads.into_iter().map(|(_, classes)| classes.max(1)).min();
-    let (classes, pixel_classes) = (fewest(model.num_classes()), fewest(model.pixel_classes()));
+    let (classes, pixel_classes) =
+        (fewest(model.classes(TaskKind::Classify)), fewest(model.classes(TaskKind::Segment)));
     let mut trainer = Trainer::new(TrainerParts {
         optimizer: build_optimizer(&recipe, optimizer.as_ref(), &model)?,
         base_lr: optimizer.base_lr(batch_size),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::{DataError, Dataset, Samples};
+use convmae_framework::component::{DataError, Dataset, Samples, TaskKind};
 use convmae_framework::data::{IGNORED, Sample, Target, read_image, read_labels};
 use image::GrayImage;
 use schemars::JsonSchema;
@@ -173,8 +173,8 @@ impl Samples for Scenes {
         Ok(Sample::new(path.display().to_string(), image, target))
     }
 
-    fn pixel_classes(&self) -> Option<&[String]> {
-        Some(&self.classes)
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        (task == TaskKind::Segment).then_some(&self.classes)
     }
 }
 

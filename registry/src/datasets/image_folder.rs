@@ -1,7 +1,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::{DataError, Dataset, Samples};
+use convmae_framework::component::{DataError, Dataset, Samples, TaskKind};
 use convmae_framework::data::{Sample, Target, read_image};
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -182,8 +182,8 @@ impl Samples for Images {
         self.classes.as_ref().map(|_| self.files[index].class as usize)
     }
 
-    fn classes(&self) -> Option<&[String]> {
-        self.classes.as_deref()
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        self.classes.as_deref().filter(|_| task == TaskKind::Classify)
     }
 }
 
@@ -231,7 +231,7 @@ mod tests {
         ];
         let root = folder(&files);
         let samples = open(root.path(), true).unwrap();
-        assert_eq!(samples.classes().unwrap(), ["B", "a", "b"]);
+        assert_eq!(samples.classes(TaskKind::Classify).unwrap(), ["B", "a", "b"]);
         let read: Vec<_> = (0..samples.len())
             .map(|index| {
                 let sample = samples.get(index).unwrap();
@@ -257,7 +257,7 @@ mod tests {
     fn a_flat_folder_has_no_classes() {
         let root = folder(&["2.png", "1.png", "more/3.png"]);
         let samples = open(root.path(), false).unwrap();
-        assert_eq!((samples.len(), samples.classes()), (3, None));
+        assert_eq!((samples.len(), samples.classes(TaskKind::Classify)), (3, None));
         assert_eq!(samples.get(0).unwrap().target.class, None);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use convmae_framework::component::{DataError, Dataset, Samples};
+use convmae_framework::component::{DataError, Dataset, Samples, TaskKind};
 use convmae_framework::data::Sample;
 use convmae_framework::random::{self, Purpose};
 use rand::seq::index;
@@ -93,7 +93,7 @@ fn choose(samples: &dyn Samples, share: Share, seed: u64) -> Result<Vec<usize>, 
     for (class, members) in members {
         let count = share.of(members.len());
         if count > members.len() {
-            let name = samples.classes().and_then(|names| names.get(class));
+            let name = samples.classes(TaskKind::Classify).and_then(|names| names.get(class));
             let name = name.map_or_else(|| class.to_string(), Clone::clone);
             return Err(invalid(format!(
                 "`per_class` is {count}, but the class `{name}` has {} samples",
@@ -126,12 +126,8 @@ impl Samples for Chosen {
         self.samples.class(self.chosen[index])
     }
 
-    fn classes(&self) -> Option<&[String]> {
-        self.samples.classes()
-    }
-
-    fn pixel_classes(&self) -> Option<&[String]> {
-        self.samples.pixel_classes()
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        self.samples.classes(task)
     }
 }
 
@@ -236,7 +232,7 @@ mod tests {
     #[test]
     fn a_subset_of_a_folder_has_its_classes_and_its_images() {
         let samples = open(&json!({ "per_class": 3 })).unwrap();
-        assert_eq!((samples.len(), samples.classes().unwrap().len()), (6, 2));
+        assert_eq!((samples.len(), samples.classes(TaskKind::Classify).unwrap().len()), (6, 2));
         let message = open(&json!({ "per_class": 5 })).err().unwrap();
         assert_eq!(message, "Subset: `per_class` is 5, but the class `a` has 4 samples");
     }

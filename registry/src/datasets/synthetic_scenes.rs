@@ -4,7 +4,7 @@ mod shape;
 
 pub use shape::ShapeClass;
 
-use convmae_framework::component::{DataError, Dataset, Samples};
+use convmae_framework::component::{DataError, Dataset, Samples, TaskKind};
 use convmae_framework::data::{Sample, Size};
 use convmae_framework::random::{self, Purpose};
 use schemars::JsonSchema;
@@ -124,12 +124,12 @@ impl Samples for Scenes {
         Ok(Sample::new(format!("synthetic/{split}/{index}"), image, target))
     }
 
-    fn classes(&self) -> Option<&[String]> {
-        Some(&self.names)
-    }
-
-    fn pixel_classes(&self) -> Option<&[String]> {
-        Some(&self.pixel_names)
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        match task {
+            TaskKind::Classify | TaskKind::Detect => Some(&self.names),
+            TaskKind::Segment => Some(&self.pixel_names),
+            TaskKind::Reconstruct | TaskKind::Other => None,
+        }
     }
 }
 

@@ -3,7 +3,7 @@ mod pattern;
 
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::{DataError, Dataset, Samples};
+use convmae_framework::component::{DataError, Dataset, Samples, TaskKind};
 use convmae_framework::data::{Sample, Target, decode};
 use convmae_framework::random::{self, Purpose};
 use rand::Rng as _;
@@ -149,8 +149,8 @@ impl Samples for Archive {
         Ok(Sample::new(path.display().to_string(), image, Target { class, ..Target::default() }))
     }
 
-    fn classes(&self) -> Option<&[String]> {
-        self.classes.as_deref()
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        self.classes.as_deref().filter(|_| task == TaskKind::Classify)
     }
 
     /// Shards in random order, streamed through a buffer from which the next sample is drawn.

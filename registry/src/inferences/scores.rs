@@ -1,10 +1,9 @@
 //! What a model says of the classes of every pixel.
 
+use convmae_framework::nn::kernels::argmax::argmax;
 use convmae_framework::nn::tensor::{from_vec, to_vec};
 use convmae_framework::nn::{self, Tape, ops};
 use rayon::prelude::*;
-
-use crate::argmax::argmax;
 
 /// Logits or probabilities of the classes of every pixel: `[height, width, classes]`.
 #[derive(Debug, Clone)]
@@ -57,9 +56,9 @@ impl Scores {
     }
 
     /// The index of the largest score of every pixel, the first of equal ones: `[height, width]`.
-    pub fn largest(&self) -> Vec<f32> {
+    pub fn largest(&self) -> Vec<u8> {
         let scores = self.values.par_chunks(self.classes).with_min_len(256);
-        scores.map(|scores| argmax(scores) as f32).collect()
+        scores.map(|scores| argmax(scores) as u8).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-use convmae_framework::component::{ImageShape, Inference, Predict, Predictions, Problem};
+use convmae_framework::component::{ImageShape, Inference, Predict, Prediction, Problem, TaskKind};
 use convmae_framework::data::Batch;
 use convmae_framework::nn;
 use schemars::JsonSchema;
@@ -31,16 +31,15 @@ impl Default for WholeInference {
 
 #[typetag::serde]
 impl Inference for WholeInference {
+    fn task(&self) -> TaskKind {
+        TaskKind::Segment
+    }
+
     fn check(&self, _: ImageShape) -> Result<(), Problem> {
         Ok(())
     }
 
-    fn predict(
-        &self,
-        batch: &Batch,
-        image: ImageShape,
-        model: &mut Predict<'_>,
-    ) -> nn::Result<Vec<(String, Predictions)>> {
+    fn predict(&self, batch: &Batch, image: ImageShape, model: &mut Predict<'_>) -> nn::Result<Prediction> {
         let views = Views { flip: self.flip, scales: &self.scales };
         views.infer(batch, image, model, whole)
     }
@@ -63,7 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::SlideInference;
-    use super::super::testing::{batch, predict_by_pixel, semantic};
+    use super::super::testing::{batch, maps, predict_by_pixel};
     use super::*;
 
     proptest! {
@@ -83,8 +82,8 @@ mod tests {
             let slide = slide.predict(&batch, image, &mut predict_by_pixel).unwrap();
             let flipped = WholeInference { flip: true, ..WholeInference::default() };
             let whole = flipped.predict(&batch, image, &mut predict_by_pixel).unwrap();
-            prop_assert_eq!(semantic(&whole).len(), (rows * cols) as usize);
-            prop_assert_eq!(semantic(&slide), semantic(&whole));
+            prop_assert_eq!(maps(&whole)[0].dimensions(), (cols, rows));
+            prop_assert_eq!(maps(&slide), maps(&whole));
         }
     }
 
@@ -96,7 +95,7 @@ mod tests {
             predict_by_pixel(batch)
         };
         let found = WholeInference::default().predict(&batch(2, 6, 3), image, &mut model).unwrap();
-        assert_eq!(found[0].1.arrays["semantic"].0, [2, 6, 3]);
-        assert_eq!((found.len(), &*found[0].0, found[0].1.arrays.len()), (1, "decode", 1));
+        assert_eq!(maps(&found).len(), 2);
+        assert!(maps(&found).iter().all(|map| map.dimensions() == (3, 6)));
     }
 }

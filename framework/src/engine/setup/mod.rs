@@ -9,7 +9,9 @@ pub mod position_grids;
 
 use std::sync::Arc;
 
-use crate::component::{DataError, Evaluator, Inference, Optimizer, OptimizerModule, Picture, Problem};
+use crate::component::{
+    DataError, Evaluator, Inference, Optimizer, OptimizerModule, Picture, Problem, TaskKind,
+};
 use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Summary};
@@ -108,15 +110,16 @@ impl Prepared {
     pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
         let Self { trainer, train, inference, settings, .. } = self;
         let ctx = Context::eval(random::stream(Purpose::Evaluate, &[settings.seed, 1]));
-        let names = train.pipeline().samples.pixel_classes().unwrap_or_default();
+        let names = train.pipeline().samples.classes(TaskKind::Segment).unwrap_or_default();
         trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
             let mut rows = Vec::new();
             for batch in batches {
                 let mut asked = predictor.ask(batch, &ctx);
                 // Other heads draw from the features.
-                let of_pixels = !model.predicted_pixel_classes().is_empty();
-                let predictions = if of_pixels { asked.predictions()? } else { Vec::new() };
+                let of_pixels = asked.is_predicted(TaskKind::Segment);
+                let predictions =
+                    if of_pixels { asked.predictions(&[TaskKind::Segment])? } else { Vec::new() };
                 rows.extend(asked.pictures(&predictions, names)?);
             }
             Ok(rows)

@@ -63,8 +63,8 @@ fn all_classes_come_up_about_equally_often() {
         counts[samples.get(index).unwrap().target.class.unwrap()] += 1;
     }
     assert!(counts.iter().all(|count| (25..80).contains(count)), "{counts:?}");
-    assert_eq!(samples.classes().unwrap()[3], "star");
-    let of_pixels = samples.pixel_classes().unwrap();
+    assert_eq!(samples.classes(TaskKind::Classify).unwrap()[3], "star");
+    let of_pixels = samples.classes(TaskKind::Segment).unwrap();
     assert_eq!((of_pixels.len(), &*of_pixels[0], &*of_pixels[4]), (11, "background", "star"));
 }
 
