@@ -5,6 +5,7 @@
 //! of its own, `--where 'metrics.top1 > 80'`. Values are YAML; a number equals a text that is written as that number.
 //! What is missing is null: it meets `null`, and `!=` of anything else.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -79,7 +80,7 @@ impl Condition {
     }
 
     /// Whether settings meet it. A key may have several values: one of them has to be as asked, and none as ruled out.
-    pub fn is_met<'v>(&self, settings: impl Iterator<Item = (&'v str, &'v Value)> + Clone) -> bool {
+    pub fn is_met<'v>(&self, settings: &(impl Iterator<Item = (&'v str, &'v Value)> + Clone)) -> bool {
         self.0.iter().all(|test| {
             let of_key = settings.clone().filter(|(key, _)| *key == test.key);
             test.holds(&of_key.map(|(_, value)| value).collect::<Vec<_>>())
@@ -161,7 +162,7 @@ impl Test {
         }
     }
 
-    /// Whether it asks for an order, or for a text: neither fits every column.
+    /// Whether it asks for an order, which numbers have alone.
     pub fn is_order(&self) -> bool {
         self.operator.is_order()
     }
@@ -200,10 +201,10 @@ impl Operator {
         match self {
             Equal => is(found, wanted),
             NotEqual => !is(found, wanted),
-            Less => order().is_some_and(|order| order.is_lt()),
-            AtMost => order().is_some_and(|order| order.is_le()),
-            Greater => order().is_some_and(|order| order.is_gt()),
-            AtLeast => order().is_some_and(|order| order.is_ge()),
+            Less => order().is_some_and(Ordering::is_lt),
+            AtMost => order().is_some_and(Ordering::is_le),
+            Greater => order().is_some_and(Ordering::is_gt),
+            AtLeast => order().is_some_and(Ordering::is_ge),
         }
     }
 }

@@ -6,9 +6,6 @@ use std::rc::Rc;
 
 use rand::Rng as _;
 
-use dfdx::shapes::HasShape as _;
-
-use super::tensor::to_vec;
 use super::{Error, Result, Tape, Tensor};
 use crate::random::{self, Purpose, Rng};
 
@@ -114,10 +111,9 @@ impl Context {
     }
 
     /// Records an intermediate result under a name, if someone asked for it.
-    pub fn record<S: dfdx::shapes::Shape>(&self, name: &str, tensor: &Tensor<S>) -> Result<()> {
+    pub fn record(&self, name: &str, tensor: &Tensor) -> Result<()> {
         if let Some(records) = &self.records {
-            let shape = tensor.shape().concrete().into_iter().collect();
-            records.borrow_mut().push((name.to_owned(), (shape, to_vec(tensor)?)));
+            records.borrow_mut().push((name.to_owned(), (tensor.dims().to_vec(), tensor.to_vec()?)));
         }
         Ok(())
     }

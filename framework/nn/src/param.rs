@@ -7,7 +7,7 @@ use std::rc::Rc;
 use dfdx::tensor::{PutTape, TensorFromVec};
 
 use super::kernels::Output;
-use super::tensor::{Error, Result, T1};
+use super::tensor::{Error, Result, Typed};
 use super::{Init, Positions, Tape, device};
 use crate::random::{self, Purpose};
 
@@ -142,7 +142,7 @@ impl Param {
     /// The values as a flat tensor on `tape`, for operations composed of dfdx's.
     ///
     /// When the backward reaches this use, the gradient found for the tensor is added to the parameter's.
-    pub fn tensor(&self, tape: &Tape) -> Result<T1> {
+    pub fn tensor(&self, tape: &Tape) -> Result<Typed<(usize,)>> {
         use dfdx::tensor::Tape as _;
         // A fresh id for every use: each use collects its own gradient, exactly once.
         let own = device()?.try_tensor_from_vec(self.values().to_vec(), (self.numel(),))?;
@@ -293,6 +293,7 @@ mod tests {
     #![allow(clippy::float_cmp)]
 
     use super::*;
+    use crate::Tensor;
     use crate::ops::add;
     use crate::tape::backward;
     use crate::testing::{loss, loss_weights, noise_param};
@@ -372,7 +373,7 @@ mod tests {
     #[test]
     fn each_use_as_a_tensor_adds_its_gradient_once() {
         let (param, tape) = (noise_param(1, &[3]), Tape::new());
-        let (first, second) = (param.tensor(&tape).unwrap(), param.tensor(&tape).unwrap());
+        let [first, second] = [0; 2].map(|_| Tensor::from_typed(param.tensor(&tape).unwrap()).unwrap());
         backward(loss(add(add(first.clone(), second).unwrap(), first).unwrap())).unwrap();
         let expected: Vec<f32> = loss_weights(3).iter().map(|weight| 3.0 * weight).collect();
         assert_eq!(*param.grad().unwrap(), expected);

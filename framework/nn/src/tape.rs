@@ -4,14 +4,17 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use dfdx::tensor::{Gradients, Merge, NoneTape, SplitTape, Trace};
-use dfdx::tensor_ops::Backward;
+use dfdx::tensor::{Merge, NoneTape, SplitTape as _, Trace as _};
+use dfdx::tensor_ops::Backward as _;
 
 use super::device::{Device, DeviceError};
 use super::profile;
-use super::tensor::{Result, T0};
+use super::tensor::{Error, Result, Tensor};
 
-type BackwardOp = Box<dyn FnOnce(&mut Gradients<f32, Device>) -> std::result::Result<(), DeviceError>>;
+/// The gradients of the tensors that are no parameters, while a backward runs and after it.
+type DeviceGradients = dfdx::tensor::Gradients<f32, Device>;
+
+type BackwardOp = Box<dyn FnOnce(&mut DeviceGradients) -> std::result::Result<(), DeviceError>>;
 
 /// An operation on the list.
 struct Recorded {
@@ -113,7 +116,7 @@ impl dfdx::tensor::Tape<f32, Device> for Tape {
 
     fn add_backward_op<F>(&mut self, operation: F)
     where
-        F: 'static + FnOnce(&mut Gradients<f32, Device>) -> std::result::Result<(), DeviceError>,
+        F: 'static + FnOnce(&mut DeviceGradients) -> std::result::Result<(), DeviceError>,
     {
         self.extend([Recorded { backward: Box::new(operation), node: profile::current_node() }]);
     }
@@ -141,12 +144,33 @@ impl Merge<Tape> for Tape {
     }
 }
 
+/// The gradients of tensors that are no parameters.
+pub struct Gradients(DeviceGradients);
+
+impl Gradients {
+    /// The gradient of a tensor that no operation computed, in row-major order; zeros where the loss does not depend on it.
+    ///
+    /// # Errors
+    /// If the device has no memory for it.
+    pub fn of(&mut self, x: &Tensor) -> Result<Vec<f32>> {
+        let flat = x.clone().into_flat().split_tape().0;
+        self.0.try_alloc_for(&flat)?;
+        Ok(self.0.get(&flat).as_vec())
+    }
+}
+
 /// Runs the recorded operations from the loss back to the parameters.
 ///
 /// Gradients of parameters are added to [`super::Param`]s (call [`super::Param::clear_grad`] before the first micro-batch of a
 /// step). The gradients of other tensors are returned; those of intermediate results are consumed on the way.
-pub fn backward(loss: T0) -> Result<Gradients<f32, Device>> {
-    let (loss, tape) = loss.split_tape();
+///
+/// # Errors
+/// If the loss is not a single value, or the device fails.
+pub fn backward(loss: Tensor) -> Result<Gradients> {
+    if loss.numel() != 1 {
+        return Err(Error::Shape(format!("a loss is a single value, not {:?}", loss.dims())));
+    }
+    let (loss, tape) = loss.typed(())?.split_tape();
     let mut gradients = loss.leaky_traced().try_backward()?;
     // Popped one by one: what an operation kept for its backward is freed as soon as it ran.
     let mut span: Option<(Rc<str>, profile::Span)> = None;
@@ -158,7 +182,7 @@ pub fn backward(loss: T0) -> Result<Gradients<f32, Device>> {
         }
         backward(&mut gradients)?;
     }
-    Ok(gradients)
+    Ok(Gradients(gradients))
 }
 
 #[cfg(test)]
@@ -166,36 +190,36 @@ mod tests {
     use std::rc::Rc;
 
     use dfdx::shapes::Axis;
-    use dfdx::tensor::{NoneTape, PutTape as _, Tape as _, TensorFromVec as _};
+    use dfdx::tensor::Tape as _;
     use dfdx::tensor_ops::{TryAdd as _, TryMul as _};
 
     use super::*;
-    use crate::device;
-    use crate::tensor::{T1, T3, from_vec};
+    use crate::tensor::Typed;
     use crate::testing::{check_gradient, loss, loss_weights, noise, run};
 
-    fn leaf(values: &[f32], tape: &Tape) -> T1 {
-        from_vec(values.to_vec(), (values.len(),), tape).unwrap()
+    fn leaf(values: &[f32], tape: &Tape) -> Tensor {
+        Tensor::from_vec(values.to_vec(), (values.len(),), tape).unwrap()
     }
 
-    fn grad(gradients: &Gradients<f32, Device>, x: &T1) -> Vec<f32> {
-        gradients.get(&x.retaped::<NoneTape>()).as_vec()
+    fn typed(values: &[f32], tape: &Tape) -> Typed<(usize,)> {
+        leaf(values, tape).typed((values.len(),)).unwrap()
     }
 
     #[test]
     fn every_use_of_a_cloned_tensor_adds_to_its_gradient() {
         let tape = Tape::new();
         let x = leaf(&[2.0, -3.0], &tape);
-        let y = x.clone().try_square().unwrap().try_add(x.clone()).unwrap();
-        let gradients = backward(loss(y)).unwrap();
+        let own = x.clone().typed((2,)).unwrap();
+        let y = own.clone().try_square().unwrap().try_add(own).unwrap();
+        let mut gradients = backward(loss(Tensor::from_typed(y).unwrap())).unwrap();
         let expected: Vec<f32> =
             loss_weights(2).iter().zip([2.0, -3.0]).map(|(weight, x)| weight * (2.0 * x + 1.0)).collect();
-        assert_eq!(grad(&gradients, &x), expected);
+        assert_eq!(gradients.of(&x).unwrap(), expected);
     }
 
     #[test]
     fn no_tape_records_nothing() {
-        let x = leaf(&[1.0], &Tape::none());
+        let x = typed(&[1.0], &Tape::none());
         let y = x.clone().try_mul(x).unwrap();
         let (_, tape) = y.split_tape();
         assert!(!tape.is_recording());
@@ -205,7 +229,7 @@ mod tests {
     #[test]
     fn a_constant_joins_the_tape_of_what_it_meets() {
         let tape = Tape::new();
-        let (x, constant) = (leaf(&[3.0], &tape), leaf(&[5.0], &Tape::none()));
+        let (x, constant) = (typed(&[3.0], &tape), typed(&[5.0], &Tape::none()));
         for y in [x.clone().try_mul(constant.clone()), constant.try_mul(x)] {
             assert!(y.unwrap().split_tape().1.is_recording());
         }
@@ -225,8 +249,7 @@ mod tests {
             drop(second);
             Ok(())
         });
-        let scalar = device().unwrap().try_tensor_from_vec(vec![1.0], ()).unwrap().put_tape(tape.clone());
-        backward(scalar).unwrap();
+        backward(Tensor::from_vec(vec![1.0], (), &tape).unwrap()).unwrap();
         assert_eq!(Rc::strong_count(&first), 1);
         assert_eq!(format!("{tape:?}"), "Tape(0 operations)");
     }
@@ -246,7 +269,8 @@ mod tests {
         fn log_softmax(row: &[f64]) -> Vec<f64> {
             softmax(row).into_iter().map(f64::ln).collect()
         }
-        type Case = (fn(T3) -> Result<T3>, fn(&[f64]) -> Vec<f64>);
+        type Rows = Typed<(usize, usize, usize)>;
+        type Case = (fn(Rows) -> Result<Rows>, fn(&[f64]) -> Vec<f64>);
         let cases: [Case; 3] = [
             (|x| Ok(x.try_normalize::<Axis<2>>(0.1)?), layer_norm),
             (|x| Ok(x.try_softmax::<Axis<2>>()?), softmax),
@@ -254,7 +278,7 @@ mod tests {
         ];
         let x = noise(1, 24);
         for (operation, reference) in cases {
-            let outcome = run(&x, (2, 3, 4), &[], operation);
+            let outcome = run(&x, (2, 3, 4), &[], |x| Tensor::from_typed(operation(x.typed((2, 3, 4))?)?));
             check_gradient(&x, &outcome.grads[0], |x| {
                 let y = x.chunks(4).flat_map(reference);
                 y.zip(loss_weights(24)).map(|(y, weight)| y * f64::from(weight)).sum()
@@ -264,8 +288,8 @@ mod tests {
 
     #[test]
     fn a_branch_of_an_evaluation_is_dropped() {
-        let x = from_vec(noise(1, 24), (2, 3, 4), &Tape::none()).unwrap();
-        let y = x.try_normalize::<Axis<2>>(0.1).unwrap();
+        let x = Tensor::from_vec(noise(1, 24), (2, 3, 4), &Tape::none()).unwrap();
+        let y = x.typed((2, 3, 4)).unwrap().try_normalize::<Axis<2>>(0.1).unwrap();
         assert!(!y.split_tape().1.is_recording());
     }
 

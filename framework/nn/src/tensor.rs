@@ -1,26 +1,193 @@
-//! Aliases of dfdx tensors with run-time shapes, and the errors of tensor code.
+//! The tensor, and the errors of tensor code.
 
-use dfdx::shapes::HasShape;
-use dfdx::tensor::{NoneTape, TensorFromVec};
+use dfdx::shapes::{HasShape as _, Shape as TypedShape};
+use dfdx::tensor::{NoneTape, PutTape as _, SplitTape as _, TensorFromVec as _};
 use dfdx::tensor_ops::ReshapeTo as _;
 
-use super::Tape;
 use super::device::{Device, DeviceError, device};
 use super::kernels::Buffer;
+use super::{Shape, Tape};
 
-/// A tensor of `f32` on the [`Device`], holding a handle of the tape it is recorded on.
-pub type Tensor<S> = dfdx::tensor::Tensor<S, f32, Device, Tape>;
+/// Values of `f32` on the [`Device`] in row-major order, with their dimensions and a handle of the tape they are recorded on.
+///
+/// The rank is known at run time: an operation takes the dimensions that it needs apart ([`Tensor::dims3`]) and names them where
+/// they do not fit. Cloning copies no values, and the clone stays recorded.
+///
+/// ```
+/// use convmae_nn::{Tape, Tensor};
+///
+/// let x = Tensor::from_vec(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (1, 2, 3), &Tape::none())?;
+/// let (batch, tokens, channels) = x.dims3()?;
+/// assert_eq!((batch, tokens, channels), (1, 2, 3));
+/// assert_eq!(x.reshape((3, 2))?.dims(), [3, 2]);
+/// # Ok::<(), convmae_nn::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    flat: Typed<(usize,)>,
+    shape: Shape,
+}
 
-/// A scalar.
-pub type T0 = Tensor<()>;
-/// A vector, `[N]`.
-pub type T1 = Tensor<(usize,)>;
-/// A matrix, `[N, C]`.
-pub type T2 = Tensor<(usize, usize)>;
-/// Tokens, `[B, N, C]`.
-pub type T3 = Tensor<(usize, usize, usize)>;
-/// Images `[B, C, H, W]`, or maps `[B, H, W, C]`.
-pub type T4 = Tensor<(usize, usize, usize, usize)>;
+/// A tensor as dfdx has it, with its rank in its type.
+pub type Typed<S> = dfdx::tensor::Tensor<S, f32, Device, Tape>;
+
+impl Tensor {
+    /// Values in row-major order, recorded on `tape`.
+    ///
+    /// # Errors
+    /// If the values do not fill the shape, or the device has no memory for them.
+    pub fn from_vec(values: Vec<f32>, shape: impl Into<Shape>, tape: &Tape) -> Result<Self> {
+        let shape = shape.into();
+        if values.len() != shape.numel() {
+            return Err(Error::Shape(format!("{} values do not fill the shape {shape:?}", values.len())));
+        }
+        let flat = device()?.try_tensor_from_vec(values, (shape.numel(),))?;
+        Ok(Self { flat: flat.put_tape(tape.clone()), shape })
+    }
+
+    /// The dimensions, outermost first; none for a scalar.
+    pub fn dims(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The dimensions as a value.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The dimension of a vector.
+    ///
+    /// # Errors
+    /// If it has another rank.
+    pub fn dims1(&self) -> Result<usize> {
+        let [a] = self.ranked()?;
+        Ok(a)
+    }
+
+    /// The dimensions of a matrix.
+    ///
+    /// # Errors
+    /// If it has another rank.
+    pub fn dims2(&self) -> Result<(usize, usize)> {
+        Ok(self.ranked::<2>()?.into())
+    }
+
+    /// The dimensions of tokens, `[B, N, C]`.
+    ///
+    /// # Errors
+    /// If it has another rank.
+    pub fn dims3(&self) -> Result<(usize, usize, usize)> {
+        Ok(self.ranked::<3>()?.into())
+    }
+
+    /// The dimensions of maps `[B, H, W, C]`, or of images `[B, C, H, W]`.
+    ///
+    /// # Errors
+    /// If it has another rank.
+    pub fn dims4(&self) -> Result<(usize, usize, usize, usize)> {
+        Ok(self.ranked::<4>()?.into())
+    }
+
+    fn ranked<const N: usize>(&self) -> Result<[usize; N]> {
+        self.dims().try_into().map_err(|_| {
+            Error::Shape(format!("a tensor of {N} dimensions is needed, this one is {:?}", self.shape))
+        })
+    }
+
+    /// The number of values.
+    pub fn numel(&self) -> usize {
+        self.shape.numel()
+    }
+
+    /// The same values with other dimensions. Nothing is copied.
+    ///
+    /// # Errors
+    /// If there are not as many values.
+    pub fn reshape(self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        if shape.numel() != self.numel() {
+            return Err(Error::Shape(format!("{:?} cannot become {shape:?}", self.shape)));
+        }
+        Ok(Self { shape, ..self })
+    }
+
+    /// The tape on which it is recorded.
+    pub fn tape(&self) -> Tape {
+        self.flat.clone().split_tape().1
+    }
+
+    /// The same values on no tape: no gradient flows back through them.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        self.clone().on(Tape::none())
+    }
+
+    /// The values in row-major order.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn to_vec(&self) -> Result<Vec<f32>> {
+        let mut values = vec![0.0; self.numel()];
+        self.copy_into(&mut values);
+        Ok(values)
+    }
+
+    /// [`Tensor::to_vec`] in memory of kernels.
+    pub(crate) fn to_buffer(&self) -> Result<Buffer> {
+        let mut values = Buffer::unspecified(self.numel());
+        self.copy_into(&mut values);
+        Ok(values)
+    }
+
+    fn copy_into(&self, values: &mut [f32]) {
+        self.flat.retaped::<NoneTape>().copy_into(values);
+    }
+
+    /// As a tensor of dfdx, for operations of one's own that are made of dfdx's.
+    ///
+    /// ```
+    /// use convmae_nn::{Tape, Tensor};
+    /// use dfdx::tensor_ops::TryMul as _;
+    ///
+    /// let x = Tensor::from_vec(vec![1.0, 2.0, 3.0, 4.0], (2, 2), &Tape::none())?;
+    /// let squares = x.clone().typed((2, 2))?.try_mul(x.typed((2, 2))?)?;
+    /// assert_eq!(Tensor::from_typed(squares)?.to_vec()?, [1.0, 4.0, 9.0, 16.0]);
+    /// # Ok::<(), convmae_nn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the shape holds another number of values.
+    pub fn typed<S: TypedShape>(self, shape: S) -> Result<Typed<S>> {
+        if shape.num_elements() != self.numel() {
+            return Err(Error::Shape(format!("{:?} cannot become {shape:?}", self.shape)));
+        }
+        Ok(self.flat.try_reshape_like(&shape)?)
+    }
+
+    /// Of a tensor of dfdx with at most four dimensions.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn from_typed<S: TypedShape>(tensor: Typed<S>) -> Result<Self>
+    where
+        S::Concrete: Into<Shape>,
+    {
+        let shape = tensor.shape().concrete().into();
+        let flat = tensor.try_reshape_like(&(shape.numel(),))?;
+        Ok(Self { flat, shape })
+    }
+
+    /// The same values recorded on `tape`.
+    #[must_use]
+    pub(crate) fn on(self, tape: Tape) -> Self {
+        Self { flat: self.flat.retaped::<NoneTape>().put_tape(tape), shape: self.shape }
+    }
+
+    /// The flat tensor, for operations that put themselves on the tape.
+    pub(crate) fn into_flat(self) -> Typed<(usize,)> {
+        self.flat
+    }
+}
 
 /// What can go wrong in tensor code.
 #[derive(Debug, thiserror::Error)]
@@ -71,46 +238,6 @@ fn visible(count: u16) -> String {
     }
 }
 
-/// A tensor from values in row-major order, recorded on `tape`.
-pub fn from_vec<S: dfdx::shapes::Shape>(values: Vec<f32>, shape: S, tape: &Tape) -> Result<Tensor<S>> {
-    use dfdx::tensor::PutTape as _;
-    if values.len() != shape.num_elements() {
-        return Err(Error::Shape(format!("{} values do not fill the shape {shape:?}", values.len())));
-    }
-    Ok(device()?.try_tensor_from_vec(values, shape)?.put_tape(tape.clone()))
-}
-
-/// The values of a tensor in row-major order.
-pub fn to_vec<S: dfdx::shapes::Shape, T: dfdx::tensor::Tape<f32, Device>>(
-    tensor: &dfdx::tensor::Tensor<S, f32, Device, T>,
-) -> Result<Vec<f32>> {
-    let mut values = vec![0.0; tensor.shape().num_elements()];
-    copy_into(tensor, &mut values)?;
-    Ok(values)
-}
-
-/// [`to_vec`] in memory of kernels.
-pub fn to_buffer<S: dfdx::shapes::Shape>(tensor: &Tensor<S>) -> Result<Buffer> {
-    let mut values = Buffer::unspecified(tensor.shape().num_elements());
-    copy_into(tensor, &mut values)?;
-    Ok(values)
-}
-
-fn copy_into<S: dfdx::shapes::Shape, T: dfdx::tensor::Tape<f32, Device>>(
-    tensor: &dfdx::tensor::Tensor<S, f32, Device, T>,
-    values: &mut [f32],
-) -> Result<()> {
-    // Broadcast or permuted tensors have overlaps or another order in storage; a dense one is not copied here.
-    tensor.retaped::<NoneTape>().try_contiguous()?.copy_into(values);
-    Ok(())
-}
-
-/// The tape on which a tensor is recorded.
-pub fn tape_of<S: dfdx::shapes::Shape>(tensor: &Tensor<S>) -> Tape {
-    use dfdx::tensor::SplitTape as _;
-    tensor.clone().split_tape().1
-}
-
 #[cfg(test)]
 mod tests {
     use dfdx::shapes::{Axes3, Axis};
@@ -121,17 +248,30 @@ mod tests {
     #[test]
     fn values_come_back_in_row_major_order() {
         let values: Vec<f32> = (0..6).map(|i| i as f32).collect();
-        let x = from_vec(values.clone(), (1, 2, 3), &Tape::none()).unwrap();
-        assert_eq!(to_vec(&x).unwrap(), values);
-        let permuted = x.try_permute::<_, Axes3<0, 2, 1>>().unwrap();
-        assert_eq!(to_vec(&permuted).unwrap(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
-        let row = from_vec(vec![1.0, 2.0], (2,), &Tape::none()).unwrap();
-        let broadcast = row.try_broadcast_like::<_, Axis<0>>(&(2, 2)).unwrap();
-        assert_eq!(to_vec(&broadcast).unwrap(), [1.0, 2.0, 1.0, 2.0]);
+        let x = Tensor::from_vec(values.clone(), (1, 2, 3), &Tape::none()).unwrap();
+        assert_eq!(x.to_vec().unwrap(), values);
+        let permuted = x.typed((1, 2, 3)).unwrap().try_permute::<_, Axes3<0, 2, 1>>().unwrap();
+        let permuted = Tensor::from_typed(permuted).unwrap();
+        assert_eq!((permuted.dims(), permuted.numel()), (&[1, 3, 2][..], 6));
+        assert_eq!(permuted.to_vec().unwrap(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        let row = Tensor::from_vec(vec![1.0, 2.0], (2,), &Tape::none()).unwrap();
+        let broadcast = row.typed((2,)).unwrap().try_broadcast_like::<_, Axis<0>>(&(2, 2)).unwrap();
+        assert_eq!(Tensor::from_typed(broadcast).unwrap().to_vec().unwrap(), [1.0, 2.0, 1.0, 2.0]);
     }
 
     #[test]
     fn values_that_do_not_fill_the_shape_are_refused() {
-        assert!(matches!(from_vec(vec![0.0; 5], (2, 3), &Tape::none()), Err(Error::Shape(_))));
+        assert!(matches!(Tensor::from_vec(vec![0.0; 5], (2, 3), &Tape::none()), Err(Error::Shape(_))));
+        let x = Tensor::from_vec(vec![0.0; 6], (2, 3), &Tape::none()).unwrap();
+        assert!(matches!(x.clone().reshape((5,)), Err(Error::Shape(_))));
+        assert!(matches!(x.typed((2, 2)), Err(Error::Shape(_))));
+    }
+
+    #[test]
+    fn another_rank_is_an_error_that_names_both() {
+        let x = Tensor::from_vec(vec![0.0; 6], (2, 3), &Tape::none()).unwrap();
+        assert_eq!(x.dims2().unwrap(), (2, 3));
+        let message = x.dims3().unwrap_err().to_string();
+        assert_eq!(message, "a tensor of 3 dimensions is needed, this one is [2, 3]");
     }
 }

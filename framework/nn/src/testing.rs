@@ -1,17 +1,14 @@
 //! Helpers of the tests of kernels and operations.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 // On CUDA, there are no kernels to compare with.
 #![cfg_attr(feature = "cuda", allow(dead_code))]
 
-use dfdx::shapes::{HasShape as _, Shape};
-use dfdx::tensor::NoneTape;
 use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 use rand::Rng as _;
 
-use super::ops::flat;
 use super::tape::backward;
-use super::tensor::{T0, from_vec, to_vec};
-use super::{Init, Param, Result, Scope, Tape, Tensor};
+use super::tensor::Tensor;
+use super::{Init, Param, Result, Scope, Shape, Tape};
 use crate::random::{self, Purpose};
 
 /// `len` values, uniform in `[-1, 1)`.
@@ -88,42 +85,43 @@ impl Outcome {
 }
 
 /// Runs `operation` and the backward of its [`loss`], and takes the parameters' gradients.
-pub fn run<S: Shape, R: Shape>(
+pub fn run(
     x: &[f32],
-    shape: S,
+    shape: impl Into<Shape>,
     params: &[&Param],
-    operation: impl FnOnce(Tensor<S>) -> Result<Tensor<R>>,
+    operation: impl FnOnce(Tensor) -> Result<Tensor>,
 ) -> Outcome {
     run_against(x, shape, params, loss_weights, operation)
 }
 
 /// [`run`] with other weights of the loss than [`loss_weights`], which are the gradient of the output.
-pub fn run_against<S: Shape, R: Shape>(
+pub fn run_against(
     x: &[f32],
-    shape: S,
+    shape: impl Into<Shape>,
     params: &[&Param],
     weights: impl FnOnce(usize) -> Vec<f32>,
-    operation: impl FnOnce(Tensor<S>) -> Result<Tensor<R>>,
+    operation: impl FnOnce(Tensor) -> Result<Tensor>,
 ) -> Outcome {
     let tape = Tape::new();
-    let x = from_vec(x.to_vec(), shape, &tape).unwrap();
+    let x = Tensor::from_vec(x.to_vec(), shape, &tape).unwrap();
     let y = operation(x.clone()).unwrap();
-    let values = to_vec(&y).unwrap();
-    let gradients = backward(weighted(y, weights(values.len()))).unwrap();
-    let grad = gradients.get(&x.retaped::<NoneTape>()).as_vec();
+    let values = y.to_vec().unwrap();
+    let mut gradients = backward(weighted(y, weights(values.len()))).unwrap();
+    let grad = gradients.of(&x).unwrap();
     let grads = std::iter::once(grad).chain(params.iter().map(|param| take_grad(param))).collect();
     Outcome { values, grads }
 }
 
 /// The sum of the values, each times its own weight: [`loss_weights`].
-pub fn loss<S: Shape>(y: Tensor<S>) -> T0 {
-    let weights = loss_weights(y.shape().num_elements());
+pub fn loss(y: Tensor) -> Tensor {
+    let weights = loss_weights(y.numel());
     weighted(y, weights)
 }
 
-fn weighted<S: Shape>(y: Tensor<S>, weights: Vec<f32>) -> T0 {
-    let weights = from_vec(weights, *y.shape(), &Tape::none()).unwrap();
-    flat(y.try_mul(weights).unwrap()).unwrap().sum()
+fn weighted(y: Tensor, weights: Vec<f32>) -> Tensor {
+    let flat = (y.numel(),);
+    let weights = Tensor::from_vec(weights, flat, &Tape::none()).unwrap().typed(flat).unwrap();
+    Tensor::from_typed(y.typed(flat).unwrap().try_mul(weights).unwrap().sum::<(), _>()).unwrap()
 }
 
 /// The gradient of [`loss`].

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Problem;
 use super::registry::slot_schema;
 use super::{ImageShape, Macs, Mask, MaskGrid, MaskPlan};
-use crate::nn::{Context, Error, Result, Scope, T3, T4, ops};
+use crate::nn::{Context, Error, Result, Scope, Tensor, ops};
 
 /// A backbone, as the recipe states it.
 #[typetag::serde(tag = "type")]
@@ -33,7 +33,7 @@ pub trait BackboneModule {
     fn macs(&self) -> Macs;
 
     /// Images `[B, C, H, W]` (normalised) to features.
-    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features>;
+    fn forward(&self, images: &Tensor, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features>;
 }
 
 /// The shape of one map of features.
@@ -75,7 +75,7 @@ pub struct Level {
     /// Its shape.
     pub shape: LevelShape,
     /// `[B, N, C]`: prefix tokens, then for every kept patch its `cell * cell` positions.
-    pub tokens: T3,
+    pub tokens: Tensor,
 }
 
 impl Level {
@@ -83,7 +83,7 @@ impl Level {
     ///
     /// # Errors
     /// If patches are masked.
-    pub fn maps(&self) -> Result<T4> {
+    pub fn maps(&self) -> Result<Tensor> {
         let LevelShape { name, rows, cols, kept, cell, prefix_tokens, .. } = &self.shape;
         if *kept != rows * cols {
             return Err(Error::Shape(format!("level `{name}` holds {kept} of {} patches", rows * cols)));

@@ -3,7 +3,7 @@
 use super::registry::slot_schema;
 use super::{Features, ImageShape, LevelShape, Macs, MaskGrid, Prediction, Problem, Task};
 use crate::data::Batch;
-use crate::nn::{Context, Result, Scope, T0};
+use crate::nn::{Context, Result, Scope, Tensor};
 
 /// A head, as the recipe states it.
 #[typetag::serde(tag = "type")]
@@ -58,14 +58,17 @@ pub struct Loss {
     /// Its factor in the total.
     pub weight: f32,
     /// Its value, on the tape.
-    pub value: T0,
+    pub value: Tensor,
 }
 
 impl Loss {
     /// The weighted sum of losses; none if there is no loss with a weight.
-    pub fn total(losses: Vec<Self>) -> Option<T0> {
+    ///
+    /// # Errors
+    /// If two losses differ in their shapes.
+    pub fn total(losses: Vec<Self>) -> Result<Option<Tensor>> {
         let losses = losses.into_iter().filter(|loss| loss.weight != 0.0);
-        losses.map(|loss| loss.value * loss.weight).reduce(|total, loss| total + loss)
+        losses.map(|loss| loss.value * loss.weight).reduce(|total, loss| total? + loss?).transpose()
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 
 fn meets(condition: &Value, settings: &[(&str, Value)]) -> bool {
     let condition = Condition::from_map(condition.as_object().unwrap()).unwrap();
-    condition.is_met(settings.iter().map(|(key, value)| (*key, value)))
+    condition.is_met(&settings.iter().map(|(key, value)| (*key, value)))
 }
 
 #[test]

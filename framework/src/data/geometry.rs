@@ -2,6 +2,7 @@
 
 use image::{GrayImage, Luma, Rgb, RgbImage, imageops};
 
+use super::target::bounds;
 use super::{IGNORED, Interpolation, MAX_PIXELS, Mask, Pixels, Sample, nearest, resize};
 use crate::component::DataError;
 
@@ -215,12 +216,18 @@ fn crop_shape(
 /// The box around the part of a mask that lies within a crop, in the pixels of the crop.
 fn visible_box(mask: &Mask, crop: CropBox) -> Option<[f32; 4]> {
     let CropBox { top, left, height, width } = crop;
-    let mut visible = mask.clone();
-    let shift = |[x, y]: [f64; 2]| [x - left as f64, y - top as f64];
     let cut = |map: &GrayImage| {
         imageops::crop_imm(map, left as u32, top as u32, width as u32, height as u32).to_image()
     };
-    visible.transform((height, width), shift, cut).then(|| visible.bounds())?
+    match mask {
+        // The box of the pixels at once: as run lengths they would be encoded only to be decoded for it.
+        Mask::Rle(runs) => bounds(&cut(&runs.decode())),
+        Mask::Polygons(_) => {
+            let mut visible = mask.clone();
+            let shift = |[x, y]: [f64; 2]| [x - left as f64, y - top as f64];
+            visible.transform((height, width), shift, cut).then(|| visible.bounds())?
+        }
+    }
 }
 
 #[cfg(test)]

@@ -22,4 +22,4 @@ pub use pipeline::{Pipeline, output_shape};
 pub use resize::{Interpolation, nearest, resize};
 pub use sample::{Normalization, Pixels, Sample};
 pub use size::{MAX_SIDE, Size};
-pub use target::{IGNORED, Instances, Mask, Mixed, Rle, Target, bounds};
+pub use target::{IGNORED, Instances, Mask, Mixed, Rle, Target};

@@ -19,9 +19,8 @@ use crate::recipe::{Sources, load};
 
 use super::EngineError;
 use super::setup::device::open_device;
-use super::setup::{Loading, build_optimizer};
+use super::setup::{Loading, build_trainer};
 use super::train::TrainingPlan;
-use super::train::{Trainer, TrainerParts};
 
 /// How long batches are loaded to see how fast that goes.
 const DATA_TIME: Duration = Duration::from_secs(5);
@@ -132,17 +131,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     let fewest = |heads: Vec<(&str, usize)>| heads.into_iter().map(|(_, classes)| classes.max(1)).min();
     let (classes, pixel_classes) =
         (fewest(model.classes(TaskKind::Classify)), fewest(model.classes(TaskKind::Segment)));
-    let mut trainer = Trainer::new(TrainerParts {
-        optimizer: build_optimizer(&recipe, optimizer.as_ref(), &model)?,
-        base_lr: optimizer.base_lr(batch_size),
-        model,
-        schedule,
-        plan: training,
-        clip_grad_norm: train.clip_grad_norm,
-        checkpoint_activations: train.checkpoint_activations,
-        ema: train.ema,
-        seed,
-    });
+    let mut trainer = build_trainer(&recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
     let batch = random_batch(batch_size, image, (classes, pixel_classes), seed);
     let mut step = || trainer.step(std::iter::once(Ok(batch.clone())));
     for _ in 0..options.warmup {

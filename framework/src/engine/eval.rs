@@ -5,11 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::EngineError;
-use super::evaluate::Evaluation;
-use super::evaluate::Predictor;
-use super::setup::classes;
-use super::setup::{LoadedModel, TrainedOptions};
-use super::setup::{Loading, open};
+use super::evaluate::{Evaluation, Predictor};
+use super::setup::{LoadedModel, Loading, TrainedOptions, classes, open};
 use crate::data::LoaderOptions;
 
 /// The metrics of weights.

@@ -6,21 +6,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::component::{Loss, Span};
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, Train};
 use crate::graph::{Checked, Model, catalog, check};
 use crate::nn::tape::backward;
-use crate::nn::tensor::to_vec;
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::{Recipe, Sources, load};
 use crate::weights::{HostTensor, TensorMap, write_safetensors};
 
 use super::EngineError;
-use super::setup::build_optimizer;
 use super::setup::device::open_device;
-use super::setup::{initialize, load_weights};
+use super::setup::{build_trainer, initialize, load_weights};
 use super::train::TrainingPlan;
-use super::train::{Trainer, TrainerParts};
 use inputs::Inputs;
 
 /// What `trace` is asked for.
@@ -75,11 +72,11 @@ fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<Tensor
     let mut sum = 0.0;
     let losses = model.losses(&features, &inputs.batch, &ctx)?;
     for loss in &losses {
-        let value = to_vec(&loss.value)?[0];
+        let value = loss.value.to_vec()?[0];
         sum += loss.weight * value;
         insert(&mut outputs, format!("loss.{}", loss.name), vec![1], &[value]);
     }
-    let total = Loss::total(losses);
+    let total = Loss::total(losses)?;
     insert(&mut outputs, "loss".to_owned(), vec![1], &[sum]);
     drop(features);
     for name in ctx.unused() {
@@ -114,17 +111,9 @@ fn train(
     };
     let plan = TrainingPlan::new(1, inputs.batch.len(), 1, length)
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
-    let mut trainer = Trainer::new(TrainerParts {
-        optimizer: build_optimizer(recipe, optimizer.as_ref(), &model)?,
-        base_lr: optimizer.base_lr(inputs.batch.len()),
-        model,
-        schedule,
-        plan,
-        clip_grad_norm: train.clip_grad_norm,
-        checkpoint_activations: train.checkpoint_activations,
-        ema: None,
-        seed,
-    });
+    // Of the parameters themselves, not of their averages.
+    let train = Train { ema: None, ..train };
+    let mut trainer = build_trainer(recipe, model, optimizer.as_ref(), schedule, &train, plan, seed)?;
     for (name, (shape, _)) in &inputs.given {
         if shape.first() != Some(&(steps as usize)) {
             return Err(EngineError::Usage(format!(

@@ -9,8 +9,7 @@ use crate::component::{
     MaskPlan, Masker, NeckModule, Picture, Prediction, Problem, Task, TaskKind,
 };
 use crate::data::Batch;
-use crate::nn::tensor::from_vec;
-use crate::nn::{Context, Error, Param, Result, Scope, Tape, profile};
+use crate::nn::{Context, Error, Param, Result, Scope, Tape, Tensor, profile};
 
 /// A model: the modules of a [`Plan`] and their parameters.
 pub struct Model {
@@ -133,7 +132,7 @@ impl Model {
         self.check_size(batch)?;
         let shape = (batch.len(), self.image.channels, batch.height, batch.width);
         // Images need no gradient, so they are on no tape; the first layer puts its output on `ctx.tape`.
-        let images = from_vec(batch.images.clone(), shape, &Tape::none())?;
+        let images = Tensor::from_vec(batch.images.clone(), shape, &Tape::none())?;
         let mut masks: Vec<Option<Rc<Mask>>> = Vec::new();
         let mut features: Vec<Option<Features>> = Vec::new();
         for built in &self.nodes {

@@ -51,7 +51,7 @@ impl<'s> Variant<'s> {
 
     fn is_allowed(&self) -> bool {
         let settings = self.choices.iter().flat_map(|choice| choice.settings());
-        let is_met = |placed: &&Placed| placed.condition.is_met(settings.clone());
+        let is_met = |placed: &&Placed| placed.condition.is_met(&settings);
         self.required.iter().all(is_met) && !self.forbidden.iter().any(is_met)
     }
 

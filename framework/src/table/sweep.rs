@@ -48,7 +48,7 @@ impl Planner<'_> {
             return refuse(problems);
         }
         let selected: Vec<usize> =
-            of_stage.into_iter().filter(|&at| condition.is_met(settings(&plan.runs[at]))).collect();
+            of_stage.into_iter().filter(|&at| condition.is_met(&settings(&plan.runs[at]))).collect();
         if selected.is_empty() {
             return refuse(vec![Problem::new("", "no run of the sweep has all of these values")]);
         }

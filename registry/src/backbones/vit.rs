@@ -8,7 +8,7 @@ use convmae_framework::component::{
 };
 use convmae_framework::nn::modules::{Block, LayerNorm};
 use convmae_framework::nn::ops::LinearParams;
-use convmae_framework::nn::{self, Context, HasShape as _, Init, Param, PatchLayout, Scope, T4, ops};
+use convmae_framework::nn::{self, Context, Init, Param, PatchLayout, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -155,9 +155,9 @@ impl BackboneModule for ViTModule {
         }
     }
 
-    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
+    fn forward(&self, images: &Tensor, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
         let LevelShape { rows, cols, kept, .. } = self.level;
-        let (batch, ..) = *images.shape();
+        let (batch, ..) = images.dims4()?;
         let layout = match mask {
             Some(mask) => PatchLayout::new(rows, cols, 1, kept, mask.ids_keep.clone())?,
             None => PatchLayout::dense(batch, rows, cols, 1),

@@ -9,8 +9,7 @@ use convmae_framework::data::Batch;
 use convmae_framework::nn::kernels::argmax::argmax;
 use convmae_framework::nn::modules::{BatchNorm, LayerNorm, Linear};
 use convmae_framework::nn::ops::{self, ClassTarget};
-use convmae_framework::nn::tensor::to_vec;
-use convmae_framework::nn::{self, Context, Error, HasShape as _, T3};
+use convmae_framework::nn::{self, Context, Error, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -66,13 +65,13 @@ impl HeadModule for Classifier {
     }
 
     fn predict(&self, features: &Features, _: &Batch, ctx: &Context) -> nn::Result<Prediction> {
-        let values = to_vec(&self.logits(features, ctx)?)?;
+        let values = self.logits(features, ctx)?.to_vec()?;
         Ok(Prediction::Logits(Logits { values, classes: self.classes() }))
     }
 
     fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Vec<Picture>>> {
-        let logits = to_vec(&self.logits(features, ctx)?)?;
-        let by_token = to_vec(&self.logits_by_token(features, ctx)?)?;
+        let logits = self.logits(features, ctx)?.to_vec()?;
+        let by_token = self.logits_by_token(features, ctx)?.to_vec()?;
         let grid = (self.level.rows, self.level.cols);
         let images = logits.chunks_exact(self.classes());
         let images = images.zip(by_token.chunks_exact(grid.0 * grid.1 * self.classes())).enumerate();
@@ -97,7 +96,7 @@ impl Classifier {
     }
 
     /// `[B, 1, K]`.
-    fn logits(&self, features: &Features, ctx: &Context) -> nn::Result<T3> {
+    fn logits(&self, features: &Features, ctx: &Context) -> nn::Result<Tensor> {
         let x = self.normalize(self.pooled(features)?, ctx)?;
         ctx.record("pooled_normed", &x)?;
         let logits = self.classify(x, ctx)?;
@@ -106,22 +105,22 @@ impl Classifier {
     }
 
     /// What the head says of every patch by itself, `[B, L, K]`.
-    fn logits_by_token(&self, features: &Features, ctx: &Context) -> nn::Result<T3> {
+    fn logits_by_token(&self, features: &Features, ctx: &Context) -> nn::Result<Tensor> {
         let patches = ops::drop_prefix(tokens(features)?, self.level.prefix_tokens)?;
         self.classify(self.normalize(patches, ctx)?, ctx)
     }
 
     /// `[B, 1, C]`.
-    fn pooled(&self, features: &Features) -> nn::Result<T3> {
+    fn pooled(&self, features: &Features) -> nn::Result<Tensor> {
         let tokens = tokens(features)?;
-        let (batch, ..) = *tokens.shape();
+        let (batch, ..) = tokens.dims3()?;
         match self.pool {
             Pool::Mean => ops::mean_tokens(ops::drop_prefix(tokens, self.level.prefix_tokens)?),
             Pool::FirstToken => ops::gather_tokens(tokens, &vec![0; batch]),
         }
     }
 
-    fn normalize(&self, x: T3, ctx: &Context) -> nn::Result<T3> {
+    fn normalize(&self, x: Tensor, ctx: &Context) -> nn::Result<Tensor> {
         match &self.fc_norm {
             Some(norm) => norm.forward(x, ctx),
             None => Ok(x),
@@ -129,7 +128,7 @@ impl Classifier {
     }
 
     /// Normalised tokens `[B, N, C]` to logits `[B, N, K]`.
-    fn classify(&self, x: T3, ctx: &Context) -> nn::Result<T3> {
+    fn classify(&self, x: Tensor, ctx: &Context) -> nn::Result<Tensor> {
         let x = match &self.batch_norm {
             Some(norm) => norm.forward(x, ctx)?,
             None => x,
@@ -163,7 +162,7 @@ impl Classifier {
     }
 }
 
-fn tokens(features: &Features) -> nn::Result<T3> {
+fn tokens(features: &Features) -> nn::Result<Tensor> {
     let tokens = |level: &Level| level.tokens.clone();
     features.levels.last().map(tokens).ok_or_else(|| Error::Value("a classifier got no features".to_owned()))
 }

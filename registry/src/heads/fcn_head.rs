@@ -5,7 +5,7 @@ use convmae_framework::component::{
 };
 use convmae_framework::data::Batch;
 use convmae_framework::nn::modules::ConvModule;
-use convmae_framework::nn::{self, Context, Scope, T4, ops};
+use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -130,7 +130,7 @@ struct FcnModule {
 }
 
 impl FcnModule {
-    fn logits(&self, features: &Features, ctx: &Context) -> nn::Result<T4> {
+    fn logits(&self, features: &Features, ctx: &Context) -> nn::Result<Tensor> {
         let Some(level) = features.levels.first() else {
             return Err(nn::Error::Value("no features reach this head".to_owned()));
         };
@@ -163,7 +163,6 @@ mod tests {
     use convmae_framework::component::{ImageShape, Level, LevelShape, Semantic};
     use convmae_framework::data::{Normalization, Target};
     use convmae_framework::nn::Tape;
-    use convmae_framework::nn::tensor::from_vec;
     use convmae_framework::random::{Purpose, stream};
     use serde_json::{Value, json};
 
@@ -220,7 +219,7 @@ mod tests {
             vec!["a".to_owned()],
         );
         let values = (0..level.tokens() * 4).map(|i| (i as f32 * 0.3).sin()).collect();
-        let tokens = from_vec(values, (1, level.tokens(), 4), &Tape::none()).unwrap();
+        let tokens = Tensor::from_vec(values, (1, level.tokens(), 4), &Tape::none()).unwrap();
         let features = Features { levels: vec![Level { shape: level, tokens }], mask: None };
         let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
         for (fields, macs) in [

@@ -10,8 +10,7 @@ use convmae_framework::data::Batch;
 use convmae_framework::nn::kernels::loss::patch_statistics;
 use convmae_framework::nn::kernels::patches::{patchify, unpatchify};
 use convmae_framework::nn::modules::{Block, LayerNorm, Linear};
-use convmae_framework::nn::tensor::to_vec;
-use convmae_framework::nn::{self, Context, Error, Init, Param, Scope, T3, ops};
+use convmae_framework::nn::{self, Context, Error, Init, Param, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +153,7 @@ impl HeadModule for MaeDecoderModule {
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
-        let patches = self.pixels(to_vec(&pred)?, batch);
+        let patches = self.pixels(pred.to_vec()?, batch);
         let images = unpatchify(&patches, 3, batch.height, batch.width, self.patch);
         let (removed, patch) = (mask.removed.clone(), self.patch);
         Ok(Prediction::Reconstruction(Reconstruction { images, removed, patch }))
@@ -163,7 +162,7 @@ impl HeadModule for MaeDecoderModule {
     fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Vec<Picture>>> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
         let target = self.patches(batch);
-        let mut reconstructed = self.pixels(to_vec(&pred)?, batch);
+        let mut reconstructed = self.pixels(pred.to_vec()?, batch);
         let mut masked = target.clone();
         let size = self.patch_values();
         let patches = masked.chunks_exact_mut(size).zip(reconstructed.chunks_exact_mut(size));
@@ -190,7 +189,7 @@ impl HeadModule for MaeDecoderModule {
 
 impl MaeDecoderModule {
     /// Predicted patches `[B, L, patch * patch * 3]`, and the mask.
-    fn reconstruct(&self, features: &Features, ctx: &Context) -> nn::Result<(T3, Rc<Mask>)> {
+    fn reconstruct(&self, features: &Features, ctx: &Context) -> nn::Result<(Tensor, Rc<Mask>)> {
         let (Some(level), Some(mask)) = (features.levels.last(), &features.mask) else {
             return Err(Error::Value("the features are not masked".to_owned()));
         };

@@ -6,8 +6,7 @@ use convmae_framework::data::{Batch, IGNORED};
 use convmae_framework::nn::kernels::argmax::argmax;
 use convmae_framework::nn::modules::{Conv2d, Dropout2d};
 use convmae_framework::nn::ops::{self, ClassTarget, Window};
-use convmae_framework::nn::tensor::{from_vec, to_vec};
-use convmae_framework::nn::{self, Context, Error, HasShape as _, Init, Scope, T4, Tape};
+use convmae_framework::nn::{self, Context, Error, Init, Scope, Tape, Tensor};
 use image::GrayImage;
 use rayon::prelude::*;
 
@@ -37,7 +36,7 @@ impl PixelClassifier {
     }
 
     /// `[B, H, W, C]` to logits `[B, H, W, K]`.
-    pub fn logits(&self, x: T4, ctx: &Context) -> nn::Result<T4> {
+    pub fn logits(&self, x: Tensor, ctx: &Context) -> nn::Result<Tensor> {
         let logits = self.conv_seg.forward(self.dropout.forward(x, ctx)?, ctx)?;
         // As hooks of the official module would: two heads have two of them.
         ctx.record(self.conv_seg.weight.name().trim_end_matches(".weight"), &logits)?;
@@ -51,16 +50,16 @@ impl PixelClassifier {
 
     /// The cross entropy (`loss_seg`), summed over the labelled pixels and divided by the number of all, as mmsegmentation 0.11
     /// does; and the share of all pixels that are right, in percent (`acc_seg`), which is only shown.
-    pub fn losses(&self, logits: T4, batch: &Batch) -> nn::Result<Vec<Loss>> {
+    pub fn losses(&self, logits: Tensor, batch: &Batch) -> nn::Result<Vec<Loss>> {
         let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
-        let classes = logits.shape().3;
+        let (_, _, _, classes) = logits.dims4()?;
         let targets = targets(batch, classes)?;
-        let correct = correct(&to_vec(&logits)?, classes, &targets);
+        let correct = correct(&logits.to_vec()?, classes, &targets);
         let labelled = targets.iter().flatten().count();
         let all = targets.len() as f32;
         // The operation averages over the labelled pixels.
-        let loss = ops::cross_entropy(logits, &targets, 0.0)? * (labelled as f32 / all);
-        let accuracy = from_vec(vec![100.0 * correct as f32 / all], (), &Tape::none())?;
+        let loss = (ops::cross_entropy(logits, &targets, 0.0)? * (labelled as f32 / all))?;
+        let accuracy = Tensor::from_vec(vec![100.0 * correct as f32 / all], (), &Tape::none())?;
         Ok(vec![
             Loss { name: "loss_seg".to_owned(), weight: self.loss_weight, value: loss },
             Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy },
@@ -69,10 +68,10 @@ impl PixelClassifier {
 }
 
 /// Logits as large as the images of the batch, and the maps of the largest.
-pub(super) fn prediction(logits: T4, batch: &Batch) -> nn::Result<Prediction> {
+pub(super) fn prediction(logits: Tensor, batch: &Batch) -> nn::Result<Prediction> {
     let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
-    let (_, height, width, classes) = *logits.shape();
-    let logits = PixelLogits { values: to_vec(&logits)?, height, width, classes };
+    let (_, height, width, classes) = logits.dims4()?;
+    let logits = PixelLogits { values: logits.to_vec()?, height, width, classes };
     Ok(Prediction::Semantic(Semantic::of(logits, batch)))
 }
 
@@ -145,8 +144,8 @@ mod tests {
         PixelClassifier::new(&Scope::new(0), 4, 3, 0.1, 1.0)
     }
 
-    fn logits(values: &[f32]) -> T4 {
-        from_vec(values.to_vec(), (values.len() / 18, 2, 3, 3), &Tape::none()).unwrap()
+    fn logits(values: &[f32]) -> Tensor {
+        Tensor::from_vec(values.to_vec(), (values.len() / 18, 2, 3, 3), &Tape::none()).unwrap()
     }
 
     fn refusal(maps: &[Option<(u32, u32, &[u8])>]) -> String {
@@ -174,7 +173,7 @@ mod tests {
         let certain: Vec<f32> = [0.0, 1000.0, 0.0].repeat(6);
         let losses = |labels: &[u8]| {
             let losses = classifier().losses(logits(&certain), &batch(&[Some((2, 3, labels))])).unwrap();
-            losses.iter().map(|loss| to_vec(&loss.value).unwrap()[0]).collect::<Vec<_>>()
+            losses.iter().map(|loss| loss.value.to_vec().unwrap()[0]).collect::<Vec<_>>()
         };
         assert_eq!(losses(&[1; 6]), [0.0, 100.0]);
         assert_eq!(losses(&[1, 1, 1, 255, 255, 255]), [0.0, 50.0]);
@@ -185,7 +184,7 @@ mod tests {
     #[test]
     fn predictions_are_as_large_as_the_images_and_their_argmax() {
         let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
-        let maps = from_vec((0..8).map(|i| i as f32).collect(), (1, 1, 2, 4), &Tape::none()).unwrap();
+        let maps = Tensor::from_vec((0..8).map(|i| i as f32).collect(), (1, 1, 2, 4), &Tape::none()).unwrap();
         let classifier = classifier();
         let small = classifier.logits(maps, &ctx).unwrap();
         let found = prediction(small, &batch(&[None])).unwrap();

@@ -5,7 +5,7 @@ use convmae_framework::component::{
 };
 use convmae_framework::data::Batch;
 use convmae_framework::nn::modules::ConvModule;
-use convmae_framework::nn::{self, Context, HasShape as _, Scope, T4, ops};
+use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -114,7 +114,7 @@ struct UperModule {
 }
 
 impl UperModule {
-    fn logits(&self, features: &Features, ctx: &Context) -> nn::Result<T4> {
+    fn logits(&self, features: &Features, ctx: &Context) -> nn::Result<Tensor> {
         let mut maps = features.levels.iter().map(Level::maps).collect::<nn::Result<Vec<_>>>()?;
         let last = maps.pop().ok_or_else(|| nn::Error::Value("no features reach this head".to_owned()))?;
         let mut laterals = Vec::with_capacity(maps.len() + 1);
@@ -124,10 +124,10 @@ impl UperModule {
         laterals.push(self.pyramid_pooling(&last, ctx)?);
         // From the coarsest down each is added to the next finer one, which takes it on.
         for at in (1..laterals.len()).rev() {
-            let coarser = ops::resize_bilinear(laterals[at].clone(), size(&laterals[at - 1]))?;
+            let coarser = ops::resize_bilinear(laterals[at].clone(), size(&laterals[at - 1])?)?;
             laterals[at - 1] = ops::add(laterals[at - 1].clone(), coarser)?;
         }
-        let finest = size(&laterals[0]);
+        let finest = size(&laterals[0])?;
         let fused = laterals.into_iter().enumerate().map(|(at, lateral)| {
             let output = match self.fpn_convs.get(at) {
                 Some(conv) => conv.forward(lateral, ctx)?,
@@ -140,10 +140,10 @@ impl UperModule {
     }
 
     /// The level, and what it is on coarser grids, fused.
-    fn pyramid_pooling(&self, x: &T4, ctx: &Context) -> nn::Result<T4> {
+    fn pyramid_pooling(&self, x: &Tensor, ctx: &Context) -> nn::Result<Tensor> {
         let pooled = self.psp_modules.iter().map(|(side, conv)| {
             let pooled = ops::adaptive_avg_pool2d(x.clone(), (*side, *side))?;
-            ops::resize_bilinear(conv.forward(pooled, ctx)?, size(x))
+            ops::resize_bilinear(conv.forward(pooled, ctx)?, size(x)?)
         });
         let all = std::iter::once(Ok(x.clone())).chain(pooled).collect::<nn::Result<_>>()?;
         self.bottleneck.forward(ops::concat_channels(all)?, ctx)
@@ -151,9 +151,9 @@ impl UperModule {
 }
 
 /// Rows and columns.
-fn size(map: &T4) -> (usize, usize) {
-    let (_, height, width, _) = *map.shape();
-    (height, width)
+fn size(map: &Tensor) -> nn::Result<(usize, usize)> {
+    let (_, height, width, _) = map.dims4()?;
+    Ok((height, width))
 }
 
 impl HeadModule for UperModule {

@@ -1,8 +1,7 @@
 //! Prepared images, and parts of them.
 
 use convmae_framework::data::Batch;
-use convmae_framework::nn::tensor::{from_vec, to_vec};
-use convmae_framework::nn::{self, Tape, ops};
+use convmae_framework::nn::{self, Tape, Tensor, ops};
 
 /// Colour channels.
 const CHANNELS: usize = 3;
@@ -29,8 +28,8 @@ impl Image {
             return Ok(self);
         }
         // Every channel is a map of its own.
-        let maps = from_vec(self.values, (CHANNELS, self.height, self.width, 1), &Tape::none())?;
-        let values = to_vec(&ops::resize_bilinear(maps, (height, width))?)?;
+        let maps = Tensor::from_vec(self.values, (CHANNELS, self.height, self.width, 1), &Tape::none())?;
+        let values = ops::resize_bilinear(maps, (height, width))?.to_vec()?;
         Ok(Self { values, height, width })
     }
 

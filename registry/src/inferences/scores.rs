@@ -1,8 +1,7 @@
 //! What a model says of the classes of every pixel.
 
 use convmae_framework::nn::kernels::argmax::argmax;
-use convmae_framework::nn::tensor::{from_vec, to_vec};
-use convmae_framework::nn::{self, Tape, ops};
+use convmae_framework::nn::{self, Tape, Tensor, ops};
 use rayon::prelude::*;
 
 /// Logits or probabilities of the classes of every pixel: `[height, width, classes]`.
@@ -21,8 +20,9 @@ impl Scores {
             return Ok(self);
         }
         let shape = (1, self.height, self.width, self.classes);
-        let resized = ops::resize_bilinear(from_vec(self.values, shape, &Tape::none())?, (height, width))?;
-        Ok(Self { values: to_vec(&resized)?, height, width, classes: self.classes })
+        let resized =
+            ops::resize_bilinear(Tensor::from_vec(self.values, shape, &Tape::none())?, (height, width))?;
+        Ok(Self { values: resized.to_vec()?, height, width, classes: self.classes })
     }
 
     /// The softmax over the classes of every pixel.

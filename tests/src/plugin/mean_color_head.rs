@@ -5,8 +5,7 @@ use convmae_framework::component::{
 };
 use convmae_framework::data::Batch;
 use convmae_framework::nn::modules::Linear;
-use convmae_framework::nn::tensor::to_vec;
-use convmae_framework::nn::{self, Context, HasShape as _, Scope, T3, ops};
+use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +53,7 @@ struct MeanColorModule {
 
 impl MeanColorModule {
     /// `[B, N, 3]`: a colour per token.
-    fn votes(&self, features: &Features, ctx: &Context) -> nn::Result<T3> {
+    fn votes(&self, features: &Features, ctx: &Context) -> nn::Result<Tensor> {
         let level = features.levels.last();
         let level = level.ok_or_else(|| nn::Error::Value("the mean colour has no features".to_owned()))?;
         self.vote.forward(level.tokens.clone(), ctx)
@@ -68,7 +67,7 @@ impl HeadModule for MeanColorModule {
 
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
         let votes = self.votes(features, ctx)?;
-        let tokens = votes.shape().1;
+        let (_, tokens, _) = votes.dims3()?;
         let target = mean_colors(batch).into_iter().flat_map(|color| color.repeat(tokens)).collect();
         // Every vote counts.
         let value = ops::masked_mse(votes, target, &vec![1.0; batch.len() * tokens])?;
@@ -77,8 +76,8 @@ impl HeadModule for MeanColorModule {
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
         let votes = self.votes(features, ctx)?;
-        let tokens = votes.shape().1;
-        let votes = to_vec(&votes)?;
+        let (_, tokens, _) = votes.dims3()?;
+        let votes = votes.to_vec()?;
         let mean = |votes: &[f32], channel| {
             votes.iter().skip(channel).step_by(CHANNELS).sum::<f32>() / tokens as f32
         };

@@ -6,8 +6,7 @@ use convmae_framework::component::{
 use convmae_framework::data::Batch;
 use convmae_framework::nn::modules::Linear;
 use convmae_framework::nn::ops::{self, ClassTarget};
-use convmae_framework::nn::tensor::to_vec;
-use convmae_framework::nn::{self, Context, Error, Scope, T3};
+use convmae_framework::nn::{self, Context, Error, Scope, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +54,7 @@ struct PatchVoteModule {
 
 impl PatchVoteModule {
     /// `[B, H * W, K]`.
-    fn logits(&self, features: &Features, images: usize, ctx: &Context) -> nn::Result<T3> {
+    fn logits(&self, features: &Features, images: usize, ctx: &Context) -> nn::Result<Tensor> {
         let level = features.levels.last();
         let level = level.ok_or_else(|| Error::Value("no features reached the votes".to_owned()))?;
         let votes = self.vote.forward(level.tokens.clone(), ctx)?;
@@ -82,7 +81,7 @@ impl HeadModule for PatchVoteModule {
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
         let [height, width, classes] = self.shape;
-        let values = to_vec(&self.logits(features, batch.len(), ctx)?)?;
+        let values = self.logits(features, batch.len(), ctx)?.to_vec()?;
         let logits = PixelLogits { values, height, width, classes };
         Ok(Prediction::Semantic(Semantic::of(logits, batch)))
     }

@@ -1,10 +1,8 @@
 //! The transformer block.
 
-use dfdx::shapes::HasShape as _;
-
 use super::{Attention, DropPath, LayerNorm, Mlp};
 use crate::ops::blocks::Half;
-use crate::tensor::{Result, T3};
+use crate::tensor::{Result, Tensor};
 use crate::{Context, Init, Param, Scope, ops};
 
 /// The sizes of a [`Block`].
@@ -55,8 +53,8 @@ impl Block {
     }
 
     /// `[B, N, D]` to `[B, N, D]`, through one block after another.
-    pub fn forward_all(blocks: &[Self], x: T3, ctx: &Context) -> Result<T3> {
-        let batch = x.shape().0;
+    pub fn forward_all(blocks: &[Self], x: Tensor, ctx: &Context) -> Result<Tensor> {
+        let (batch, _, _) = x.dims3()?;
         let halves = blocks.iter().flat_map(|block| {
             let [gamma_1, gamma_2] =
                 block.gamma.as_ref().map_or([None; 2], |gamma| gamma.each_ref().map(Some));
@@ -81,7 +79,7 @@ mod tests {
 
     use super::*;
     use crate::random::{Purpose, stream};
-    use crate::tensor::{Error, from_vec, to_vec};
+    use crate::tensor::{Error, Tensor};
     use crate::testing::{assert_close, wide};
 
     const CONFIG: BlockConfig = BlockConfig {
@@ -111,9 +109,9 @@ mod tests {
         assert_eq!(scope.params().len() + 2, golden.len());
 
         let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
-        let mut x = from_vec(values("tokens_in_blocks3"), (2, 49, 24), &ctx.tape).unwrap();
+        let mut x = Tensor::from_vec(values("tokens_in_blocks3"), (2, 49, 24), &ctx.tape).unwrap();
         x = Block::forward_all(&blocks, x, &ctx).unwrap();
-        assert_close(&to_vec(&x).unwrap(), &wide(&values("tokens_out_blocks3")), 1e-6);
+        assert_close(&x.to_vec().unwrap(), &wide(&values("tokens_out_blocks3")), 1e-6);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A convolution of maps.
 
 use crate::ops::{self, Window};
-use crate::tensor::{Result, T4};
+use crate::tensor::{Result, Tensor};
 use crate::{Context, Init, Param, Scope};
 
 /// A `k x k` convolution of maps with their channels last.
@@ -40,7 +40,7 @@ impl Conv2d {
     }
 
     /// `[B, H, W, I]` to `[B, H', W', O]`.
-    pub fn forward(&self, x: T4, ctx: &Context) -> Result<T4> {
+    pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         ops::conv2d(x, &self.weight, self.bias.as_ref(), self.window, &ctx.tape)
     }
 
@@ -56,13 +56,13 @@ mod tests {
     use crate::Tape;
     use crate::random::{Purpose, stream};
     use crate::tape::backward;
-    use crate::tensor::from_vec;
+    use crate::tensor::Tensor;
     use crate::testing::{loss, noise};
 
     #[test]
     fn as_a_first_layer_it_learns_from_constants() {
         let (scope, ctx) = (Scope::new(0), Context::train(stream(Purpose::Step, &[0])));
-        let x = from_vec(noise(1, 2 * 4 * 4 * 3), (2, 4, 4, 3), &Tape::none()).unwrap();
+        let x = Tensor::from_vec(noise(1, 2 * 4 * 4 * 3), (2, 4, 4, 3), &Tape::none()).unwrap();
         let conv = Conv2d::new(&scope, 3, 5, 3, Window::same(3));
         backward(loss(conv.forward(x, &ctx).unwrap())).unwrap();
         assert!(scope.params().iter().all(|param| param.grad().is_some_and(|grad| grad[0] != 0.0)));

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{DropPath, LayerNorm, Linear, Mlp};
 use crate::ops::DepthwiseParams;
 use crate::ops::blocks::Branch;
-use crate::tensor::{Result, T3};
+use crate::tensor::{Result, Tensor};
 use crate::{Context, Init, Param, PatchLayout, Scope, ops};
 
 /// The sizes of a [`ConvBlock`].
@@ -56,11 +56,11 @@ impl ConvBlock {
     /// `m` of a stage that computes masked positions too; absent patches are masked anyway.
     pub fn forward_all(
         blocks: &[Self],
-        x: T3,
+        x: Tensor,
         layout: &Rc<PatchLayout>,
         visible: Option<&Rc<[f32]>>,
         ctx: &Context,
-    ) -> Result<T3> {
+    ) -> Result<Tensor> {
         let batch = layout.batch();
         let halves = blocks.iter().flat_map(|block| {
             let (weight, bias) = (&block.attn_weight, Some(&block.attn_bias));
@@ -84,7 +84,7 @@ impl ConvBlock {
 mod tests {
     use super::*;
     use crate::random::{self, Purpose};
-    use crate::tensor::{from_vec, to_vec};
+    use crate::tensor::Tensor;
     use crate::testing::{assert_close, assert_official_params, noise, wide};
 
     const CONFIG: ConvBlockConfig = ConvBlockConfig { kernel: 5, mlp_ratio: 4.0, drop_path: 0.0 };
@@ -109,16 +109,16 @@ mod tests {
         let x = noise(1, dense.positions() * channels);
         let visible: Rc<[f32]> =
             (0..dense.positions()).map(|row| f32::from(ids.contains(&((row / patch) as u32)))).collect();
-        let input = from_vec(x.clone(), (1, dense.positions(), channels), &ctx.tape).unwrap();
-        let expected = to_vec(&forward(input, &dense, Some(&visible)).unwrap()).unwrap();
+        let input = Tensor::from_vec(x.clone(), (1, dense.positions(), channels), &ctx.tape).unwrap();
+        let expected = forward(input, &dense, Some(&visible)).unwrap().to_vec().unwrap();
 
         let keep = |values: &[f32]| -> Vec<f32> {
             let patches = ids.iter().map(|&id| &values[id as usize * patch * channels..][..patch * channels]);
             patches.flatten().copied().collect()
         };
         let sparse = Rc::new(PatchLayout::new(rows, cols, cell, ids.len(), ids.clone()).unwrap());
-        let input = from_vec(keep(&x), (1, sparse.positions(), channels), &ctx.tape).unwrap();
-        let output = to_vec(&forward(input, &sparse, None).unwrap()).unwrap();
+        let input = Tensor::from_vec(keep(&x), (1, sparse.positions(), channels), &ctx.tape).unwrap();
+        let output = forward(input, &sparse, None).unwrap().to_vec().unwrap();
         assert_close(&output, &wide(&keep(&expected)), 1e-6);
     }
 }

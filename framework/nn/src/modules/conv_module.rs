@@ -2,7 +2,7 @@
 
 use super::{BatchNorm, Conv2d};
 use crate::ops::{self, Window};
-use crate::tensor::{Result, T4};
+use crate::tensor::{Result, Tensor};
 use crate::{Context, Init, Scope};
 
 /// A convolution without bias (`conv`), batch normalisation (`bn`, eps 1e-5, momentum 0.1) and `ReLU`: mmcv's `ConvModule`.
@@ -28,7 +28,7 @@ impl ConvModule {
     ///
     /// # Errors
     /// If the channels do not fit, or in training with a single position in the whole batch, whose variance says nothing.
-    pub fn forward(&self, x: T4, ctx: &Context) -> Result<T4> {
+    pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         ops::relu(self.bn.forward(self.conv.forward(x, ctx)?, ctx)?)
     }
 
@@ -42,14 +42,12 @@ impl ConvModule {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use dfdx::tensor_ops::ReshapeTo as _;
-
     use super::*;
+    use crate::Param;
     use crate::random::{Purpose, stream};
     use crate::testing::{assert_golden, golden, golden_shape, run_against, segmentation_golden};
-    use crate::{Param, T3};
 
-    type Module = Box<dyn Fn(T4, &Context) -> Result<T4>>;
+    type Module = Box<dyn Fn(Tensor, &Context) -> Result<Tensor>>;
 
     fn context(mode: &str) -> Context {
         // The tape is that of the input.
@@ -119,9 +117,7 @@ mod tests {
                 let bn = BatchNorm::new(&scope.child(1), channels, 1e-5);
                 Box::new(move |x, ctx| {
                     let x = bn.forward(conv.forward(x, ctx)?, ctx)?;
-                    let shape = *dfdx::shapes::HasShape::shape(&x);
-                    let rows: T3 = x.try_reshape_like(&(shape.0, shape.1 * shape.2, shape.3))?;
-                    Ok(ops::gelu(rows)?.try_reshape_like(&shape)?)
+                    ops::gelu(x)
                 })
             }
         };

@@ -1,11 +1,10 @@
 //! Dropout of elements, of channels, and of whole branches (stochastic depth, Huang et al. 2016).
 
-use dfdx::shapes::{HasShape as _, Shape};
 use rand::Rng as _;
 
 use super::LayerNorm;
 use crate::ops::blocks::{Branch, Half};
-use crate::tensor::{Result, T3, T4, Tensor};
+use crate::tensor::{Result, Tensor};
 use crate::{Context, ops};
 
 /// Drops a residual branch for whole samples in training, as timm's `DropPath`: a kept sample is divided by the probability
@@ -18,11 +17,11 @@ pub struct DropPath {
 
 impl DropPath {
     /// `[B, N, C]` to `[B, N, C]`.
-    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
+    pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         if !ctx.training || self.probability <= 0.0 {
             return Ok(x);
         }
-        let factors = keep_factors(x.shape().0, self.probability, ctx);
+        let factors = keep_factors(x.dims3()?.0, self.probability, ctx);
         ops::scale_samples(x, factors)
     }
 
@@ -43,11 +42,11 @@ pub struct Dropout {
 
 impl Dropout {
     /// The same shape.
-    pub fn forward<S: Shape>(&self, x: Tensor<S>, ctx: &Context) -> Result<Tensor<S>> {
+    pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         if !ctx.training || self.probability <= 0.0 {
             return Ok(x);
         }
-        let factors = keep_factors(x.shape().num_elements(), self.probability, ctx);
+        let factors = keep_factors(x.numel(), self.probability, ctx);
         ops::dropout(x, factors)
     }
 }
@@ -61,11 +60,11 @@ pub struct Dropout2d {
 
 impl Dropout2d {
     /// `[B, H, W, C]` to `[B, H, W, C]`.
-    pub fn forward(&self, x: T4, ctx: &Context) -> Result<T4> {
+    pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         if !ctx.training || self.probability <= 0.0 {
             return Ok(x);
         }
-        let (batch, _, _, channels) = *x.shape();
+        let (batch, _, _, channels) = x.dims4()?;
         let factors = keep_factors(batch * channels, self.probability, ctx);
         ops::scale_channels(x, factors)
     }
@@ -83,14 +82,12 @@ mod tests {
     // What is compared is exact.
     #![allow(clippy::float_cmp, clippy::unwrap_used)]
 
-    use dfdx::tensor_ops::ReshapeTo as _;
-
     use super::*;
     use crate::random::{Purpose, stream};
-    use crate::tensor::{from_vec, to_vec};
+    use crate::tensor::Tensor;
 
-    fn ones(batch: usize, ctx: &Context) -> T3 {
-        from_vec(vec![1.0; batch * 4], (batch, 2, 2), &ctx.tape).unwrap()
+    fn ones(batch: usize, ctx: &Context) -> Tensor {
+        Tensor::from_vec(vec![1.0; batch * 4], (batch, 2, 2), &ctx.tape).unwrap()
     }
 
     fn train(step: u64) -> Context {
@@ -100,7 +97,7 @@ mod tests {
     #[test]
     fn drop_path_keeps_or_drops_whole_samples_and_the_mean() {
         let ctx = train(1);
-        let y = to_vec(&DropPath { probability: 0.2 }.forward(ones(4000, &ctx), &ctx).unwrap()).unwrap();
+        let y = DropPath { probability: 0.2 }.forward(ones(4000, &ctx), &ctx).unwrap().to_vec().unwrap();
         for sample in y.chunks(4) {
             assert!(sample == [0.0; 4] || sample == [1.25; 4], "{sample:?}");
         }
@@ -111,7 +108,7 @@ mod tests {
     #[test]
     fn dropout_drops_single_elements() {
         let ctx = train(1);
-        let y = to_vec(&Dropout { probability: 0.5 }.forward(ones(1000, &ctx), &ctx).unwrap()).unwrap();
+        let y = Dropout { probability: 0.5 }.forward(ones(1000, &ctx), &ctx).unwrap().to_vec().unwrap();
         assert!(y.iter().all(|&value| value == 0.0 || value == 2.0));
         let kept = y.iter().filter(|&&value| value > 0.0).count();
         assert!((1900..2100).contains(&kept), "{kept} of 4000 are kept");
@@ -121,8 +118,8 @@ mod tests {
     #[test]
     fn dropout2d_drops_whole_channels_of_single_maps() {
         let ctx = train(1);
-        let maps = from_vec(vec![1.0; 100 * 6 * 10], (100, 2, 3, 10), &ctx.tape).unwrap();
-        let y = to_vec(&Dropout2d { probability: 0.5 }.forward(maps, &ctx).unwrap()).unwrap();
+        let maps = Tensor::from_vec(vec![1.0; 100 * 6 * 10], (100, 2, 3, 10), &ctx.tape).unwrap();
+        let y = Dropout2d { probability: 0.5 }.forward(maps, &ctx).unwrap().to_vec().unwrap();
         for map in y.chunks(60) {
             assert!(map.chunks(10).all(|position| position == &map[..10]));
         }
@@ -138,8 +135,8 @@ mod tests {
         let drop = |probability, ctx: &Context| {
             let x = DropPath { probability }.forward(ones(8, ctx), ctx).unwrap();
             let x = Dropout { probability }.forward(x, ctx).unwrap();
-            let x = x.try_reshape_like(&(8, 1, 2, 2)).unwrap();
-            to_vec(&Dropout2d { probability }.forward(x, ctx).unwrap()).unwrap()
+            let x = x.reshape((8, 1, 2, 2)).unwrap();
+            Dropout2d { probability }.forward(x, ctx).unwrap().to_vec().unwrap()
         };
         let (eval, ctx) = (Context::eval(stream(Purpose::Evaluate, &[0])), train(0));
         assert_eq!(drop(0.9, &eval), [1.0; 32]);
@@ -151,7 +148,7 @@ mod tests {
     fn the_draw_depends_on_the_step_only() {
         let draw = |step| {
             let ctx = train(step);
-            to_vec(&DropPath { probability: 0.5 }.forward(ones(32, &ctx), &ctx).unwrap()).unwrap()
+            DropPath { probability: 0.5 }.forward(ones(32, &ctx), &ctx).unwrap().to_vec().unwrap()
         };
         assert_eq!(draw(3), draw(3));
         assert_ne!(draw(3), draw(4));

@@ -1,7 +1,7 @@
 //! Layer normalisation with its learned scale and shift.
 
 use crate::ops::NormParams;
-use crate::tensor::{Result, T3};
+use crate::tensor::{Result, Tensor};
 use crate::{Context, Init, Param, Scope, ops};
 
 /// `LayerNorm` over the channels. Mind `eps`: the official models use 1e-5 in convolution blocks and patch embeddings, 1e-6
@@ -27,7 +27,7 @@ impl LayerNorm {
     }
 
     /// `[B, N, C]` to `[B, N, C]`.
-    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
+    pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         ops::layer_norm(x, self.params(), &ctx.tape)
     }
 

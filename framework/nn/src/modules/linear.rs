@@ -1,7 +1,7 @@
 //! A learned affine map of the channels.
 
 use crate::ops::LinearParams;
-use crate::tensor::{Result, T2, T3};
+use crate::tensor::{Result, Tensor};
 use crate::{Context, Init, Param, Scope, ops};
 
 /// `y = x W^T + b`: a linear layer, or a 1x1 convolution of a map with its channels last.
@@ -47,18 +47,13 @@ impl Linear {
         }
     }
 
-    /// `[B, N, I]` to `[B, N, O]`.
-    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
+    /// `[.., I]` to `[.., O]`.
+    pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         ops::linear(x, self.params(), &ctx.tape)
     }
 
-    /// `[B, I]` to `[B, O]`.
-    pub fn forward_2d(&self, x: T2, ctx: &Context) -> Result<T2> {
-        ops::linear_2d(x, self.params(), &ctx.tape)
-    }
-
     /// `[B, N, I]`, given as plain values that need no gradient, to `[B, N, O]`.
-    pub fn forward_rows(&self, rows: Vec<f32>, shape: (usize, usize), ctx: &Context) -> Result<T3> {
+    pub fn forward_rows(&self, rows: Vec<f32>, shape: (usize, usize), ctx: &Context) -> Result<Tensor> {
         ops::linear_rows(rows, shape, self.params(), &ctx.tape)
     }
 
@@ -79,13 +74,13 @@ mod tests {
     use crate::Tape;
     use crate::random::{Purpose, stream};
     use crate::tape::backward;
-    use crate::tensor::from_vec;
+    use crate::tensor::Tensor;
     use crate::testing::{loss, noise};
 
     #[test]
     fn as_a_first_layer_it_learns_from_constants() {
         let (scope, ctx) = (Scope::new(0), Context::train(stream(Purpose::Step, &[0])));
-        let x = from_vec(noise(1, 12), (2, 2, 3), &Tape::none()).unwrap();
+        let x = Tensor::from_vec(noise(1, 12), (2, 2, 3), &Tape::none()).unwrap();
         backward(loss(Linear::new(&scope, 3, 5).forward(x, &ctx).unwrap())).unwrap();
         assert!(scope.params().iter().all(|param| param.grad().is_some_and(|grad| grad[0] != 0.0)));
     }

@@ -1,9 +1,7 @@
 //! Convolutions with kernel = stride, which never look beyond a patch.
 
-use dfdx::shapes::HasShape as _;
-
 use super::{LayerNorm, Linear};
-use crate::tensor::{Result, T3, T4};
+use crate::tensor::{Result, Tensor};
 use crate::{Context, Init, PatchLayout, Scope, ops};
 
 /// A `k x k` convolution with stride `k`: the output decoders of the stages, and the projection of a [`PatchEmbed`].
@@ -37,14 +35,14 @@ impl MergeConv {
     }
 
     /// Features `[B, P * cell * cell, I]` to `[B, P * (cell / k)^2, O]`.
-    pub fn forward(&self, x: T3, cell: usize, ctx: &Context) -> Result<T3> {
+    pub fn forward(&self, x: Tensor, cell: usize, ctx: &Context) -> Result<Tensor> {
         self.linear.forward(ops::merge_cells(x, cell, self.kernel)?, ctx)
     }
 
     /// Images `[B, I, H, W]` to features `[B, P * cell * cell, O]` of a layout, at its kept patches only.
-    pub fn forward_images(&self, images: &T4, layout: &PatchLayout, ctx: &Context) -> Result<T3> {
+    pub fn forward_images(&self, images: &Tensor, layout: &PatchLayout, ctx: &Context) -> Result<Tensor> {
         let rows = ops::patches(images, self.kernel, layout)?;
-        self.linear.forward_rows(rows, (images.shape().0, layout.positions()), ctx)
+        self.linear.forward_rows(rows, (layout.batch(), layout.positions()), ctx)
     }
 
     /// Multiply-accumulates for that many output positions.
@@ -81,12 +79,12 @@ impl PatchEmbed {
     }
 
     /// Features `[B, P * cell * cell, I]` of the stage before to `[B, P * (cell / k)^2, O]`.
-    pub fn forward(&self, x: T3, cell: usize, ctx: &Context) -> Result<T3> {
+    pub fn forward(&self, x: Tensor, cell: usize, ctx: &Context) -> Result<Tensor> {
         self.activate(self.proj.forward(x, cell, ctx)?, ctx)
     }
 
     /// Images `[B, I, H, W]` to features `[B, P * cell * cell, O]` of a layout, at its kept patches only.
-    pub fn forward_images(&self, images: &T4, layout: &PatchLayout, ctx: &Context) -> Result<T3> {
+    pub fn forward_images(&self, images: &Tensor, layout: &PatchLayout, ctx: &Context) -> Result<Tensor> {
         self.activate(self.proj.forward_images(images, layout, ctx)?, ctx)
     }
 
@@ -95,7 +93,7 @@ impl PatchEmbed {
         self.proj.macs(positions)
     }
 
-    fn activate(&self, x: T3, ctx: &Context) -> Result<T3> {
+    fn activate(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         ops::gelu(self.norm.forward(x, ctx)?)
     }
 }
@@ -105,7 +103,7 @@ mod tests {
     use super::*;
     use crate::ops::{Window, conv2d};
     use crate::random::{self, Purpose};
-    use crate::tensor::{from_vec, to_vec};
+    use crate::tensor::Tensor;
     use crate::testing::{assert_close, assert_official_params, noise, wide};
 
     #[test]
@@ -127,22 +125,22 @@ mod tests {
         let ctx = Context::eval(random::stream(Purpose::Step, &[0]));
         let conv = MergeConv::new(&Scope::new(0), 3, 5, 4);
         let pixels = noise(1, 2 * 3 * 8 * 12);
-        let images = from_vec(pixels.clone(), (2, 3, 8, 12), &ctx.tape).unwrap();
+        let images = Tensor::from_vec(pixels.clone(), (2, 3, 8, 12), &ctx.tape).unwrap();
         let output = conv.forward_images(&images, &PatchLayout::dense(2, 2, 3, 1), &ctx).unwrap();
 
         let map = (0..2 * 8 * 12 * 3)
             .map(|index| (index / 288, index / 3 % 96, index % 3))
             .map(|(image, position, channel)| pixels[(image * 3 + channel) * 96 + position]);
-        let map = from_vec(map.collect(), (2, 8, 12, 3), &ctx.tape).unwrap();
+        let map = Tensor::from_vec(map.collect(), (2, 8, 12, 3), &ctx.tape).unwrap();
         let window = Window { stride: 4, ..Window::default() };
         let expected =
             conv2d(map, &conv.linear.weight, conv.linear.bias.as_ref(), window, &ctx.tape).unwrap();
-        assert_close(&to_vec(&output).unwrap(), &wide(&to_vec(&expected).unwrap()), 1e-6);
+        assert_close(&output.to_vec().unwrap(), &wide(&expected.to_vec().unwrap()), 1e-6);
 
         // The same in two steps of a stage: pixels as features of patches of 4 x 4 positions.
         let pixels = crate::ops::patches(&images, 1, &PatchLayout::dense(2, 2, 3, 4)).unwrap();
-        let features = from_vec(pixels, (2, 6 * 16, 3), &ctx.tape).unwrap();
+        let features = Tensor::from_vec(pixels, (2, 6 * 16, 3), &ctx.tape).unwrap();
         let merged = conv.forward(features, 4, &ctx).unwrap();
-        assert_close(&to_vec(&merged).unwrap(), &wide(&to_vec(&expected).unwrap()), 1e-6);
+        assert_close(&merged.to_vec().unwrap(), &wide(&expected.to_vec().unwrap()), 1e-6);
     }
 }

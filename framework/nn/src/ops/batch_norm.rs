@@ -1,7 +1,5 @@
 //! Batch normalisation.
 
-use dfdx::shapes::{HasShape as _, Shape};
-
 use crate::kernels::batch_norm::Moments;
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
@@ -54,26 +52,21 @@ impl BatchNormParams {
 ///
 /// # Errors
 /// If the channels do not fit, or in training with a single row, whose variance says nothing.
-pub fn batch_norm<S: Shape>(
-    x: Tensor<S>,
-    params: &BatchNormParams,
-    training: bool,
-    tape: &Tape,
-) -> Result<Tensor<S>> {
+pub fn batch_norm(x: Tensor, params: &BatchNormParams, training: bool, tape: &Tape) -> Result<Tensor> {
     check(&x, params, training)?;
     implementation::batch_norm(x, params, training, tape)
 }
 
-fn check<S: Shape>(x: &Tensor<S>, params: &BatchNormParams, training: bool) -> Result<()> {
+fn check(x: &Tensor, params: &BatchNormParams, training: bool) -> Result<()> {
     let channels = params.running_mean.numel();
-    if x.shape().concrete().into_iter().last() != Some(channels) || channels == 0 {
+    if x.dims().last() != Some(&channels) || channels == 0 {
         return Err(Error::Shape(format!(
             "{}: {:?} does not have {channels} channels",
             params.running_mean.name(),
             x.shape()
         )));
     }
-    if training && x.shape().num_elements() == channels {
+    if training && x.numel() == channels {
         return Err(Error::Value(format!(
             "{}: batch normalisation in training needs more than one row per channel; raise the batch size",
             params.running_mean.name()
@@ -95,24 +88,18 @@ fn check<S: Shape>(x: &Tensor<S>, params: &BatchNormParams, training: bool) -> R
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::{HasShape as _, Shape};
 
     use super::BatchNormParams;
     use crate::Tape;
     use crate::kernels::Buffer;
     use crate::kernels::batch_norm::{self as kernel, Moments};
-    use crate::ops::{flat, operation_on};
+    use crate::ops::operation_on;
     use crate::tensor::{Result, Tensor};
 
-    pub fn batch_norm<S: Shape>(
-        x: Tensor<S>,
-        params: &BatchNormParams,
-        training: bool,
-        tape: &Tape,
-    ) -> Result<Tensor<S>> {
-        let shape = *x.shape();
+    pub fn batch_norm(x: Tensor, params: &BatchNormParams, training: bool, tape: &Tape) -> Result<Tensor> {
+        let shape = x.shape();
         let params = params.clone();
-        operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
+        operation_on(tape, vec![x], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
             let channels = params.running_mean.numel();
             let rows = x.len() / channels;
@@ -147,37 +134,35 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axis, HasShape as _, Shape};
+    use dfdx::shapes::Axis;
     use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{
-        BroadcastTo as _, MeanTo as _, ReshapeTo as _, TryAdd as _, TryDiv as _, TryMul as _, TrySub as _,
+        BroadcastTo as _, MeanTo as _, TryAdd as _, TryDiv as _, TryMul as _, TrySub as _,
     };
 
     use super::BatchNormParams;
     use crate::Tape;
     use crate::kernels::batch_norm::Moments;
-    use crate::tensor::{Result, T1, T2, Tensor, from_vec, tape_of, to_vec};
+    use crate::ops::rows::{T1, constant};
+    use crate::tensor::{Result, Tensor};
 
-    pub fn batch_norm<S: Shape>(
-        x: Tensor<S>,
-        params: &BatchNormParams,
-        training: bool,
-        tape: &Tape,
-    ) -> Result<Tensor<S>> {
-        let shape = *x.shape();
+    pub fn batch_norm(x: Tensor, params: &BatchNormParams, training: bool, tape: &Tape) -> Result<Tensor> {
+        let shape = x.shape();
         let channels = params.running_mean.numel();
-        let rows = (shape.num_elements() / channels, channels);
-        let tape = tape_of(&x).merge(tape.clone());
-        let x: T2 = x.try_reshape_like(&rows)?;
+        let rows = (shape.numel() / channels, channels);
+        let tape = x.tape().merge(tape.clone());
+        let x = x.typed(rows)?;
         let (mean, var): (T1, T1) = if training {
             let mean: T1 = x.clone().try_mean::<_, Axis<0>>()?;
             let centered = x.clone().try_sub(mean.clone().try_broadcast_like::<_, Axis<0>>(&rows)?)?;
             let var: T1 = centered.try_square()?.try_mean::<_, Axis<0>>()?;
-            params.update_running(&Moments { mean: to_vec(&mean)?, var: to_vec(&var)? }, rows.0);
+            let [mean_values, var_values] =
+                [&mean, &var].map(|moment: &T1| Tensor::from_typed(moment.clone())?.to_vec());
+            params.update_running(&Moments { mean: mean_values?, var: var_values? }, rows.0);
             (mean, var)
         } else {
             let running = params.running();
-            (from_vec(running.mean, (channels,), &tape)?, from_vec(running.var, (channels,), &tape)?)
+            (constant(running.mean, (channels,))?, constant(running.var, (channels,))?)
         };
         let std = var.try_add(params.eps)?.try_sqrt()?;
         let mut y = x
@@ -187,7 +172,7 @@ mod composed {
             y = y.try_mul(weight.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&rows)?)?;
             y = y.try_add(bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&rows)?)?;
         }
-        Ok(y.try_reshape_like(&shape)?)
+        Tensor::from_typed(y)?.reshape(shape)
     }
 }
 
@@ -196,7 +181,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::tensor::{from_vec, to_vec};
+    use crate::tensor::Tensor;
     use crate::testing::{
         assert_close, check_gradient, loss_weights, noise, noise_param, on_threads, run, wide,
     };
@@ -264,7 +249,7 @@ mod tests {
         let params = params(1, false);
         params.running_mean.set(&[1.0]).unwrap();
         params.running_var.set(&[1.0]).unwrap();
-        let x = from_vec(vec![0.0, 2.0, 4.0, 6.0], (4, 1), &Tape::none()).unwrap();
+        let x = Tensor::from_vec(vec![0.0, 2.0, 4.0, 6.0], (4, 1), &Tape::none()).unwrap();
         batch_norm(x, &params, true, &Tape::none()).unwrap();
         // The batch has mean 3 and unbiased variance 20 / 3.
         assert_close(&params.running_mean.values(), &[1.2], 1e-6);
@@ -276,14 +261,14 @@ mod tests {
         let params = params(1, false);
         params.running_mean.set(&[1.0]).unwrap();
         params.running_var.set(&[4.0]).unwrap();
-        let x = from_vec(vec![5.0], (1, 1), &Tape::none()).unwrap();
-        assert_close(&to_vec(&batch_norm(x, &params, false, &Tape::none()).unwrap()).unwrap(), &[2.0], 1e-5);
+        let x = Tensor::from_vec(vec![5.0], (1, 1), &Tape::none()).unwrap();
+        assert_close(&batch_norm(x, &params, false, &Tape::none()).unwrap().to_vec().unwrap(), &[2.0], 1e-5);
         assert_eq!((params.running_mean.values()[0], params.running_var.values()[0]), (1.0, 4.0));
     }
 
     #[test]
     fn a_single_row_cannot_be_trained_on() {
-        let x = from_vec(vec![5.0], (1, 1), &Tape::none()).unwrap();
+        let x = Tensor::from_vec(vec![5.0], (1, 1), &Tape::none()).unwrap();
         assert!(matches!(batch_norm(x, &params(1, false), true, &Tape::none()), Err(Error::Value(_))));
     }
 

@@ -1,8 +1,6 @@
 //! Maps beside each other.
 
-use dfdx::shapes::HasShape as _;
-
-use crate::tensor::{Error, Result, T4};
+use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
@@ -13,8 +11,8 @@ use kernel as implementation;
 ///
 /// # Errors
 /// If there is none, or two differ in more than their channels.
-pub fn concat_channels(maps: Vec<T4>) -> Result<T4> {
-    let shapes: Vec<_> = maps.iter().map(|map| *map.shape()).collect();
+pub fn concat_channels(maps: Vec<Tensor>) -> Result<Tensor> {
+    let shapes: Vec<_> = maps.iter().map(Tensor::dims4).collect::<Result<_>>()?;
     let Some(&(batch, height, width, _)) = shapes.first() else {
         return Err(Error::Shape("there are no maps to put beside each other".to_owned()));
     };
@@ -30,15 +28,15 @@ mod kernel {
     use rayon::prelude::*;
 
     use crate::kernels::Buffer;
-    use crate::ops::{flat, operation};
-    use crate::tensor::{Result, T4};
+    use crate::ops::operation;
+    use crate::tensor::{Result, Tensor};
 
     pub fn concat_channels(
-        maps: Vec<T4>,
+        maps: Vec<Tensor>,
         shape: (usize, usize, usize, usize),
         channels: Vec<usize>,
-    ) -> Result<T4> {
-        let inputs = maps.into_iter().map(flat).collect::<Result<_>>()?;
+    ) -> Result<Tensor> {
+        let inputs = maps.into_iter().collect();
         operation(inputs, shape, move |inputs, record| {
             let mut output = Buffer::unspecified(inputs.iter().map(|input| input.len()).sum());
             output.par_chunks_mut(shape.3).enumerate().for_each(|(position, mut output)| {
@@ -68,21 +66,21 @@ mod kernel {
 #[allow(clippy::needless_pass_by_value)] // The signatures are those of the kernels.
 mod composed {
     use dfdx::shapes::{Axes2, HasShape as _};
-    use dfdx::tensor_ops::{PermuteTo as _, ReshapeTo as _, TryAdd as _};
+    use dfdx::tensor_ops::{PermuteTo as _, TryAdd as _};
 
-    use crate::ops::rows::{append_zeros, dense, gather};
-    use crate::tensor::{Result, T2, T4};
+    use crate::ops::rows::{T2, append_zeros, dense, gather};
+    use crate::tensor::{Result, Tensor};
 
     /// Channels are rows of the transposed maps: each map becomes one with zeros in place of the others, and these are added.
     pub fn concat_channels(
-        maps: Vec<T4>,
+        maps: Vec<Tensor>,
         shape: (usize, usize, usize, usize),
         channels: Vec<usize>,
-    ) -> Result<T4> {
+    ) -> Result<Tensor> {
         let positions = shape.0 * shape.1 * shape.2;
         let (mut sum, mut start): (Option<T2>, usize) = (None, 0);
         for (map, channels) in maps.into_iter().zip(channels) {
-            let rows: T2 = map.try_reshape_like(&(positions, channels))?;
+            let rows = map.typed((positions, channels))?;
             let rows = append_zeros(dense(rows.try_permute::<_, Axes2<1, 0>>()?)?)?;
             let own = start..start + channels;
             let row = |channel: usize| if own.contains(&channel) { channel - own.start } else { channels };
@@ -96,7 +94,7 @@ mod composed {
         }
         let sum = sum.ok_or_else(|| crate::Error::Shape("there are no maps".to_owned()))?;
         debug_assert_eq!(*sum.shape(), (shape.3, positions));
-        Ok(dense(sum.try_permute::<_, Axes2<1, 0>>()?)?.try_reshape_like(&shape)?)
+        Tensor::from_typed(dense(sum.try_permute::<_, Axes2<1, 0>>()?)?)?.reshape(shape)
     }
 }
 
@@ -107,20 +105,21 @@ mod tests {
     use super::*;
     use crate::Tape;
     use crate::ops::relu;
-    use crate::tensor::{from_vec, to_vec};
+    use crate::tensor::Tensor;
     use crate::testing::{noise, run};
 
     #[test]
     fn channels_stand_beside_each_other() {
-        let map =
-            |values: &[f32], channels| from_vec(values.to_vec(), (1, 2, 1, channels), &Tape::none()).unwrap();
+        let map = |values: &[f32], channels| {
+            Tensor::from_vec(values.to_vec(), (1, 2, 1, channels), &Tape::none()).unwrap()
+        };
         let joined = concat_channels(vec![map(&[1.0, 2.0], 1), map(&[3.0, 4.0, 5.0, 6.0], 2)]).unwrap();
-        assert_eq!(to_vec(&joined).unwrap(), [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);
+        assert_eq!(joined.to_vec().unwrap(), [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);
     }
 
     #[test]
     fn equals_the_composed_operation_also_where_a_map_is_used_twice() {
-        type Concat = fn(Vec<T4>, (usize, usize, usize, usize), Vec<usize>) -> Result<T4>;
+        type Concat = fn(Vec<Tensor>, (usize, usize, usize, usize), Vec<usize>) -> Result<Tensor>;
         let outcome = |concat: Concat| {
             run(&noise(1, 2 * 3 * 2 * 4), (2, 3, 2, 4), &[], |x| {
                 concat(vec![x.clone(), relu(x.clone())?, x], (2, 3, 2, 12), vec![4; 3])
@@ -131,7 +130,7 @@ mod tests {
 
     #[test]
     fn maps_of_other_sizes_are_refused() {
-        let map = |height| from_vec(noise(1, height * 2), (1, height, 1, 2), &Tape::none()).unwrap();
+        let map = |height| Tensor::from_vec(noise(1, height * 2), (1, height, 1, 2), &Tape::none()).unwrap();
         assert!(matches!(concat_channels(vec![map(2), map(3)]), Err(Error::Shape(_))));
         assert!(matches!(concat_channels(Vec::new()), Err(Error::Shape(_))));
     }

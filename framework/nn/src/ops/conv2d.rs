@@ -1,10 +1,8 @@
 //! Convolution of maps.
 
-use dfdx::shapes::HasShape as _;
-
 use crate::kernels::conv2d::Conv2d;
 pub use crate::kernels::conv2d::Window;
-use crate::tensor::{Error, Result, T4};
+use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
 #[cfg(feature = "cuda")]
@@ -17,8 +15,14 @@ use kernel as implementation;
 ///
 /// # Errors
 /// If the shapes do not fit, or the kernel does not fit into the map.
-pub fn conv2d(x: T4, weight: &Param, bias: Option<&Param>, window: Window, tape: &Tape) -> Result<T4> {
-    let conv = size(*x.shape(), weight, window)?;
+pub fn conv2d(
+    x: Tensor,
+    weight: &Param,
+    bias: Option<&Param>,
+    window: Window,
+    tape: &Tape,
+) -> Result<Tensor> {
+    let conv = size(x.dims4()?, weight, window)?;
     super::check_bias(bias, conv.out_channels)?;
     for param in std::iter::once(weight).chain(bias) {
         super::check_allocated(param)?;
@@ -60,15 +64,21 @@ mod kernel {
     use crate::kernels::Buffer;
     use crate::kernels::chunks::sum_rows;
     use crate::kernels::conv2d::Conv2d;
-    use crate::ops::{flat, operation_on};
-    use crate::tensor::{Result, T4, tape_of};
+    use crate::ops::operation_on;
+    use crate::tensor::{Result, Tensor};
     use crate::{Param, Tape};
 
-    pub fn conv2d(x: T4, weight: &Param, bias: Option<&Param>, conv: Conv2d, tape: &Tape) -> Result<T4> {
+    pub fn conv2d(
+        x: Tensor,
+        weight: &Param,
+        bias: Option<&Param>,
+        conv: Conv2d,
+        tape: &Tape,
+    ) -> Result<Tensor> {
         let shape = (conv.batch, conv.output[0], conv.output[1], conv.out_channels);
         let (weight, bias) = (weight.clone(), bias.cloned());
-        let wants_input = tape_of(&x).is_recording();
-        operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
+        let wants_input = x.tape().is_recording();
+        operation_on(tape, vec![x], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
             let output = {
                 let bias = bias.as_ref().map(Param::values);
@@ -98,17 +108,23 @@ mod composed {
     use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
 
     use crate::kernels::conv2d::Conv2d;
-    use crate::ops::rows::{dense, gather_taps};
-    use crate::tensor::{Result, T2, T3, T4, tape_of};
+    use crate::ops::rows::{T2, T3, dense, gather_taps};
+    use crate::tensor::{Result, Tensor};
     use crate::{Param, Tape};
 
     /// Holds what all taps read: `k * k` times the input.
-    pub fn conv2d(x: T4, weight: &Param, bias: Option<&Param>, conv: Conv2d, tape: &Tape) -> Result<T4> {
+    pub fn conv2d(
+        x: Tensor,
+        weight: &Param,
+        bias: Option<&Param>,
+        conv: Conv2d,
+        tape: &Tape,
+    ) -> Result<Tensor> {
         let Conv2d { batch, input, output, in_channels, out_channels, kernel, .. } = conv;
-        let tape = tape_of(&x).merge(tape.clone());
+        let tape = x.tape().merge(tape.clone());
         let taps = kernel * kernel;
         let positions = batch * output[0] * output[1];
-        let x: T2 = x.try_reshape_like(&(batch * input[0] * input[1], in_channels))?;
+        let x = x.typed((batch * input[0] * input[1], in_channels))?;
         let read = gather_taps(x, &conv.sources(), taps)?;
         let read: T2 = read.try_reshape_like(&(positions, taps * in_channels))?;
         let weight: T3 = weight.tensor(&tape)?.try_reshape_like(&(out_channels, in_channels, taps))?;
@@ -119,7 +135,7 @@ mod composed {
             let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&(positions, out_channels))?;
             y = y.try_add(bias)?;
         }
-        Ok(y.try_reshape_like(&(batch, output[0], output[1], out_channels))?)
+        Tensor::from_typed(y)?.reshape((batch, output[0], output[1], out_channels))
     }
 }
 
@@ -128,7 +144,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tensor::from_vec;
+    use crate::tensor::Tensor;
     use crate::testing::{
         assert_close, check_gradient, loss_weights, noise, noise_param, on_threads, run, wide,
     };
@@ -221,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let x = from_vec(noise(1, 50), (1, 5, 5, 2), &Tape::none()).unwrap();
+        let x = Tensor::from_vec(noise(1, 50), (1, 5, 5, 2), &Tape::none()).unwrap();
         let conv =
             |shape: &[usize], window| conv2d(x.clone(), &noise_param(1, shape), None, window, &Tape::none());
         assert!(conv(&[3, 2, 3, 3], Window::default()).is_ok());

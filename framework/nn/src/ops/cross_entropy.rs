@@ -1,9 +1,7 @@
 //! The loss of classifiers.
 
-use dfdx::shapes::{HasShape as _, Shape};
-
 pub use crate::kernels::cross_entropy::ClassTarget;
-use crate::tensor::{Error, Result, T0, Tensor};
+use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
@@ -17,13 +15,9 @@ use kernel as implementation;
 ///
 /// # Errors
 /// If there are not as many targets as rows, or one is not among the `K` classes.
-pub fn cross_entropy<S: Shape>(
-    logits: Tensor<S>,
-    targets: &[Option<ClassTarget>],
-    smoothing: f32,
-) -> Result<T0> {
-    let classes = logits.shape().concrete().into_iter().last().unwrap_or_default();
-    if classes == 0 || logits.shape().num_elements() != targets.len() * classes {
+pub fn cross_entropy(logits: Tensor, targets: &[Option<ClassTarget>], smoothing: f32) -> Result<Tensor> {
+    let classes = logits.dims().last().copied().unwrap_or_default();
+    if classes == 0 || logits.numel() != targets.len() * classes {
         return Err(Error::Shape(format!(
             "logits {:?} do not fit {} targets",
             logits.shape(),
@@ -41,21 +35,19 @@ pub fn cross_entropy<S: Shape>(
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::Shape;
-
     use super::ClassTarget;
     use crate::kernels::{Buffer, cross_entropy as kernel};
-    use crate::ops::{flat, operation};
-    use crate::tensor::{Result, T0, Tensor};
+    use crate::ops::operation;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn cross_entropy<S: Shape>(
-        logits: Tensor<S>,
+    pub fn cross_entropy(
+        logits: Tensor,
         classes: usize,
         targets: &[Option<ClassTarget>],
         smoothing: f32,
-    ) -> Result<T0> {
+    ) -> Result<Tensor> {
         let targets = targets.to_vec();
-        operation(vec![flat(logits)?], (), move |mut inputs, record| {
+        operation(vec![logits], (), move |mut inputs, record| {
             let logits = inputs.swap_remove(0);
             let log_sums = kernel::log_sums(&logits, classes);
             let value = kernel::cross_entropy(&logits, &log_sums, &targets, smoothing);
@@ -69,20 +61,21 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axes2, Axis, Shape};
-    use dfdx::tensor_ops::{ReshapeTo as _, SumTo as _, TryMul as _};
+    use dfdx::shapes::{Axes2, Axis};
+    use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 
     use super::ClassTarget;
-    use crate::tensor::{Result, T0, T2, Tensor, from_vec, tape_of};
+    use crate::ops::rows::{T0, constant};
+    use crate::tensor::{Result, Tensor};
 
-    pub fn cross_entropy<S: Shape>(
-        logits: Tensor<S>,
+    pub fn cross_entropy(
+        logits: Tensor,
         classes: usize,
         targets: &[Option<ClassTarget>],
         smoothing: f32,
-    ) -> Result<T0> {
+    ) -> Result<Tensor> {
         let shape = (targets.len(), classes);
-        let logits: T2 = logits.try_reshape_like(&shape)?;
+        let logits = logits.typed(shape)?;
         let weight = -1.0 / targets.iter().flatten().count().max(1) as f32;
         let mut weights = Vec::with_capacity(targets.len() * classes);
         for target in targets {
@@ -92,8 +85,9 @@ mod composed {
                 None => weights.resize(weights.len() + classes, 0.0),
             }
         }
-        let weights = from_vec(weights, shape, &tape_of(&logits))?;
-        Ok(logits.try_log_softmax::<Axis<1>>()?.try_mul(weights)?.try_sum::<_, Axes2<0, 1>>()?)
+        let weights = constant(weights, shape)?;
+        let loss: T0 = logits.try_log_softmax::<Axis<1>>()?.try_mul(weights)?.try_sum::<_, Axes2<0, 1>>()?;
+        Tensor::from_typed(loss)
     }
 }
 
@@ -103,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::Tape;
-    use crate::tensor::from_vec;
+    use crate::tensor::Tensor;
     use crate::testing::{
         assert_golden, check_gradient, golden, golden_shape, loss_weights, noise, run, run_against,
         segmentation_golden,
@@ -174,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let logits = || from_vec(noise(1, 6), (2, 3), &Tape::none()).unwrap();
+        let logits = || Tensor::from_vec(noise(1, 6), (2, 3), &Tape::none()).unwrap();
         let class = |class| Some(ClassTarget::of(class));
         assert!(matches!(cross_entropy(logits(), &[class(0)], 0.0), Err(Error::Shape(_))));
         assert!(matches!(cross_entropy(logits(), &[class(0), class(3)], 0.0), Err(Error::Value(_))));

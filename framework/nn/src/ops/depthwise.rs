@@ -2,9 +2,7 @@
 
 use std::rc::Rc;
 
-use dfdx::shapes::HasShape as _;
-
-use crate::tensor::{Error, Result, T3};
+use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, PatchLayout, Tape};
 
 #[cfg(feature = "cuda")]
@@ -63,27 +61,26 @@ impl DepthwiseParams<'_> {
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn depthwise(x: T3, params: DepthwiseParams<'_>, tape: &Tape) -> Result<T3> {
-    params.check(*x.shape())?;
+pub fn depthwise(x: Tensor, params: DepthwiseParams<'_>, tape: &Tape) -> Result<Tensor> {
+    params.check(x.dims3()?)?;
     implementation::depthwise(x, params, tape)
 }
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::HasShape as _;
 
     use super::DepthwiseParams;
     use crate::Tape;
     use crate::kernels::Buffer;
     use crate::ops::layers::Depthwise;
-    use crate::ops::{flat, operation_on};
-    use crate::tensor::{Result, T3, tape_of};
+    use crate::ops::operation_on;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn depthwise(x: T3, params: DepthwiseParams<'_>, tape: &Tape) -> Result<T3> {
-        let shape = *x.shape();
+    pub fn depthwise(x: Tensor, params: DepthwiseParams<'_>, tape: &Tape) -> Result<Tensor> {
+        let shape = x.shape();
         let layer = Depthwise::new(params);
-        let wants_input = tape_of(&x).is_recording();
-        operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
+        let wants_input = x.tape().is_recording();
+        operation_on(tape, vec![x], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
             let output = layer.forward(&x);
             let kept = layer.keeps_input().then_some(x);
@@ -98,7 +95,7 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axes2, Axis, HasShape as _};
+    use dfdx::shapes::{Axes2, Axis};
     use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{
         BroadcastTo as _, PermuteTo as _, ReshapeTo as _, SumTo as _, TryAdd as _, TryMul as _,
@@ -107,18 +104,18 @@ mod composed {
     use super::DepthwiseParams;
     use crate::Tape;
     use crate::kernels::depthwise::Depthwise;
-    use crate::ops::rows::gather_taps;
-    use crate::tensor::{Result, T2, T3, from_vec, tape_of};
+    use crate::ops::rows::{T2, constant, gather_taps};
+    use crate::tensor::{Result, Tensor};
 
     /// Holds what all taps read: `K * K` times the features.
-    pub fn depthwise(x: T3, params: DepthwiseParams<'_>, tape: &Tape) -> Result<T3> {
+    pub fn depthwise(x: Tensor, params: DepthwiseParams<'_>, tape: &Tape) -> Result<Tensor> {
         let DepthwiseParams { weight, bias, layout, visible } = params;
-        let (batch, positions, channels) = *x.shape();
-        let tape = tape_of(&x).merge(tape.clone());
+        let (batch, positions, channels) = x.dims3()?;
+        let tape = x.tape().merge(tape.clone());
         let rows = batch * positions;
-        let mut x: T2 = x.try_reshape_like(&(rows, channels))?;
+        let mut x = x.typed((rows, channels))?;
         if let Some(visible) = visible {
-            let visible = from_vec(visible.to_vec(), (rows,), &tape)?;
+            let visible = constant(visible.to_vec(), (rows,))?;
             x = x.try_mul(visible.try_broadcast_like::<_, Axis<1>>(&(rows, channels))?)?;
         }
         let kernel = weight.shape()[3];
@@ -133,7 +130,7 @@ mod composed {
             let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&(rows, channels))?;
             output = output.try_add(bias)?;
         }
-        Ok(output.try_reshape_like(&(batch, positions, channels))?)
+        Tensor::from_typed(output)?.reshape((batch, positions, channels))
     }
 }
 
@@ -146,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tensor::from_vec;
+    use crate::tensor::Tensor;
     use crate::testing::{
         assert_close, check_gradient, loss_weights, noise, noise_param, on_threads, run, wide,
     };
@@ -285,8 +282,9 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let layout = random_layout(1, 2, 2, 2, 3);
-        let x =
-            |positions: usize| from_vec(noise(1, positions * 2), (1, positions, 2), &Tape::none()).unwrap();
+        let x = |positions: usize| {
+            Tensor::from_vec(noise(1, positions * 2), (1, positions, 2), &Tape::none()).unwrap()
+        };
         let weight = noise_param(1, &[2, 1, 3, 3]);
         let none = Tape::none();
         assert!(depthwise(x(12), with(&weight, None, &layout, None), &none).is_ok());

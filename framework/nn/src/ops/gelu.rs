@@ -1,6 +1,6 @@
 //! The activation of the transformer and convolution blocks.
 
-use crate::tensor::{Result, T3};
+use crate::tensor::{Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
@@ -8,21 +8,20 @@ use composed as implementation;
 use kernel as implementation;
 
 /// GELU with the exact error function, as PyTorch's default.
-pub fn gelu(x: T3) -> Result<T3> {
+pub fn gelu(x: Tensor) -> Result<Tensor> {
     implementation::gelu(x)
 }
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::HasShape as _;
 
     use crate::kernels::{Buffer, gelu};
-    use crate::ops::{flat, operation};
-    use crate::tensor::{Result, T3};
+    use crate::ops::operation;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn gelu(x: T3) -> Result<T3> {
-        let shape = *x.shape();
-        operation(vec![flat(x)?], shape, |mut values, record| {
+    pub fn gelu(x: Tensor) -> Result<Tensor> {
+        let shape = x.shape();
+        operation(vec![x], shape, |mut values, record| {
             let mut x = values.swap_remove(0);
             let y = gelu::forward(&x);
             let backward = move |mut grad: Buffer| {
@@ -39,12 +38,14 @@ mod composed {
     use dfdx::tensor::NoneTape;
     use dfdx::tensor_ops::{ChooseFrom as _, TryAdd as _, TryDiv as _, TryLt as _, TryMul as _, TrySub as _};
 
-    use crate::tensor::{Result, T3};
+    use crate::tensor::{Result, Tensor};
 
     /// dfdx's own operation has a wrong derivative: its normal density is too large by a factor of sqrt(2). So this one
     /// is `x * slope + rest`, where `slope`, the right derivative, and `rest` are constants to the tape.
-    pub fn gelu(x: T3) -> Result<T3> {
+    pub fn gelu(x: Tensor) -> Result<Tensor> {
         const DENSITY_AT_ZERO: f32 = 0.398_942_3;
+        let shape = x.shape();
+        let x = x.typed((shape.numel(),))?;
         let constant = x.retaped::<NoneTape>();
         let value = constant.clone().try_accurate_gelu()?;
         // `value / x` is the probability, except where x is too small to divide by: there its series has two terms.
@@ -54,7 +55,7 @@ mod composed {
         let bell = constant.clone().try_square()?.try_mul(-0.5)?.try_exp()?;
         let slope = constant.clone().try_mul(bell)?.try_mul(DENSITY_AT_ZERO)?.try_add(probability)?;
         let rest = value.try_sub(constant.try_mul(slope.clone())?)?;
-        Ok(x.try_mul(slope)?.try_add(rest)?)
+        Tensor::from_typed(x.try_mul(slope)?.try_add(rest)?)?.reshape(shape)
     }
 }
 

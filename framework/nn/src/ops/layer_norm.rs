@@ -1,8 +1,6 @@
 //! Layer normalisation over the last axis.
 
-use dfdx::shapes::HasShape as _;
-
-use crate::tensor::{Error, Result, T3};
+use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
 #[cfg(feature = "cuda")]
@@ -38,31 +36,30 @@ impl NormParams<'_> {
     }
 }
 
-/// `(x - mean) / sqrt(variance + eps) * weight + bias` over the channels of `[B, N, C]`, with the biased variance.
+/// `(x - mean) / sqrt(variance + eps) * weight + bias` over the channels, the last axis of `[.., C]`, with the biased variance.
 /// The gradients of the parameters are recorded on `tape`, also where `x` is a constant.
 ///
 /// # Errors
 /// If the weight or the bias does not have `C` values.
-pub fn layer_norm(x: T3, params: NormParams<'_>, tape: &Tape) -> Result<T3> {
-    params.check(x.shape().2)?;
+pub fn layer_norm(x: Tensor, params: NormParams<'_>, tape: &Tape) -> Result<Tensor> {
+    params.check(x.dims().last().copied().unwrap_or_default())?;
     implementation::layer_norm(x, params, tape)
 }
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::HasShape as _;
 
     use super::NormParams;
     use crate::Tape;
     use crate::kernels::Buffer;
     use crate::ops::layers::Norm;
-    use crate::ops::{flat, operation_on};
-    use crate::tensor::{Result, T3};
+    use crate::ops::operation_on;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn layer_norm(x: T3, params: NormParams<'_>, tape: &Tape) -> Result<T3> {
-        let shape = *x.shape();
+    pub fn layer_norm(x: Tensor, params: NormParams<'_>, tape: &Tape) -> Result<Tensor> {
+        let shape = x.shape();
         let norm = Norm::new(params);
-        operation_on(tape, vec![flat(x)?], shape, move |mut inputs, record| {
+        operation_on(tape, vec![x], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
             let (y, statistics) = norm.forward(&x);
             let backward = move |grad: Buffer| {
@@ -77,21 +74,23 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axes2, Axis, HasShape as _};
+    use dfdx::shapes::Axis;
     use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{BroadcastTo as _, TryAdd as _, TryMul as _};
 
     use super::NormParams;
     use crate::Tape;
-    use crate::tensor::{Result, T3, tape_of};
+    use crate::tensor::{Result, Tensor};
 
-    pub fn layer_norm(x: T3, params: NormParams<'_>, tape: &Tape) -> Result<T3> {
+    pub fn layer_norm(x: Tensor, params: NormParams<'_>, tape: &Tape) -> Result<Tensor> {
         let NormParams { weight, bias, eps } = params;
-        let shape = *x.shape();
-        let tape = tape_of(&x).merge(tape.clone());
-        let weight = weight.tensor(&tape)?.try_broadcast_like::<_, Axes2<0, 1>>(&shape)?;
-        let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axes2<0, 1>>(&shape)?;
-        Ok(x.try_normalize::<Axis<2>>(eps)?.try_mul(weight)?.try_add(bias)?)
+        let (shape, channels) = (x.shape(), weight.numel());
+        let rows = (shape.numel() / channels, channels);
+        let tape = x.tape().merge(tape.clone());
+        let weight = weight.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&rows)?;
+        let bias = bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&rows)?;
+        let x = x.typed(rows)?;
+        Tensor::from_typed(x.try_normalize::<Axis<1>>(eps)?.try_mul(weight)?.try_add(bias)?)?.reshape(shape)
     }
 }
 
@@ -99,7 +98,7 @@ mod composed {
 mod tests {
     use super::{NormParams, composed, layer_norm};
     use crate::Tape;
-    use crate::tensor::{Error, from_vec};
+    use crate::tensor::{Error, Tensor};
     use crate::testing::{noise, noise_param, run};
 
     #[test]
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn other_channels_are_an_error() {
-        let x = from_vec(noise(1, 60), (2, 3, 10), &Tape::none()).unwrap();
+        let x = Tensor::from_vec(noise(1, 60), (2, 3, 10), &Tape::none()).unwrap();
         let (weight, bias) = (noise_param(2, &[10]), noise_param(3, &[9]));
         let result = layer_norm(x, NormParams { weight: &weight, bias: &bias, eps: 1e-5 }, &Tape::none());
         assert!(matches!(result, Err(Error::Shape(_))));

@@ -1,9 +1,6 @@
 //! `y = x W^T + b` over the last axis.
 
-use dfdx::shapes::HasShape as _;
-use dfdx::tensor_ops::ReshapeTo as _;
-
-use crate::tensor::{Error, Result, T2, T3};
+use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Tape};
 
 #[cfg(feature = "cuda")]
@@ -58,25 +55,14 @@ impl LinearParams<'_> {
     }
 }
 
-/// `[B, N, I]` to `[B, N, O]`. The gradients of the parameters are recorded on `tape`, also where `x` is a constant.
+/// `[.., I]` to `[.., O]`. The gradients of the parameters are recorded on `tape`, also where `x` is a constant.
 ///
 /// # Errors
 /// If the weight or the bias does not fit the input.
-pub fn linear(x: T3, params: LinearParams<'_>, tape: &Tape) -> Result<T3> {
-    let (_, _, inputs) = *x.shape();
+pub fn linear(x: Tensor, params: LinearParams<'_>, tape: &Tape) -> Result<Tensor> {
+    let inputs = x.dims().last().copied().unwrap_or_default();
     let outputs = params.check(inputs)?;
     implementation::linear(x, outputs, params, tape)
-}
-
-/// [`linear`] on `[B, I]`.
-///
-/// # Errors
-/// If the weight or the bias does not fit the input.
-pub fn linear_2d(x: T2, params: LinearParams<'_>, tape: &Tape) -> Result<T2> {
-    let (batch, inputs) = *x.shape();
-    let y = linear(x.try_reshape_like(&(1, batch, inputs))?, params, tape)?;
-    let (_, _, outputs) = *y.shape();
-    Ok(y.try_reshape_like(&(batch, outputs))?)
 }
 
 /// [`linear`] on `[B, N, I]` given as plain values, which need no gradient: the pixels of the first patch embedding.
@@ -88,7 +74,7 @@ pub fn linear_rows(
     (batch, tokens): (usize, usize),
     params: LinearParams<'_>,
     tape: &Tape,
-) -> Result<T3> {
+) -> Result<Tensor> {
     let count = (batch * tokens).max(1);
     if !rows.len().is_multiple_of(count) {
         return Err(Error::Shape(format!("{} values do not make {batch} x {tokens} rows", rows.len())));
@@ -99,20 +85,19 @@ pub fn linear_rows(
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::HasShape as _;
 
     use super::LinearParams;
     use crate::Tape;
     use crate::kernels::Buffer;
     use crate::ops::layers::Linear;
-    use crate::ops::{flat, operation_on};
-    use crate::tensor::{Result, T3, tape_of};
+    use crate::ops::operation_on;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn linear(x: T3, outputs: usize, params: LinearParams<'_>, tape: &Tape) -> Result<T3> {
-        let (batch, tokens, _) = *x.shape();
+    pub fn linear(x: Tensor, outputs: usize, params: LinearParams<'_>, tape: &Tape) -> Result<Tensor> {
+        let shape = x.shape().with_last(outputs);
         let layer = Linear::new(params);
-        let wants_input = tape_of(&x).is_recording();
-        operation_on(tape, vec![flat(x)?], (batch, tokens, outputs), move |mut inputs, record| {
+        let wants_input = x.tape().is_recording();
+        operation_on(tape, vec![x], shape, move |mut inputs, record| {
             let x = inputs.swap_remove(0);
             let y = layer.forward(&x);
             let kept = layer.keeps_input().then_some(x);
@@ -129,7 +114,7 @@ mod kernel {
         shape: (usize, usize, usize),
         params: LinearParams<'_>,
         tape: &Tape,
-    ) -> Result<T3> {
+    ) -> Result<Tensor> {
         let layer = Linear::new(params);
         operation_on(tape, Vec::new(), shape, move |_, record| {
             let y = layer.forward(&rows);
@@ -144,27 +129,27 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axes2, Axis, HasShape as _};
+    use dfdx::shapes::{Axes2, Axis};
     use dfdx::tensor::Merge as _;
     use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
 
     use super::LinearParams;
     use crate::Tape;
-    use crate::tensor::{Result, T2, T3, from_vec, tape_of};
+    use crate::ops::rows::T2;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn linear(x: T3, outputs: usize, params: LinearParams<'_>, tape: &Tape) -> Result<T3> {
+    pub fn linear(x: Tensor, outputs: usize, params: LinearParams<'_>, tape: &Tape) -> Result<Tensor> {
         let LinearParams { weight, bias } = params;
-        let (batch, tokens, inputs) = *x.shape();
-        let tape = tape_of(&x).merge(tape.clone());
+        let (shape, inputs) = (x.shape(), weight.numel() / outputs);
+        let count = shape.numel() / inputs;
+        let tape = x.tape().merge(tape.clone());
         let weight = weight.tensor(&tape)?.try_reshape_like(&(outputs, inputs))?;
         // One product: the backward of a batched one goes through the batch one by one.
-        let rows: T2 = x.try_reshape_like(&(batch * tokens, inputs))?;
-        let mut y: T2 = rows.try_matmul(weight.try_permute::<_, Axes2<1, 0>>()?)?;
+        let mut y: T2 = x.typed((count, inputs))?.try_matmul(weight.try_permute::<_, Axes2<1, 0>>()?)?;
         if let Some(bias) = bias {
-            y =
-                y.try_add(bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&(batch * tokens, outputs))?)?;
+            y = y.try_add(bias.tensor(&tape)?.try_broadcast_like::<_, Axis<0>>(&(count, outputs))?)?;
         }
-        Ok(y.try_reshape_like(&(batch, tokens, outputs))?)
+        Tensor::from_typed(y)?.reshape(shape.with_last(outputs))
     }
 
     pub fn linear_rows(
@@ -172,17 +157,17 @@ mod composed {
         (batch, tokens, outputs): (usize, usize, usize),
         params: LinearParams<'_>,
         tape: &Tape,
-    ) -> Result<T3> {
+    ) -> Result<Tensor> {
         let inputs = rows.len() / (batch * tokens).max(1);
-        linear(from_vec(rows, (batch, tokens, inputs), &Tape::none())?, outputs, params, tape)
+        linear(Tensor::from_vec(rows, (batch, tokens, inputs), &Tape::none())?, outputs, params, tape)
     }
 }
 
 #[cfg(all(test, not(feature = "cuda")))]
 mod tests {
-    use super::{LinearParams, composed, linear, linear_2d, linear_rows};
+    use super::{LinearParams, composed, linear, linear_rows};
     use crate::tape::backward;
-    use crate::tensor::{Error, from_vec, to_vec};
+    use crate::tensor::{Error, Tensor};
     use crate::testing::{assert_close, loss, noise, noise_param, run, take_grad, wide};
     use crate::{Init, Param, Scope, Tape};
 
@@ -217,17 +202,17 @@ mod tests {
             expected
         );
         assert_eq!(
-            run(&x, (6, 8), &[&weight, &bias], |x| linear_2d(x, with(&weight, Some(&bias)), &Tape::none())),
+            run(&x, (6, 8), &[&weight, &bias], |x| linear(x, with(&weight, Some(&bias)), &Tape::none())),
             expected
         );
 
         let y = linear_rows(x, (2, 3), with(&weight, Some(&bias)), &Tape::new()).unwrap();
-        assert_eq!(to_vec(&y).unwrap(), expected.values);
+        assert_eq!(y.to_vec().unwrap(), expected.values);
         backward(loss(y)).unwrap();
         assert_eq!([take_grad(&weight), take_grad(&bias)], expected.grads[1..]);
         let y =
             composed::linear_rows(noise(1, 48), (2, 3, 5), with(&weight, Some(&bias)), &Tape::new()).unwrap();
-        assert_close(&to_vec(&y).unwrap(), &wide(&expected.values), 1e-6);
+        assert_close(&y.to_vec().unwrap(), &wide(&expected.values), 1e-6);
     }
 
     #[test]
@@ -243,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        let x = || from_vec(noise(1, 48), SHAPE, &Tape::none()).unwrap();
+        let x = || Tensor::from_vec(noise(1, 48), SHAPE, &Tape::none()).unwrap();
         let (weight, bias) = (noise_param(2, &[5, 8]), noise_param(3, &[5]));
         for (weight, bias) in [
             (noise_param(0, &[5, 7]), bias.clone()),

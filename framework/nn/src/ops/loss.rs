@@ -1,9 +1,7 @@
 //! The reconstruction loss.
 
-use dfdx::shapes::HasShape as _;
-
 pub use crate::kernels::loss::normalize_patches;
-use crate::tensor::{Error, Result, T0, T3};
+use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
@@ -17,8 +15,8 @@ use kernel as implementation;
 ///
 /// # Errors
 /// If the shapes do not fit, or no patch is removed.
-pub fn masked_mse(pred: T3, target: Vec<f32>, removed: &[f32]) -> Result<T0> {
-    let (batch, patches, width) = *pred.shape();
+pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Tensor> {
+    let (batch, patches, width) = pred.dims3()?;
     if (target.len(), removed.len()) != (batch * patches * width, batch * patches) {
         return Err(Error::Shape(format!(
             "a prediction {:?} does not fit {} target values with {} mask values",
@@ -35,16 +33,15 @@ pub fn masked_mse(pred: T3, target: Vec<f32>, removed: &[f32]) -> Result<T0> {
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::HasShape as _;
 
     use crate::kernels::{Buffer, loss};
-    use crate::ops::{flat, operation};
-    use crate::tensor::{Result, T0, T3};
+    use crate::ops::operation;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn masked_mse(pred: T3, target: Vec<f32>, removed: &[f32]) -> Result<T0> {
-        let width = pred.shape().2;
+    pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Tensor> {
+        let (_, _, width) = pred.dims3()?;
         let removed = removed.to_vec();
-        operation(vec![flat(pred)?], (), move |mut inputs, record| {
+        operation(vec![pred], (), move |mut inputs, record| {
             let pred = inputs.swap_remove(0);
             let value = loss::masked_mse(&pred, &target, &removed, width);
             let backward =
@@ -56,19 +53,21 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axes2, Axis, HasShape as _};
+    use dfdx::shapes::{Axes2, Axis};
     use dfdx::tensor_ops::{MeanTo as _, SumTo as _, TryMul as _, TrySub as _};
 
-    use crate::tensor::{Result, T0, T2, T3, from_vec, tape_of};
+    use crate::ops::rows::{T0, T2, constant};
+    use crate::tensor::{Result, Tensor};
 
-    pub fn masked_mse(pred: T3, target: Vec<f32>, removed: &[f32]) -> Result<T0> {
-        let (batch, patches, width) = *pred.shape();
-        let tape = tape_of(&pred);
-        let target = from_vec(target, (batch, patches, width), &tape)?;
+    pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Tensor> {
+        let (batch, patches, width) = pred.dims3()?;
+        let pred = pred.typed((batch, patches, width))?;
+        let target = constant(target, (batch, patches, width))?;
         let errors: T2 = pred.try_sub(target)?.try_square()?.try_mean::<_, Axis<2>>()?;
         let total: f32 = removed.iter().sum();
         let weights = removed.iter().map(|weight| weight / total).collect();
-        Ok(errors.try_mul(from_vec(weights, (batch, patches), &tape)?)?.try_sum::<_, Axes2<0, 1>>()?)
+        let loss: T0 = errors.try_mul(constant(weights, (batch, patches))?)?.try_sum::<_, Axes2<0, 1>>()?;
+        Tensor::from_typed(loss)
     }
 }
 
@@ -76,7 +75,7 @@ mod composed {
 mod tests {
     use super::*;
     use crate::Tape;
-    use crate::tensor::from_vec;
+    use crate::tensor::Tensor;
     use crate::testing::{check_gradient, loss_weights, noise, run};
 
     const REMOVED: [f32; 6] = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0];
@@ -101,7 +100,7 @@ mod tests {
 
     #[test]
     fn without_a_removed_patch_there_is_no_loss() {
-        let pred = from_vec(noise(1, 6), (1, 2, 3), &Tape::none()).unwrap();
+        let pred = Tensor::from_vec(noise(1, 6), (1, 2, 3), &Tape::none()).unwrap();
         assert!(matches!(masked_mse(pred.clone(), noise(2, 6), &[0.0; 2]), Err(Error::Value(_))));
         assert!(matches!(masked_mse(pred.clone(), noise(2, 5), &[1.0; 2]), Err(Error::Shape(_))));
         assert!(matches!(masked_mse(pred, noise(2, 6), &[1.0; 3]), Err(Error::Shape(_))));

@@ -1,18 +1,15 @@
 //! Tokens as maps, and back.
 
-use dfdx::shapes::HasShape as _;
-use dfdx::tensor_ops::ReshapeTo as _;
-
 use super::gather_tokens;
-use crate::tensor::{Error, Result, T3, T4};
+use crate::tensor::{Error, Result, Tensor};
 
 /// The positions of all patches of a grid of rows and columns, `[B, rows * cols * cell * cell, C]`, in the order of the image:
 /// `[B, rows * cell, cols * cell, C]`.
 ///
 /// # Errors
 /// If there are not as many tokens.
-pub fn to_maps(x: T3, (rows, cols): (usize, usize), cell: usize) -> Result<T4> {
-    let (batch, tokens, channels) = *x.shape();
+pub fn to_maps(x: Tensor, (rows, cols): (usize, usize), cell: usize) -> Result<Tensor> {
+    let (batch, tokens, channels) = x.dims3()?;
     let (height, width) = (rows * cell, cols * cell);
     if height * width != tokens {
         return Err(Error::Shape(format!(
@@ -20,7 +17,7 @@ pub fn to_maps(x: T3, (rows, cols): (usize, usize), cell: usize) -> Result<T4> {
         )));
     }
     let x = if cell == 1 { x } else { gather_tokens(x, &order(cols, cell, tokens).repeat(batch))? };
-    Ok(x.try_reshape_like(&(batch, height, width, channels))?)
+    x.reshape((batch, height, width, channels))
 }
 
 /// The token of every position of an image.
@@ -35,9 +32,9 @@ fn order(cols: usize, cell: usize, tokens: usize) -> Vec<u32> {
 }
 
 /// Maps `[B, H, W, C]` as tokens, `[B, H * W, C]`.
-pub fn to_tokens(x: T4) -> Result<T3> {
-    let (batch, height, width, channels) = *x.shape();
-    Ok(x.try_reshape_like(&(batch, height * width, channels))?)
+pub fn to_tokens(x: Tensor) -> Result<Tensor> {
+    let (batch, height, width, channels) = x.dims4()?;
+    x.reshape((batch, height * width, channels))
 }
 
 #[cfg(all(test, not(feature = "cuda")))]
@@ -46,7 +43,7 @@ mod tests {
 
     use super::*;
     use crate::Tape;
-    use crate::tensor::{from_vec, to_vec};
+    use crate::tensor::Tensor;
     use crate::testing::{loss_weights, run};
 
     #[test]
@@ -66,14 +63,15 @@ mod tests {
     #[test]
     fn single_positions_stay_where_they_are() {
         let x: Vec<f32> = (0..12).map(|i| i as f32).collect();
-        let maps = to_maps(from_vec(x.clone(), (1, 6, 2), &Tape::none()).unwrap(), (2, 3), 1).unwrap();
-        assert_eq!(*maps.shape(), (1, 2, 3, 2));
-        assert_eq!(to_vec(&to_tokens(maps).unwrap()).unwrap(), x);
+        let maps =
+            to_maps(Tensor::from_vec(x.clone(), (1, 6, 2), &Tape::none()).unwrap(), (2, 3), 1).unwrap();
+        assert_eq!(maps.dims(), [1, 2, 3, 2]);
+        assert_eq!(to_tokens(maps).unwrap().to_vec().unwrap(), x);
     }
 
     #[test]
     fn another_number_of_tokens_is_refused() {
-        let x = from_vec(vec![0.0; 16], (1, 8, 2), &Tape::none()).unwrap();
+        let x = Tensor::from_vec(vec![0.0; 16], (1, 8, 2), &Tape::none()).unwrap();
         assert!(matches!(to_maps(x, (1, 2), 1), Err(Error::Shape(_))));
     }
 }

@@ -29,9 +29,6 @@ mod residual;
 mod rows;
 mod tokens;
 
-use dfdx::shapes::{HasShape as _, Shape};
-use dfdx::tensor_ops::ReshapeTo as _;
-
 pub use attention::attention;
 pub use batch_norm::{BatchNormParams, batch_norm};
 pub use concat::concat_channels;
@@ -41,7 +38,7 @@ pub use depthwise::{DepthwiseParams, depthwise};
 pub use dropout::{dropout, scale_channels, scale_samples};
 pub use gelu::gelu;
 pub use layer_norm::{NormParams, layer_norm};
-pub use linear::{LinearParams, linear, linear_2d, linear_rows};
+pub use linear::{LinearParams, linear, linear_rows};
 pub use loss::{masked_mse, normalize_patches};
 pub use maps::{to_maps, to_tokens};
 #[cfg(not(feature = "cuda"))]
@@ -55,13 +52,7 @@ pub use residual::add;
 pub use tokens::{add_positions, drop_prefix, gather_tokens, prepend_token, restore_tokens};
 
 use super::Param;
-use super::tensor::{Error, Result, T1, Tensor};
-
-/// The same tensor as a flat one: input of an operation.
-pub fn flat<S: Shape>(tensor: Tensor<S>) -> Result<T1> {
-    let numel = tensor.shape().num_elements();
-    Ok(tensor.try_reshape_like(&(numel,))?)
-}
+use super::tensor::{Error, Result};
 
 /// That a bias fits the channels of its output.
 fn check_bias(bias: Option<&Param>, channels: usize) -> Result<()> {

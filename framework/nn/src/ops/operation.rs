@@ -1,11 +1,10 @@
 //! How a kernel gets on the tape.
 
-use dfdx::shapes::Shape;
-use dfdx::tensor::{Merge as _, PutTape as _, SplitTape as _, Tape as _};
+use dfdx::tensor::{Merge as _, SplitTape as _, Tape as _};
 
 use crate::kernels::{Buffer, elementwise};
-use crate::tensor::{Error, Result, T1, Tensor, from_vec, tape_of, to_buffer};
-use crate::{Tape, profile};
+use crate::tensor::{Result, Tensor};
+use crate::{Shape, Tape, profile};
 
 /// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order.
 /// An empty gradient stands for zeros.
@@ -17,41 +16,39 @@ pub type Backward = Box<dyn FnOnce(Buffer) -> Vec<Buffer>>;
 /// backward with what that needs. Gradients of [`crate::Param`]s are not inputs: the backward adds them itself
 /// ([`crate::Param::accumulate_grad`]). The output's gradient is freed once the backward ran: every later user has
 /// run by then.
-pub fn operation<S: Shape>(
-    inputs: Vec<T1>,
-    shape: S,
+pub fn operation(
+    inputs: Vec<Tensor>,
+    shape: impl Into<Shape>,
     forward: impl FnOnce(Vec<Buffer>, bool) -> Result<(Buffer, Option<Backward>)>,
-) -> Result<Tensor<S>> {
+) -> Result<Tensor> {
     operation_on(&Tape::none(), inputs, shape, forward)
 }
 
 /// [`operation`] on a given tape, too: for those with parameters, which need a backward even where all inputs are constants.
-pub fn operation_on<S: Shape>(
+pub fn operation_on(
     tape: &Tape,
-    inputs: Vec<T1>,
-    shape: S,
+    inputs: Vec<Tensor>,
+    shape: impl Into<Shape>,
     forward: impl FnOnce(Vec<Buffer>, bool) -> Result<(Buffer, Option<Backward>)>,
-) -> Result<Tensor<S>> {
-    let tapes = inputs.iter().map(tape_of);
+) -> Result<Tensor> {
+    let shape = shape.into();
+    let tapes = inputs.iter().map(Tensor::tape);
     let mut tape = tapes.fold(tape.clone(), Tape::merge);
     let span = profile::kernel("copy");
-    let values = inputs.iter().map(to_buffer).collect::<Result<_>>()?;
+    let values = inputs.iter().map(Tensor::to_buffer).collect::<Result<_>>()?;
     drop(span);
     let (values, backward) = forward(values, tape.is_recording())?;
-    if values.len() != shape.num_elements() {
-        return Err(Error::Shape(format!("{} values do not fill the shape {shape:?}", values.len())));
-    }
-    let output = from_vec(values.into_vec(), shape, &Tape::none())?.split_tape().0;
+    let output = Tensor::from_vec(values.into_vec(), shape, &Tape::none())?;
     if let (true, Some(backward)) = (tape.is_recording(), backward) {
         // An input that is on no tape is a constant: nobody asks for its gradient.
         let ghosts: Vec<_> = inputs
             .into_iter()
             .map(|input| {
-                let (input, tape) = input.split_tape();
+                let (input, tape) = input.into_flat().split_tape();
                 tape.is_recording().then(|| input.ghost())
             })
             .collect();
-        let ghost = output.ghost();
+        let ghost = output.clone().into_flat().split_tape().0.ghost();
         tape.add_backward_op(move |grads| {
             let grad_output = std::mem::take(&mut **grads.get_or_alloc_mut(&ghost)?);
             for (ghost, grad) in ghosts.iter().zip(backward(grad_output.into())) {
@@ -63,5 +60,5 @@ pub fn operation_on<S: Shape>(
             Ok(())
         });
     }
-    Ok(output.put_tape(tape))
+    Ok(output.on(tape))
 }

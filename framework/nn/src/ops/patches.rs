@@ -1,10 +1,8 @@
 //! Images to rows of pixels, and the joining of neighbouring positions.
 
-use dfdx::shapes::HasShape as _;
-
 use crate::PatchLayout;
 use crate::kernels::patches::windows;
-use crate::tensor::{Error, Result, T3, T4, to_vec};
+use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
@@ -18,8 +16,8 @@ use kernel as implementation;
 ///
 /// # Errors
 /// If the images do not have the size of the layout.
-pub fn patches(images: &T4, k: usize, layout: &PatchLayout) -> Result<Vec<f32>> {
-    let (batch, channels, height, width) = *images.shape();
+pub fn patches(images: &Tensor, k: usize, layout: &PatchLayout) -> Result<Vec<f32>> {
+    let (batch, channels, height, width) = images.dims4()?;
     let expected = (layout.batch(), layout.rows * layout.cell * k, layout.cols * layout.cell * k);
     if (batch, height, width) != expected {
         return Err(Error::Shape(format!(
@@ -27,7 +25,7 @@ pub fn patches(images: &T4, k: usize, layout: &PatchLayout) -> Result<Vec<f32>> 
             expected.0, expected.1, expected.2
         )));
     }
-    Ok(windows(&to_vec(images)?, channels, k, layout))
+    Ok(windows(&images.to_vec()?, channels, k, layout))
 }
 
 /// Joins `k x k` neighbouring positions: `[B, P * cell * cell, C]` to `[B, P * (cell / k)^2, C * k * k]`, with columns
@@ -35,8 +33,8 @@ pub fn patches(images: &T4, k: usize, layout: &PatchLayout) -> Result<Vec<f32>> 
 ///
 /// # Errors
 /// If the positions do not make patches of `cell x cell`, or `k` does not divide `cell`.
-pub fn merge_cells(x: T3, cell: usize, k: usize) -> Result<T3> {
-    let (_, positions, _) = *x.shape();
+pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
+    let (_, positions, _) = x.dims3()?;
     if k == 0 || cell == 0 || !cell.is_multiple_of(k) || !positions.is_multiple_of(cell * cell) {
         return Err(Error::Shape(format!(
             "{positions} positions in patches of {cell} x {cell} cannot be joined {k} x {k}"
@@ -47,16 +45,15 @@ pub fn merge_cells(x: T3, cell: usize, k: usize) -> Result<T3> {
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::HasShape as _;
 
     use crate::kernels::{Buffer, patches};
-    use crate::ops::{flat, operation};
-    use crate::tensor::{Result, T3};
+    use crate::ops::operation;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn merge_cells(x: T3, cell: usize, k: usize) -> Result<T3> {
-        let (batch, positions, channels) = *x.shape();
+    pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
+        let (batch, positions, channels) = x.dims3()?;
         let shape = (batch, positions / (k * k), channels * k * k);
-        operation(vec![flat(x)?], shape, |inputs, record| {
+        operation(vec![x], shape, |inputs, record| {
             let merged = patches::merge_cells(&inputs[0], channels, cell, k);
             let backward = move |grad: Buffer| vec![patches::split_cells(&grad, channels, cell, k)];
             Ok((merged, record.then(|| Box::new(backward) as _)))
@@ -66,19 +63,19 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axes5, HasShape as _};
-    use dfdx::tensor_ops::{PermuteTo as _, ReshapeTo as _};
+    use dfdx::shapes::Axes5;
+    use dfdx::tensor_ops::PermuteTo as _;
 
     use crate::ops::rows::dense;
-    use crate::tensor::{Result, T3};
+    use crate::tensor::{Result, Tensor};
 
-    pub fn merge_cells(x: T3, cell: usize, k: usize) -> Result<T3> {
-        let (batch, positions, channels) = *x.shape();
+    pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
+        let (batch, positions, channels) = x.dims3()?;
         let groups = cell / k;
-        let x = x.try_reshape_like(&(batch * positions / (cell * k), k, groups, k, channels))?;
+        let x = x.typed((batch * positions / (cell * k), k, groups, k, channels))?;
         // (row of groups, row, column of groups, column, channel): the channel comes before row and column.
         let x = dense(x.try_permute::<_, Axes5<0, 2, 4, 1, 3>>()?)?;
-        Ok(x.try_reshape_like(&(batch, positions / (k * k), channels * k * k))?)
+        Tensor::from_typed(x)?.reshape((batch, positions / (k * k), channels * k * k))
     }
 }
 
@@ -86,7 +83,7 @@ mod composed {
 mod tests {
     use super::*;
     use crate::Tape;
-    use crate::tensor::from_vec;
+    use crate::tensor::Tensor;
     use crate::testing::{noise, run};
 
     #[test]
@@ -101,11 +98,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let x = from_vec(noise(1, 64), (1, 16, 4), &Tape::none()).unwrap();
+        let x = Tensor::from_vec(noise(1, 64), (1, 16, 4), &Tape::none()).unwrap();
         assert!(merge_cells(x.clone(), 4, 3).is_err());
         assert!(merge_cells(x.clone(), 3, 3).is_err());
         assert!(merge_cells(x, 4, 0).is_err());
-        let images = from_vec(noise(1, 3 * 64), (1, 3, 8, 8), &Tape::none()).unwrap();
+        let images = Tensor::from_vec(noise(1, 3 * 64), (1, 3, 8, 8), &Tape::none()).unwrap();
         assert!(patches(&images, 4, &PatchLayout::dense(1, 2, 2, 1)).is_ok());
         assert!(patches(&images, 2, &PatchLayout::dense(1, 2, 2, 1)).is_err());
         assert!(patches(&images, 4, &PatchLayout::dense(2, 2, 2, 1)).is_err());

@@ -1,8 +1,6 @@
 //! Tokens to one token of an image.
 
-use dfdx::shapes::HasShape as _;
-
-use crate::tensor::{Error, Result, T3};
+use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
@@ -13,8 +11,8 @@ use kernel as implementation;
 ///
 /// # Errors
 /// If there is no token.
-pub fn mean_tokens(x: T3) -> Result<T3> {
-    let (_, tokens, channels) = *x.shape();
+pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
+    let (_, tokens, channels) = x.dims3()?;
     if tokens * channels == 0 {
         return Err(Error::Shape(format!("there is no mean over {:?}", x.shape())));
     }
@@ -23,15 +21,14 @@ pub fn mean_tokens(x: T3) -> Result<T3> {
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::HasShape as _;
 
     use crate::kernels::{Buffer, pool};
-    use crate::ops::{flat, operation};
-    use crate::tensor::{Result, T3};
+    use crate::ops::operation;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn mean_tokens(x: T3) -> Result<T3> {
-        let (batch, tokens, channels) = *x.shape();
-        operation(vec![flat(x)?], (batch, 1, channels), move |inputs, record| {
+    pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
+        let (batch, tokens, channels) = x.dims3()?;
+        operation(vec![x], (batch, 1, channels), move |inputs, record| {
             let output = pool::mean_tokens(&inputs[0], tokens, channels);
             let backward = move |grad: Buffer| vec![pool::mean_tokens_grad(&grad, tokens, channels)];
             Ok((output, record.then(|| Box::new(backward) as _)))
@@ -41,15 +38,16 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axis, HasShape as _};
-    use dfdx::tensor_ops::{MeanTo as _, ReshapeTo as _};
+    use dfdx::shapes::Axis;
+    use dfdx::tensor_ops::MeanTo as _;
 
-    use crate::tensor::{Result, T2, T3};
+    use crate::ops::rows::T2;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn mean_tokens(x: T3) -> Result<T3> {
-        let (batch, _, channels) = *x.shape();
-        let mean: T2 = x.try_mean::<_, Axis<1>>()?;
-        Ok(mean.try_reshape_like(&(batch, 1, channels))?)
+    pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
+        let (batch, tokens, channels) = x.dims3()?;
+        let mean: T2 = x.typed((batch, tokens, channels))?.try_mean::<_, Axis<1>>()?;
+        Tensor::from_typed(mean)?.reshape((batch, 1, channels))
     }
 }
 
@@ -59,7 +57,7 @@ mod tests {
 
     use super::*;
     use crate::Tape;
-    use crate::tensor::from_vec;
+    use crate::tensor::Tensor;
     use crate::testing::{check_gradient, loss_weights, noise, run};
 
     #[test]
@@ -81,7 +79,7 @@ mod tests {
 
     #[test]
     fn of_no_token_there_is_no_mean() {
-        let none = from_vec(Vec::new(), (2, 0, 3), &Tape::none()).unwrap();
+        let none = Tensor::from_vec(Vec::new(), (2, 0, 3), &Tape::none()).unwrap();
         assert!(matches!(mean_tokens(none), Err(Error::Shape(_))));
     }
 }

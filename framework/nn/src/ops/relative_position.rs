@@ -36,16 +36,16 @@ pub(super) mod composed {
     use super::RelativePositionBias;
     use crate::Tape;
     use crate::kernels::relative_position::index;
-    use crate::ops::rows::{dense, gather};
-    use crate::tensor::{Result, T2, T3};
+    use crate::ops::rows::{T2, dense, gather};
+    use crate::tensor::{Result, Tensor};
 
     /// The biases of all scores, `[H, N, N]`.
-    pub fn biases(bias: RelativePositionBias<'_>, tape: &Tape) -> Result<T3> {
+    pub fn biases(bias: RelativePositionBias<'_>, tape: &Tape) -> Result<Tensor> {
         let (offsets, heads) = (bias.table.shape()[0], bias.table.shape()[1]);
         let table: T2 = bias.table.tensor(tape)?.try_reshape_like(&(offsets, heads))?;
         let tokens = bias.grid.0 * bias.grid.1;
         let by_head = dense(gather(table, &index(bias.grid))?.try_permute::<_, Axes2<1, 0>>()?)?;
         debug_assert_eq!(*by_head.shape(), (heads, tokens * tokens));
-        Ok(by_head.try_reshape_like(&(heads, tokens, tokens))?)
+        Tensor::from_typed(by_head)?.reshape((heads, tokens, tokens))
     }
 }

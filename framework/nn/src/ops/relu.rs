@@ -1,7 +1,5 @@
 //! The activation of heads of convolutions.
 
-use dfdx::shapes::Shape;
-
 use crate::tensor::{Result, Tensor};
 
 #[cfg(feature = "cuda")]
@@ -10,21 +8,20 @@ use composed as implementation;
 use kernel as implementation;
 
 /// `max(x, 0)`, elementwise. The gradient at 0 is 0, as in PyTorch.
-pub fn relu<S: Shape>(x: Tensor<S>) -> Result<Tensor<S>> {
+pub fn relu(x: Tensor) -> Result<Tensor> {
     implementation::relu(x)
 }
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::{HasShape as _, Shape};
 
     use crate::kernels::{Buffer, relu};
-    use crate::ops::{flat, operation};
+    use crate::ops::operation;
     use crate::tensor::{Result, Tensor};
 
-    pub fn relu<S: Shape>(x: Tensor<S>) -> Result<Tensor<S>> {
-        let shape = *x.shape();
-        operation(vec![flat(x)?], shape, |mut values, record| {
+    pub fn relu(x: Tensor) -> Result<Tensor> {
+        let shape = x.shape();
+        operation(vec![x], shape, |mut values, record| {
             let x = values.swap_remove(0);
             let y = relu::forward(&x);
             let backward = move |mut grad: Buffer| {
@@ -38,12 +35,11 @@ mod kernel {
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::Shape;
-
     use crate::tensor::{Result, Tensor};
 
-    pub fn relu<S: Shape>(x: Tensor<S>) -> Result<Tensor<S>> {
-        Ok(x.try_relu()?)
+    pub fn relu(x: Tensor) -> Result<Tensor> {
+        let shape = x.shape();
+        Tensor::from_typed(x.typed((shape.numel(),))?.try_relu()?)?.reshape(shape)
     }
 }
 

@@ -1,9 +1,7 @@
 //! Maps of another size: adaptive average pooling and bilinear interpolation.
 
-use dfdx::shapes::HasShape as _;
-
 use crate::kernels::resample::{Resample, Side};
-use crate::tensor::{Error, Result, T4};
+use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use composed as implementation;
@@ -15,7 +13,7 @@ use kernel as implementation;
 ///
 /// # Errors
 /// If the maps or the output are empty.
-pub fn adaptive_avg_pool2d(x: T4, output: (usize, usize)) -> Result<T4> {
+pub fn adaptive_avg_pool2d(x: Tensor, output: (usize, usize)) -> Result<Tensor> {
     resample(x, output, Side::adaptive_average)
 }
 
@@ -24,12 +22,12 @@ pub fn adaptive_avg_pool2d(x: T4, output: (usize, usize)) -> Result<T4> {
 ///
 /// # Errors
 /// If the maps or the output are empty.
-pub fn resize_bilinear(x: T4, output: (usize, usize)) -> Result<T4> {
+pub fn resize_bilinear(x: Tensor, output: (usize, usize)) -> Result<Tensor> {
     resample(x, output, Side::linear)
 }
 
-fn resample(x: T4, output: (usize, usize), side: fn(usize, usize) -> Side) -> Result<T4> {
-    let (batch, height, width, channels) = *x.shape();
+fn resample(x: Tensor, output: (usize, usize), side: fn(usize, usize) -> Side) -> Result<Tensor> {
+    let (batch, height, width, channels) = x.dims4()?;
     if batch * height * width * channels == 0 || output.0 * output.1 == 0 {
         return Err(Error::Shape(format!(
             "maps {:?} cannot become maps of {} x {}: one of them is empty",
@@ -46,17 +44,16 @@ fn resample(x: T4, output: (usize, usize), side: fn(usize, usize) -> Side) -> Re
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::HasShape as _;
 
     use crate::kernels::Buffer;
     use crate::kernels::resample::Resample;
-    use crate::ops::{flat, operation};
-    use crate::tensor::{Result, T4};
+    use crate::ops::operation;
+    use crate::tensor::{Result, Tensor};
 
-    pub fn resample(x: T4, resample: Resample) -> Result<T4> {
-        let (batch, _, _, channels) = *x.shape();
+    pub fn resample(x: Tensor, resample: Resample) -> Result<Tensor> {
+        let (batch, _, _, channels) = x.dims4()?;
         let shape = (batch, resample.rows.outputs(), resample.cols.outputs(), channels);
-        operation(vec![flat(x)?], shape, move |inputs, record| {
+        operation(vec![x], shape, move |inputs, record| {
             let output = resample.forward(&inputs[0], channels);
             let backward = move |grad: Buffer| vec![resample.grad_input(&grad, channels)];
             Ok((output, record.then(|| Box::new(backward) as _)))
@@ -67,34 +64,33 @@ mod kernel {
 #[cfg(any(test, feature = "cuda"))]
 #[allow(clippy::needless_pass_by_value)] // The signatures are those of the kernels.
 mod composed {
-    use dfdx::shapes::{Axes4, HasShape as _};
+    use dfdx::shapes::Axes4;
     use dfdx::tensor_ops::{PermuteTo as _, ReshapeTo as _, TryMatMul as _};
 
-    use crate::Tape;
     use crate::kernels::resample::{Resample, Side};
-    use crate::ops::rows::dense;
-    use crate::tensor::{Result, T3, T4, from_vec};
+    use crate::ops::rows::{T3, T4, constant, dense};
+    use crate::tensor::{Result, Tensor};
 
     /// Two matrix products for each image. Rows and columns change places for the second one: one matrix for every row
     /// would be large.
-    pub fn resample(x: T4, resample: Resample) -> Result<T4> {
-        let (batch, height, width, channels) = *x.shape();
+    pub fn resample(x: Tensor, resample: Resample) -> Result<Tensor> {
+        let (batch, height, width, channels) = x.dims4()?;
         let (rows, cols) = (resample.rows.outputs(), resample.cols.outputs());
-        let x: T3 = x.try_reshape_like(&(batch, height, width * channels))?;
+        let x = x.typed((batch, height, width * channels))?;
         let x: T3 = side(batch, &resample.rows)?.try_matmul(x)?;
         let x: T4 = x.try_reshape_like(&(batch, rows, width, channels))?;
         let x = dense(x.try_permute::<_, Axes4<0, 2, 1, 3>>()?)?;
         let x: T3 = x.try_reshape_like(&(batch, width, rows * channels))?;
         let x: T3 = side(batch, &resample.cols)?.try_matmul(x)?;
         let x: T4 = x.try_reshape_like(&(batch, cols, rows, channels))?;
-        dense(x.try_permute::<_, Axes4<0, 2, 1, 3>>()?)
+        Tensor::from_typed(dense(x.try_permute::<_, Axes4<0, 2, 1, 3>>()?)?)
     }
 
     /// The matrix of a side for every image, `[B, outputs, inputs]`.
     fn side(batch: usize, side: &Side) -> Result<T3> {
         let matrix = side.dense();
         let shape = (batch, side.outputs(), matrix.len() / side.outputs());
-        from_vec(matrix.repeat(batch), shape, &Tape::none())
+        constant(matrix.repeat(batch), shape)
     }
 }
 
@@ -104,13 +100,13 @@ mod tests {
 
     use super::*;
     use crate::Tape;
-    use crate::tensor::{from_vec, to_vec};
+    use crate::tensor::Tensor;
     use crate::testing::{
         Outcome, assert_close, assert_golden, check_gradient, golden, golden_shape, loss_weights, noise,
         on_threads, run, run_against, segmentation_golden, wide,
     };
 
-    type Operation = fn(T4, (usize, usize)) -> Result<T4>;
+    type Operation = fn(Tensor, (usize, usize)) -> Result<Tensor>;
 
     /// The weight of an input in an output, by definition.
     type Definition = fn(usize, usize, (usize, usize)) -> f64;
@@ -242,11 +238,12 @@ mod tests {
 
     #[test]
     fn nothing_comes_from_or_becomes_an_empty_map() {
-        let maps = |height: usize| from_vec(noise(1, height * 6), (1, height, 3, 2), &Tape::none()).unwrap();
+        let maps =
+            |height: usize| Tensor::from_vec(noise(1, height * 6), (1, height, 3, 2), &Tape::none()).unwrap();
         for (operation, _) in OPERATIONS {
             assert!(matches!(operation(maps(0), (2, 2)), Err(Error::Shape(_))));
             assert!(matches!(operation(maps(2), (2, 0)), Err(Error::Shape(_))));
-            assert_eq!(to_vec(&operation(maps(2), (1, 1)).unwrap()).unwrap().len(), 2);
+            assert_eq!(operation(maps(2), (1, 1)).unwrap().to_vec().unwrap().len(), 2);
         }
     }
 }

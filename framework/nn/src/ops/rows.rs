@@ -8,11 +8,22 @@ use dfdx::shapes::{Axis, HasShape as _, ReplaceDimTo, Shape};
 use dfdx::tensor::TensorFromVec as _;
 use dfdx::tensor_ops::{BroadcastTo as _, GatherTo as _, TryAdd as _, TryMul as _};
 
-use crate::tensor::{Error, Result, T1, T2, T3, Tensor, from_vec};
+use crate::tensor::{Error, Result, Tensor, Typed};
 use crate::{Tape, device};
 
+pub(super) type T0 = Typed<()>;
+pub(super) type T1 = Typed<(usize,)>;
+pub(super) type T2 = Typed<(usize, usize)>;
+pub(super) type T3 = Typed<(usize, usize, usize)>;
+pub(super) type T4 = Typed<(usize, usize, usize, usize)>;
+
+/// Values that need no gradient.
+pub(super) fn constant<S: Shape + Into<crate::Shape>>(values: Vec<f32>, shape: S) -> Result<Typed<S>> {
+    Tensor::from_vec(values, shape, &Tape::none())?.typed(shape)
+}
+
 /// The same tensor, row-major in memory also if it was permuted.
-pub(super) fn dense<S: Shape + ReplaceDimTo<S, (usize,)>>(tensor: Tensor<S>) -> Result<Tensor<S>> {
+pub(super) fn dense<S: Shape + ReplaceDimTo<S, (usize,)>>(tensor: Typed<S>) -> Result<Typed<S>> {
     let len = tensor.shape().concrete().into_iter().next().unwrap_or_default();
     Ok(tensor.try_gather(device()?.try_tensor_from_vec((0..len).collect(), (len,))?)?)
 }
@@ -43,7 +54,7 @@ pub(super) fn append_row(rows: T2, extra: T1) -> Result<T2> {
 fn row_factors(count: usize, channels: usize, [first, last]: [f32; 2]) -> Result<T2> {
     let mut factors = vec![first; count];
     factors.push(last);
-    let factors = from_vec(factors, (count + 1,), &Tape::none())?;
+    let factors = constant(factors, (count + 1,))?;
     Ok(factors.try_broadcast_like::<_, Axis<1>>(&(count + 1, channels))?)
 }
 

@@ -1,9 +1,7 @@
 //! Tokens: taken, put back, prepended, and given their positions.
 
-use dfdx::shapes::HasShape as _;
-
 use crate::Param;
-use crate::tensor::{Error, Result, T3};
+use crate::tensor::{Error, Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use composed::{add_rows, take_rows};
@@ -11,8 +9,8 @@ use composed::{add_rows, take_rows};
 use kernel::{add_rows, take_rows};
 
 /// The tokens `ids`, `[B, M]`, of `x`, `[B, N, C]`: `[B, M, C]`. A token may be taken many times, or never.
-pub fn gather_tokens(x: T3, ids: &[u32]) -> Result<T3> {
-    let (batch, tokens, _) = *x.shape();
+pub fn gather_tokens(x: Tensor, ids: &[u32]) -> Result<Tensor> {
+    let (batch, tokens, _) = x.dims3()?;
     check_ids(ids, batch, tokens)?;
     let per_image = ids.len() / batch;
     let index =
@@ -25,8 +23,8 @@ pub fn gather_tokens(x: T3, ids: &[u32]) -> Result<T3> {
 ///
 /// From `[B, prefix + kept, D]` to `[B, prefix + L, D]`. `ids_restore`, `[B, L]`, says where in the shuffled order (kept tokens first) a
 /// token of the grid is; the prefix tokens stay in front. `mask_token` is `[1, 1, D]`.
-pub fn restore_tokens(x: T3, mask_token: &Param, ids_restore: &[u32], prefix: usize) -> Result<T3> {
-    let (batch, tokens, channels) = *x.shape();
+pub fn restore_tokens(x: Tensor, mask_token: &Param, ids_restore: &[u32], prefix: usize) -> Result<Tensor> {
+    let (batch, tokens, channels) = x.dims3()?;
     check_token(mask_token, channels)?;
     if tokens < prefix {
         return Err(Error::Shape(format!("{tokens} tokens do not hold {prefix} prefix tokens")));
@@ -42,8 +40,8 @@ pub fn restore_tokens(x: T3, mask_token: &Param, ids_restore: &[u32], prefix: us
 }
 
 /// Puts a learned token `[1, 1, C]` (cls) in front of the tokens of each image: `[B, N, C]` to `[B, 1 + N, C]`.
-pub fn prepend_token(x: T3, token: &Param) -> Result<T3> {
-    let (batch, tokens, channels) = *x.shape();
+pub fn prepend_token(x: Tensor, token: &Param) -> Result<Tensor> {
+    let (batch, tokens, channels) = x.dims3()?;
     check_token(token, channels)?;
     let index = index(batch, 1 + tokens, |image, place| match place {
         0 => batch * tokens,
@@ -53,8 +51,8 @@ pub fn prepend_token(x: T3, token: &Param) -> Result<T3> {
 }
 
 /// The tokens without the first `prefix` of each image.
-pub fn drop_prefix(x: T3, prefix: usize) -> Result<T3> {
-    let (batch, tokens, _) = *x.shape();
+pub fn drop_prefix(x: Tensor, prefix: usize) -> Result<Tensor> {
+    let (batch, tokens, _) = x.dims3()?;
     if prefix == 0 {
         return Ok(x);
     }
@@ -69,8 +67,14 @@ pub fn drop_prefix(x: T3, prefix: usize) -> Result<T3> {
 /// `table` is `[1, L, C]` for the `L` patches of the grid, or `[1, prefix + L, C]` with rows of the prefix tokens in front, which take
 /// none otherwise. `ids`, `[B, N]`, are the patches of the tokens; without them the tokens are the whole grid in order. The
 /// table may be trained.
-pub fn add_positions(x: T3, table: &Param, grid: usize, ids: Option<&[u32]>, prefix: usize) -> Result<T3> {
-    let (batch, tokens, channels) = *x.shape();
+pub fn add_positions(
+    x: Tensor,
+    table: &Param,
+    grid: usize,
+    ids: Option<&[u32]>,
+    prefix: usize,
+) -> Result<Tensor> {
+    let (batch, tokens, channels) = x.dims3()?;
     let rows = match *table.shape() {
         [1, rows, width] if width == channels && (rows == grid || rows == prefix + grid) => rows,
         _ => {
@@ -131,20 +135,19 @@ fn check_token(token: &Param, channels: usize) -> Result<()> {
 
 #[cfg(not(feature = "cuda"))]
 mod kernel {
-    use dfdx::shapes::HasShape as _;
 
     use crate::Param;
     use crate::kernels::Buffer;
     use crate::kernels::tokens::{self, Takers};
-    use crate::ops::{flat, operation};
-    use crate::tensor::{Result, T3};
+    use crate::ops::operation;
+    use crate::tensor::{Result, Tensor};
 
     /// Rows of `x` by a flat index, `[B, index.len() / B, C]`; one past its last row is `extra`.
-    pub fn take_rows(x: T3, extra: Option<&Param>, index: Vec<u32>) -> Result<T3> {
-        let (batch, tokens, channels) = *x.shape();
+    pub fn take_rows(x: Tensor, extra: Option<&Param>, index: Vec<u32>) -> Result<Tensor> {
+        let (batch, tokens, channels) = x.dims3()?;
         let shape = (batch, index.len() / batch, channels);
         let extra = extra.cloned();
-        operation(vec![flat(x)?], shape, move |inputs, record| {
+        operation(vec![x], shape, move |inputs, record| {
             let row = extra.as_ref().map(|extra| extra.values().to_vec()).unwrap_or_default();
             let output = tokens::gather_rows(&inputs[0], &row, channels, &index);
             let backward = move |grad: Buffer| {
@@ -164,17 +167,17 @@ mod kernel {
     }
 
     /// `x` plus rows of the table by a flat index; one past its last row is none.
-    pub fn add_rows(x: T3, table: &Param, index: Vec<u32>) -> Result<T3> {
-        let shape = *x.shape();
+    pub fn add_rows(x: Tensor, table: &Param, index: Vec<u32>) -> Result<Tensor> {
+        let (shape, (_, _, channels)) = (x.shape(), x.dims3()?);
         let table = table.clone();
-        operation(vec![flat(x)?], shape, move |mut inputs, record| {
+        operation(vec![x], shape, move |mut inputs, record| {
             let mut output = inputs.swap_remove(0);
-            tokens::add_rows(&mut output, &table.values(), shape.2, &index);
+            tokens::add_rows(&mut output, &table.values(), channels, &index);
             let backward = move |grad: Buffer| {
-                let rows = table.numel() / shape.2;
+                let rows = table.numel() / channels;
                 table.accumulate_grad(|sum, mode| {
                     mode.prepare(sum);
-                    Takers::new(&index, rows).add_grad(&grad, shape.2, sum);
+                    Takers::new(&index, rows).add_grad(&grad, channels, sum);
                 });
                 vec![grad]
             };
@@ -186,29 +189,29 @@ mod kernel {
 #[cfg(any(test, feature = "cuda"))]
 #[allow(clippy::needless_pass_by_value)] // The signatures are those of the kernels.
 mod composed {
-    use dfdx::shapes::HasShape as _;
     use dfdx::tensor_ops::{ReshapeTo as _, TryAdd as _};
 
     use crate::Param;
-    use crate::ops::rows::{append_row, append_zeros, gather};
-    use crate::tensor::{Result, T2, T3, tape_of};
+    use crate::ops::rows::{T2, append_row, append_zeros, gather};
+    use crate::tensor::{Result, Tensor};
 
-    pub fn take_rows(x: T3, extra: Option<&Param>, index: Vec<u32>) -> Result<T3> {
-        let (batch, tokens, channels) = *x.shape();
-        let tape = tape_of(&x);
-        let mut rows: T2 = x.try_reshape_like(&(batch * tokens, channels))?;
+    pub fn take_rows(x: Tensor, extra: Option<&Param>, index: Vec<u32>) -> Result<Tensor> {
+        let (batch, tokens, channels) = x.dims3()?;
+        let tape = x.tape();
+        let mut rows = x.typed((batch * tokens, channels))?;
         if let Some(extra) = extra {
             rows = append_row(rows, extra.tensor(&tape)?)?;
         }
-        Ok(gather(rows, &index)?.try_reshape_like(&(batch, index.len() / batch, channels))?)
+        Tensor::from_typed(gather(rows, &index)?)?.reshape((batch, index.len() / batch, channels))
     }
 
-    pub fn add_rows(x: T3, table: &Param, index: Vec<u32>) -> Result<T3> {
-        let shape = *x.shape();
-        let tape = tape_of(&x);
-        let rows: T2 = table.tensor(&tape)?.try_reshape_like(&(table.numel() / shape.2, shape.2))?;
+    pub fn add_rows(x: Tensor, table: &Param, index: Vec<u32>) -> Result<Tensor> {
+        let (batch, tokens, channels) = x.dims3()?;
+        let tape = x.tape();
+        let rows: T2 = table.tensor(&tape)?.try_reshape_like(&(table.numel() / channels, channels))?;
         let rows = append_zeros(rows)?;
-        Ok(x.try_add(gather(rows, &index)?.try_reshape_like(&shape)?)?)
+        let x = x.typed((batch * tokens, channels))?;
+        Tensor::from_typed(x.try_add(gather(rows, &index)?)?)?.reshape((batch, tokens, channels))
     }
 }
 
@@ -220,11 +223,11 @@ mod tests {
 
     use super::*;
     use crate::Tape;
-    use crate::tensor::{from_vec, to_vec};
+    use crate::tensor::Tensor;
     use crate::testing::{noise, noise_param, on_threads, run};
 
-    fn tokens(values: &[f32], shape: (usize, usize, usize)) -> T3 {
-        from_vec(values.to_vec(), shape, &Tape::none()).unwrap()
+    fn tokens(values: &[f32], shape: (usize, usize, usize)) -> Tensor {
+        Tensor::from_vec(values.to_vec(), shape, &Tape::none()).unwrap()
     }
 
     /// For each image the tokens of the grid in random order, and where each of them is in it.
@@ -280,7 +283,7 @@ mod tests {
                 .collect();
             let mask_token = noise_param(2, &[1, 1, 2]);
             let encoded = gather_tokens(all, &taken).unwrap();
-            let restored = to_vec(&restore_tokens(encoded, &mask_token, &restore, prefix).unwrap()).unwrap();
+            let restored = restore_tokens(encoded, &mask_token, &restore, prefix).unwrap().to_vec().unwrap();
             for (place, token) in restored.chunks_exact(2).enumerate() {
                 let (image, place) = (place / (prefix + grid), place % (prefix + grid));
                 let is_kept = place < prefix || (restore[image * grid + place - prefix] as usize) < kept;
@@ -295,9 +298,9 @@ mod tests {
         let x = noise(1, 12);
         let token = noise_param(2, &[1, 1, 2]);
         let with = prepend_token(tokens(&x, (2, 3, 2)), &token).unwrap();
-        let values = to_vec(&with).unwrap();
+        let values = with.to_vec().unwrap();
         assert_eq!([&values[..2], &values[8..10]], [&*token.values(); 2]);
-        assert_eq!(to_vec(&drop_prefix(with, 1).unwrap()).unwrap(), x);
+        assert_eq!(drop_prefix(with, 1).unwrap().to_vec().unwrap(), x);
     }
 
     #[test]
@@ -315,7 +318,7 @@ mod tests {
             let values: Vec<f32> = (1..=rows).map(|row| row as f32).collect();
             table.set(&values).unwrap();
             let x = tokens(&vec![0.0; 2 * tokens_of_image], (2, tokens_of_image, 1));
-            to_vec(&add_positions(x, &table, 3, ids, prefix).unwrap()).unwrap()
+            add_positions(x, &table, 3, ids, prefix).unwrap().to_vec().unwrap()
         };
         assert_eq!(add(3, None, 3, 0), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
         assert_eq!(add(3, None, 4, 1), [0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0]);

@@ -7,7 +7,8 @@ mod rle;
 use image::GrayImage;
 
 pub use instances::Instances;
-pub use mask::{Mask, bounds};
+pub use mask::Mask;
+pub(super) use mask::bounds;
 pub use rle::Rle;
 
 /// The label of a pixel that does not count.

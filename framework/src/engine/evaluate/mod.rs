@@ -7,7 +7,6 @@ pub use outputs::{Predictor, label_maps};
 use crate::component::{Evaluator, Loss, Measured, Needs, Prediction, TaskKind};
 use crate::data::Loader;
 use crate::nn::Context;
-use crate::nn::tensor::to_vec;
 use crate::random::{self, Purpose};
 
 use super::EngineError;
@@ -66,7 +65,7 @@ impl Evaluation {
 fn values(losses: Vec<Loss>) -> Result<Vec<(String, f64)>, EngineError> {
     let (mut total, mut named) = (0.0, Vec::new());
     for loss in losses {
-        let value = f64::from(to_vec(&loss.value)?[0]);
+        let value = f64::from(loss.value.to_vec()?[0]);
         total += f64::from(loss.weight) * value;
         named.push((loss.name, value));
     }

@@ -9,9 +9,7 @@ pub mod position_grids;
 
 use std::sync::Arc;
 
-use crate::component::{
-    DataError, Evaluator, Inference, Optimizer, OptimizerModule, Picture, Problem, TaskKind,
-};
+use crate::component::{DataError, Evaluator, Inference, Optimizer, Picture, Problem, Schedule, TaskKind};
 use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Summary};
@@ -175,17 +173,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     if !problems.is_empty() {
         return Err(recipe.diagnose(problems).into());
     }
-    let trainer = Trainer::new(TrainerParts {
-        optimizer: build_optimizer(recipe, optimizer.as_ref(), &model)?,
-        base_lr: optimizer.base_lr(training.images_per_step),
-        model,
-        schedule,
-        plan: training,
-        clip_grad_norm: train.clip_grad_norm,
-        checkpoint_activations: train.checkpoint_activations,
-        ema: train.ema,
-        seed,
-    });
+    let trainer = build_trainer(recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
     let settings = Settings {
         name,
         seed,
@@ -223,14 +211,28 @@ fn training_plan(
     })
 }
 
-/// The optimizer of a model; what is wrong with it is reported at its place in the recipe.
-pub fn build_optimizer(
+/// A model with what trains it; what is wrong with the optimizer is reported at its place in the recipe.
+pub fn build_trainer(
     recipe: &Recipe,
+    model: Model,
     optimizer: &dyn Optimizer,
-    model: &Model,
-) -> Result<Box<dyn OptimizerModule>, EngineError> {
+    schedule: Box<dyn Schedule>,
+    train: &Train,
+    plan: TrainingPlan,
+    seed: u64,
+) -> Result<Trainer, EngineError> {
     let at = |problem: Problem| recipe.diagnose(vec![problem.within("optimizer")]);
-    Ok(optimizer.build(&model.params()).map_err(at)?)
+    Ok(Trainer::new(TrainerParts {
+        optimizer: optimizer.build(&model.params()).map_err(at)?,
+        base_lr: optimizer.base_lr(plan.images_per_step),
+        model,
+        schedule,
+        plan,
+        clip_grad_norm: train.clip_grad_norm,
+        checkpoint_activations: train.checkpoint_activations,
+        ema: train.ema,
+        seed,
+    }))
 }
 
 /// How all splits of a recipe are read.

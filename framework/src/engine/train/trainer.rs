@@ -5,8 +5,7 @@ use crate::data::Batch;
 use crate::experiment::Ema;
 use crate::graph::Model;
 use crate::nn::tape::backward;
-use crate::nn::tensor::to_vec;
-use crate::nn::{Context, Param, T0, profile};
+use crate::nn::{Context, Param, Tensor, profile};
 use crate::random::{self, Purpose};
 use crate::weights::TensorMap;
 
@@ -214,11 +213,11 @@ impl Trainer {
         ctx: &Context,
         share: f64,
         result: &mut StepResult,
-    ) -> Result<T0, EngineError> {
+    ) -> Result<Tensor, EngineError> {
         let outputs = self.model.forward(batch, ctx)?;
         let losses = self.model.losses(&outputs, batch, ctx)?;
         for Loss { name, weight, value } in &losses {
-            let loss = f64::from(to_vec(value)?[0]);
+            let loss = f64::from(value.to_vec()?[0]);
             self.check_finite(|| format!("the loss {name}"), loss, &batch.ids)?;
             result.loss += f64::from(*weight) * loss * share;
             match result.losses.iter_mut().find(|(known, _)| known == name) {
@@ -226,8 +225,8 @@ impl Trainer {
                 None => result.losses.push((name.clone(), loss * share)),
             }
         }
-        let total = Loss::total(losses)
+        let total = Loss::total(losses)?
             .ok_or_else(|| EngineError::Usage("there is no loss with a weight to train on".to_owned()))?;
-        Ok(if self.plan.accumulate > 1 { total * share as f32 } else { total })
+        Ok(if self.plan.accumulate > 1 { (total * share as f32)? } else { total })
     }
 }

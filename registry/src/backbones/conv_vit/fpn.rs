@@ -2,7 +2,7 @@
 
 use convmae_framework::nn::modules::{BatchNorm, Conv2d};
 use convmae_framework::nn::ops::{self, Window};
-use convmae_framework::nn::{Context, Result, Scope, T3};
+use convmae_framework::nn::{Context, Result, Scope, Tensor};
 
 /// A 3x3 convolution with stride 2 and no padding, batch normalisation, GELU (`fpn` of the official segmentation backbone).
 pub(super) struct Fpn {
@@ -28,7 +28,7 @@ impl Fpn {
     }
 
     /// Tokens of the grid, `[B, rows * cols, C]`, to `[B, side(rows) * side(cols), C]`.
-    pub fn forward(&self, x: T3, ctx: &Context) -> Result<T3> {
+    pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         let x = ops::to_maps(x, self.grid, 1)?;
         let x = self.norm.forward(self.conv.forward(x, ctx)?, ctx)?;
         ops::gelu(ops::to_tokens(x)?)

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use convmae_framework::component::{BackboneModule, Features, Level, LevelShape, Macs, Mask, MaskGrid};
 use convmae_framework::nn::modules::{Block, ConvBlock, LayerNorm, Linear, MergeConv, PatchEmbed};
-use convmae_framework::nn::{Context, HasShape as _, Param, PatchLayout, Result, T3, T4, ops};
+use convmae_framework::nn::{Context, Param, PatchLayout, Result, Tensor, ops};
 
 use super::ConvViT;
 use super::fpn::Fpn;
@@ -44,9 +44,9 @@ impl BackboneModule for ConvViTModule {
         }
     }
 
-    fn forward(&self, images: &T4, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features> {
+    fn forward(&self, images: &Tensor, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features> {
         let [cell1, cell2, _] = self.spec.cells();
-        let (batch, ..) = *images.shape();
+        let (batch, ..) = images.dims4()?;
         let layout = self.layout(batch, mask)?;
         let [layout1, layout2] = [cell1, cell2].map(|cell| Rc::new(layout.with_cell(cell)));
 
@@ -119,7 +119,7 @@ impl ConvViTModule {
     }
 
     /// The kept tokens of a densely computed map.
-    fn keep(&self, x: T3, mask: Option<&Rc<Mask>>) -> Result<T3> {
+    fn keep(&self, x: Tensor, mask: Option<&Rc<Mask>>) -> Result<Tensor> {
         match mask {
             Some(mask) if !self.sparse => ops::gather_tokens(x, &mask.ids_keep),
             _ => Ok(x),
@@ -142,7 +142,6 @@ impl ConvViTModule {
 #[cfg(test)]
 mod tests {
     use convmae_framework::component::{Backbone as _, ImageShape, MaskPlan};
-    use convmae_framework::nn::tensor::{from_vec, to_vec};
     use convmae_framework::nn::{Scope, Tape};
     use convmae_framework::random::{Purpose, stream};
 
@@ -186,10 +185,10 @@ mod tests {
         let stages = vec![upsampled(&tokens, 4), upsampled(&tokens, 2)];
         let by_stage = Mask { stages, ..tokens.clone() };
         let pixels = (0..2 * 3 * 16 * 24).map(|i| (i as f32 * 0.7).sin()).collect();
-        let images = from_vec(pixels, (2, 3, 16, 24), &Tape::none()).unwrap();
+        let images = Tensor::from_vec(pixels, (2, 3, 16, 24), &Tape::none()).unwrap();
         let features = |mask: Mask| {
             let features = module.forward(&images, Some(&Rc::new(mask)), &ctx).unwrap();
-            features.levels.iter().map(|level| to_vec(&level.tokens).unwrap()).collect::<Vec<_>>()
+            features.levels.iter().map(|level| level.tokens.to_vec().unwrap()).collect::<Vec<_>>()
         };
         let (expected, unmasked) =
             (features(tokens.clone()), features(Mask { removed: vec![0.0; 12], ..tokens }));

@@ -3,8 +3,7 @@
 
 use convmae_framework::component::{Head, ImageShape, MaskGrid};
 use convmae_framework::data::{Mixed, Normalization, Target};
-use convmae_framework::nn::tensor::from_vec;
-use convmae_framework::nn::{ParamKind, Scope, Tape};
+use convmae_framework::nn::{ParamKind, Scope, Tape, Tensor};
 use convmae_framework::random::{Purpose, stream};
 use serde_json::{Value, json};
 
@@ -46,7 +45,7 @@ fn build(spec: &Value, scope: &Scope, level: LevelShape) -> Box<dyn HeadModule> 
 fn features(level: &LevelShape) -> Features {
     let shape = (2, level.tokens(), level.channels);
     let values = (0..shape.0 * shape.1 * shape.2).map(|at| (at as f32 * 1.7).sin()).collect();
-    let tokens = from_vec(values, shape, &Tape::none()).unwrap();
+    let tokens = Tensor::from_vec(values, shape, &Tape::none()).unwrap();
     Features { levels: vec![Level { shape: level.clone(), tokens }], mask: None }
 }
 
@@ -83,7 +82,7 @@ fn logits(module: &dyn HeadModule, features: &Features) -> Vec<f32> {
 
 fn loss(module: &dyn HeadModule, targets: Vec<Target>, ctx: &Context) -> nn::Result<f32> {
     let losses = module.loss(&features(&level(0)), &batch(targets), ctx)?;
-    Ok(to_vec(&losses[0].value).unwrap()[0])
+    Ok(losses[0].value.to_vec().unwrap()[0])
 }
 
 fn names(spec: &Value) -> Vec<(String, ParamKind)> {
@@ -122,9 +121,9 @@ fn the_mean_leaves_prefix_tokens_out_and_the_first_token_is_one() {
         let plain = logits(module.as_ref(), &features(&with_cls));
         for (token, moves) in moves.into_iter().enumerate() {
             let mut changed = features(&with_cls);
-            let mut values = to_vec(&changed.levels[0].tokens).unwrap();
+            let mut values = changed.levels[0].tokens.to_vec().unwrap();
             values[token * 4] += 1.0;
-            changed.levels[0].tokens = from_vec(values, (2, 3, 4), &Tape::none()).unwrap();
+            changed.levels[0].tokens = Tensor::from_vec(values, (2, 3, 4), &Tape::none()).unwrap();
             assert_eq!(logits(module.as_ref(), &changed) != plain, moves, "{pool}, token {token}");
         }
     }

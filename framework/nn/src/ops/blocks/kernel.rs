@@ -1,7 +1,5 @@
 //! A chain of half blocks as one operation on the tape.
 
-use dfdx::shapes::HasShape as _;
-
 use super::attention::SelfAttention;
 use super::convolution::MaskedConvolution;
 use super::mlp::Mlp;
@@ -10,15 +8,15 @@ use crate::kernels::elementwise::{add_assign, mul_assign, scale_channels, scale_
 use crate::kernels::layer_norm::Statistics;
 use crate::kernels::{Buffer, chunks};
 use crate::ops::layers::{Depthwise, Linear, Norm};
-use crate::ops::{flat, operation_on};
-use crate::tensor::{Result, T3};
+use crate::ops::operation_on;
+use crate::tensor::{Result, Tensor};
 use crate::{Context, Param};
 
-pub fn chain(x: T3, halves: Vec<Half<'_>>, ctx: &Context) -> Result<T3> {
-    let shape = *x.shape();
+pub fn chain(x: Tensor, halves: Vec<Half<'_>>, ctx: &Context) -> Result<Tensor> {
+    let shape = x.dims3()?;
     let steps: Vec<_> = halves.into_iter().map(|half| step(half, shape)).collect();
     let recompute = ctx.checkpoint_activations;
-    operation_on(&ctx.tape, vec![flat(x)?], shape, move |mut inputs, record| {
+    operation_on(&ctx.tape, vec![x], shape, move |mut inputs, record| {
         let mut x = inputs.swap_remove(0);
         let mut backwards = Vec::new();
         for step in steps {

@@ -13,10 +13,8 @@ mod kernel;
 #[cfg(not(feature = "cuda"))]
 mod mlp;
 
-use dfdx::shapes::HasShape as _;
-
 use super::{DepthwiseParams, LinearParams, NormParams, RelativePositionBias};
-use crate::tensor::{Error, Result, T3};
+use crate::tensor::{Error, Result, Tensor};
 use crate::{Context, Param};
 
 #[cfg(feature = "cuda")]
@@ -104,34 +102,34 @@ impl Half<'_> {
 ///
 /// # Errors
 /// If a parameter does not fit.
-pub fn chain(x: T3, halves: Vec<Half<'_>>, ctx: &Context) -> Result<T3> {
+pub fn chain(x: Tensor, halves: Vec<Half<'_>>, ctx: &Context) -> Result<Tensor> {
     if halves.is_empty() {
         return Ok(x);
     }
-    halves.iter().try_for_each(|half| half.check(*x.shape()))?;
+    let shape = x.dims3()?;
+    halves.iter().try_for_each(|half| half.check(shape))?;
     implementation::chain(x, halves, ctx)
 }
 
 #[cfg(any(test, feature = "cuda"))]
 mod composed {
-    use dfdx::shapes::{Axes2, HasShape as _};
+    use dfdx::shapes::Axes2;
     use dfdx::tensor_ops::{BroadcastTo as _, TryMul as _};
 
     use super::{Branch, Half};
     use crate::ops::relative_position::composed::biases;
-    use crate::tensor::{Result, T3, tape_of};
+    use crate::tensor::{Result, Tensor};
     use crate::{Context, ops};
 
     /// Keeps what dfdx keeps: checkpointing is of the kernels.
-    pub fn chain(x: T3, halves: Vec<Half<'_>>, ctx: &Context) -> Result<T3> {
+    pub fn chain(x: Tensor, halves: Vec<Half<'_>>, ctx: &Context) -> Result<Tensor> {
         halves.into_iter().try_fold(x, |x, half| {
             let branch = branch(ops::layer_norm(x.clone(), half.norm, &ctx.tape)?, half.branch, ctx)?;
             let branch = match half.scale {
                 Some(scale) => {
-                    let scale = scale
-                        .tensor(&tape_of(&branch))?
-                        .try_broadcast_like::<_, Axes2<0, 1>>(branch.shape())?;
-                    branch.try_mul(scale)?
+                    let shape = branch.dims3()?;
+                    let scale = scale.tensor(&branch.tape())?.try_broadcast_like::<_, Axes2<0, 1>>(&shape)?;
+                    Tensor::from_typed(branch.typed(shape)?.try_mul(scale)?)?
                 }
                 None => branch,
             };
@@ -143,12 +141,12 @@ mod composed {
         })
     }
 
-    fn branch(x: T3, branch: Branch<'_>, ctx: &Context) -> Result<T3> {
+    fn branch(x: Tensor, branch: Branch<'_>, ctx: &Context) -> Result<Tensor> {
         let linear = |x, params| ops::linear(x, params, &ctx.tape);
         match branch {
             Branch::Mlp { fc1, fc2 } => linear(ops::gelu(linear(x, fc1)?)?, fc2),
             Branch::SelfAttention { qkv, proj, heads, bias } => {
-                let bias = bias.map(|bias| biases(bias, &tape_of(&x))).transpose()?;
+                let bias = bias.map(|bias| biases(bias, &x.tape())).transpose()?;
                 linear(ops::attention(linear(x, qkv)?, heads, bias)?, proj)
             }
             Branch::MaskedConvolution { conv1, depthwise, conv2 } => {
@@ -199,7 +197,7 @@ mod tests {
                 let params = &params[..self.0.len() + usize::from(scale.is_some())];
                 let half = Half { norm, branch, scale, factors };
                 let halves = vec![half.clone(), half];
-                let chain = |recompute, chain: fn(T3, Vec<Half<'_>>, &Context) -> Result<T3>| {
+                let chain = |recompute, chain: fn(Tensor, Vec<Half<'_>>, &Context) -> Result<Tensor>| {
                     run(&x, SHAPE, params, |x| {
                         // The input's tape is the one that is recorded on.
                         let mut ctx = Context::eval(stream(Purpose::Step, &[0]));
@@ -258,7 +256,7 @@ mod tests {
         let norm = NormParams { weight: &params.0[0], bias: &params.0[1], eps: 1e-3 };
         let ctx = Context::eval(stream(Purpose::Step, &[0]));
         let refused = |branch, factors| {
-            let x = crate::tensor::from_vec(noise(1, 96), SHAPE, &ctx.tape).unwrap();
+            let x = Tensor::from_vec(noise(1, 96), SHAPE, &ctx.tape).unwrap();
             matches!(chain(x, vec![Half { norm, branch, scale: None, factors }], &ctx), Err(Error::Shape(_)))
         };
         let narrow = Branch::Mlp { fc1: params.linear(2), fc2: params.linear(4) };
