@@ -80,7 +80,7 @@ impl Golden {
 
     /// Whole numbers.
     pub fn bytes(&self, name: &str) -> Vec<u8> {
-        self.get(name).data.to_vec()
+        self.get(name).data.clone()
     }
 
     /// `[1, K, H, W]` with the channels last.
