@@ -98,9 +98,8 @@ impl Prepared {
 
     /// Pictures of batches, a row per image, under the same masks every time.
     pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
-        let Self { trainer, train, inference, settings, .. } = self;
+        let Self { trainer, inference, settings, .. } = self;
         let ctx = Context::eval(random::stream(Purpose::Evaluate, &[settings.seed, 1]));
-        let names = train.pipeline().samples.pixel_classes().unwrap_or_default();
         trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
             let mut rows = Vec::new();
@@ -109,7 +108,7 @@ impl Prepared {
                 // Other heads draw from the features.
                 let of_pixels = !model.predicted_pixel_classes().is_empty();
                 let predictions = if of_pixels { asked.predictions()? } else { Vec::new() };
-                rows.extend(asked.pictures(&predictions, names)?);
+                rows.extend(asked.pictures(&predictions)?);
             }
             Ok(rows)
         })
