@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::graph::{catalog, check};
 use crate::recipe::{Change, Recipe, Sources, diff, load};
 use crate::report::logging::LogFile;
-use crate::report::{ReportError, RunDir};
+use crate::report::{ReportError, RunDir, write_page};
 
 use super::EngineError;
 use super::checkpoint::CheckpointStore;
@@ -82,6 +82,9 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
         session.restore()?;
         if session.is_finished() {
             tracing::info!("the run in {} is finished", session.dir.root().display());
+            if !session.dir.report().is_file() {
+                write_page(&session.dir)?;
+            }
             return Ok(session.outcome(false));
         }
     }
