@@ -12,16 +12,15 @@ pub mod engine;
 pub mod experiment;
 pub mod graph;
 pub mod metrics;
-pub mod recipe;
 pub mod reference;
 pub mod report;
 pub mod runs;
 mod shell;
 pub mod sweep;
 pub mod table;
-pub mod weights;
 
 pub use convmae_nn::{self as nn, random};
+pub use {convmae_recipe as recipe, convmae_weights as weights};
 
 /// What [`register!`] expands to.
 #[doc(hidden)]

@@ -1,0 +1,218 @@
+//! Reads a recipe file and what it extends.
+//!
+//! `extends` names files relative to the file it stands in, lowest layer first. A file that is reached twice (two bases
+//! that share a base) counts once, where it is first reached.
+
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use miette::NamedSource;
+use serde_json::Value;
+
+use super::diagnostics::{Finding, Source};
+use super::layer::{self, Layer, LayerKind};
+use super::node::{Content, Entry, Node, Span};
+use super::suggest;
+use super::yaml::{self, Keys, TextFault};
+
+/// Layers read so far and what is wrong with them.
+#[derive(Debug, Default)]
+pub(super) struct Layers {
+    /// Lowest first.
+    pub stack: Vec<Layer>,
+    pub findings: Vec<Finding>,
+    /// Paths whose value could not be read.
+    pub broken: Vec<String>,
+    /// A layer is missing: checking the rest would blame what is right.
+    pub incomplete: bool,
+}
+
+impl Layers {
+    /// Adds a recipe file on top of the files it extends.
+    pub fn read(&mut self, recipe: &Path) {
+        Files { out: self, chain: Vec::new(), seen: Vec::new() }.read(recipe, None);
+    }
+
+    pub(super) fn refuse(&mut self, finding: Finding) {
+        self.findings.push(finding);
+        self.incomplete = true;
+    }
+}
+
+struct Files<'l> {
+    out: &'l mut Layers,
+    /// The files being read, outermost first: (identity, name).
+    chain: Vec<(PathBuf, PathBuf)>,
+    seen: Vec<PathBuf>,
+}
+
+/// The `extends` entry that asked for a file.
+type Asker<'a> = Option<(&'a LayerKind, &'a Source, Span)>;
+
+impl Files<'_> {
+    fn read(&mut self, path: &Path, asker: Asker<'_>) {
+        let name = clean(path);
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.out.refuse(unreadable(path, &name, &error, asker)),
+        };
+        let identity = path.canonicalize().unwrap_or_else(|_| name.clone());
+        if self.chain.iter().any(|(open, _)| *open == identity) {
+            return self.refuse_cycle(&name, asker);
+        }
+        if self.seen.contains(&identity) {
+            return;
+        }
+        self.seen.push(identity.clone());
+        self.chain.push((identity, name.clone()));
+        self.add(path, &name, bytes);
+        self.chain.pop();
+    }
+
+    fn add(&mut self, path: &Path, name: &Path, bytes: Vec<u8>) {
+        let kind = LayerKind::File(name.to_owned());
+        let (text, encoding_fault) = decode(bytes);
+        let source: Source = Arc::new(NamedSource::new(name.to_string_lossy(), text).with_language("YAML"));
+        if let Some(fault) = encoding_fault {
+            return self.out.refuse(layer::finding(&kind, &source, fault));
+        }
+        let document = match yaml::parse(source.inner(), Keys::Plain) {
+            Ok(document) => document,
+            Err(fault) => return self.out.refuse(layer::finding(&kind, &source, fault)),
+        };
+        let faults = document.faults.into_iter().map(|fault| layer::finding(&kind, &source, fault));
+        self.out.findings.extend(faults);
+        self.out.broken.extend(document.broken);
+        match document.root {
+            Some(Node { span, content: Content::Map(entries) }) => {
+                let (extends, entries): (Vec<_>, Vec<_>) =
+                    entries.into_iter().partition(|entry| entry.key == "extends");
+                let root = Node { span, content: Content::Map(entries) };
+                self.extend(path, &kind, &source, &extends);
+                self.out.stack.push(Layer { kind, source, root, spine: 0 });
+            }
+            root => self.out.refuse(layer::finding(&kind, &source, not_a_mapping(root.as_ref()))),
+        }
+    }
+
+    fn extend(&mut self, path: &Path, kind: &LayerKind, source: &Source, extends: &[Entry]) {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for entry in extends {
+            let names = match &entry.value.content {
+                Content::List(items) => items.iter().collect(),
+                _ => vec![&entry.value],
+            };
+            for node in names {
+                if let Content::Scalar(Value::String(name)) = &node.content {
+                    self.read(&folder.join(name), Some((kind, source, node.span.clone())));
+                } else {
+                    let fault = TextFault {
+                        key: "extends".to_owned(),
+                        span: node.span.clone(),
+                        message: "expected the path of a recipe file, or a list of paths".to_owned(),
+                        label: "not a path".to_owned(),
+                        help: Some(
+                            "paths are relative to this file: `extends: ../_base_/imagenet.yaml`".to_owned(),
+                        ),
+                    };
+                    self.out.refuse(layer::finding(kind, source, fault));
+                }
+            }
+        }
+    }
+
+    fn refuse_cycle(&mut self, name: &Path, asker: Asker<'_>) {
+        let files = self.chain.iter().map(|(_, open)| open.as_path()).chain([name]);
+        let chain = files.map(|file| file.display().to_string()).collect::<Vec<_>>().join(" -> ");
+        let source = asker.map(|(kind, source, span)| (kind.clone(), (source.clone(), span)));
+        let (origin, source) = source.unzip();
+        self.out.refuse(Finding {
+            key: "extends".to_owned(),
+            message: format!("the files extend each other: {chain}"),
+            help: Some("remove one of these `extends`".to_owned()),
+            origin,
+            label: "leads back to a file that is being read".to_owned(),
+            source,
+        });
+    }
+}
+
+/// The text without its byte order mark; text that is not UTF-8 comes with replacement characters and a fault.
+pub(super) fn decode(bytes: Vec<u8>) -> (String, Option<TextFault>) {
+    match String::from_utf8(bytes) {
+        Ok(text) => (text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text), None),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let fault = TextFault {
+                key: String::new(),
+                span: at..at + char::REPLACEMENT_CHARACTER.len_utf8(),
+                message: "the file is not UTF-8 text".to_owned(),
+                label: "the first byte that is not UTF-8".to_owned(),
+                help: Some("save it as UTF-8".to_owned()),
+            };
+            (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(fault))
+        }
+    }
+}
+
+fn not_a_mapping(root: Option<&Node>) -> TextFault {
+    let empty = root.is_none_or(|node| node.content == Content::Scalar(Value::Null));
+    TextFault {
+        key: String::new(),
+        span: root.map_or(0..0, |node| node.span.clone()),
+        message: if empty { "the recipe is empty" } else { "a recipe is a mapping of keys to values" }
+            .to_owned(),
+        label: if empty { "nothing here" } else { "not a mapping" }.to_owned(),
+        help: Some(
+            "`convmae schema` prints what a recipe may hold; `extends: base.yaml` takes another one"
+                .to_owned(),
+        ),
+    }
+}
+
+pub(super) fn unreadable(path: &Path, name: &Path, error: &std::io::Error, asker: Asker<'_>) -> Finding {
+    let reason = match error.kind() {
+        ErrorKind::NotFound => "there is no such file".to_owned(),
+        ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    };
+    let source = asker.map(|(kind, source, span)| (kind.clone(), (source.clone(), span)));
+    let (origin, source) = source.unzip();
+    Finding {
+        key: if source.is_some() { "extends".to_owned() } else { String::new() },
+        message: format!("cannot read `{}`: {reason}", name.display()),
+        help: (error.kind() == ErrorKind::NotFound).then(|| similar_file(path)).flatten(),
+        origin,
+        label: reason,
+        source,
+    }
+}
+
+fn similar_file(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = folder.read_dir() else {
+        return Some(format!("the folder `{}` does not exist either", clean(folder).display()));
+    };
+    let mut names: Vec<_> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    let wanted = path.file_name()?.to_string_lossy();
+    let near = suggest::nearest(&wanted, names.iter().map(String::as_str))?;
+    Some(format!("did you mean `{near}`?"))
+}
+
+/// The path without `.` and `folder/..`, for people.
+pub fn clean(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut clean, part| {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(clean.components().next_back(), Some(Component::Normal(_))) => {
+                clean.pop();
+            }
+            part => clean.push(part),
+        }
+        clean
+    })
+}
