@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use convmae_framework::runs::{Condition, overview, scan, sort};
+use convmae_framework::condition::Test;
+use convmae_framework::runs::{filter, overview, scan, sort};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const RUNS: usize = 5000;
@@ -39,11 +40,11 @@ fn runs(criterion: &mut Criterion) {
     make(root.path());
     let mut group = criterion.benchmark_group("runs");
     group.sample_size(10).measurement_time(Duration::from_secs(20));
-    let condition: Condition = "metrics.top1 > 80 and recipe.optimizer.lr == 3e-5".parse().unwrap();
+    let tests: Vec<Test> =
+        ["metrics.top1>80", "recipe.optimizer.lr=3e-5"].map(|test| test.parse().unwrap()).into();
     let list = || {
         let frame = scan(root.path()).unwrap().frame;
-        let rows = condition.apply(&frame).unwrap();
-        let frame = sort(&frame.filter(&rows).unwrap(), &["-metrics.top1".to_owned()]).unwrap();
+        let frame = sort(&filter(&frame, &tests).unwrap(), &["-metrics.top1".to_owned()]).unwrap();
         overview(&frame).unwrap()
     };
     group.bench_function("5000 for the first time", |bencher| {

@@ -7,6 +7,7 @@ mod child;
 pub mod cli;
 mod columns;
 pub mod component;
+pub mod condition;
 pub mod data;
 pub mod engine;
 pub mod experiment;

@@ -1,5 +1,20 @@
 //! Commands as one writes them in a shell.
 
+/// This program as it was called.
+pub(crate) fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "convmae".to_owned())
+}
+
+/// A command, with the variables of its environment in front.
+pub(crate) fn command<W: AsRef<str>>(
+    environment: &[(String, String)],
+    words: impl IntoIterator<Item = W>,
+) -> String {
+    let variables = environment.iter().map(|(name, value)| format!("{name}={}", quote(value)));
+    let words = words.into_iter().map(|word| quote(word.as_ref()));
+    variables.chain(words).collect::<Vec<_>>().join(" ")
+}
+
 /// A word as a shell reads it back.
 pub(crate) fn quote(word: &str) -> String {
     let is_plain = |letter: char| letter.is_alphanumeric() || "-_./=,:+@%".contains(letter);
@@ -19,5 +34,12 @@ mod tests {
         assert_eq!(quote("train.length=9 epochs"), "'train.length=9 epochs'");
         assert_eq!(quote("name=it's"), r"'name=it'\''s'");
         assert_eq!(quote(""), "''");
+    }
+
+    #[test]
+    fn variables_stand_before_a_command() {
+        let environment = [("CONVMAE_TRAIN__LENGTH".to_owned(), "9 epochs".to_owned())];
+        let command = command(&environment, ["convmae", "run", "a b.yaml"]);
+        assert_eq!(command, "CONVMAE_TRAIN__LENGTH='9 epochs' convmae run 'a b.yaml'");
     }
 }

@@ -163,14 +163,13 @@ fn infer(inference: serde_json::Value, image: &HostTensor, (height, width): (u32
         param.set(&values(&weights, param.name())).unwrap();
     }
     let map = GrayImage::from_pixel(width, height, Luma([255]));
-    let batch = Batch {
-        images: image.to_f32(),
-        height: image.shape[2],
-        width: image.shape[3],
-        normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-        targets: vec![Target { semantic: Some(map), ..Target::default() }],
-        ids: vec!["image".to_owned()],
-    };
+    let batch = Batch::new(
+        image.to_f32(),
+        (image.shape[2], image.shape[3]),
+        Normalization { mean: [0.0; 3], std: [1.0; 3] },
+        vec![Target { semantic: Some(map), ..Target::default() }],
+        vec!["image".to_owned()],
+    );
     let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
     let inference: Box<dyn Inference> = serde_json::from_value(inference).unwrap();
     let mut ask = |batch: &Batch| model.predictions(&model.forward(batch, &ctx)?, batch, &ctx);

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use convmae_framework::component::{DataError, SampleShape, Samples, Transform};
 use convmae_framework::data::{
-    CropBox, Interpolation, Loader, LoaderOptions, Pipeline, Pixels, Sample, Target, output_shape, read_image,
+    CropBox, Interpolation, Loader, LoaderOptions, Mask, Pipeline, Pixels, Sample, Target, output_shape,
+    read_image,
 };
 use convmae_framework::random::{self, Purpose};
 use convmae_registry as _;
@@ -20,7 +21,7 @@ fn data(name: &str) -> PathBuf {
 
 fn sample(name: &str) -> Sample {
     let image = read_image(&data(name)).unwrap();
-    Sample { id: name.to_owned(), pixels: Pixels::Rgb(image), target: Target::default() }
+    Sample::new(name.to_owned(), image, Target::default())
 }
 
 fn apply(transform: serde_json::Value, sample: Sample) -> Sample {
@@ -73,7 +74,7 @@ impl Samples for Photos {
     }
 
     fn get(&self, _: usize) -> Result<Sample, DataError> {
-        Ok(Sample { pixels: Pixels::Rgb(read_image(&data("chelsea.png"))?), ..sample("chelsea.png") })
+        Ok(sample("chelsea.png"))
     }
 }
 
@@ -133,13 +134,15 @@ fn scenes_keep_their_targets_through_augmentation() {
         let semantic = sample.target.semantic.unwrap();
         assert_eq!(semantic.dimensions(), (96, 96));
         let mut labelled = image::GrayImage::new(96, 96);
-        for instance in &sample.target.instances {
-            let [x0, y0, x1, y1] = instance.bbox;
-            for (x, y, _) in instance.mask.enumerate_pixels().filter(|pixel| pixel.2.0[0] == 255) {
+        let instances = &sample.target.instances;
+        for ((bbox, class), mask) in instances.boxes.iter().zip(&instances.classes).zip(&instances.masks) {
+            let [x0, y0, x1, y1] = *bbox;
+            let Mask::Rle(runs) = mask else { panic!("scenes have masks of pixels") };
+            for (x, y, _) in runs.decode().enumerate_pixels().filter(|pixel| pixel.2.0[0] == 255) {
                 // A pixel of the enlarged mask may lie beyond its box by rounding to the nearest.
                 let (x_mid, y_mid) = (x as f32 + 0.5, y as f32 + 0.5);
                 assert!(x_mid > x0 - 1.0 && x_mid < x1 + 1.0 && y_mid > y0 - 1.0 && y_mid < y1 + 1.0);
-                labelled.put_pixel(x, y, image::Luma([instance.class as u8 + 1]));
+                labelled.put_pixel(x, y, image::Luma([*class as u8 + 1]));
             }
         }
         let agree = semantic.pixels().zip(labelled.pixels()).all(|(a, b)| a.0[0] == 255 || a == b);

@@ -1,5 +1,5 @@
 //! Helpers of the tests of kernels and operations.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 // On CUDA, there are no kernels to compare with.
 #![cfg_attr(feature = "cuda", allow(dead_code))]
 

@@ -46,6 +46,7 @@ pub use path::is_within;
 pub use provenance::Origin;
 pub use scalar::plain as plain_scalar;
 pub use suggest::{list, nearest};
+pub use yaml::inline_value;
 
 use diagnostics::Fault;
 use files::Layers;

@@ -1,13 +1,14 @@
 //! Layers to one value, through figment.
 //!
-//! Mappings merge, everything else replaces. Two rules are ours: a layer that changes the `type` of a block replaces the
-//! whole block in the layers below (figment would leave the keys of the old type behind), and a `--set` key may go through
-//! the index of a list item (figment would replace the list). Keys keep the order in which the layers first name them;
-//! figment sorts its own.
+//! figment merges: mappings key by key, everything else is replaced, and each value keeps the tag of its layer. Three
+//! things are ours, for figment merges all mappings alike, never into a list, and sorts its keys. A layer that changes the
+//! `type` of a block replaces the block: it is emptied before the layer is merged. A `--set` key may go through the index
+//! of a list item: from then on the list is merged as a mapping of its items. And keys stand in the order in which the
+//! layers first name them. For these, [`Below`] knows of each key what it holds, not its value.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use figment::value::{Dict, Map as FigmentMap, Tag, Value as Tagged};
+use figment::value::{Dict, Empty, Map as FigmentMap, Tag, Value as Tagged};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde_json::{Map, Value};
 
@@ -40,102 +41,279 @@ pub(super) struct Replaced {
 /// Merges the layers, lowest first.
 pub(super) fn merge(layers: &mut [Layer]) -> Result<Merged, Box<figment::Error>> {
     let mut figment = Figment::new();
-    let mut views: Vec<Value> = Vec::with_capacity(layers.len());
-    let mut replaced = Vec::new();
-    let mut misfits = Vec::new();
-    for index in 0..layers.len() {
-        let (below, _) = ordered(&figment, &views)?;
-        let view = match fit_spine(&mut layers[index], &below) {
-            Ok(()) => overlay(Some(&below), &layers[index].root, layers[index].spine),
+    let mut below = Below::default();
+    let (mut replaced, mut misfits) = (Vec::new(), Vec::new());
+    for (index, layer) in layers.iter_mut().enumerate() {
+        let lists = match below.fit_spine(layer) {
+            Ok(lists) => lists,
             Err(fault) => {
                 misfits.push((index, fault));
-                Value::Object(Map::new())
+                continue;
             }
         };
-        let mut changes = Vec::new();
-        changed_types(&below, &view, "", index, &mut changes);
-        if !changes.is_empty() {
-            for change in &changes {
-                for view in &mut views {
-                    remove(view, &change.key);
-                }
-            }
-            let lower = layers.iter().zip(&views);
-            figment =
-                lower.fold(Figment::new(), |figment, (layer, view)| figment.merge(Provided { layer, view }));
+        for list in lists {
+            let root = Tagged::from(data(&figment)?);
+            let items = root.find_ref(&list).and_then(Tagged::as_array).unwrap_or_default();
+            let items = items.iter().enumerate().map(|(at, item)| (at.to_string(), item.clone()));
+            let items = Tagged::from(items.collect::<Dict>());
+            figment = figment.merge(Provided::new(index, &list, NOTHING));
+            figment = figment.merge(Provided::new(index, &list, items));
+            below.open(&list);
         }
-        figment = figment.merge(Provided { layer: &layers[index], view: &view });
-        views.push(view);
-        replaced.extend(changes);
+        for key in below.add(layer, index, &mut replaced) {
+            figment = figment.merge(Provided::new(index, &key, NOTHING));
+        }
+        let view = Tagged::serialize(layer.root.to_value()).map_err(Box::new)?;
+        figment = figment.merge(Provided::new(index, "", view));
     }
-    let (value, winners) = ordered(&figment, &views)?;
+    let root = data(&figment)?;
+    let mut winners = HashMap::new();
+    let value = below.restore(root.into(), "", &figment, &mut winners);
     Ok(Merged { value, winners, replaced, misfits })
 }
 
-/// What figment holds, keys in the order of the layers, and the layer of each key.
-fn ordered(
-    figment: &Figment,
-    views: &[Value],
-) -> Result<(Value, HashMap<String, usize>), Box<figment::Error>> {
-    let root = Tagged::Dict(
-        Tag::Default,
-        figment.data().map_err(Box::new)?.remove(&Profile::Default).unwrap_or_default(),
-    );
-    let mut ordering = Ordering { figment, winners: HashMap::new() };
-    let value = ordering.restore(&root, &views.iter().collect::<Vec<_>>(), "");
-    Ok((value, ordering.winners))
+/// What is merged over a block leaves nothing of it.
+const NOTHING: Tagged = Tagged::Empty(Tag::Default, Empty::Unit);
+
+/// A copy of what figment holds.
+fn data(figment: &Figment) -> Result<Dict, Box<figment::Error>> {
+    Ok(figment.data().map_err(Box::new)?.remove(&Profile::Default).unwrap_or_default())
 }
 
-/// A layer as figment sees it.
-struct Provided<'a> {
-    layer: &'a Layer,
-    view: &'a Value,
+/// What a layer, by its index, says of one key.
+struct Provided {
+    layer: usize,
+    root: Dict,
 }
 
-impl Provider for Provided<'_> {
+impl Provided {
+    fn new(layer: usize, key: &str, value: Tagged) -> Self {
+        let keys = path::segments(key).rev();
+        let root = keys.fold(value, |value, key| Tagged::from(Dict::from([(key.to_owned(), value)])));
+        Self { layer, root: root.into_dict().unwrap_or_default() }
+    }
+}
+
+impl Provider for Provided {
     fn metadata(&self) -> Metadata {
-        match &self.layer.kind {
-            LayerKind::File(path) => Metadata::from("recipe file", path.as_path()),
-            kind => Metadata::from("assignment", kind.to_string()),
-        }
+        Metadata::named(self.layer.to_string())
     }
 
     fn data(&self) -> Result<FigmentMap<Profile, Dict>, figment::Error> {
-        let dict = Tagged::serialize(self.view)?.into_dict().unwrap_or_default();
-        Ok(Profile::Default.collect(dict))
+        Ok(Profile::Default.collect(self.root.clone()))
     }
 }
 
-/// Fits the key of a `--set` or an environment variable to what is below it: indices must be those of list items, and
-/// keys of the environment, which have lost their case, take that of the key they name.
-fn fit_spine(layer: &mut Layer, below: &Value) -> Result<(), Fault> {
-    let mut node = &mut layer.root;
-    let mut below = Some(below);
-    let mut key = String::new();
-    for _ in 0..layer.spine {
-        let Content::Map(entries) = &mut node.content else { break };
-        let Some(entry) = entries.first_mut() else { break };
-        match below {
-            Some(Value::Array(items)) => check_index(&key, &entry.key, items.len())?,
-            Some(Value::Object(map)) if !map.contains_key(&entry.key) => {
-                if matches!(layer.kind, LayerKind::Environment(_))
-                    && let Some(existing) = map.keys().find(|existing| existing.to_lowercase() == entry.key)
-                {
-                    entry.key.clone_from(existing);
+/// What the layers so far hold at every path.
+#[derive(Default)]
+struct Below {
+    held: BTreeMap<String, Held>,
+    /// How many keys were named.
+    named: usize,
+}
+
+struct Held {
+    /// When the key was named.
+    order: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    Scalar,
+    /// A mapping, and its `type` if it has one.
+    Block(Option<Value>),
+    /// A list, and the number of its items.
+    List(usize),
+    /// A list that is merged as a mapping of its items.
+    Opened(usize),
+}
+
+impl Below {
+    fn kind(&self, key: &str) -> Option<&Kind> {
+        self.held.get(key).map(|held| &held.kind)
+    }
+
+    /// Fits the key of a `--set` or an environment variable to what is below it: indices must be those of list items, and
+    /// keys of the environment, which have lost their case, take that of the key they name. Returns the lists that it goes
+    /// through and that are not opened yet.
+    fn fit_spine(&self, layer: &mut Layer) -> Result<Vec<String>, Fault> {
+        let mut lists = Vec::new();
+        let mut node = &mut layer.root;
+        let mut key = String::new();
+        for _ in 0..layer.spine {
+            let Content::Map(entries) = &mut node.content else { break };
+            let Some(entry) = entries.first_mut() else { break };
+            match self.kind(&key) {
+                Some(kind @ (Kind::List(len) | Kind::Opened(len))) => {
+                    entry.key = check_index(&key, &entry.key, *len)?.to_string();
+                    lists.extend(matches!(kind, Kind::List(_)).then(|| key.clone()));
+                }
+                _ if matches!(layer.kind, LayerKind::Environment(_)) => {
+                    if let Some(existing) = self.same_but_case(&key, &entry.key) {
+                        entry.key = existing;
+                    }
+                }
+                _ => {}
+            }
+            key = path::join(&key, &entry.key);
+            node = &mut entry.value;
+        }
+        Ok(lists)
+    }
+
+    /// The key of a block that is written in these small letters, unless one is just that.
+    fn same_but_case(&self, block: &str, key: &str) -> Option<String> {
+        if self.held.contains_key(&path::join(block, key)) {
+            return None;
+        }
+        let named = self.held.iter().filter_map(|(path, held)| {
+            let (parent, last) = path::split_last(path)?;
+            (parent == block && last.to_lowercase() == key).then_some((held.order, last))
+        });
+        named.min().map(|(_, existing)| existing.to_owned())
+    }
+
+    /// Notes that a list is merged as a mapping of its items.
+    fn open(&mut self, list: &str) {
+        if let Some(held) = self.held.get_mut(list)
+            && let Kind::List(len) = held.kind
+        {
+            held.kind = Kind::Opened(len);
+        }
+    }
+
+    /// Notes what a layer says. Returns the blocks that it replaces, of which nothing may be left.
+    fn add(&mut self, layer: &Layer, index: usize, replaced: &mut Vec<Replaced>) -> Vec<String> {
+        let mut emptied = Vec::new();
+        self.note("", &layer.root, layer.spine, &mut |key: &str, change: Option<(Value, Value)>| {
+            emptied.push(key.to_owned());
+            if let Some((before, after)) = change {
+                replaced.push(Replaced { key: key.to_owned(), layer: index, before, after });
+            }
+        });
+        emptied
+    }
+
+    fn note(
+        &mut self,
+        key: &str,
+        node: &Node,
+        spine: usize,
+        empty: &mut impl FnMut(&str, Option<(Value, Value)>),
+    ) {
+        let held = self.held.get_mut(key);
+        match &node.content {
+            Content::Scalar(_) => {
+                self.hold(key, Kind::Scalar);
+                self.forget_within(key);
+            }
+            Content::List(items) => {
+                self.hold(key, Kind::List(items.len()));
+                self.forget_within(key);
+                for (at, item) in items.iter().enumerate() {
+                    self.note(&path::join(key, at), item, 0, empty);
                 }
             }
-            _ => {}
+            Content::Map(entries) => {
+                let given =
+                    entries.iter().find(|entry| entry.key == "type").map(|entry| entry.value.to_value());
+                let kind = match held.map(|held| std::mem::replace(&mut held.kind, Kind::Scalar)) {
+                    Some(Kind::Opened(len)) if spine > 0 => Kind::Opened(len),
+                    Some(Kind::Opened(_)) => {
+                        empty(key, None);
+                        self.forget_within(key);
+                        Kind::Block(given)
+                    }
+                    Some(Kind::Block(Some(before))) => match given {
+                        Some(after) if after != before && !key.is_empty() => {
+                            empty(key, Some((before, after.clone())));
+                            self.held.remove(key);
+                            self.forget_within(key);
+                            Kind::Block(Some(after))
+                        }
+                        Some(after) => Kind::Block(Some(after)),
+                        None => Kind::Block(Some(before)),
+                    },
+                    Some(Kind::List(_)) => {
+                        self.forget_within(key);
+                        Kind::Block(given)
+                    }
+                    _ => Kind::Block(given),
+                };
+                self.hold(key, kind);
+                for entry in entries {
+                    self.note(&path::join(key, &entry.key), &entry.value, spine.saturating_sub(1), empty);
+                }
+            }
         }
-        below = below.and_then(|value| path::child(value, &entry.key));
-        key = path::join(&key, &entry.key);
-        node = &mut entry.value;
     }
-    Ok(())
+
+    /// Notes what is at a path, which keeps its place among the others.
+    fn hold(&mut self, key: &str, kind: Kind) {
+        let order = self.held.get(key).map_or(self.named, |held| held.order);
+        self.named += usize::from(order == self.named);
+        self.held.insert(key.to_owned(), Held { order, kind });
+    }
+
+    fn forget_within(&mut self, key: &str) {
+        let start = path::join(key, "");
+        let within: Vec<_> = self
+            .held
+            .range(start.clone()..)
+            .map(|(path, _)| path.clone())
+            .take_while(|path| path.starts_with(&start))
+            .collect();
+        for path in within {
+            self.held.remove(&path);
+        }
+    }
+
+    /// The plain value of what figment holds, and the layer of every key.
+    fn restore(
+        &self,
+        value: Tagged,
+        key: &str,
+        figment: &Figment,
+        winners: &mut HashMap<String, usize>,
+    ) -> Value {
+        let layer = figment.get_metadata(value.tag()).and_then(|metadata| metadata.name.parse().ok());
+        winners.extend(layer.map(|layer| (key.to_owned(), layer)));
+        let mut child = |name: String, value| {
+            let path = path::join(key, &name);
+            let value = self.restore(value, &path, figment, winners);
+            (self.held.get(&path).map(|held| held.order), name, value)
+        };
+        match value {
+            Tagged::Dict(_, dict) if matches!(self.kind(key), Some(Kind::Opened(_))) => {
+                let items =
+                    dict.into_iter().map(|(name, item)| (name.parse::<usize>().ok(), child(name, item).2));
+                let mut items: Vec<_> = items.collect();
+                items.sort_by_key(|(at, _)| *at);
+                Value::Array(items.into_iter().map(|(_, item)| item).collect())
+            }
+            Tagged::Dict(_, dict) => {
+                let mut entries: Vec<_> = dict.into_iter().map(|(name, value)| child(name, value)).collect();
+                entries.sort_by_key(|(order, ..)| *order);
+                Value::Object(
+                    entries.into_iter().map(|(_, name, value)| (name, value)).collect::<Map<_, _>>(),
+                )
+            }
+            Tagged::Array(_, items) => {
+                let items = items.into_iter().enumerate().map(|(at, item)| child(at.to_string(), item).2);
+                Value::Array(items.collect())
+            }
+            Tagged::String(_, text) => Value::from(text),
+            Tagged::Char(_, letter) => Value::from(letter.to_string()),
+            Tagged::Bool(_, flag) => Value::from(flag),
+            Tagged::Empty(..) => Value::Null,
+            Tagged::Num(_, number) => serde_json::to_value(number).unwrap_or(Value::Null),
+        }
+    }
 }
 
-fn check_index(list: &str, index: &str, len: usize) -> Result<(), Fault> {
-    if index.parse::<usize>().is_ok_and(|index| index < len) {
-        return Ok(());
+fn check_index(list: &str, index: &str, len: usize) -> Result<usize, Fault> {
+    if let Some(index) = index.parse().ok().filter(|index| *index < len) {
+        return Ok(index);
     }
     let valid = match len {
         0 => "the list is empty; set the whole list".to_owned(),
@@ -147,111 +325,4 @@ fn check_index(list: &str, index: &str, len: usize) -> Result<(), Fault> {
         format!("`{list}` is a list, and `{index}` is none of its items"),
     );
     Err(fault.at(Place::Key).label("no such item").help(valid))
-}
-
-/// What a layer says, as plain data; a list that a spine goes through comes whole.
-fn overlay(below: Option<&Value>, node: &Node, spine: usize) -> Value {
-    let Some(entry) = node.entries().first().filter(|_| spine > 0) else { return node.to_value() };
-    let under = below.and_then(|value| path::child(value, &entry.key));
-    let value = overlay(under, &entry.value, spine - 1);
-    if let Some(Value::Array(items)) = below
-        && let Ok(index) = entry.key.parse::<usize>()
-        && let Some(item) = items.get(index)
-    {
-        let mut items = items.clone();
-        items[index] = deep_merge(item.clone(), value);
-        return Value::Array(items);
-    }
-    Value::Object(Map::from_iter([(entry.key.clone(), value)]))
-}
-
-/// The merge of figment, with the rule of a changed `type`, inside of a list item.
-fn deep_merge(lower: Value, upper: Value) -> Value {
-    match (lower, upper) {
-        (Value::Object(mut lower), Value::Object(upper)) if !type_changes(&lower, &upper) => {
-            for (key, value) in upper {
-                let merged = match lower.remove(&key) {
-                    Some(below) => deep_merge(below, value),
-                    None => value,
-                };
-                lower.insert(key, merged);
-            }
-            Value::Object(lower)
-        }
-        (_, upper) => upper,
-    }
-}
-
-fn type_changes(lower: &Map<String, Value>, upper: &Map<String, Value>) -> bool {
-    matches!((lower.get("type"), upper.get("type")), (Some(before), Some(after)) if before != after)
-}
-
-fn changed_types(below: &Value, view: &Value, key: &str, layer: usize, changes: &mut Vec<Replaced>) {
-    let (Value::Object(lower), Value::Object(upper)) = (below, view) else { return };
-    if !key.is_empty() && type_changes(lower, upper) {
-        let (before, after) = (lower["type"].clone(), upper["type"].clone());
-        changes.push(Replaced { key: key.to_owned(), layer, before, after });
-        return;
-    }
-    for (name, value) in upper {
-        if let Some(below) = lower.get(name) {
-            changed_types(below, value, &path::join(key, name), layer, changes);
-        }
-    }
-}
-
-fn remove(view: &mut Value, key: &str) {
-    let Some((parent, last)) = path::split_last(key) else { return };
-    let block = path::segments(parent).try_fold(view, |block, key| block.get_mut(key));
-    if let Some(Value::Object(map)) = block {
-        map.shift_remove(last);
-    }
-}
-
-/// Puts figment's sorted keys back into the order of the layers, and notes the layer of each.
-struct Ordering<'a> {
-    figment: &'a Figment,
-    winners: HashMap<String, usize>,
-}
-
-impl Ordering<'_> {
-    fn restore(&mut self, value: &Tagged, views: &[&Value], key: &str) -> Value {
-        if let Some(layer) = self.layer(value.tag()) {
-            self.winners.insert(key.to_owned(), layer);
-        }
-        match value {
-            Tagged::Dict(_, dict) => {
-                let mut map = Map::new();
-                for name in views.iter().filter_map(|view| view.as_object()).flat_map(Map::keys) {
-                    if let Some(value) = dict.get(name)
-                        && !map.contains_key(name)
-                    {
-                        let views: Vec<_> = views.iter().filter_map(|view| view.get(name)).collect();
-                        map.insert(name.clone(), self.restore(value, &views, &path::join(key, name)));
-                    }
-                }
-                Value::Object(map)
-            }
-            Tagged::Array(_, items) => {
-                // A list is never merged: the highest one is this one.
-                let view = views.iter().rev().find(|view| view.is_array());
-                let item = |(index, item)| {
-                    let view: Vec<_> = view.and_then(|view| view.get(index)).into_iter().collect();
-                    self.restore(item, &view, &path::join(key, index))
-                };
-                Value::Array(items.iter().enumerate().map(item).collect())
-            }
-            Tagged::String(_, text) => Value::from(text.as_str()),
-            Tagged::Char(_, letter) => Value::from(letter.to_string()),
-            Tagged::Bool(_, flag) => Value::from(*flag),
-            Tagged::Empty(..) => Value::Null,
-            Tagged::Num(_, number) => serde_json::to_value(number).unwrap_or(Value::Null),
-        }
-    }
-
-    /// figment tags what a provider gives; tags are ordered as the providers were merged, which is that of the layers.
-    fn layer(&self, tag: Tag) -> Option<usize> {
-        let metadata = self.figment.get_metadata(tag)?;
-        self.figment.metadata().position(|other| std::ptr::eq(other, metadata))
-    }
 }

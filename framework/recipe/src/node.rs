@@ -42,14 +42,6 @@ impl Node {
         Self { span, content: Content::Scalar(Value::Null) }
     }
 
-    /// The entries of a mapping; none for anything else.
-    pub fn entries(&self) -> &[Entry] {
-        match &self.content {
-            Content::Map(entries) => entries,
-            _ => &[],
-        }
-    }
-
     fn child(&self, key: &str) -> Option<Located<'_>> {
         match &self.content {
             Content::Map(entries) => {

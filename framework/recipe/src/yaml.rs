@@ -62,6 +62,18 @@ pub(super) fn parse(text: &str, form: Keys) -> Result<Document, TextFault> {
     Ok(Document { root, faults: reader.faults, broken: reader.broken })
 }
 
+/// The value of a text in one line, as `--set` reads it.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn inline_value(text: &str) -> Result<Value, String> {
+    let document = parse(text, Keys::Plain).map_err(|fault| fault.message)?;
+    match document.faults.into_iter().next() {
+        Some(fault) => Err(fault.message),
+        None => Ok(document.root.map_or(Value::Null, |node| node.to_value())),
+    }
+}
+
 struct Reader<'t> {
     text: &'t str,
     form: Keys,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::recipe::Sources;
-use crate::shell::quote;
+use crate::shell;
 
 /// The recipe and what overrides it.
 #[derive(Debug, clap::Args)]
@@ -21,13 +21,9 @@ impl RecipeArgs {
     /// This program with `command` and the arguments again, as one writes them in a shell; overrides from the environment are
     /// put in front.
     pub fn to_shell(&self, command: &str) -> String {
-        let environment = self.sources().environment;
-        let environment = environment.iter().map(|(name, value)| format!("{name}={}", quote(value)));
-        let program = std::env::args().next().unwrap_or_else(|| "convmae".to_owned());
-        let recipe = self.recipe.to_string_lossy();
+        let (program, recipe) = (shell::program(), self.recipe.to_string_lossy());
         let sets = self.sets.iter().flat_map(|set| ["--set", set]);
-        let words = [&*program, command, &*recipe].into_iter().chain(sets).map(quote);
-        environment.chain(words).collect::<Vec<_>>().join(" ")
+        shell::command(&self.sources().environment, [&*program, command, &*recipe].into_iter().chain(sets))
     }
 
     /// The layers of the recipe.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::{CliError, print};
-use crate::runs::{Condition, Format, Runs, RunsError, overview, scan, select, sort};
+use crate::condition::Test;
+use crate::runs::{Format, Runs, RunsError, filter, overview, scan, select, sort};
 
 /// List runs, filtered and sorted by their figures and the keys of their recipes.
 ///
@@ -14,14 +15,14 @@ pub struct Args {
     /// The folder with run directories, at any depth.
     #[arg(value_name = "DIR", default_value = "runs")]
     directory: PathBuf,
-    /// Only runs that satisfy a condition, as in `--where 'metrics.top1 > 80 and recipe.optimizer.lr == 1e-3'`: `==`, `!=`, `<`, `<=`, `>`,
-    /// `>=`, `~` (contains), `and`, `or`, `not`, parentheses.
-    #[arg(long = "where", value_name = "CONDITION")]
-    condition: Option<String>,
+    /// Only runs in which a column is as asked: `--where 'metrics.top1 > 80'`, with `=`, `!=`, `<`, `<=`, `>`, `>=`; may be repeated, for all
+    /// at once. `= [a, b]` is either, `= null` is none, and in a text `*` stands for anything.
+    #[arg(long = "where", value_name = "COLUMN=VALUE")]
+    tests: Vec<String>,
     /// Sort by these columns; `-` in front of one puts the largest first.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', allow_hyphen_values = true)]
     sort: Vec<String>,
-    /// Show these columns; one that ends in `*` stands for all that begin so. Metrics and the keys that differ if left out.
+    /// Show these columns; in a name `*` stands for anything: `metrics.*`. Metrics and the keys that differ if left out.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     columns: Vec<String>,
     /// How to print them.
@@ -34,8 +35,8 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
-    let condition: Option<Condition> =
-        args.condition.as_ref().map(|text| text.parse()).transpose().map_err(RunsError::from)?;
+    let tests: Vec<Test> =
+        args.tests.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(RunsError::from)?;
     let Runs { mut frame, broken } = scan(&args.directory)?;
     for (run, reason) in broken {
         tracing::warn!("{run} is unreadable: {reason}");
@@ -43,10 +44,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     if frame.height() == 0 {
         eprintln!("there are no runs in {}", args.directory.display());
     }
-    if let Some(condition) = condition {
-        let rows = condition.apply(&frame).map_err(RunsError::from)?;
-        frame = frame.filter(&rows).map_err(RunsError::from)?;
-    }
+    frame = filter(&frame, &tests)?;
     if !args.sort.is_empty() {
         frame = sort(&frame, &args.sort)?;
     }

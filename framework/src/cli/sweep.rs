@@ -10,7 +10,7 @@ use crate::columns::aligned;
 use crate::engine::terminate_after;
 use crate::recipe::Sources;
 use crate::report::clock;
-use crate::shell::quote;
+use crate::shell;
 use crate::sweep::local::{LocalOptions, Outcome, RunEnd};
 use crate::sweep::{Plan, SlurmOptions, Sweep, SweepError};
 
@@ -168,17 +168,14 @@ impl Args {
 
     /// The command that goes on with this sweep, as one writes it in a shell; overrides from the environment are put in front.
     fn to_shell(&self) -> String {
-        let environment = Sources::from_env("").environment;
-        let environment = environment.iter().map(|(name, value)| format!("{name}={}", quote(value)));
-        let program = std::env::args().next().unwrap_or_else(|| "convmae".to_owned());
-        let mut words = vec![program, "sweep".to_owned(), self.sweep.to_string_lossy().into_owned()];
+        let mut words = vec![shell::program(), "sweep".to_owned(), self.sweep.to_string_lossy().into_owned()];
         words.extend(self.sets.iter().flat_map(|set| ["--set".to_owned(), set.clone()]));
         if let Some(out) = &self.out {
             words.extend(["--out".to_owned(), out.to_string_lossy().into_owned()]);
         }
         words.extend(self.jobs.iter().flat_map(|jobs| ["--jobs".to_owned(), jobs.to_string()]));
         words.extend(self.retry_failed.then(|| "--retry-failed".to_owned()));
-        environment.chain(words.iter().map(|word| quote(word))).collect::<Vec<_>>().join(" ")
+        shell::command(&Sources::from_env("").environment, words)
     }
 }
 

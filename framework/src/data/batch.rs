@@ -18,11 +18,27 @@ pub struct Batch {
     pub normalization: Normalization,
     /// What is to be predicted, per image.
     pub targets: Vec<Target>,
+    /// Height and width of every image; what lies beyond it, to the right and to the bottom, is padding.
+    pub sizes: Vec<[usize; 2]>,
+    /// Height and width of every image as it was read, before any transform.
+    pub originals: Vec<[usize; 2]>,
     /// What the images are called in messages.
     pub ids: Vec<String>,
 }
 
 impl Batch {
+    /// Images of one size, as they were read.
+    pub fn new(
+        images: Vec<f32>,
+        (height, width): (usize, usize),
+        normalization: Normalization,
+        targets: Vec<Target>,
+        ids: Vec<String>,
+    ) -> Self {
+        let sizes = vec![[height, width]; ids.len()];
+        Self { images, height, width, normalization, targets, originals: sizes.clone(), sizes, ids }
+    }
+
     /// Number of images, `B`.
     pub fn len(&self) -> usize {
         self.ids.len()
@@ -86,7 +102,7 @@ impl Batch {
         let count = samples.len();
         for sample in samples {
             let (height, width) = sample.size();
-            let Sample { id, pixels, target } = sample;
+            let Sample { id, pixels, target, original } = sample;
             let normalization = normalization(&id, &pixels)?;
             let batch = batch.get_or_insert_with(|| Self {
                 images: Vec::with_capacity(count * 3 * height * width),
@@ -94,6 +110,8 @@ impl Batch {
                 width,
                 normalization,
                 targets: Vec::with_capacity(count),
+                sizes: Vec::with_capacity(count),
+                originals: Vec::with_capacity(count),
                 ids: Vec::with_capacity(count),
             });
             if (height, width) != (batch.height, batch.width) {
@@ -108,6 +126,8 @@ impl Batch {
                 Pixels::Rgb(image) => normalization.append(&image, &mut batch.images),
             }
             batch.targets.push(target);
+            batch.sizes.push([height, width]);
+            batch.originals.push(original);
             batch.ids.push(id);
         }
         batch.ok_or_else(|| DataError::Transform("a batch without samples".to_owned()))
@@ -127,6 +147,7 @@ mod tests {
             id: id.to_owned(),
             pixels: Pixels::Normalized { values, height, width, normalization },
             target: Target { class: Some(value as usize), ..Target::default() },
+            original: [height, width],
         }
     }
 

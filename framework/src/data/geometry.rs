@@ -2,7 +2,7 @@
 
 use image::{GrayImage, Luma, Rgb, RgbImage, imageops};
 
-use super::{IGNORED, Instance, Interpolation, MAX_PIXELS, Pixels, Sample, nearest, resize};
+use super::{IGNORED, Interpolation, MAX_PIXELS, Mask, Pixels, Sample, nearest, resize};
 use crate::component::DataError;
 
 /// A rectangle of pixels.
@@ -62,10 +62,13 @@ impl Sample {
     /// [`DataError::Corrupt`], naming `transform`, with both sizes.
     pub fn check_maps(&self, transform: &str) -> Result<(), DataError> {
         let (height, width) = self.size();
-        let maps = self.target.instances.iter().map(|instance| &instance.mask).chain(&self.target.semantic);
-        for map in maps {
-            let (columns, rows) = map.dimensions();
-            if (rows as usize, columns as usize) != (height, width) {
+        let masks = self.target.instances.masks.iter().filter_map(|mask| match mask {
+            Mask::Rle(runs) => Some(runs.size()),
+            Mask::Polygons(_) => None,
+        });
+        let size = |map: &GrayImage| [map.height() as usize, map.width() as usize];
+        for [rows, columns] in masks.chain(self.target.semantic.as_ref().map(size)) {
+            if (rows, columns) != (height, width) {
                 let reason = format!("its mask or label map is {rows} x {columns}");
                 return Err(self.misfit(transform, &reason));
             }
@@ -106,11 +109,7 @@ impl Sample {
             return Ok(self);
         }
         self.pixels = Pixels::Rgb(resize(image, crop, height, width, interpolation));
-        let instances = std::mem::take(&mut self.target.instances);
-        self.target.instances = instances
-            .into_iter()
-            .filter_map(|instance| crop_instance(instance, crop, height, width))
-            .collect();
+        self.target.instances.transform(|bbox, mask| crop_shape(bbox, mask, crop, (height, width)));
         if let Some(map) = &mut self.target.semantic {
             *map = nearest(map, crop, height, width);
         }
@@ -124,13 +123,15 @@ impl Sample {
     pub fn flip_horizontal(mut self, transform: &str) -> Result<Self, DataError> {
         self.rgb(transform)?;
         if let Pixels::Rgb(image) = &mut self.pixels {
-            let width = image.width() as f32;
+            let (width, height) = image.dimensions();
             imageops::flip_horizontal_in_place(image);
-            for instance in &mut self.target.instances {
-                let [x0, y0, x1, y1] = instance.bbox;
-                instance.bbox = [width - x1, y0, width - x0, y1];
-                imageops::flip_horizontal_in_place(&mut instance.mask);
-            }
+            self.target.instances.transform(|bbox, mask| {
+                let [x0, y0, x1, y1] = *bbox;
+                *bbox = [width as f32 - x1, y0, width as f32 - x0, y1];
+                let mirror = |[x, y]: [f64; 2]| [f64::from(width) - x, y];
+                let size = (height as usize, width as usize);
+                mask.is_none_or(|mask| mask.transform(size, mirror, imageops::flip_horizontal))
+            });
             if let Some(map) = &mut self.target.semantic {
                 imageops::flip_horizontal_in_place(map);
             }
@@ -163,10 +164,12 @@ impl Sample {
             imageops::replace(&mut padded, map, at, at);
             padded
         };
-        for instance in &mut self.target.instances {
-            instance.bbox = instance.bbox.map(|side| side + border as f32);
-            instance.mask = pad(&instance.mask, 0);
-        }
+        self.target.instances.transform(|bbox, mask| {
+            *bbox = bbox.map(|side| side + border as f32);
+            let shift = |corner: [f64; 2]| corner.map(|side| side + border as f64);
+            let size = (height as usize, width as usize);
+            mask.is_none_or(|mask| mask.transform(size, shift, |map| pad(map, 0)))
+        });
         if let Some(map) = &mut self.target.semantic {
             *map = pad(map, IGNORED);
         }
@@ -181,42 +184,51 @@ impl Sample {
     }
 }
 
-/// What a crop, resized, leaves of an object.
-fn crop_instance(instance: Instance, crop: CropBox, height: usize, width: usize) -> Option<Instance> {
-    let Instance { class, bbox, mask } = instance;
+/// Crops and resizes box and mask of an object; whether something is left of it. One that is cut gets the box of what is left.
+fn crop_shape(
+    bbox: &mut [f32; 4],
+    mask: Option<&mut Mask>,
+    crop: CropBox,
+    (height, width): (usize, usize),
+) -> bool {
     let [left, top] = [crop.left as f32, crop.top as f32];
-    let [right, bottom] = [left + crop.width as f32, top + crop.height as f32];
-    let cut = bbox[0] < left || bbox[1] < top || bbox[2] > right || bbox[3] > bottom;
-    let bbox = if cut { visible_box(&mask, crop)? } else { bbox };
-    let (x, y) = (width as f32 / crop.width as f32, height as f32 / crop.height as f32);
-    let bbox = [(bbox[0] - left) * x, (bbox[1] - top) * y, (bbox[2] - left) * x, (bbox[3] - top) * y];
-    let mask = nearest(&mask, crop, height, width);
-    mask.as_raw().contains(&255).then_some(Instance { class, bbox, mask })
+    let [right, bottom] = [crop.width as f32, crop.height as f32];
+    let [x0, y0, x1, y1] = *bbox;
+    let mut cropped = [x0 - left, y0 - top, x1 - left, y1 - top];
+    if cropped[0] < 0.0 || cropped[1] < 0.0 || cropped[2] > right || cropped[3] > bottom {
+        let [x0, y0, x1, y1] = cropped;
+        let visible = match &mask {
+            Some(mask) => visible_box(mask, crop),
+            None => Some([x0.max(0.0), y0.max(0.0), x1.min(right), y1.min(bottom)])
+                .filter(|[x0, y0, x1, y1]| x0 < x1 && y0 < y1),
+        };
+        let Some(visible) = visible else { return false };
+        cropped = visible;
+    }
+    let (x, y) = (width as f32 / right, height as f32 / bottom);
+    *bbox = [cropped[0] * x, cropped[1] * y, cropped[2] * x, cropped[3] * y];
+    let (x, y) = (width as f64 / crop.width as f64, height as f64 / crop.height as f64);
+    let point = |corner: [f64; 2]| [(corner[0] - crop.left as f64) * x, (corner[1] - crop.top as f64) * y];
+    mask.is_none_or(|mask| mask.transform((height, width), point, |map| nearest(map, crop, height, width)))
 }
 
-/// The box around the part of a mask that lies within a crop, in the mask's pixels.
-fn visible_box(mask: &GrayImage, crop: CropBox) -> Option<[f32; 4]> {
-    let mut bounds: Option<[usize; 4]> = None;
-    let rows = mask.as_raw().chunks_exact(mask.width() as usize).enumerate();
-    for (y, row) in rows.skip(crop.top).take(crop.height) {
-        let row = &row[crop.left..crop.left + crop.width];
-        let first = row.iter().position(|&value| value > 0);
-        let last = row.iter().rposition(|&value| value > 0);
-        if let (Some(first), Some(last)) = (first, last) {
-            let (first, end) = (crop.left + first, crop.left + last + 1);
-            let [x0, y0, x1, _] = bounds.unwrap_or([first, y, end, 0]);
-            bounds = Some([x0.min(first), y0, x1.max(end), y + 1]);
-        }
-    }
-    bounds.map(|bounds| bounds.map(|side| side as f32))
+/// The box around the part of a mask that lies within a crop, in the pixels of the crop.
+fn visible_box(mask: &Mask, crop: CropBox) -> Option<[f32; 4]> {
+    let CropBox { top, left, height, width } = crop;
+    let mut visible = mask.clone();
+    let shift = |[x, y]: [f64; 2]| [x - left as f64, y - top as f64];
+    let cut = |map: &GrayImage| {
+        imageops::crop_imm(map, left as u32, top as u32, width as u32, height as u32).to_image()
+    };
+    visible.transform((height, width), shift, cut).then(|| visible.bounds())?
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::float_cmp, clippy::naive_bytecount)]
+    #![allow(clippy::unwrap_used, clippy::float_cmp, clippy::naive_bytecount, clippy::panic)]
 
     use super::*;
-    use crate::data::{Normalization, Target};
+    use crate::data::{Normalization, Rle, Target};
 
     /// 4 x 6 with an object in rows 1..3, columns 2..5.
     fn sample() -> Sample {
@@ -224,16 +236,12 @@ mod tests {
         let image = RgbImage::from_fn(6, 4, |x, y| Rgb([x as u8, y as u8, 0]));
         let mask = GrayImage::from_fn(6, 4, |x, y| Luma([if inside(x, y) { 255 } else { 0 }]));
         let semantic = GrayImage::from_fn(6, 4, |x, y| Luma([u8::from(inside(x, y)) * 3]));
-        Sample {
-            id: "a.png".to_owned(),
-            pixels: Pixels::Rgb(image),
-            target: Target {
-                class: Some(1),
-                mixed: None,
-                instances: vec![Instance { class: 2, bbox: [2.0, 1.0, 5.0, 3.0], mask }],
-                semantic: Some(semantic),
-            },
-        }
+        let mut target = Target { class: Some(1), semantic: Some(semantic), ..Target::default() };
+        target.instances.annotate(2, [2.0, 1.0, 5.0, 3.0], Mask::Rle(Rle::encode(&mask)));
+        // The same object as a polygon: whatever is done, both have the same box.
+        let outline = vec![[2.0, 1.0], [5.0, 1.0], [5.0, 3.0], [2.0, 3.0]];
+        target.instances.annotate(2, [2.0, 1.0, 5.0, 3.0], Mask::Polygons(vec![outline]));
+        Sample::new("a.png".to_owned(), image, target)
     }
 
     fn crop(top: usize, left: usize, height: usize, width: usize, to: (usize, usize)) -> Sample {
@@ -241,30 +249,32 @@ mod tests {
         sample().crop_and_resize(crop, to, Interpolation::Bicubic, "Crop").unwrap()
     }
 
-    /// The tight box of a mask must be its instance's box.
+    /// The tight box of a mask, of pixels and of a polygon, must be its instance's box.
     fn assert_consistent(sample: &Sample) {
         let (height, width) = sample.size();
-        for instance in &sample.target.instances {
-            assert_eq!(instance.mask.dimensions(), (width as u32, height as u32));
-            assert_eq!(visible_box(&instance.mask, CropBox::whole(height, width)), Some(instance.bbox));
+        let instances = &sample.target.instances;
+        for (bbox, mask) in instances.boxes.iter().zip(&instances.masks) {
+            assert_eq!(mask.bounds(), Some(*bbox));
         }
+        let Mask::Rle(runs) = &instances.masks[0] else { panic!("run lengths stay run lengths") };
+        assert!(matches!(instances.masks[1], Mask::Polygons(_)), "polygons stay polygons");
+        assert_eq!(runs.size(), [height, width]);
         let labelled = sample.target.semantic.as_ref().unwrap().as_raw().iter().filter(|&&label| label == 3);
-        let masked =
-            |instance: &Instance| instance.mask.as_raw().iter().filter(|&&value| value == 255).count();
-        assert_eq!(labelled.count(), sample.target.instances.iter().map(masked).sum::<usize>());
+        let masked = runs.decode().into_raw().into_iter().filter(|&value| value == 255).count();
+        assert_eq!(labelled.count(), masked);
     }
 
     #[test]
     fn a_crop_moves_and_scales_the_target() {
         let sample = crop(1, 1, 3, 5, (6, 10));
-        assert_eq!(sample.target.instances[0].bbox, [2.0, 0.0, 8.0, 4.0]);
+        assert_eq!(sample.target.instances.boxes[0], [2.0, 0.0, 8.0, 4.0]);
         assert_consistent(&sample);
     }
 
     #[test]
     fn a_cut_object_gets_the_box_of_what_is_left() {
         let sample = crop(2, 0, 2, 4, (2, 4));
-        assert_eq!(sample.target.instances[0].bbox, [2.0, 0.0, 4.0, 1.0]);
+        assert_eq!(sample.target.instances.boxes[0], [2.0, 0.0, 4.0, 1.0]);
         assert_consistent(&sample);
     }
 
@@ -279,7 +289,7 @@ mod tests {
     fn a_flip_mirrors_everything_and_twice_is_none() {
         let flipped = sample().flip_horizontal("Flip").unwrap();
         assert_eq!(flipped.rgb("").unwrap().get_pixel(0, 0).0, [5, 0, 0]);
-        assert_eq!(flipped.target.instances[0].bbox, [1.0, 1.0, 4.0, 3.0]);
+        assert_eq!(flipped.target.instances.boxes[0], [1.0, 1.0, 4.0, 3.0]);
         assert_consistent(&flipped);
         let twice = flipped.flip_horizontal("Flip").unwrap();
         assert!(twice.rgb("").unwrap() == sample().rgb("").unwrap());
@@ -289,7 +299,7 @@ mod tests {
     fn padding_is_black_and_ignored() {
         let padded = sample().pad(2, "Pad").unwrap();
         assert_eq!(padded.size(), (8, 10));
-        assert_eq!(padded.target.instances[0].bbox, [4.0, 3.0, 7.0, 5.0]);
+        assert_eq!(padded.target.instances.boxes[0], [4.0, 3.0, 7.0, 5.0]);
         assert_eq!(padded.target.semantic.as_ref().unwrap().get_pixel(0, 0).0, [255]);
         assert_consistent(&padded);
     }

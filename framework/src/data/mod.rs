@@ -11,6 +11,7 @@ mod queue;
 mod resize;
 mod sample;
 mod size;
+mod target;
 
 pub use batch::Batch;
 pub use decode::{MAX_PIXELS, decode, read_image};
@@ -19,5 +20,6 @@ pub use labels::read_labels;
 pub use loader::{CorruptSample, Epoch, Loader, LoaderOptions};
 pub use pipeline::{Pipeline, output_shape};
 pub use resize::{Interpolation, nearest, resize};
-pub use sample::{IGNORED, Instance, Mixed, Normalization, Pixels, Sample, Target};
+pub use sample::{Normalization, Pixels, Sample};
 pub use size::{MAX_SIDE, Size};
+pub use target::{IGNORED, Instances, Mask, Mixed, Rle, Target, bounds};

@@ -1,6 +1,8 @@
 //! One image with what is known of it.
 
-use image::{GrayImage, RgbImage};
+use image::RgbImage;
+
+use super::Target;
 
 /// One image with what is known of it.
 #[derive(Debug, Clone)]
@@ -11,6 +13,16 @@ pub struct Sample {
     pub pixels: Pixels,
     /// What is to be predicted.
     pub target: Target,
+    /// Height and width of the image as it was read, before any transform.
+    pub original: [usize; 2],
+}
+
+impl Sample {
+    /// An image as it was read.
+    pub fn new(id: String, image: RgbImage, target: Target) -> Self {
+        let original = [image.height() as usize, image.width() as usize];
+        Self { id, pixels: Pixels::Rgb(image), target, original }
+    }
 }
 
 /// An image on its way to a batch.
@@ -50,40 +62,4 @@ impl Normalization {
             values.extend(pixels.iter().map(|pixel| table[usize::from(pixel[channel])]));
         }
     }
-}
-
-/// The label of a pixel that does not count.
-pub const IGNORED: u8 = 255;
-
-/// What is known of an image; every pipeline uses its part.
-#[derive(Debug, Clone, Default)]
-pub struct Target {
-    /// Index of the class of the image.
-    pub class: Option<usize>,
-    /// The class of the image that was mixed into this one, and its share.
-    pub mixed: Option<Mixed>,
-    /// The objects in it.
-    pub instances: Vec<Instance>,
-    /// The class of every pixel, or [`IGNORED`].
-    pub semantic: Option<GrayImage>,
-}
-
-/// What was mixed into an image.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Mixed {
-    /// Index of the class of the other image.
-    pub class: usize,
-    /// The other image's share of the label; that of the image's own class is the rest to 1.
-    pub share: f32,
-}
-
-/// An object in an image.
-#[derive(Debug, Clone)]
-pub struct Instance {
-    /// Index of its class.
-    pub class: usize,
-    /// `[x0, y0, x1, y1]` in pixels, the end exclusive.
-    pub bbox: [f32; 4],
-    /// 255 where the object is, 0 elsewhere; as large as the image.
-    pub mask: GrayImage,
 }

@@ -18,10 +18,10 @@ use crate::random::{self, Purpose};
 use crate::recipe::{Sources, load};
 
 use super::EngineError;
-use super::device::open_device;
-use super::plan::TrainingPlan;
-use super::prepare::{Loading, build_optimizer};
-use super::trainer::{Trainer, TrainerParts};
+use super::setup::device::open_device;
+use super::setup::{Loading, build_optimizer};
+use super::train::TrainingPlan;
+use super::train::{Trainer, TrainerParts};
 
 /// How long batches are loaded to see how fast that goes.
 const DATA_TIME: Duration = Duration::from_secs(5);
@@ -226,14 +226,13 @@ fn random_batch(
         ..Target::default()
     };
     let mut rng = random::stream(Purpose::Image, &[seed]);
-    Batch {
-        images: (0..count * 3 * height * width).map(|_| rng.random_range(-2.0..2.0)).collect(),
-        height,
-        width,
-        normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-        targets: (0..count).map(target).collect(),
-        ids: (0..count).map(|image| format!("random[{image}]")).collect(),
-    }
+    Batch::new(
+        (0..count * 3 * height * width).map(|_| rng.random_range(-2.0..2.0)).collect(),
+        (height, width),
+        Normalization { mean: [0.0; 3], std: [1.0; 3] },
+        (0..count).map(target).collect(),
+        (0..count).map(|image| format!("random[{image}]")).collect(),
+    )
 }
 
 fn timings(all: Vec<f64>) -> Timings {

@@ -8,7 +8,7 @@ use crate::recipe::Diagnostics;
 use crate::report::ReportError;
 use crate::weights::{KeyReport, WeightsError};
 
-use super::checkpoint::CheckpointError;
+use super::train::checkpoint::CheckpointError;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

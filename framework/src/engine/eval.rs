@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::EngineError;
-use super::classes;
 use super::evaluate::Evaluation;
-use super::predictor::Predictor;
-use super::prepare::{Loading, open};
-use super::trained::{Trained, TrainedOptions};
+use super::evaluate::Predictor;
+use super::setup::classes;
+use super::setup::{LoadedModel, TrainedOptions};
+use super::setup::{Loading, open};
 use crate::data::LoaderOptions;
 
 /// The metrics of weights.
@@ -27,10 +27,10 @@ pub struct EvalReport {
 
 /// Evaluates weights as training with the same recipe does: the same images, the same masks, the same figures.
 pub fn eval(options: &TrainedOptions) -> Result<EvalReport, EngineError> {
-    let mut trained = Trained::load(options)?;
+    let mut trained = LoadedModel::load(options)?;
     let loading = Loading::of(&trained.experiment.data);
     let val = trained.take_val()?;
-    let Trained { recipe, experiment, model, .. } = trained;
+    let LoadedModel { recipe, experiment, model, .. } = trained;
     if experiment.evaluate.evaluators.is_empty() {
         return Err(EngineError::Usage(format!(
             "{}: there is nothing to measure, `evaluate.evaluators` is empty",

@@ -1,40 +1,27 @@
-//! Training and evaluation loops, checkpoints, resume.
+//! What the commands `run`, `eval`, `predict`, `trace` and `bench` do.
+//!
+//! [`train`] and `evaluate` are the loops, `setup` makes from a recipe what they work on, `run` is a training with its run directory.
 
 mod bench;
-pub mod checkpoint;
-mod classes;
-mod device;
-mod ema;
 mod error;
 mod eval;
 mod evaluate;
-mod gradient;
-mod grids;
-mod initialize;
-mod lineage;
-mod plan;
 mod predict;
-mod predictor;
-mod prepare;
 mod run;
-mod session;
-mod signal;
-mod state;
+mod setup;
 mod trace;
-mod trained;
-mod trainer;
-mod window;
-mod write;
+pub mod train;
 
 pub use bench::{BenchOptions, BenchReport, DataSpeed, Item as BenchItem, bench};
 pub use error::EngineError;
 pub use eval::{EvalReport, eval};
 pub use evaluate::Evaluation;
-pub use initialize::weights_of_run;
-pub use lineage::{changes_since, lineage, lineage_of, source_has_changed, started_from};
-pub(crate) use plan::TrainingPlan;
 pub use predict::{ClassProbability, Prediction, predict};
-pub use run::{Outcome, RunOptions, changes_of_results, run};
-pub(crate) use signal::{StopSignal, terminate_after};
+pub use run::{Outcome, RunOptions, run};
+pub(crate) use run::{StopSignal, terminate_after};
+pub use setup::lineage::{
+    changes_of_results, changes_since, lineage, lineage_of, source_has_changed, started_from,
+};
+pub use setup::{TrainedOptions, weights_of_run};
 pub use trace::{TraceOptions, trace};
-pub use trained::TrainedOptions;
+pub(crate) use train::TrainingPlan;

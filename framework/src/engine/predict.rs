@@ -6,11 +6,11 @@ use image::{GrayImage, Luma};
 use serde::Serialize;
 
 use super::EngineError;
-use super::classes::Classified;
-use super::predictor::{Predictor, label_maps};
-use super::trained::{Trained, TrainedOptions};
+use super::evaluate::{Predictor, label_maps};
+use super::setup::classes::Classified;
+use super::setup::{LoadedModel, TrainedOptions};
 use crate::component::{DataError, Picture, Predictions, Transform};
-use crate::data::{Batch, IGNORED, Pixels, Sample, Target, read_image};
+use crate::data::{Batch, IGNORED, Sample, Target, read_image};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 use crate::report::label_map::{self, ClassShare};
@@ -54,9 +54,9 @@ pub fn predict<E: From<EngineError>>(
     with_pictures: bool,
     mut each: impl FnMut(usize, &Prediction) -> Result<(), E>,
 ) -> Result<Vec<Prediction>, E> {
-    let mut trained = Trained::load(options)?;
+    let mut trained = LoadedModel::load(options)?;
     let val = trained.take_val()?;
-    let Trained { experiment, model, metadata, .. } = trained;
+    let LoadedModel { experiment, model, metadata, .. } = trained;
     let names = |classified: Classified, is_needed: bool| {
         let of_data = || classified.of_data(val.dataset.open().ok()?.as_ref()).map(<[String]>::to_vec);
         let of_weights = || classified.of_weights(&metadata);
@@ -144,7 +144,7 @@ fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
     let image = read_image(path)?;
     let unknown = || GrayImage::from_pixel(image.width(), image.height(), Luma([IGNORED]));
     let target = Target { semantic: with_labels.then(unknown), ..Target::default() };
-    Ok(Sample { id: path.display().to_string(), pixels: Pixels::Rgb(image), target })
+    Ok(Sample::new(path.display().to_string(), image, target))
 }
 
 /// Label maps over the images of their files, or over the prepared ones where the size is not that of the file.

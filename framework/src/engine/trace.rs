@@ -16,11 +16,11 @@ use crate::recipe::{Recipe, Sources, load};
 use crate::weights::{HostTensor, TensorMap, write_safetensors};
 
 use super::EngineError;
-use super::device::open_device;
-use super::initialize::{initialize, load_weights};
-use super::plan::TrainingPlan;
-use super::prepare::build_optimizer;
-use super::trainer::{Trainer, TrainerParts};
+use super::setup::build_optimizer;
+use super::setup::device::open_device;
+use super::setup::{initialize, load_weights};
+use super::train::TrainingPlan;
+use super::train::{Trainer, TrainerParts};
 use inputs::Inputs;
 
 /// What `trace` is asked for.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use glob::Pattern;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
@@ -33,8 +34,10 @@ impl InitFrom {
     /// Where the weights are.
     ///
     /// # Errors
-    /// Unless it is either a file or a run.
+    /// Unless it is either a file or a run, and its names are patterns.
     pub fn source(&self) -> Result<InitSource<'_>, Problem> {
+        self.new.check("new")?;
+        self.leave.check("leave")?;
         match (&self.weights, &self.run) {
             (Some(path), None) => Ok(InitSource::File(path)),
             (None, Some(path)) => Ok(InitSource::Run(path)),
@@ -46,29 +49,26 @@ impl InitFrom {
     }
 }
 
-/// Names of tensors, in which `*` stands for anything.
+/// Names of tensors, in which `*` stands for anything, dots too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct Names(Vec<String>);
 
 impl Names {
     /// Whether `name` is one of them.
     pub fn contain(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| matches(pattern, name))
+        self.0.iter().any(|pattern| Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(name)))
     }
-}
 
-/// Whether a name is of a pattern: begins with what stands before its first `*`, holds the parts between in order, ends with the last.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else { return name == pattern };
-    let Some(mut left) = name.strip_prefix(start) else { return false };
-    let (between, end) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in between.split('*') {
-        match left.find(part) {
-            Some(at) => left = &left[at + part.len()..],
-            None => return false,
-        }
+    fn check(&self, key: &str) -> Result<(), Problem> {
+        self.0.iter().enumerate().try_for_each(|(at, pattern)| match Pattern::new(pattern) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let message = format!("`{pattern}` is no pattern: {}", error.msg);
+                Err(Problem::new(format!("init_from.{key}.{at}"), message)
+                    .help("one `*` stands for anything, dots too"))
+            }
+        })
     }
-    left.ends_with(end)
 }
 
 #[derive(Deserialize)]
@@ -147,7 +147,10 @@ mod tests {
 
     #[test]
     fn a_star_stands_for_anything_anywhere() {
-        let fits = |pattern, names: [&str; 3]| names.map(|name| matches(pattern, name));
+        let fits = |pattern: &str, names: [&str; 3]| {
+            let pattern = Names(vec![pattern.to_owned()]);
+            names.map(|name| pattern.contain(name))
+        };
         let names = ["blocks3.0.gamma_1", "blocks3.10.gamma_2", "blocks1.0.gamma_1"];
         assert_eq!(fits("blocks3.*.gamma_1", names), [true, false, false]);
         assert_eq!(fits("blocks3.*.gamma_*", names), [true, true, false]);
@@ -165,5 +168,11 @@ mod tests {
             read(json!({ "run": "a", "weights": "b" })).source().unwrap_err().message.contains("and a run")
         );
         assert!(read(json!({ "leave": ["norm.*"] })).source().is_err());
+    }
+
+    #[test]
+    fn a_name_that_is_no_pattern_is_a_problem() {
+        let from: InitFrom = serde_json::from_value(json!({ "run": "a", "new": ["x", "a**b"] })).unwrap();
+        assert_eq!(from.source().unwrap_err().key, "init_from.new.1");
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::ReportError;
+use super::{ReportError, Summary};
 use crate::weights::atomic;
 
 /// A run directory. Made by [`create`](Self::create) or [`open`](Self::open) it is held by this process until
@@ -111,9 +111,15 @@ impl RunDir {
         self.root.join("log.jsonl")
     }
 
-    /// `summary.json`: see [`Summary`](super::Summary).
+    /// `summary.json`: see [`Summary`].
     pub fn summary(&self) -> PathBuf {
         self.root.join("summary.json")
+    }
+
+    /// Whether its summary says that the run is finished.
+    pub fn is_finished(&self) -> bool {
+        let summary = Summary::read(&self.summary());
+        summary.is_ok_and(|summary| summary.get("status").is_some_and(|status| status == "finished"))
     }
 
     /// `report.html`: see [`Report`](super::Report).

@@ -2,8 +2,7 @@
 
 use polars::frame::DataFrame;
 
-use super::condition::similar_column;
-use crate::recipe::nearest;
+use crate::recipe::{list, nearest};
 
 /// Columns that a run may have, besides the groups.
 const PLAIN: [&str; 13] = [
@@ -38,6 +37,17 @@ pub fn absent(name: &str, frame: &DataFrame) -> Result<(), String> {
         Some(near) => Err(format!("did you mean `{near}`?")),
         None => Err(similar_column(name, frame)),
     }
+}
+
+/// What to say of a column that is not there.
+fn similar_column(name: &str, frame: &DataFrame) -> String {
+    let names = || frame.columns().iter().map(|column| column.name().as_str());
+    let is_last = |column: &&str| column.rsplit('.').next() == Some(name);
+    if let Some(near) = names().find(is_last).or_else(|| nearest(name, names())) {
+        return format!("did you mean `{near}`?");
+    }
+    let plain = names().filter(|column| !column.starts_with("recipe."));
+    format!("columns are {}, and `recipe.` with a key of the recipe", list(plain))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use miette::Diagnostic;
 use polars::error::PolarsError;
 use thiserror::Error;
 
-use super::ConditionError;
+use crate::condition::ConditionError;
 use crate::report::ReportError;
 
 /// Runs could not be read, or were asked for something that is not there.
@@ -13,7 +13,7 @@ pub enum RunsError {
     /// A directory could not be read.
     #[error(transparent)]
     Directory(#[from] ReportError),
-    /// A condition that cannot be read, or does not fit the columns.
+    /// A condition that cannot be read.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Condition(#[from] ConditionError),
@@ -26,6 +26,17 @@ pub enum RunsError {
         #[help]
         help: String,
     },
+    /// A test that fits no value of a column.
+    #[error("`{name}` holds {kind}: `{test}` means nothing")]
+    #[diagnostic(help("{kind} compare with {kind}; `=` and `!=` take `null`, too"))]
+    Misfit {
+        /// The column.
+        name: String,
+        /// What it holds: `numbers`, `booleans`.
+        kind: &'static str,
+        /// The test.
+        test: String,
+    },
     /// The table could not be put together.
     #[error("the table of runs: {0}")]
     Frame(#[from] PolarsError),
@@ -34,6 +45,6 @@ pub enum RunsError {
 impl RunsError {
     /// Whether it was the question that is wrong.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Condition(_) | Self::UnknownColumn { .. })
+        matches!(self, Self::Condition(_) | Self::UnknownColumn { .. } | Self::Misfit { .. })
     }
 }

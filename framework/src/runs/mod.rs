@@ -2,12 +2,11 @@
 //!
 //! [`scan`] reads a tree, [`read`] some directories. The columns are `run` (the directory), `status` (`running`, `finished`, `interrupted`,
 //! `failed`, `unreadable`), the figures of `summary.json` (`val.top1` as `metrics.top1`, `recipe_digest` as `digest`, all others under
-//! their own names), and `recipe.<key>` for every value of `recipe.lock.yaml`; list items go by index. [`Condition`] is the
-//! language of `convmae runs --where`, [`select`] and [`sort`] answer `--columns` and `--sort`, [`Format`] prints.
+//! their own names), and `recipe.<key>` for every value of `recipe.lock.yaml`; list items go by index. [`filter`], [`select`]
+//! and [`sort`] answer `--where`, `--columns` and `--sort`, [`Format`] prints.
 
 mod cache;
 mod columns;
-pub mod condition;
 mod error;
 mod frame;
 mod print;
@@ -15,9 +14,8 @@ mod record;
 mod scan;
 mod select;
 
-pub use condition::{Condition, ConditionError};
 pub use error::RunsError;
 pub use print::Format;
 pub(crate) use print::{csv_row, markdown_row, markdown_text, significant, value, visible};
 pub use scan::{Runs, read, scan};
-pub use select::{overview, select, sort};
+pub use select::{filter, overview, select, sort};

@@ -1,11 +1,45 @@
-//! Which columns to show, and in which order the rows.
+//! Which rows and columns to show, and in which order.
 
+use glob::Pattern;
 use polars::prelude::*;
+use serde_json::Value;
 
 use super::RunsError;
 use super::columns::absent;
+use super::print::value;
+use crate::condition::Test;
 
-/// The columns that are asked for, in this order; one that ends in `*` stands for all that begin so.
+/// The rows for which all tests of columns hold.
+///
+/// # Errors
+/// When no run has a column, and none may; or when a test fits no value of its column.
+pub fn filter(frame: &DataFrame, tests: &[Test]) -> Result<DataFrame, RunsError> {
+    let mut kept = vec![true; frame.height()];
+    for test in tests {
+        let column = frame.column(&test.key).ok();
+        match column {
+            Some(column) => check_type(column, test)?,
+            None => absent(&test.key, frame).map_err(|help| unknown(&test.key, help))?,
+        }
+        for (row, kept) in kept.iter_mut().enumerate() {
+            let cell = column.map_or(Ok(Value::Null), |column| column.get(row).map(|cell| value(&cell)))?;
+            *kept &= test.holds(&[&cell]);
+        }
+    }
+    Ok(frame.filter(&kept.into_iter().collect())?)
+}
+
+fn check_type(column: &Column, test: &Test) -> Result<(), RunsError> {
+    let kind = match column.dtype() {
+        DataType::Int64 | DataType::UInt64 | DataType::Float64 if test.is_of_text() => "numbers",
+        DataType::Boolean if test.is_of_text() || test.is_order() => "booleans",
+        _ => return Ok(()),
+    };
+    Err(RunsError::Misfit { name: column.name().to_string(), kind, test: test.to_string() })
+}
+
+/// The columns that are asked for, in this order; one with a `*` stands for all that it matches, in which the star may be
+/// anything, dots too.
 ///
 /// # Errors
 /// When no run has a column, and none may.
@@ -13,10 +47,11 @@ pub fn select(frame: &DataFrame, columns: &[String]) -> Result<DataFrame, RunsEr
     let mut names: Vec<&str> = Vec::new();
     let mut missing = Vec::new();
     for column in columns.iter().map(|column| column.trim()) {
-        let matches = |name: &str| match column.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => name == column,
+        let pattern = match column.contains('*') {
+            true => Some(Pattern::new(column).map_err(|error| unknown(column, error.to_string()))?),
+            false => None,
         };
+        let matches = |name: &str| pattern.as_ref().map_or(name == column, |pattern| pattern.matches(name));
         let before = names.len();
         let found = frame.columns().iter().map(|column| column.name().as_str()).filter(|name| matches(name));
         let mut is_known = false;
@@ -27,7 +62,7 @@ pub fn select(frame: &DataFrame, columns: &[String]) -> Result<DataFrame, RunsEr
             }
         }
         // Of no runs, no group has a column.
-        let is_empty_group = frame.height() == 0 && column.ends_with('*');
+        let is_empty_group = frame.height() == 0 && pattern.is_some();
         if !is_known && !is_empty_group {
             absent(column, frame).map_err(|help| unknown(column, help))?;
             missing.push(Column::full_null(column.into(), frame.height(), &DataType::String));
@@ -128,6 +163,42 @@ mod tests {
         assert_eq!(names(&shown), ["recipe.seed", "recipe.name", "recipe.image_size", "run"]);
         let error = select(&runs(), &strings(&["loss"])).unwrap_err();
         assert!(matches!(error, RunsError::UnknownColumn { help, .. } if help.contains("`metrics.loss`")));
+    }
+
+    #[test]
+    fn a_star_is_anything_anywhere() {
+        let shown = select(&runs(), &strings(&["*.*e*", "r?n"])).unwrap_err();
+        assert!(matches!(shown, RunsError::UnknownColumn { name, .. } if name == "r?n"));
+        let shown = select(&runs(), &strings(&["*e*.*e*"])).unwrap();
+        assert_eq!(names(&shown), ["recipe.name", "recipe.seed", "recipe.image_size"]);
+        assert!(select(&runs(), &strings(&["a**"])).is_err());
+    }
+
+    #[test]
+    fn rows_are_kept_for_which_all_tests_hold() {
+        let kept = |tests: &[&str]| {
+            let tests: Vec<Test> = tests.iter().map(|test| test.parse().unwrap()).collect();
+            let kept = filter(&runs(), &tests)?;
+            Ok::<_, RunsError>(kept.column("run")?.str()?.iter().flatten().collect::<String>())
+        };
+        for (tests, expected) in [
+            (&["metrics.loss > 1"][..], "a"),
+            (&["metrics.loss <= 2", "status = finished"], "ac"),
+            (&["metrics.loss = null"], "b"),
+            (&["train.images_per_s = null", "recipe.seed != 2"], "ab"),
+            (&["recipe.name = [x, z]"], "ac"),
+            (&["status = fin*"], "ac"),
+            (&["status = 3"], ""),
+            (&[], "abc"),
+        ] {
+            assert_eq!(kept(tests).unwrap(), expected, "{tests:?}");
+        }
+        for (test, message) in [
+            ("loss > 1", "no run has the column `loss`"),
+            ("metrics.loss = high", "`metrics.loss` holds numbers: `metrics.loss = \"high\"` means nothing"),
+        ] {
+            assert_eq!(kept(&[test]).unwrap_err().to_string(), message);
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::claim::Claims;
 use super::name::is_reserved;
 use super::stage::{Assignment, Stages};
-use crate::recipe::{Problem, nearest};
+use crate::condition::Condition;
+use crate::recipe::Problem;
 
 /// The axis of the names of variants in lists.
 pub(super) const VARIANT: &str = "variant";
@@ -19,7 +20,7 @@ pub(super) const SEED: &str = "seed";
 pub(super) struct Block {
     pub parts: Vec<Part>,
     /// Combinations that are left out.
-    pub exclude: Vec<Condition>,
+    pub exclude: Vec<Placed>,
 }
 
 /// What is tried one after the other.
@@ -31,7 +32,7 @@ pub(super) struct Part(pub Vec<Alternative>);
 pub(super) struct Alternative {
     pub choices: Vec<Choice>,
     /// Where alone it is tried.
-    pub when: Option<Condition>,
+    pub when: Option<Placed>,
     /// What varies within.
     pub nested: Option<Block>,
 }
@@ -44,11 +45,10 @@ pub(super) struct Choice {
     pub assignments: Vec<Assignment>,
 }
 
-/// Values that some keys have at once.
+/// A condition, and where the file has it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Condition {
-    pub values: Vec<(String, Value)>,
-    /// Where the file says so.
+pub(super) struct Placed {
+    pub condition: Condition,
     pub place: String,
 }
 
@@ -89,7 +89,11 @@ impl Reader<'_> {
                 "zip" => read.parts.extend(self.zip(value, &place)),
                 "list" => read.parts.push(self.list(value, &place, &taken)),
                 "seeds" => read.parts.push(self.seeds(value, &place)),
-                _ => read.exclude = conditions(value, &place),
+                _ => {
+                    let conditions = items(value).iter().enumerate();
+                    read.exclude =
+                        conditions.map(|(at, map)| self.condition(map, format!("{place}.{at}"))).collect();
+                }
             }
         }
         read
@@ -230,10 +234,19 @@ impl Reader<'_> {
             let assignments = choices.into_iter().flat_map(|choice| choice.assignments).collect();
             choices = vec![Choice { axis: VARIANT.to_owned(), value: name.into(), assignments }];
         }
-        let when = item.get("when").map(|when| condition(when, format!("{place}.when")));
+        let when = item.get("when").map(|when| self.condition(when, format!("{place}.when")));
         let taken = taken.nested(around);
         let nested = item.get("sweep").map(|block| self.block(block, &format!("{place}.sweep"), &taken));
         Alternative { choices, when, nested }
+    }
+
+    fn condition(&mut self, map: &Value, place: String) -> Placed {
+        let read = map.as_object().map_or_else(|| Ok(Condition::default()), Condition::from_map);
+        let condition = read.unwrap_or_else(|problems| {
+            self.problems.extend(problems.into_iter().map(|problem| problem.within(&place)));
+            Condition::default()
+        });
+        Placed { condition, place }
     }
 
     fn seeds(&mut self, seeds: &Value, place: &str) -> Part {
@@ -266,15 +279,6 @@ fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn conditions(exclude: &Value, place: &str) -> Vec<Condition> {
-    items(exclude).iter().enumerate().map(|(at, values)| condition(values, format!("{place}.{at}"))).collect()
-}
-
-fn condition(values: &Value, place: String) -> Condition {
-    let values = values.as_object().into_iter().flatten();
-    Condition { values: values.map(|(key, value)| (key.clone(), value.clone())).collect(), place }
-}
-
 impl Block {
     /// How many combinations there are at most.
     pub fn count(&self) -> u64 {
@@ -304,7 +308,7 @@ impl Block {
     }
 
     /// All conditions, of nested blocks too.
-    fn conditions(&self) -> Vec<&Condition> {
+    fn conditions(&self) -> Vec<&Placed> {
         let alternatives = self.parts.iter().flat_map(|part| &part.0);
         let within = alternatives.flat_map(|alternative| {
             let nested = alternative.nested.as_ref().map(Self::conditions).unwrap_or_default();
@@ -318,33 +322,12 @@ impl Block {
         let choices = self.choices();
         let known: Vec<(&str, &Value)> = choices.iter().flat_map(|choice| choice.settings()).collect();
         let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let conditions = self.conditions();
-        for (place, (key, value)) in conditions
-            .iter()
-            .flat_map(|condition| condition.values.iter().map(|pair| (&condition.place, pair)))
-        {
-            let place = format!("{place}.{key}");
-            let valid: Vec<_> =
-                known.iter().filter(|(name, _)| name == key).map(|(_, value)| value).collect();
-            if valid.is_empty() {
-                keys.push(Problem::new(place, "this key does not vary").help(what_varies(key, &known)));
-            } else if !valid.contains(&&value) {
-                let help = format!("it is one of {}", crate::recipe::list(&valid));
-                values.push(Problem::new(place, format!("`{key}` is never {value}")).help(help));
-            }
+        for Placed { condition, place } in self.conditions() {
+            let (of_keys, of_values) = condition.problems(&known);
+            keys.extend(of_keys.into_iter().map(|problem| problem.within(place)));
+            values.extend(of_values.into_iter().map(|problem| problem.within(place)));
         }
         (keys, values)
-    }
-}
-
-fn what_varies(key: &str, known: &[(&str, &Value)]) -> String {
-    let mut names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-    names.sort_unstable();
-    names.dedup();
-    match nearest(key, names.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if names.is_empty() => "nothing does".to_owned(),
-        None => format!("these vary: {}", crate::recipe::list(&names)),
     }
 }
 
@@ -357,7 +340,7 @@ impl Part {
 
 impl Choice {
     /// The names under which a condition may ask for it, each with its value: the axis, and what a named variant sets.
-    pub fn settings(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &Value)> + Clone {
         let set = self.assignments.iter().filter(|_| self.axis == VARIANT);
         let set = set.map(|assignment| (assignment.name.as_str(), &assignment.value));
         std::iter::once((self.axis.as_str(), &self.value)).chain(set)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::SweepError;
 use super::plan::PlannedRun;
 use crate::recipe::Sources;
-use crate::shell::quote;
+use crate::shell;
 
 /// This program, which does the runs, too.
 pub(super) fn program() -> Result<PathBuf, SweepError> {
@@ -28,15 +28,12 @@ impl PlannedRun {
 
     /// The command that does this run, as one writes it in a shell; overrides from the environment are put in front.
     pub fn command(&self) -> String {
-        let program = std::env::args().next().unwrap_or_else(|| "convmae".to_owned());
-        self.command_of(&program)
+        self.command_of(&shell::program())
     }
 
     pub(super) fn command_of(&self, program: &str) -> String {
-        let environment =
-            self.sources.environment.iter().map(|(name, value)| format!("{name}={}", quote(value)));
-        let words = self.arguments().into_iter().map(|word| quote(&word.to_string_lossy()));
-        environment.chain([quote(program)]).chain(words).collect::<Vec<_>>().join(" ")
+        let words = self.arguments().into_iter().map(|word| word.to_string_lossy().into_owned());
+        shell::command(&self.sources.environment, std::iter::once(program.to_owned()).chain(words))
     }
 
     /// Where the output of its process goes: beside its directory, which is the run's own.

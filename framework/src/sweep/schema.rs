@@ -84,7 +84,7 @@ fn schema() -> Value {
                         "description": "Name of the variant.",
                     },
                     "set": { "$ref": "#/$defs/Overrides" },
-                    "when": { "$ref": "#/$defs/Overrides", "description": "Only where other keys have these values." },
+                    "when": { "$ref": "#/$defs/Overrides", "description": "Only where other keys have these values, lists for one of them, or `\"> 1\"`." },
                     "sweep": { "$ref": "#/$defs/Block" },
                 },
             },

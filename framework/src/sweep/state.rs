@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::plan::PlannedRun;
-use crate::engine::checkpoint::CheckpointStore;
+use crate::engine::train::checkpoint::CheckpointStore;
 use crate::engine::{changes_since, lineage, lineage_of, started_from};
 use crate::report::{RunDir, Summary};
 

@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::block::{Alternative, Block, Choice, Condition, VARIANT};
+use super::block::{Alternative, Block, Choice, Placed, VARIANT};
 use super::stage::Assignment;
 
 /// One combination of the sweep.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Variant<'s> {
     pub choices: Vec<&'s Choice>,
-    required: Vec<&'s Condition>,
-    forbidden: Vec<&'s Condition>,
+    required: Vec<&'s Placed>,
+    forbidden: Vec<&'s Placed>,
 }
 
 /// All combinations that the conditions allow, in the order of the file; the last part varies fastest.
@@ -41,7 +41,7 @@ fn of_alternative(alternative: &Alternative) -> Vec<Variant<'_>> {
 
 impl<'s> Variant<'s> {
     fn with(&self, inner: &Self) -> Self {
-        let join = |a: &[&'s Condition], b: &[&'s Condition]| [a, b].concat();
+        let join = |a: &[&'s Placed], b: &[&'s Placed]| [a, b].concat();
         Self {
             choices: [&self.choices[..], &inner.choices[..]].concat(),
             required: join(&self.required, &inner.required),
@@ -50,15 +50,9 @@ impl<'s> Variant<'s> {
     }
 
     fn is_allowed(&self) -> bool {
-        self.required.iter().all(|condition| self.meets(condition))
-            && !self.forbidden.iter().any(|condition| self.meets(condition))
-    }
-
-    fn meets(&self, condition: &Condition) -> bool {
-        let has = |key: &str, value: &Value| {
-            self.choices.iter().any(|choice| choice.settings().any(|setting| setting == (key, value)))
-        };
-        condition.values.iter().all(|(key, value)| has(key, value))
+        let settings = self.choices.iter().flat_map(|choice| choice.settings());
+        let is_met = |placed: &&Placed| placed.condition.is_met(&settings);
+        self.required.iter().all(is_met) && !self.forbidden.iter().any(is_met)
     }
 
     /// What it sets in a stage, in the order of the file.

@@ -5,7 +5,7 @@ use super::plan::{RowPlan, Wanted};
 use super::runs::{Found, State};
 use super::spec::RowSpec;
 use crate::runs::visible;
-use crate::shell::quote;
+use crate::shell;
 
 /// The notes of a table, each said once.
 #[derive(Debug, Default)]
@@ -51,10 +51,10 @@ pub fn of_runs<'p>(
     let missing: Vec<&Wanted> =
         runs.clone().filter(|(at, _)| *found.of(row, *at) == State::Missing).map(|(_, run)| run).collect();
     let mut commands: Vec<Option<String>> =
-        missing.iter().map(|run| run.command.as_deref().map(shell)).collect();
+        missing.iter().map(|run| run.command.as_deref().map(to_shell)).collect();
     commands.dedup();
     for command in commands {
-        let of_command = missing.iter().filter(|run| run.command.as_deref().map(shell) == command);
+        let of_command = missing.iter().filter(|run| run.command.as_deref().map(to_shell) == command);
         let directory = of_command.clone().next().map(|run| named(run));
         let what = match (of_command.count(), total) {
             (1, 1) => format!("There is no run in {}", directory.unwrap_or_default()),
@@ -76,7 +76,7 @@ pub fn of_runs<'p>(
                 let command = run
                     .command
                     .as_deref()
-                    .map(|command| format!(": {}", code(&shell(&to_continue(command)))));
+                    .map(|command| format!(": {}", code(&to_shell(&to_continue(command)))));
                 notes.push(format!("{directory} is {status}{}.", command.unwrap_or_default()));
             }
             State::Other(changes) => {
@@ -102,8 +102,7 @@ pub fn to_continue(command: &[String]) -> Vec<String> {
     command.iter().cloned().chain(option).collect()
 }
 
-/// A command as one writes it in a shell.
-pub fn shell(command: &[String]) -> String {
-    let words = command.iter().map(|word| quote(word));
-    std::iter::once("convmae".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+/// A command of this program as one writes it in a shell.
+pub fn to_shell(arguments: &[String]) -> String {
+    shell::command(&[], std::iter::once("convmae").chain(arguments.iter().map(String::as_str)))
 }

@@ -6,12 +6,12 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::error::TableError;
-use super::notes::{shell, to_continue};
+use super::notes::{to_continue, to_shell};
 use super::plan::{RowPlan, Wanted};
 use super::runs::{Found, State};
 use crate::child;
 use crate::engine::StopSignal;
-use crate::report::{RunDir, Summary};
+use crate::report::RunDir;
 
 /// Between two looks at a process.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ pub fn produce(rows: &[RowPlan], found: &Found) -> Result<(), TableError> {
             let Some(command) = due(run, found.of(row, at)).filter(|command| !tried.contains(command)) else {
                 continue;
             };
-            let name = shell(&command);
+            let name = to_shell(&command);
             if let Some(earlier) = unfinished_before(plan, at, row, found) {
                 tracing::warn!("left out, for {} is not finished: {name}", earlier.directory.display());
                 continue;
@@ -84,8 +84,7 @@ fn is_made(command: &[String], rows: &[RowPlan], found: &Found) -> bool {
 }
 
 fn is_finished(directory: &Path) -> bool {
-    let summary = RunDir::inspect(directory).and_then(|dir| Summary::read(&dir.summary()));
-    summary.is_ok_and(|summary| summary.get("status").is_some_and(|status| status == "finished"))
+    RunDir::inspect(directory).is_ok_and(|dir| dir.is_finished())
 }
 
 /// Runs this program to its end, which comes early on a signal or when this process is gone.

@@ -84,7 +84,8 @@ pub struct RowSpec {
     /// With `sweep`, the stage whose runs it shows, the last one if left out; with `recipe`, the stage that this recipe is.
     #[serde(default)]
     pub stage: Option<String>,
-    /// Only runs of the sweep with these values: `{ pretrain.model.mask.type: RandomMasker }`, keys as in the sweep.
+    /// Only runs of the sweep with these values: `{ pretrain.model.mask.type: RandomMasker }`, keys as in the sweep; a list for one of them,
+    /// or an operator, as in `"> 1"`.
     #[serde(default, rename = "where")]
     pub conditions: Map<String, Value>,
     /// Figures of a paper by the names of their columns, and their source.

@@ -29,7 +29,7 @@ pub fn write(
     sync_directory(directory)
 }
 
-/// [`write`] of a value as indented JSON.
+/// [`write()`] of a value as indented JSON.
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), WeightsError> {
     write(path, |file| {
         serde_json::to_writer_pretty(&mut *file, value).map_err(io::Error::from)?;

@@ -20,55 +20,42 @@ use crate::transformer::{
 /// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks over the kept
 /// tokens (`models_mae.py` of facebookresearch/mae). Yields the level `s1`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ViT {
     /// Pixels along each side of a patch.
-    #[serde(default = "default_patch_size")]
     #[schemars(range(min = 1, max = 1024))]
     pub patch_size: usize,
     /// Channels.
-    #[serde(default = "default_embed_dim")]
     #[schemars(range(min = 4, max = 65536))]
     pub embed_dim: usize,
     /// Transformer blocks.
-    #[serde(default = "default_depth")]
     #[schemars(range(max = 1024))]
     pub depth: usize,
     /// Attention heads.
-    #[serde(default = "default_num_heads")]
     #[schemars(range(min = 1))]
     pub num_heads: usize,
     /// Hidden channels of the MLP, as a multiple of the channels.
-    #[serde(default = "default_mlp_ratio")]
     #[schemars(range(min = 0.0, max = 1024.0))]
     pub mlp_ratio: f32,
     /// Largest rate of stochastic depth; it grows linearly with the depth of a block.
-    #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_path: f32,
     /// Whether the position embedding is trained; it starts as sines and cosines in any case.
-    #[serde(default)]
     pub train_pos_embed: bool,
 }
 
-fn default_patch_size() -> usize {
-    16
-}
-
-fn default_embed_dim() -> usize {
-    768
-}
-
-fn default_depth() -> usize {
-    12
-}
-
-fn default_num_heads() -> usize {
-    12
-}
-
-fn default_mlp_ratio() -> f32 {
-    4.0
+impl Default for ViT {
+    fn default() -> Self {
+        Self {
+            patch_size: 16,
+            embed_dim: 768,
+            depth: 12,
+            num_heads: 12,
+            mlp_ratio: 4.0,
+            drop_path: 0.0,
+            train_pos_embed: false,
+        }
+    }
 }
 
 #[typetag::serde]

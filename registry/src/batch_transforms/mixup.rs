@@ -14,36 +14,26 @@ use serde::{Deserialize, Serialize};
 /// the last but one, all by the same share. Either all pixels are averaged (mixup) or a rectangle is exchanged (`CutMix`). The
 /// heads mix labels by the same share.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Mixup {
     /// The share of averaged images is drawn from Beta(alpha, alpha); 0 for no averaging.
-    #[serde(default = "default_mixup_alpha")]
     #[schemars(range(min = 0.0))]
     pub mixup_alpha: f64,
     /// The share of images with a rectangle of another one is drawn from Beta(alpha, alpha); 0 for no rectangles.
-    #[serde(default = "one")]
     #[schemars(range(min = 0.0))]
     pub cutmix_alpha: f64,
     /// Probability that a batch is mixed at all.
-    #[serde(default = "one")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub probability: f64,
     /// Probability of rectangles rather than averages, where both are asked for.
-    #[serde(default = "default_switch_probability")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub switch_probability: f64,
 }
 
-fn default_mixup_alpha() -> f64 {
-    0.8
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn default_switch_probability() -> f64 {
-    0.5
+impl Default for Mixup {
+    fn default() -> Self {
+        Self { mixup_alpha: 0.8, cutmix_alpha: 1.0, probability: 1.0, switch_probability: 0.5 }
+    }
 }
 
 /// How a batch is mixed.

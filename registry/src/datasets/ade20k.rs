@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{IGNORED, Pixels, Sample, Target, read_image, read_labels};
+use convmae_framework::data::{IGNORED, Sample, Target, read_image, read_labels};
 use image::GrayImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -170,7 +170,7 @@ impl Samples for Scenes {
         }
         self.spec.relabel(&mut labels, &label_path)?;
         let target = Target { semantic: Some(labels), ..Target::default() };
-        Ok(Sample { id: path.display().to_string(), pixels: Pixels::Rgb(image), target })
+        Ok(Sample::new(path.display().to_string(), image, target))
     }
 
     fn pixel_classes(&self) -> Option<&[String]> {

@@ -2,7 +2,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Pixels, Sample, Target, read_image};
+use convmae_framework::data::{Sample, Target, read_image};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -173,9 +173,9 @@ impl Samples for Images {
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let file = &self.files[index];
         let path = self.folders[file.folder as usize].join(&*file.name);
-        let pixels = Pixels::Rgb(read_image(&path)?);
+        let image = read_image(&path)?;
         let class = self.classes.as_ref().map(|_| file.class as usize);
-        Ok(Sample { id: path.display().to_string(), pixels, target: Target { class, ..Target::default() } })
+        Ok(Sample::new(path.display().to_string(), image, Target { class, ..Target::default() }))
     }
 
     fn class(&self, index: usize) -> Option<usize> {

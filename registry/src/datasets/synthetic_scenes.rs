@@ -5,7 +5,7 @@ mod shape;
 pub use shape::ShapeClass;
 
 use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Pixels, Sample, Size};
+use convmae_framework::data::{Sample, Size};
 use convmae_framework::random::{self, Purpose};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,29 +13,36 @@ use serde::{Deserialize, Serialize};
 /// Generated pictures of coloured, textured shapes, for trying out every pipeline without data: the class of the image is that
 /// of its largest object, and boxes, instance masks and a label map (0 is background, then the classes from 1 on) are known.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct SyntheticScenes {
     /// Number of pictures.
-    #[serde(default = "default_length")]
     #[schemars(range(min = 1, max = MAX_LENGTH))]
     pub length: usize,
     /// Side of the square pictures in pixels, or `[height, width]`; 16 to 4096.
-    #[serde(default = "default_size")]
     pub size: Size,
     /// The shapes that appear; a shape's position is its class index.
-    #[serde(default = "all_shapes")]
     #[schemars(length(min = 1, max = 10))]
     pub classes: Vec<ShapeClass>,
     /// Fewest and most objects in a picture; there are fewer where there is no room.
-    #[serde(default = "default_objects")]
     #[schemars(inner(range(min = 1, max = 100)))]
     pub objects: [usize; 2],
     /// Seed of the pictures. Picture `i` depends on it, on `split` and on `i` only.
-    #[serde(default)]
     pub seed: u64,
     /// Which pictures: those of `val` are others than those of `train`.
-    #[serde(default)]
     pub split: Split,
+}
+
+impl Default for SyntheticScenes {
+    fn default() -> Self {
+        Self {
+            length: 1024,
+            size: Size::Single(64),
+            classes: ShapeClass::ALL.to_vec(),
+            objects: [1, 4],
+            seed: 0,
+            split: Split::default(),
+        }
+    }
 }
 
 /// Pictures to train on, or others.
@@ -47,22 +54,6 @@ pub enum Split {
     Train,
     /// To evaluate on.
     Val,
-}
-
-fn default_length() -> usize {
-    1024
-}
-
-fn default_size() -> Size {
-    Size::Single(64)
-}
-
-fn all_shapes() -> Vec<ShapeClass> {
-    ShapeClass::ALL.to_vec()
-}
-
-fn default_objects() -> [usize; 2] {
-    [1, 4]
 }
 
 /// Smallest side of a picture; with less, shapes cannot be told apart.
@@ -130,7 +121,7 @@ impl Samples for Scenes {
         let (height, width) = self.spec.size.height_width();
         let (image, target) = scene::draw(height, width, &self.spec.classes, objects, &mut rng);
         let split = if split == Split::Train { "train" } else { "val" };
-        Ok(Sample { id: format!("synthetic/{split}/{index}"), pixels: Pixels::Rgb(image), target })
+        Ok(Sample::new(format!("synthetic/{split}/{index}"), image, target))
     }
 
     fn classes(&self) -> Option<&[String]> {

@@ -4,7 +4,7 @@ mod pattern;
 use std::path::{Path, PathBuf};
 
 use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Pixels, Sample, Target, decode};
+use convmae_framework::data::{Sample, Target, decode};
 use convmae_framework::random::{self, Purpose};
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
@@ -142,11 +142,11 @@ impl Samples for Archive {
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let shard = &self.shards[self.starts.partition_point(|&start| start <= index) - 1];
-        let Group { stem, image, label } = &self.groups[index];
-        let path = index::member_path(shard, stem, image);
-        let pixels = Pixels::Rgb(decode(&index::read(shard, stem, image)?, &path)?);
+        let Group { stem, image: name, label } = &self.groups[index];
+        let path = index::member_path(shard, stem, name);
+        let image = decode(&index::read(shard, stem, name)?, &path)?;
         let class = label.as_ref().map(|label| self.class(shard, stem, label)).transpose()?;
-        Ok(Sample { id: path.display().to_string(), pixels, target: Target { class, ..Target::default() } })
+        Ok(Sample::new(path.display().to_string(), image, Target { class, ..Target::default() }))
     }
 
     fn classes(&self) -> Option<&[String]> {

@@ -104,14 +104,13 @@ mod tests {
     use super::*;
 
     fn batch(classes: &[Option<usize>]) -> Batch {
-        Batch {
-            images: Vec::new(),
-            height: 0,
-            width: 0,
-            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            targets: classes.iter().map(|&class| Target { class, ..Target::default() }).collect(),
-            ids: vec![String::new(); classes.len()],
-        }
+        Batch::new(
+            Vec::new(),
+            (0, 0),
+            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            classes.iter().map(|&class| Target { class, ..Target::default() }).collect(),
+            vec![String::new(); classes.len()],
+        )
     }
 
     fn predictions(logits: &[f32], classes: usize) -> (String, Predictions) {

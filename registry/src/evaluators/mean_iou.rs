@@ -118,14 +118,13 @@ mod tests {
     /// One image `a.png` with a label map of a size.
     fn batch(height: usize, width: usize, label: &[u8]) -> Batch {
         let map = GrayImage::from_raw(width as u32, height as u32, label.to_vec()).unwrap();
-        Batch {
-            images: Vec::new(),
-            height,
-            width,
-            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            targets: vec![Target { semantic: Some(map), ..Target::default() }],
-            ids: vec!["a.png".to_owned()],
-        }
+        Batch::new(
+            Vec::new(),
+            (height, width),
+            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            vec![Target { semantic: Some(map), ..Target::default() }],
+            vec!["a.png".to_owned()],
+        )
     }
 
     fn predictions(shape: &[usize], classes: &[f32]) -> (String, Predictions) {

@@ -60,14 +60,13 @@ mod tests {
     use convmae_framework::data::{Batch, Normalization};
 
     fn batch(images: usize) -> Batch {
-        Batch {
-            images: Vec::new(),
-            height: 0,
-            width: 0,
-            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            targets: Vec::new(),
-            ids: vec![String::new(); images],
-        }
+        Batch::new(
+            Vec::new(),
+            (0, 0),
+            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            Vec::new(),
+            vec![String::new(); images],
+        )
     }
 
     #[test]

@@ -212,14 +212,13 @@ mod tests {
     #[test]
     fn every_option_predicts_as_large_as_the_image_and_counts_its_positions() {
         let level = level();
-        let batch = Batch {
-            images: Vec::new(),
-            height: 8,
-            width: 12,
-            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            targets: vec![Target::default()],
-            ids: vec!["a".to_owned()],
-        };
+        let batch = Batch::new(
+            Vec::new(),
+            (8, 12),
+            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            vec![Target::default()],
+            vec!["a".to_owned()],
+        );
         let values = (0..level.tokens() * 4).map(|i| (i as f32 * 0.3).sin()).collect();
         let tokens = from_vec(values, (1, level.tokens(), 4), &Tape::none()).unwrap();
         let features = Features { levels: vec![Level { shape: level, tokens }], mask: None };

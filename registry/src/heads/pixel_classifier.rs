@@ -138,14 +138,13 @@ mod tests {
         let map =
             |(height, width, labels): (u32, u32, &[u8])| GrayImage::from_raw(width, height, labels.to_vec());
         let target = |given: &Option<_>| Target { semantic: given.and_then(map), ..Target::default() };
-        Batch {
-            images: Vec::new(),
-            height: 2,
-            width: 3,
-            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            targets: maps.iter().map(target).collect(),
-            ids: (0..maps.len()).map(|image| format!("{image}.jpg")).collect(),
-        }
+        Batch::new(
+            Vec::new(),
+            (2, 3),
+            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            maps.iter().map(target).collect(),
+            (0..maps.len()).map(|image| format!("{image}.jpg")).collect(),
+        )
     }
 
     fn classifier() -> PixelClassifier {

@@ -36,14 +36,13 @@ impl<'a> Model<'a> {
     /// If the model fails, no head tells classes of pixels apart, or its logits are not as large as the model's images.
     pub fn logits(&mut self, of: usize, images: Vec<f32>, count: usize) -> nn::Result<(Vec<f32>, usize)> {
         let (height, width) = self.size();
-        let batch = Batch {
+        let batch = Batch::new(
             images,
-            height,
-            width,
-            normalization: self.batch.normalization,
-            targets: vec![Target::default(); count],
-            ids: vec![self.batch.ids[of].clone(); count],
-        };
+            (height, width),
+            self.batch.normalization,
+            vec![Target::default(); count],
+            vec![self.batch.ids[of].clone(); count],
+        );
         let heads = (self.predict)(&batch)?;
         let found = heads
             .into_iter()

@@ -16,14 +16,13 @@ const CLASSES: usize = 4;
 /// Images whose values look random.
 pub fn batch(images: usize, height: usize, width: usize) -> Batch {
     let value = |at: usize| ((at * 2_654_435_761) % 1009) as f32 / 500.0 - 1.0;
-    Batch {
-        images: (0..images * 3 * height * width).map(value).collect(),
-        height,
-        width,
-        normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-        targets: vec![Target::default(); images],
-        ids: (0..images).map(|image| image.to_string()).collect(),
-    }
+    Batch::new(
+        (0..images * 3 * height * width).map(value).collect(),
+        (height, width),
+        Normalization { mean: [0.0; 3], std: [1.0; 3] },
+        vec![Target::default(); images],
+        (0..images).map(|image| image.to_string()).collect(),
+    )
 }
 
 /// Logits of classes from the colour of each pixel.

@@ -14,15 +14,19 @@ use super::views::Views;
 /// proportions, and the logits are resized bilinearly to the label map. (mmsegmentation's `whole` mode has the model take the image at
 /// its own size, which this project's models do not.)
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct WholeInference {
     /// Whether every image is shown mirrored as well; the probabilities are averaged.
-    #[serde(default)]
     pub flip: bool,
     /// Multiples of its size at which every image is shown before it is resized to `image_size`; the probabilities are averaged.
-    #[serde(default = "unscaled")]
     #[schemars(length(min = 1), inner(range(min = 0.125, max = 8.0)))]
     pub scales: Vec<f32>,
+}
+
+impl Default for WholeInference {
+    fn default() -> Self {
+        Self { flip: false, scales: unscaled() }
+    }
 }
 
 #[typetag::serde]
@@ -62,10 +66,6 @@ mod tests {
     use super::super::testing::{batch, predict_by_pixel, semantic};
     use super::*;
 
-    fn whole() -> WholeInference {
-        WholeInference { flip: false, scales: unscaled() }
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -81,7 +81,7 @@ mod tests {
                 stride: stride.min(height).min(width), flip: true, scales: unscaled(), windows_per_batch: 2,
             };
             let slide = slide.predict(&batch, image, &mut predict_by_pixel).unwrap();
-            let flipped = WholeInference { flip: true, ..whole() };
+            let flipped = WholeInference { flip: true, ..WholeInference::default() };
             let whole = flipped.predict(&batch, image, &mut predict_by_pixel).unwrap();
             prop_assert_eq!(semantic(&whole).len(), (rows * cols) as usize);
             prop_assert_eq!(semantic(&slide), semantic(&whole));
@@ -95,7 +95,7 @@ mod tests {
             assert_eq!((batch.len(), batch.height, batch.width), (1, 4, 4));
             predict_by_pixel(batch)
         };
-        let found = whole().predict(&batch(2, 6, 3), image, &mut model).unwrap();
+        let found = WholeInference::default().predict(&batch(2, 6, 3), image, &mut model).unwrap();
         assert_eq!(found[0].1.arrays["semantic"].0, [2, 6, 3]);
         assert_eq!((found.len(), &*found[0].0, found[0].1.arrays.len()), (1, "decode", 1));
     }

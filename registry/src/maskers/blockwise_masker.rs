@@ -8,12 +8,17 @@ use serde::{Deserialize, Serialize};
 /// Masks random tokens of the last stage; at earlier stages the same patches are masked, as blocks of positions
 /// (paper section 3.2, `random_masking` of the official code).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct BlockwiseMasker {
     /// Share of the tokens that is removed.
-    #[serde(default = "super::default_mask_ratio")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub mask_ratio: f64,
+}
+
+impl Default for BlockwiseMasker {
+    fn default() -> Self {
+        Self { mask_ratio: 0.75 }
+    }
 }
 
 #[typetag::serde]

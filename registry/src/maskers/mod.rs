@@ -25,7 +25,3 @@ fn kept_tokens(grid: &MaskGrid, mask_ratio: f64) -> Result<usize, Problem> {
     }
     Ok(kept)
 }
-
-fn default_mask_ratio() -> f64 {
-    0.75
-}

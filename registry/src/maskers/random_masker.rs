@@ -8,12 +8,17 @@ use serde::{Deserialize, Serialize};
 /// Masks independent random positions at every stage (the baseline of the paper's ablation on block-wise masking).
 /// Earlier stages are computed densely, for nearly every patch holds visible positions.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct RandomMasker {
     /// Share of the positions that is removed, at every stage.
-    #[serde(default = "super::default_mask_ratio")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub mask_ratio: f64,
+}
+
+impl Default for RandomMasker {
+    fn default() -> Self {
+        Self { mask_ratio: 0.75 }
+    }
 }
 
 #[typetag::serde]

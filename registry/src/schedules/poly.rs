@@ -7,35 +7,25 @@ use serde::{Deserialize, Serialize};
 /// From the learning rate down to `min_lr` as `(1 - step / steps)^power`, multiplied by a factor that rises linearly from
 /// `warmup_ratio` to 1 during the warm-up, set anew at every iteration (the `poly` policy of mmcv 1.3 with `by_epoch: false`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Poly {
     /// The exponent; 1 is a straight line.
-    #[serde(default = "default_power")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub power: f64,
     /// The learning rate at the end; that of a layer with a fraction of the learning rate is the same fraction of it.
-    #[serde(default)]
     #[schemars(range(min = 0.0))]
     pub min_lr: f64,
     /// Length of the linear warm-up: `1500 iterations`, `1 epoch`.
-    #[serde(default = "no_warmup")]
     pub warmup: Span,
     /// The factor at the first iteration of the warm-up.
-    #[serde(default = "default_warmup_ratio")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub warmup_ratio: f64,
 }
 
-fn default_power() -> f64 {
-    1.0
-}
-
-fn no_warmup() -> Span {
-    Span::Iterations(0)
-}
-
-fn default_warmup_ratio() -> f64 {
-    1e-6
+impl Default for Poly {
+    fn default() -> Self {
+        Self { power: 1.0, min_lr: 0.0, warmup: Span::Iterations(0), warmup_ratio: 1e-6 }
+    }
 }
 
 #[typetag::serde]
@@ -69,7 +59,7 @@ mod tests {
     }
 
     fn poly(power: f64, min_lr: f64, warmup: Span) -> Poly {
-        Poly { power, min_lr, warmup, warmup_ratio: 1e-6 }
+        Poly { power, min_lr, warmup, ..Poly::default() }
     }
 
     /// The hook of mmcv on the learning rates of three layers, which are the base's times a power of 0.75.
@@ -99,11 +89,11 @@ mod tests {
 
     #[test]
     fn a_power_bends_the_way_to_min_lr() {
-        let schedule = poly(2.0, 0.1, no_warmup());
+        let schedule = poly(2.0, 0.1, Span::Iterations(0));
         for (step, expected) in [(0, 1.1), (500, 0.35), (1000, 0.1), (1001, 0.1)] {
             assert!((schedule.lr(1.1, at(step, 1000)) - expected).abs() < 1e-15);
         }
-        assert_eq!(poly(0.9, 0.0, no_warmup()).lr(1.0, at(0, 0)), 0.0);
+        assert_eq!(poly(0.9, 0.0, Span::Iterations(0)).lr(1.0, at(0, 0)), 0.0);
     }
 
     #[test]

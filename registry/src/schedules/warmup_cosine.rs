@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 /// Linear warm-up from zero, then half a cosine down to `min_lr`, set anew at every iteration
 /// (`util/lr_sched.py` of the official code).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct WarmupCosine {
     /// Length of the linear warm-up: `40 epochs`, `1500 iterations`.
-    #[serde(default = "no_warmup")]
     pub warmup: Span,
     /// The learning rate at the end.
-    #[serde(default)]
     #[schemars(range(min = 0.0))]
     pub min_lr: f64,
 }
 
-fn no_warmup() -> Span {
-    Span::Epochs(0.0)
+impl Default for WarmupCosine {
+    fn default() -> Self {
+        Self { warmup: Span::Epochs(0.0), min_lr: 0.0 }
+    }
 }
 
 #[typetag::serde]

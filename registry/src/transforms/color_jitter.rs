@@ -11,20 +11,16 @@ use super::{between, check_pixels};
 
 /// Changes brightness, contrast, saturation and hue by random amounts in random order, as torchvision's `ColorJitter` on Pillow
 /// images.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct ColorJitter {
     /// Brightness is multiplied by a factor from `1 - brightness` (at least 0) to `1 + brightness`; or `[smallest, largest]` factor.
-    #[serde(default)]
     pub brightness: Jitter,
     /// Likewise the difference to the mean of the grey image.
-    #[serde(default)]
     pub contrast: Jitter,
     /// Likewise the difference to the grey image.
-    #[serde(default)]
     pub saturation: Jitter,
     /// The hue is turned by `-hue` to `hue` of the circle, at most 0.5; or by `[smallest, largest]`.
-    #[serde(default)]
     pub hue: Jitter,
 }
 

@@ -104,8 +104,7 @@ const RESIZE: ResizeRange = ResizeRange { scale: [512, 96], ratio: [0.5, 2.0], k
 const CROP: SemanticCrop = SemanticCrop { size: Size::Single(96), cat_max_ratio: 0.75 };
 
 fn sample(golden: &Golden, name: &str) -> Sample {
-    let pixels = Pixels::Rgb(golden.rgb(&format!("{name}.image")));
-    Sample { id: name.to_owned(), pixels, target: Target::default() }
+    Sample::new(name.to_owned(), golden.rgb(&format!("{name}.image")), Target::default())
 }
 
 fn crop(sample: Sample, offsets: &Value) -> Sample {

@@ -77,7 +77,7 @@ mod testing {
     pub fn sample(height: u32, width: u32) -> Sample {
         let image =
             RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, (x / 256 * 16 + y / 256) as u8]));
-        Sample { id: "a.jpg".to_owned(), pixels: Pixels::Rgb(image), target: Target::default() }
+        Sample::new("a.jpg".to_owned(), image, Target::default())
     }
 
     /// What the transform makes of it, by seed.

@@ -9,22 +9,18 @@ use super::check_pixels;
 /// Pixels to floats: `(pixel / 255 - mean) / std`, channel by channel. The last of the transforms but for
 /// `RandomErasing`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Normalize {
     /// Mean of red, green and blue, of pixels in 0 to 1; by default that of `ImageNet`.
-    #[serde(default = "imagenet_mean")]
     pub mean: [f64; 3],
     /// Standard deviation of red, green and blue; by default that of `ImageNet`.
-    #[serde(default = "imagenet_std")]
     pub std: [f64; 3],
 }
 
-fn imagenet_mean() -> [f64; 3] {
-    [0.485, 0.456, 0.406]
-}
-
-fn imagenet_std() -> [f64; 3] {
-    [0.229, 0.224, 0.225]
+impl Default for Normalize {
+    fn default() -> Self {
+        Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+    }
 }
 
 impl Normalize {
@@ -107,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_deviation_of_zero_is_a_problem() {
-        let normalize = Normalize { mean: imagenet_mean(), std: [0.2, 0.0, 0.2] };
+        let normalize = Normalize { std: [0.2, 0.0, 0.2], ..Normalize::default() };
         assert_eq!(normalize.output(SampleShape::default()).unwrap_err().key, "std");
     }
 }

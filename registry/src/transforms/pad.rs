@@ -46,9 +46,10 @@ impl Transform for Pad {
             imageops::replace(&mut padded, map, 0, 0);
             padded
         };
-        for instance in &mut sample.target.instances {
-            instance.mask = pad(&instance.mask, 0);
-        }
+        sample.target.instances.transform(|_, mask| {
+            let stay = |corner| corner;
+            mask.is_none_or(|mask| mask.transform((height, width), stay, |map| pad(map, 0)))
+        });
         if let Some(map) = &mut sample.target.semantic {
             *map = pad(map, IGNORED);
         }
@@ -77,7 +78,7 @@ convmae_framework::register!(Transform: Pad);
 mod tests {
     #![allow(clippy::unwrap_used, clippy::float_cmp, clippy::panic)]
 
-    use convmae_framework::data::{Instance, Normalization};
+    use convmae_framework::data::{Mask, Normalization, Rle};
     use convmae_framework::random::{self, Purpose};
 
     use super::super::testing::{parse, sample};
@@ -89,7 +90,7 @@ mod tests {
         let pixels = Pixels::Normalized { values: vec![1.0; 6], height: 2, width: 1, normalization };
         let mut sample = Sample { pixels, ..sample(2, 1) };
         let mask = GrayImage::from_pixel(1, 2, Luma([255]));
-        sample.target.instances = vec![Instance { class: 0, bbox: [0.0, 0.0, 1.0, 2.0], mask }];
+        sample.target.instances.annotate(0, [0.0, 0.0, 1.0, 2.0], Mask::Rle(Rle::encode(&mask)));
         sample.target.semantic = Some(GrayImage::from_pixel(1, 2, Luma([7])));
         sample
     }
@@ -104,8 +105,9 @@ mod tests {
         let Pixels::Normalized { values, height: 3, width: 2, .. } = padded.pixels else { panic!("size") };
         assert_eq!(values, [[1.0, 0.0, 1.0, 0.0, 0.0, 0.0]; 3].concat());
         assert_eq!(padded.target.semantic.unwrap().as_raw(), &[7, 255, 7, 255, 255, 255]);
-        assert_eq!(padded.target.instances[0].mask.as_raw(), &[255, 0, 255, 0, 0, 0]);
-        assert_eq!(padded.target.instances[0].bbox, [0.0, 0.0, 1.0, 2.0]);
+        let Mask::Rle(runs) = &padded.target.instances.masks[0] else { panic!("run lengths stay") };
+        assert_eq!(runs.decode().as_raw(), &[255, 0, 255, 0, 0, 0]);
+        assert_eq!(padded.target.instances.boxes, [[0.0, 0.0, 1.0, 2.0]]);
     }
 
     #[test]

@@ -12,36 +12,31 @@ use super::{between, check_pixels};
 /// Changes brightness, contrast, saturation and hue, each in half of the images, as mmsegmentation's `PhotoMetricDistortion` on
 /// `OpenCV`; the contrast before saturation and hue or after them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct PhotoMetricDistortion {
     /// Most that is added to all channels, of 255, either way.
-    #[serde(default = "default_brightness")]
     #[schemars(range(min = 0.0, max = 255.0))]
     pub brightness_delta: f64,
     /// Smallest and largest factor of all channels.
-    #[serde(default = "default_range")]
     #[schemars(inner(range(min = 0.0)))]
     pub contrast_range: [f64; 2],
     /// Smallest and largest factor of the saturation.
-    #[serde(default = "default_range")]
     #[schemars(inner(range(min = 0.0)))]
     pub saturation_range: [f64; 2],
     /// Most that the hue is turned by, in steps of two degrees, either way (exclusive to the right).
-    #[serde(default = "default_hue")]
     #[schemars(range(max = MAX_HUE))]
     pub hue_delta: u8,
 }
 
-fn default_brightness() -> f64 {
-    32.0
-}
-
-fn default_range() -> [f64; 2] {
-    [0.5, 1.5]
-}
-
-fn default_hue() -> u8 {
-    18
+impl Default for PhotoMetricDistortion {
+    fn default() -> Self {
+        Self {
+            brightness_delta: 32.0,
+            contrast_range: [0.5, 1.5],
+            saturation_range: [0.5, 1.5],
+            hue_delta: 18,
+        }
+    }
 }
 
 /// Half of the circle.

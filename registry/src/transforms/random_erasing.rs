@@ -11,26 +11,33 @@ use super::between;
 /// Overwrites a random rectangle of some of the images (Zhong et al. 2017), after `Normalize`, as `RandomErasing` of timm 0.3.2. What is
 /// known of the image stays as it is.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct RandomErasing {
     /// Probability of an image being changed.
-    #[serde(default = "default_probability")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub probability: f64,
     /// What the rectangle is filled with.
-    #[serde(default)]
     pub mode: ErasingMode,
     /// Smallest and largest area of the rectangle, as a fraction of the image's; several rectangles share it.
-    #[serde(default = "default_area")]
     #[schemars(inner(range(min = 0.0, max = 1.0)))]
     pub area: [f64; 2],
     /// Smallest and largest ratio of the rectangle's height to its width.
-    #[serde(default = "default_ratio")]
     pub ratio: [f64; 2],
     /// Most rectangles an image; how many, from 1 on, is random.
-    #[serde(default = "default_count")]
     #[schemars(range(min = 1, max = 100))]
     pub count: u32,
+}
+
+impl Default for RandomErasing {
+    fn default() -> Self {
+        Self {
+            probability: 0.25,
+            mode: ErasingMode::default(),
+            area: [0.02, 1.0 / 3.0],
+            ratio: [0.3, 1.0 / 0.3],
+            count: 1,
+        }
+    }
 }
 
 /// What an erased rectangle is filled with.
@@ -44,22 +51,6 @@ pub enum ErasingMode {
     /// A random colour for every pixel, normally distributed.
     #[default]
     Pixel,
-}
-
-fn default_probability() -> f64 {
-    0.25
-}
-
-fn default_area() -> [f64; 2] {
-    [0.02, 1.0 / 3.0]
-}
-
-fn default_ratio() -> [f64; 2] {
-    [0.3, 1.0 / 0.3]
-}
-
-fn default_count() -> u32 {
-    1
 }
 
 /// Attempts at a rectangle that lies within the image.
@@ -177,7 +168,7 @@ mod tests {
     }
 
     fn always(mode: ErasingMode) -> RandomErasing {
-        RandomErasing { probability: 1.0, mode, area: default_area(), ratio: default_ratio(), count: 1 }
+        RandomErasing { probability: 1.0, mode, ..RandomErasing::default() }
     }
 
     fn erased(values: &[f32]) -> Vec<f32> {

@@ -9,16 +9,17 @@ use super::check_pixels;
 
 /// Mirrors some of the images left to right.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct RandomHorizontalFlip {
     /// Probability of being mirrored.
-    #[serde(default = "half")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub probability: f64,
 }
 
-fn half() -> f64 {
-    0.5
+impl Default for RandomHorizontalFlip {
+    fn default() -> Self {
+        Self { probability: 0.5 }
+    }
 }
 
 #[typetag::serde]

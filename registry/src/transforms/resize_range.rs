@@ -1,6 +1,7 @@
 use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
 use convmae_framework::data::{MAX_PIXELS, MAX_SIDE, Pixels, Sample};
 use convmae_framework::random::Rng;
+use image::GrayImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,26 +11,21 @@ use super::{between, check_pixels};
 /// Resizes the image to fit into a random multiple of a size, keeping its proportions, as mmsegmentation's `Resize` with `img_scale`
 /// and `ratio_range` on `OpenCV`: bilinear for the image, nearest for label maps and masks. Without `ratio`, that of evaluation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ResizeRange {
     /// What the longer and the shorter side are at most, in pixels; one of them is exactly that.
-    #[serde(default = "default_scale")]
     #[schemars(inner(range(min = 1, max = MAX_SIDE)))]
     pub scale: [usize; 2],
     /// Smallest and largest multiple of `scale`; by default neither shrunk nor enlarged.
-    #[serde(default = "default_ratio")]
     pub ratio: [f64; 2],
     /// Leaves the label map as large as it is: for evaluation, where predictions are resized to it.
-    #[serde(default)]
     pub keep_label_map: bool,
 }
 
-fn default_scale() -> [usize; 2] {
-    [2048, 512]
-}
-
-fn default_ratio() -> [f64; 2] {
-    [1.0, 1.0]
+impl Default for ResizeRange {
+    fn default() -> Self {
+        Self { scale: [2048, 512], ratio: [1.0, 1.0], keep_label_map: false }
+    }
 }
 
 impl ResizeRange {
@@ -66,12 +62,13 @@ impl ResizeRange {
             *map = resize::nearest(map, height, width);
         }
         let (x, y) = (width as f32 / from.1 as f32, height as f32 / from.0 as f32);
-        for instance in &mut sample.target.instances {
-            let [x0, y0, x1, y1] = instance.bbox;
-            instance.bbox = [x0 * x, y0 * y, x1 * x, y1 * y];
-            instance.mask = resize::nearest(&instance.mask, height, width);
-        }
-        sample.target.instances.retain(|instance| instance.mask.as_raw().contains(&255));
+        let point = |[px, py]: [f64; 2]| [px * f64::from(x), py * f64::from(y)];
+        sample.target.instances.transform(|bbox, mask| {
+            let [x0, y0, x1, y1] = *bbox;
+            *bbox = [x0 * x, y0 * y, x1 * x, y1 * y];
+            let pixels = |map: &GrayImage| resize::nearest(map, height, width);
+            mask.is_none_or(|mask| mask.transform((height, width), point, pixels))
+        });
         Ok(sample)
     }
 }
@@ -112,11 +109,11 @@ convmae_framework::register!(Transform: ResizeRange);
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+    #![allow(clippy::unwrap_used, clippy::float_cmp, clippy::panic)]
 
-    use convmae_framework::data::Instance;
+    use convmae_framework::data::{Mask, Rle};
     use convmae_framework::random::{self, Purpose};
-    use image::{GrayImage, Luma};
+    use image::Luma;
 
     use super::super::mmseg_golden::Golden;
     use super::super::testing::{apply, parse, sample};
@@ -126,7 +123,7 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_mmsegmentation() {
-        let resize = ResizeRange { scale: [2048, 512], ratio: [0.5, 2.0], keep_label_map: false };
+        let resize = ResizeRange { ratio: [0.5, 2.0], ..ResizeRange::default() };
         let golden = Golden::read();
         for case in golden.cases("sizes") {
             let ratio = case.number("u").map_or(1.0, |u| 0.5 + (2.0 - 0.5) * u);
@@ -155,13 +152,15 @@ mod tests {
 
     #[test]
     fn boxes_and_masks_are_resized_with_the_image() {
-        let resize = ResizeRange { scale: [32, 8], ratio: [1.0, 1.0], keep_label_map: false };
+        let resize = ResizeRange { scale: [32, 8], ..ResizeRange::default() };
         let mask = GrayImage::from_fn(6, 4, |x, y| Luma([if x >= 2 && y >= 1 { 255 } else { 0 }]));
         let mut labelled = sample(4, 6);
-        labelled.target.instances = vec![Instance { class: 0, bbox: [2.0, 1.0, 6.0, 4.0], mask }];
+        labelled.target.instances.annotate(0, [2.0, 1.0, 6.0, 4.0], Mask::Rle(Rle::encode(&mask)));
         let resized = resize.resize(labelled, 1.0).unwrap().target.instances;
-        assert_eq!(resized[0].bbox, [4.0, 2.0, 12.0, 8.0]);
-        let on = resized[0].mask.enumerate_pixels().filter(|pixel| pixel.2.0[0] == 255);
+        assert_eq!(resized.boxes, [[4.0, 2.0, 12.0, 8.0]]);
+        let Mask::Rle(runs) = &resized.masks[0] else { panic!("run lengths stay run lengths") };
+        let mask = runs.decode();
+        let on = mask.enumerate_pixels().filter(|pixel| pixel.2.0[0] == 255);
         assert!(on.clone().all(|(x, y, _)| x >= 4 && y >= 2) && on.count() == 8 * 6);
     }
 
@@ -177,7 +176,7 @@ mod tests {
     #[test]
     fn sizes_and_ratios_that_are_none_are_problems() {
         let key = |scale, ratio| {
-            let resize = ResizeRange { scale, ratio, keep_label_map: false };
+            let resize = ResizeRange { scale, ratio, ..ResizeRange::default() };
             resize.output(SampleShape::default()).unwrap_err().key
         };
         assert_eq!(key([0, 512], [0.5, 2.0]), "scale");

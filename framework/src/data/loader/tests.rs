@@ -43,7 +43,8 @@ impl Samples for Numbers {
         let normalization = Normalization { mean: [0.0; 3], std: [1.0; 3] };
         let values = vec![index as f32; 3 * width];
         let pixels = Pixels::Normalized { values, height: 1, width, normalization };
-        Ok(Sample { id: format!("{index}.jpg"), pixels, target: Target::default() })
+        let id = format!("{index}.jpg");
+        Ok(Sample { id, pixels, target: Target::default(), original: [1, width] })
     }
 }
 

@@ -29,14 +29,13 @@ impl Inputs {
         let &[count, 3, height, width] = images.shape.as_slice() else {
             return Err(format!("`images` has the shape {:?}, not [B, 3, height, width]", images.shape));
         };
-        let batch = Batch {
-            images: images.to_f32(),
-            height,
-            width,
-            normalization: Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            targets: targets(&mut tensors, count)?,
-            ids: (0..count).map(|image| format!("{}[{image}]", path.display())).collect(),
-        };
+        let batch = Batch::new(
+            images.to_f32(),
+            (height, width),
+            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            targets(&mut tensors, count)?,
+            (0..count).map(|image| format!("{}[{image}]", path.display())).collect(),
+        );
         let values = |tensor: HostTensor| (tensor.shape.clone(), tensor.to_f32());
         Ok(Self { batch, given: tensors.into_iter().map(|(name, tensor)| (name, values(tensor))).collect() })
     }

@@ -26,66 +26,73 @@ use module::ConvViTModule;
 ///
 /// Under a block-wise mask only the kept patches are computed, at every stage; the numbers are those of the dense computation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ConvViT {
     /// Patch size of each stage's embedding, in positions of the stage before. Their product is the stride of a token.
-    #[serde(default = "default_patch_size")]
     #[schemars(inner(range(min = 1, max = 1024)))]
     pub patch_size: [usize; 3],
     /// Channels of each stage.
-    #[serde(default = "default_embed_dim")]
     #[schemars(inner(range(min = 1, max = 65536)))]
     pub embed_dim: [usize; 3],
     /// Blocks of each stage.
-    #[serde(default = "default_depth")]
     #[schemars(inner(range(max = 1024)))]
     pub depth: [usize; 3],
     /// Attention heads of the last stage.
-    #[serde(default = "default_num_heads")]
     #[schemars(range(min = 1))]
     pub num_heads: usize,
     /// Hidden channels of each stage's MLP, as a multiple of its channels.
-    #[serde(default = "default_mlp_ratio")]
     #[schemars(inner(range(min = 0.0, max = 1024.0)))]
     pub mlp_ratio: [f32; 3],
     /// Kernel size of the depthwise convolutions; odd.
-    #[serde(default = "default_kernel_size")]
     #[schemars(range(min = 1, max = 255))]
     pub kernel_size: usize,
     /// Largest rate of stochastic depth; it grows linearly with the depth of a block.
-    #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_path: f32,
     /// Whether the depthwise convolutions see zeros at masked positions (the paper's masked convolution) or everything
     /// (the ablation, which leaks).
-    #[serde(default = "yes")]
     pub masked_convolution: bool,
     /// Whether the outputs of the first two stages are added to that of the last one (the encoder of pretraining).
-    #[serde(default)]
     pub multi_scale_fusion: bool,
     /// Whether a LayerNorm ends the last stage (the encoder of pretraining; the classifier has its own).
-    #[serde(default = "yes")]
     pub final_norm: bool,
     /// Whether the position embedding is trained; it starts as sines and cosines in any case.
-    #[serde(default)]
     pub train_pos_embed: bool,
     /// Epsilon of the LayerNorms of the transformer blocks and of the last one; 1e-5 in the official segmentation backbone.
-    #[serde(default = "default_norm_eps")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub norm_eps: f32,
     /// Whether the attention scores have a learned bias for every offset between two tokens.
-    #[serde(default)]
     pub relative_position_bias: bool,
     /// Initial value of learned factors of the channels of both branches of the transformer blocks (layer scale); none if left out.
-    #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub init_values: Option<f32>,
     /// Whether a level `s4` of half the resolution follows the last one: a 3x3 convolution with stride 2 and without padding, BatchNorm, GELU.
-    #[serde(default)]
     pub fpn: bool,
     /// Whether masked patches are left out (`sparse`) or computed and discarded (`dense`). The results are the same.
-    #[serde(default)]
     pub computation: Computation,
+}
+
+impl Default for ConvViT {
+    fn default() -> Self {
+        Self {
+            patch_size: [4, 2, 2],
+            embed_dim: [256, 384, 768],
+            depth: [2, 2, 11],
+            num_heads: 12,
+            mlp_ratio: [4.0; 3],
+            kernel_size: 5,
+            drop_path: 0.0,
+            masked_convolution: true,
+            multi_scale_fusion: false,
+            final_norm: true,
+            train_pos_embed: false,
+            norm_eps: TRANSFORMER_EPS,
+            relative_position_bias: false,
+            init_values: None,
+            fpn: false,
+            computation: Computation::default(),
+        }
+    }
 }
 
 /// What happens to masked patches in the convolutional stages.
@@ -97,38 +104,6 @@ pub enum Computation {
     Sparse,
     /// They are computed, as in the official code.
     Dense,
-}
-
-fn default_patch_size() -> [usize; 3] {
-    [4, 2, 2]
-}
-
-fn default_embed_dim() -> [usize; 3] {
-    [256, 384, 768]
-}
-
-fn default_depth() -> [usize; 3] {
-    [2, 2, 11]
-}
-
-fn default_num_heads() -> usize {
-    12
-}
-
-fn default_mlp_ratio() -> [f32; 3] {
-    [4.0; 3]
-}
-
-fn default_kernel_size() -> usize {
-    5
-}
-
-fn default_norm_eps() -> f32 {
-    TRANSFORMER_EPS
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl ConvViT {

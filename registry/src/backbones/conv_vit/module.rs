@@ -172,16 +172,9 @@ mod tests {
             num_heads: 2,
             mlp_ratio: [1.0; 3],
             kernel_size: 3,
-            drop_path: 0.0,
-            masked_convolution: true,
             multi_scale_fusion: true,
-            final_norm: true,
-            train_pos_embed: false,
-            norm_eps: 1e-6,
-            relative_position_bias: false,
-            init_values: None,
-            fpn: false,
             computation: Computation::Dense,
+            ..ConvViT::default()
         };
         let image = ImageShape { channels: 3, height: 16, width: 24 };
         let grid = spec.mask_grid(image).unwrap();

@@ -1,4 +1,4 @@
-use convmae_framework::data::{Instance, Normalization};
+use convmae_framework::data::{Instances, Mask, Normalization, Rle};
 use convmae_framework::random::{Purpose, stream};
 use convmae_framework::weights::{TensorMap, read_safetensors};
 use image::GrayImage;
@@ -6,9 +6,6 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-
-const DEFAULT: Mixup =
-    Mixup { mixup_alpha: 0.8, cutmix_alpha: 1.0, probability: 1.0, switch_probability: 0.5 };
 
 fn golden() -> (TensorMap, Value) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/finetune/");
@@ -20,14 +17,13 @@ fn golden() -> (TensorMap, Value) {
 fn batch(images: Vec<f32>, classes: &[usize]) -> Batch {
     let area = images.len() / (3 * classes.len());
     let side = area.isqrt();
-    Batch {
+    Batch::new(
         images,
-        height: side,
-        width: area / side,
-        normalization: Normalization { mean: [0.5; 3], std: [0.5; 3] },
-        targets: classes.iter().map(|&c| Target { class: Some(c), ..Target::default() }).collect(),
-        ids: (0..classes.len()).map(|index| format!("{index}.jpg")).collect(),
-    }
+        (side, area / side),
+        Normalization { mean: [0.5; 3], std: [0.5; 3] },
+        classes.iter().map(|&c| Target { class: Some(c), ..Target::default() }).collect(),
+        (0..classes.len()).map(|index| format!("{index}.jpg")).collect(),
+    )
 }
 
 /// The distribution over ten classes that a head makes of a target, smoothed by 0.1.
@@ -120,10 +116,10 @@ fn counts(spec: &Mixup) -> [usize; 3] {
 
 #[test]
 fn kinds_are_drawn_by_their_probabilities() {
-    assert_eq!(counts(&Mixup { cutmix_alpha: 0.0, ..DEFAULT }), [0, 2000, 0]);
-    assert_eq!(counts(&Mixup { mixup_alpha: 0.0, ..DEFAULT }), [0, 0, 2000]);
-    assert_eq!(counts(&Mixup { probability: 0.0, ..DEFAULT }), [2000, 0, 0]);
-    let spec = Mixup { probability: 0.5, switch_probability: 0.25, ..DEFAULT };
+    assert_eq!(counts(&Mixup { cutmix_alpha: 0.0, ..Mixup::default() }), [0, 2000, 0]);
+    assert_eq!(counts(&Mixup { mixup_alpha: 0.0, ..Mixup::default() }), [0, 0, 2000]);
+    assert_eq!(counts(&Mixup { probability: 0.0, ..Mixup::default() }), [2000, 0, 0]);
+    let spec = Mixup { probability: 0.5, switch_probability: 0.25, ..Mixup::default() };
     for (count, expected) in counts(&spec).into_iter().zip([1000, 750, 250]) {
         assert!(count.abs_diff(expected) < 80, "{count}, not about {expected}");
     }
@@ -133,7 +129,7 @@ fn kinds_are_drawn_by_their_probabilities() {
 #[test]
 fn shares_have_the_moments_of_their_beta_distribution() {
     for alpha in [0.2, 0.8, 1.0, 4.0] {
-        let spec = Mixup { mixup_alpha: alpha, cutmix_alpha: 0.0, ..DEFAULT };
+        let spec = Mixup { mixup_alpha: alpha, cutmix_alpha: 0.0, ..Mixup::default() };
         let mut rng = stream(Purpose::Mix, &[2]);
         let shares: Vec<f64> = (0..20_000).map(|_| spec.draw(1, 1, &mut rng).unwrap().share(1, 1)).collect();
         let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / 20_000.0;
@@ -159,26 +155,28 @@ fn what_cannot_be_mixed_is_refused_by_name() {
     let refused = |target: Target, word: &str| {
         let mut batch = batch(vec![0.0; 24], &[0, 1]);
         batch.targets[1] = target;
-        let error = DEFAULT.apply(batch, &mut stream(Purpose::Mix, &[3])).unwrap_err().to_string();
+        let error = Mixup::default().apply(batch, &mut stream(Purpose::Mix, &[3])).unwrap_err().to_string();
         assert!(error.contains("1.jpg") && error.contains(word), "{error}");
     };
     let class = Some(1);
     refused(Target::default(), "has no class");
     refused(Target { class, semantic: Some(GrayImage::new(2, 2)), ..Target::default() }, "label map");
-    let instance = Instance { class: 0, bbox: [0.0, 0.0, 1.0, 1.0], mask: GrayImage::new(2, 2) };
-    refused(Target { class, instances: vec![instance], ..Target::default() }, "boxes");
+    let mut instances = Instances::default();
+    instances.annotate(0, [0.0, 0.0, 1.0, 1.0], Mask::Rle(Rle::encode(&GrayImage::new(2, 2))));
+    refused(Target { class, instances, ..Target::default() }, "boxes");
     let mixed = Some(Mixed { class: 0, share: 0.5 });
     refused(Target { class, mixed, ..Target::default() }, "mixed already");
 }
 
 #[test]
 fn alphas_that_mix_nothing_or_are_none_are_problems() {
-    let key =
-        |mixup_alpha, cutmix_alpha| Mixup { mixup_alpha, cutmix_alpha, ..DEFAULT }.check().unwrap_err().key;
+    let key = |mixup_alpha, cutmix_alpha| {
+        Mixup { mixup_alpha, cutmix_alpha, ..Mixup::default() }.check().unwrap_err().key
+    };
     assert_eq!(key(0.0, 0.0), "");
     assert_eq!(key(f64::NAN, 1.0), "mixup_alpha");
     assert_eq!(key(1.0, f64::INFINITY), "cutmix_alpha");
-    assert!(DEFAULT.check().is_ok());
+    assert!(Mixup::default().check().is_ok());
 }
 
 proptest! {
@@ -187,7 +185,7 @@ proptest! {
     fn mixing_keeps_the_sum_and_the_shares_are_those_of_the_pixels(
         seed: u64, alpha in 0.01_f64..20.0, height in 1_usize..9, width in 1_usize..9, half in 1_usize..4,
     ) {
-        let spec = Mixup { mixup_alpha: alpha, cutmix_alpha: alpha, ..DEFAULT };
+        let spec = Mixup { mixup_alpha: alpha, cutmix_alpha: alpha, ..Mixup::default() };
         let (count, area) = (2 * half, height * width);
         // The first half of the images is ones, the other one zeros.
         let images = (0..count * 3 * area).map(|i| if i < half * 3 * area { 1.0 } else { 0.0 }).collect();

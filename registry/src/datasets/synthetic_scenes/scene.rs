@@ -1,6 +1,6 @@
 //! One scene: what is in it, where, and how it is painted.
 
-use convmae_framework::data::{Instance, Target};
+use convmae_framework::data::{Instances, Mask, Rle, Target};
 use convmae_framework::random::Rng;
 use image::{GrayImage, Luma, RgbImage};
 use rand::Rng as _;
@@ -147,7 +147,7 @@ fn paint(canvas: &mut Canvas, owner: &mut [u8], number: u8, object: &Object) {
 
 /// What is visible of the objects.
 fn target(objects: &[Object], owner: &[u8], height: usize, width: usize) -> Target {
-    let mut instances = Vec::with_capacity(objects.len());
+    let mut instances = Instances::default();
     let mut semantic = GrayImage::new(width as u32, height as u32);
     let mut largest = (0, None);
     for (number, object) in objects.iter().enumerate() {
@@ -162,7 +162,8 @@ fn target(objects: &[Object], owner: &[u8], height: usize, width: usize) -> Targ
             area += 1;
         }
         if area > 0 {
-            instances.push(Instance { class: object.class, bbox: bounds.map(|side| side as f32), mask });
+            let bbox = bounds.map(|side| side as f32);
+            instances.annotate(object.class as u32, bbox, Mask::Rle(Rle::encode(&mask)));
         }
         if area > largest.0 {
             largest = (area, Some(object.class));

@@ -1,4 +1,6 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use convmae_framework::data::Mask;
 
 use super::*;
 
@@ -30,18 +32,20 @@ fn targets_agree_with_each_other() {
         counts[instances.len()] += 1;
         let mut semantic = image::GrayImage::new(80, 48);
         let mut areas = Vec::new();
-        for instance in instances {
-            let on: Vec<_> = instance.mask.enumerate_pixels().filter(|pixel| pixel.2.0[0] == 255).collect();
+        for ((bbox, class), mask) in instances.boxes.iter().zip(&instances.classes).zip(&instances.masks) {
+            let Mask::Rle(runs) = mask else { panic!("scenes have masks of pixels") };
+            let mask = runs.decode();
+            let on: Vec<_> = mask.enumerate_pixels().filter(|pixel| pixel.2.0[0] == 255).collect();
             let bound = |values: Vec<u32>| {
                 (*values.iter().min().unwrap() as f32, *values.iter().max().unwrap() as f32)
             };
             let (x0, x1) = bound(on.iter().map(|pixel| pixel.0).collect());
             let (y0, y1) = bound(on.iter().map(|pixel| pixel.1).collect());
-            assert!(instance.bbox.iter().zip([x0, y0, x1 + 1.0, y1 + 1.0]).all(|(a, b)| (a - b).abs() < 0.5));
+            assert!(bbox.iter().zip([x0, y0, x1 + 1.0, y1 + 1.0]).all(|(a, b)| (a - b).abs() < 0.5));
             for (x, y, _) in &on {
-                semantic.put_pixel(*x, *y, image::Luma([instance.class as u8 + 1]));
+                semantic.put_pixel(*x, *y, image::Luma([*class as u8 + 1]));
             }
-            areas.push((on.len(), instance.class));
+            areas.push((on.len(), *class as usize));
         }
         assert!(sample.target.semantic.as_ref().unwrap() == &semantic);
         let largest = areas.iter().map(|area| area.0).max().unwrap();

@@ -51,14 +51,14 @@ fn features(level: &LevelShape) -> Features {
 }
 
 fn batch(targets: Vec<Target>) -> Batch {
-    Batch {
-        images: vec![0.0; targets.len() * 24],
-        height: 2,
-        width: 4,
-        normalization: Normalization { mean: [0.5; 3], std: [0.2; 3] },
-        ids: (0..targets.len()).map(|image| format!("{image}.png")).collect(),
+    let ids = (0..targets.len()).map(|image| format!("{image}.png")).collect();
+    Batch::new(
+        vec![0.0; targets.len() * 24],
+        (2, 4),
+        Normalization { mean: [0.5; 3], std: [0.2; 3] },
         targets,
-    }
+        ids,
+    )
 }
 
 fn of_class(class: usize) -> Target {

@@ -42,6 +42,14 @@ impl Affine {
         inside.then_some((x, y))
     }
 
+    /// Where a point of the original comes to, in pixels from the top left corner.
+    pub fn target(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+        let ([a, b, c], [d, e, f]) = (self.x, self.y);
+        let determinant = a * e - b * d;
+        let (x, y) = (x - c, y - f);
+        [(e * x - b * y) / determinant, (a * y - d * x) / determinant]
+    }
+
     /// The image moved, pixels between pixels found by Pillow's cubic (a = -1, cut off to whole levels, not rounded).
     pub fn bicubic(&self, image: &RgbImage, fill: [u8; 3]) -> RgbImage {
         let (width, height) = image.dimensions();
@@ -166,6 +174,23 @@ mod tests {
         let map = GrayImage::from_fn(9, 9, |x, y| Luma([u8::from(x > 6 && y == 4)]));
         let turned = Affine::rotation(90.0, (9, 9)).nearest(&map, 0);
         assert_eq!((turned.get_pixel(4, 0).0, turned.get_pixel(8, 4).0), ([1], [0]));
+    }
+
+    #[test]
+    fn a_point_comes_to_where_its_pixel_does() {
+        for affine in [
+            Affine::shear_x(0.3),
+            Affine::shear_y(-0.2),
+            Affine::translation(2.0, -1.0),
+            Affine::rotation(30.0, (7, 5)),
+        ] {
+            for (column, row) in (0..5).flat_map(|row| (0..7).map(move |column| (column, row))) {
+                let Some((x, y)) = affine.source(column, row, (7, 5)) else { continue };
+                let [x, y] = affine.target([x, y]);
+                let error = (x - f64::from(column) - 0.5).hypot(y - f64::from(row) - 0.5);
+                assert!(error < 1e-12, "{affine:?} {column} {row}: {x} {y}");
+            }
+        }
     }
 
     #[test]

@@ -22,25 +22,21 @@ use super::check_pixels;
 /// image). The magnitude, 0 to 10, says how far each goes; half of those with a direction go the other way. Boxes, masks and label
 /// maps move with the image.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct RandAugment {
     /// The policy as timm writes it: `rand`, then parts in any order, joined by `-`. `mN`: the magnitude, 0 to 10 (default 10).
     /// `nN`: operations an image (default 2). `mstdX`: standard deviation of the magnitude (default 0). `inc1`: operations whose
     /// effect grows with the magnitude; without it, `Posterize` and `Solarize` weaken with it and the factors of `Color`,
     /// `Contrast`, `Brightness` and `Sharpness` go from 0.1 to 1.9.
-    #[serde(default = "policy_of_mae")]
     pub policy: String,
     /// Colour that comes in where the image is moved away; by default the mean of ImageNet.
-    #[serde(default = "imagenet_mean")]
     pub fill: [u8; 3],
 }
 
-fn policy_of_mae() -> String {
-    "rand-m9-mstd0.5-inc1".to_owned()
-}
-
-fn imagenet_mean() -> [u8; 3] {
-    [124, 116, 104]
+impl Default for RandAugment {
+    fn default() -> Self {
+        Self { policy: "rand-m9-mstd0.5-inc1".to_owned(), fill: [124, 116, 104] }
+    }
 }
 
 /// Probability of an operation that was drawn.
@@ -78,7 +74,7 @@ convmae_framework::register!(Transform: RandAugment);
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use convmae_framework::data::{Instance, Target};
+    use convmae_framework::data::{Mask, Rle, Target};
     use convmae_framework::random::{self, Purpose};
     use image::{GrayImage, Luma};
 
@@ -115,13 +111,13 @@ mod tests {
         for seed in 0..100 {
             let mask =
                 GrayImage::from_fn(40, 30, |x, y| Luma([u8::from(x.min(y) > 9 && x.max(y) < 20) * 255]));
-            let instance = Instance { class: 1, bbox: [10.0, 10.0, 20.0, 20.0], mask: mask.clone() };
-            let target = Target { instances: vec![instance], semantic: Some(mask), ..Target::default() };
+            let mut target = Target { semantic: Some(mask.clone()), ..Target::default() };
+            target.instances.annotate(1, [10.0, 10.0, 20.0, 20.0], Mask::Rle(Rle::encode(&mask)));
             let mut rng = random::stream(Purpose::Augment, &[seed]);
             let moved = augment.apply(Sample { target, ..sample(30, 40) }, &mut rng).unwrap();
-            let Some(instance) = moved.target.instances.first() else { continue };
-            let [x0, y0, x1, y1] = instance.bbox.map(|side| side as u32);
-            for (x, y, value) in instance.mask.enumerate_pixels().filter(|pixel| pixel.2.0[0] == 255) {
+            let Some(Mask::Rle(runs)) = moved.target.instances.masks.first() else { continue };
+            let [x0, y0, x1, y1] = moved.target.instances.boxes[0].map(|side| side as u32);
+            for (x, y, value) in runs.decode().enumerate_pixels().filter(|pixel| pixel.2.0[0] == 255) {
                 assert!((x0..x1).contains(&x) && (y0..y1).contains(&y));
                 assert_eq!(moved.target.semantic.as_ref().unwrap().get_pixel(x, y), value);
             }

@@ -9,9 +9,9 @@ use crate::graph::{Checked, Model, catalog, check};
 use crate::nn::Scope;
 use crate::recipe::{Recipe, Sources, load};
 
-use super::EngineError;
 use super::device::open_device;
-use super::initialize::load_weights;
+use super::init_from::load_weights;
+use crate::engine::EngineError;
 
 /// A recipe and weights for its model.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct TrainedOptions {
 }
 
 /// A built model with its weights.
-pub struct Trained {
+pub struct LoadedModel {
     /// The recipe.
     pub recipe: Recipe,
     /// The recipe, typed.
@@ -34,7 +34,7 @@ pub struct Trained {
     pub metadata: Map<String, Value>,
 }
 
-impl Trained {
+impl LoadedModel {
     /// Builds the model and loads the weights, which must fit exactly.
     pub fn load(options: &TrainedOptions) -> Result<Self, EngineError> {
         let recipe = load(&options.sources, &catalog())?;

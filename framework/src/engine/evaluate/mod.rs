@@ -1,5 +1,9 @@
 //! Evaluation over a whole dataset.
 
+mod outputs;
+
+pub use outputs::{Predictor, label_maps};
+
 use crate::component::{Evaluator, Loss, Needs};
 use crate::data::Loader;
 use crate::nn::Context;
@@ -7,7 +11,6 @@ use crate::nn::tensor::to_vec;
 use crate::random::{self, Purpose};
 
 use super::EngineError;
-use super::predictor::Predictor;
 
 /// The metrics of an evaluation, by name.
 #[derive(Debug, Clone, PartialEq, Default)]

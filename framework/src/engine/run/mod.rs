@@ -1,20 +1,26 @@
 //! A run from its recipe to its report.
 
+mod session;
+mod signal;
+mod state;
+mod write;
+
+pub use session::Outcome;
+pub use signal::{StopSignal, terminate_after};
+
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::graph::{catalog, check};
-use crate::recipe::{Change, Recipe, Sources, diff, load};
+use crate::recipe::{Recipe, Sources, load};
 use crate::report::logging::LogFile;
 use crate::report::{ReportError, RunDir, write_page};
 
 use super::EngineError;
-use super::checkpoint::CheckpointStore;
-use super::evaluate::Evaluation;
-use super::lineage::changes_since;
-use super::prepare::prepare;
-use super::session::Session;
+use super::setup::lineage::changes_since;
+use super::setup::prepare;
+use super::train::checkpoint::CheckpointStore;
+
+use session::Session;
 
 /// What `run` is asked for.
 pub struct RunOptions {
@@ -28,19 +34,6 @@ pub struct RunOptions {
     pub stop_with_stdin: bool,
     /// Where the log goes as JSON once the run directory is known.
     pub log: LogFile,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
-    /// The run directory.
-    pub run: PathBuf,
-    /// Optimizer steps done.
-    pub step: u64,
-    /// Whether it was stopped by a signal before its end.
-    pub interrupted: bool,
-    /// The last evaluation.
-    pub evaluation: Evaluation,
 }
 
 /// Runs a recipe: checks it, trains, evaluates, and writes the run directory.
@@ -99,24 +92,4 @@ fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError
     }
     let changes: Vec<String> = changes.iter().map(|change| format!("  {change}")).collect();
     Err(EngineError::RecipeChanged { run: root.to_path_buf(), changes: changes.join("\n") })
-}
-
-/// The changes between two resolved recipes for which their runs may end with other results.
-pub fn changes_of_results(before: &Value, after: &Value) -> Vec<Change> {
-    /// Keys that change nothing but speed and words; another device rounds differently.
-    const FREE: [&str; 11] = [
-        "name",
-        "description",
-        "device",
-        "data.workers",
-        "data.prefetch",
-        "train.checkpoint_activations",
-        "train.log_every",
-        "checkpoint",
-        "evaluate.pictures",
-        "evaluate.inference.windows_per_batch",
-        "logging",
-    ];
-    let is_free = |path: &str| FREE.iter().any(|free| path == *free || path.starts_with(&format!("{free}.")));
-    diff(before, after).into_iter().filter(|change| !is_free(&change.key)).collect()
 }

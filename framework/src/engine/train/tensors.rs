@@ -1,33 +1,7 @@
-//! What a checkpoint holds besides tensors, and parameters as tensors.
+//! Parameters as named tensors, and back: what checkpoints and weights files hold.
 
-use serde::{Deserialize, Serialize};
-
-use super::window::Sums;
-use crate::data::CorruptSample;
 use crate::nn::{Error, Param, Result};
 use crate::weights::{HostTensor, TensorMap};
-
-/// Where a run is, saved with every checkpoint.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RunState {
-    /// Samples of the training set: another number would be another run.
-    pub samples: usize,
-    /// Seconds of training, over all sessions of the run.
-    pub seconds: f64,
-    /// The best value so far of the metric that decides.
-    pub best: Option<f64>,
-    /// The last evaluation; what is not finite is `None`.
-    pub evaluation: Vec<(String, Option<f64>)>,
-    /// Figures of training that are not recorded yet.
-    pub window: Sums,
-    /// What stands for the run whose weights it started from, if it did; also missing in checkpoints of older programs.
-    #[serde(default)]
-    pub init_from_digest: Option<String>,
-    /// Unreadable samples met in training, over all sessions.
-    pub corrupt_train: Vec<CorruptSample>,
-    /// Unreadable samples met in validation, over all sessions.
-    pub corrupt_val: Vec<CorruptSample>,
-}
 
 /// Values under their parameters' names.
 pub fn tensors<'a>(values: impl Iterator<Item = (&'a Param, &'a [f32])>) -> TensorMap {

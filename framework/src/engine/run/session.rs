@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::component::Span;
@@ -11,22 +12,30 @@ use crate::recipe::Recipe;
 use crate::report::logging::LOG_ONLY;
 use crate::report::{
     Environment, EventLog, MetricLog, PictureSet, PictureStore, Progress, RunDir, Split, Status, StepReport,
-    Summary,
 };
 
-use super::EngineError;
-use super::checkpoint::{Checkpoint, CheckpointStore, Kind};
-use super::classes;
-use super::evaluate::Evaluation;
-use super::grids::SavedGrids;
-use super::predictor::Predictor;
-use super::prepare::Prepared;
-use super::run::Outcome;
 use super::signal::StopSignal;
 use super::state::RunState;
-use super::trainer::StepResult;
-use super::window::{Sums, Window};
 use super::write::write_report;
+use crate::engine::EngineError;
+use crate::engine::evaluate::{Evaluation, Predictor};
+use crate::engine::setup::position_grids::SavedGrids;
+use crate::engine::setup::{Prepared, classes};
+use crate::engine::train::checkpoint::{Checkpoint, CheckpointStore, Kind};
+use crate::engine::train::{StepResult, Sums, Window};
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The run directory.
+    pub run: PathBuf,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Whether it was stopped by a signal before its end.
+    pub interrupted: bool,
+    /// The last evaluation.
+    pub evaluation: Evaluation,
+}
 
 /// A run in progress.
 pub struct Session {
@@ -146,10 +155,7 @@ impl Session {
     /// Whether nothing is left to do.
     pub fn is_finished(&self) -> bool {
         let trainer = &self.prepared.trainer;
-        trainer.steps_done() == trainer.plan().steps
-            && self.dir.weights().is_file()
-            && Summary::read(&self.dir.summary())
-                .is_ok_and(|summary| summary.get("status").is_some_and(|status| status == "finished"))
+        trainer.steps_done() == trainer.plan().steps && self.dir.weights().is_file() && self.dir.is_finished()
     }
 
     /// Whether a signal ended the run.

@@ -3,9 +3,9 @@
 use crate::graph::Row;
 use crate::report::{Details, GraphNode, Split, Status, Summary, write_page_and_summary};
 
-use super::EngineError;
-use super::lineage::INIT_FROM_DIGEST;
 use super::session::Session;
+use crate::engine::EngineError;
+use crate::engine::setup::lineage::INIT_FROM_DIGEST;
 
 /// Writes them as the run stands; its metrics and pictures are written already.
 pub fn write_report(session: &Session, status: &Status) -> Result<(), EngineError> {

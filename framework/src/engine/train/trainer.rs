@@ -11,9 +11,10 @@ use crate::random::{self, Purpose};
 use crate::weights::TensorMap;
 
 use super::ema::EmaState;
+use super::gradient;
 use super::plan::TrainingPlan;
-use super::state::{param_tensors, restore_params};
-use super::{EngineError, gradient};
+use super::tensors::{param_tensors, restore_params};
+use crate::engine::EngineError;
 
 /// A model with what trains it.
 pub struct Trainer {

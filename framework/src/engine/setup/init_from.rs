@@ -13,7 +13,7 @@ use crate::report::RunDir;
 use crate::weights::{self, HostTensor, KeyReport, TensorMap, match_keys};
 
 use super::EngineError;
-use super::grids::SavedGrids;
+use super::position_grids::SavedGrids;
 
 /// Loads a weights file into parameters. Every name must be in both, with the same shape. Of a checkpoint with moving averages
 /// these are loaded: they are what training evaluates. Returns what the file holds besides.

@@ -5,13 +5,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::graph::catalog;
-use crate::recipe::{Change, Diagnostics, Sources, load};
+use crate::recipe::{Change, Diagnostics, Sources, diff, load};
 use crate::report::{RunDir, Summary};
 
-use super::run::changes_of_results;
-
 /// The entry of a summary that tells what the run started from.
-pub(super) const INIT_FROM_DIGEST: &str = "init_from_digest";
+pub const INIT_FROM_DIGEST: &str = "init_from_digest";
 
 /// In which keys the recipe of a run differs from a resolved one with this digest, so that results may differ. None: the run is of that
 /// recipe.
@@ -24,6 +22,26 @@ pub fn changes_since(run: &RunDir, recipe: &Value, digest: &str) -> Result<Vec<C
     }
     let sources = Sources { recipe: run.recipe(), ..Sources::default() };
     Ok(changes_of_results(load(&sources, &catalog())?.value(), recipe))
+}
+
+/// The changes between two resolved recipes for which their runs may end with other results.
+pub fn changes_of_results(before: &Value, after: &Value) -> Vec<Change> {
+    /// Keys that change nothing but speed and words; another device rounds differently.
+    const FREE: [&str; 11] = [
+        "name",
+        "description",
+        "device",
+        "data.workers",
+        "data.prefetch",
+        "train.checkpoint_activations",
+        "train.log_every",
+        "checkpoint",
+        "evaluate.pictures",
+        "evaluate.inference.windows_per_batch",
+        "logging",
+    ];
+    let is_free = |path: &str| FREE.iter().any(|free| path == *free || path.starts_with(&format!("{free}.")));
+    diff(before, after).into_iter().filter(|change| !is_free(&change.key)).collect()
 }
 
 /// What stands for a run in those that start from it: the digest of its recipe, and of what it started from itself.

@@ -5,10 +5,10 @@ use crate::experiment::Experiment;
 use crate::nn::{self, DeviceName};
 use crate::recipe::Recipe;
 
-use super::EngineError;
+use crate::engine::EngineError;
 
 /// Opens the device of a recipe. Comes before anything is built: without one, nothing else is worth opening.
-pub(super) fn open_device(recipe: &Recipe, experiment: &Experiment) -> Result<(), EngineError> {
+pub fn open_device(recipe: &Recipe, experiment: &Experiment) -> Result<(), EngineError> {
     let name = experiment.device.unwrap_or_default();
     match nn::device::select(name) {
         Ok(()) => {}

@@ -1,5 +1,12 @@
 //! From a checked recipe to loaders and a trainer.
 
+pub mod classes;
+pub mod device;
+mod init_from;
+pub mod lineage;
+mod loaded_model;
+pub mod position_grids;
+
 use std::sync::Arc;
 
 use crate::component::{DataError, Evaluator, Inference, Optimizer, OptimizerModule, Picture, Problem};
@@ -11,13 +18,14 @@ use crate::random::{self, Purpose};
 use crate::recipe::Recipe;
 
 use super::EngineError;
-use super::classes;
-use super::device::open_device;
-use super::initialize::initialize;
-use super::lineage::lineage_of;
-use super::plan::TrainingPlan;
-use super::predictor::Predictor;
-use super::trainer::{Trainer, TrainerParts};
+use super::evaluate::Predictor;
+use super::train::{Trainer, TrainerParts, TrainingPlan};
+
+pub use init_from::{initialize, load_weights, weights_of_run};
+pub use loaded_model::{LoadedModel, TrainedOptions};
+
+use device::open_device;
+use lineage::lineage_of;
 
 /// Everything that a run works with.
 pub struct Prepared {

@@ -6,7 +6,7 @@ use crate::nn::kernels::elementwise::CHUNK;
 use crate::nn::{Param, ParamKind, Result};
 use crate::weights::TensorMap;
 
-use super::state::{restore_values, tensors};
+use super::tensors::{restore_values, tensors};
 
 /// The averages, in the order of the parameters. Running statistics are copied, not averaged.
 pub struct EmaState {

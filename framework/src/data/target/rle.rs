@@ -1,0 +1,89 @@
+//! Masks as run lengths.
+
+use image::{GrayImage, Luma};
+
+/// A mask as COCO's uncompressed run lengths: down the columns, from left to right, alternately how many pixels are off and on, the
+/// first run being off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rle {
+    height: u32,
+    width: u32,
+    counts: Vec<u32>,
+}
+
+impl Rle {
+    /// The runs of a mask; every pixel above 0 is on.
+    pub fn encode(mask: &GrayImage) -> Self {
+        let (width, height) = mask.dimensions();
+        let (mut counts, mut is_on) = (vec![0], false);
+        for x in 0..width {
+            for y in 0..height {
+                if (mask.get_pixel(x, y).0[0] > 0) != is_on {
+                    is_on = !is_on;
+                    counts.push(0);
+                }
+                if let Some(last) = counts.last_mut() {
+                    *last += 1;
+                }
+            }
+        }
+        Self { height, width, counts }
+    }
+
+    /// 255 where the mask is on, 0 elsewhere.
+    pub fn decode(&self) -> GrayImage {
+        let mut mask = GrayImage::new(self.width, self.height);
+        let mut start = 0;
+        for (number, &count) in self.counts.iter().enumerate() {
+            if number % 2 == 1 {
+                for at in start..start + count {
+                    mask.put_pixel(at / self.height, at % self.height, Luma([255]));
+                }
+            }
+            start += count;
+        }
+        mask
+    }
+
+    /// Height and width of the mask in pixels.
+    pub fn size(&self) -> [usize; 2] {
+        [self.height as usize, self.width as usize]
+    }
+
+    /// The runs.
+    pub fn counts(&self) -> &[u32] {
+        &self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn runs_go_down_the_columns_and_start_with_what_is_off() {
+        // Rows `0 1 1` and `1 1 0`: columns 0 1, 1 1, 1 0.
+        let mask = GrayImage::from_raw(3, 2, vec![0, 255, 255, 255, 255, 0]).unwrap();
+        assert_eq!(Rle::encode(&mask).counts(), [1, 4, 1]);
+        let all = GrayImage::from_pixel(2, 2, Luma([255]));
+        assert_eq!(Rle::encode(&all).counts(), [0, 4]);
+        assert_eq!(Rle::encode(&GrayImage::new(2, 2)).counts(), [4]);
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_is_the_inverse_of_encoding(
+            (height, width) in (0_u32..9, 0_u32..9), bits in prop::collection::vec(any::<bool>(), 81),
+        ) {
+            let mask = GrayImage::from_fn(width, height, |x, y| Luma([u8::from(bits[(y * 9 + x) as usize]) * 255]));
+            let runs = Rle::encode(&mask);
+            prop_assert_eq!(runs.counts().iter().sum::<u32>(), height * width);
+            prop_assert_eq!(runs.size(), [height as usize, width as usize]);
+            prop_assert!(runs.decode() == mask);
+        }
+    }
+}
