@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::component::Picture;
 use crate::data::{CropBox, IGNORED, Interpolation, nearest, resize};
 
-/// The colour of a class (red, green, blue) in the colour map of PASCAL VOC: the bits of the class, three by three, are
-/// the highest bits of the three channels (`VOClabelcolormap` of its development kit).
+/// The colour of a class (red, green, blue) in the colour map of PASCAL VOC: the bits of the class, three by
+/// three, are the highest bits of the three channels (`VOClabelcolormap` of its development kit).
 pub fn color(class: u8) -> [u8; 3] {
     let bit = |place: u16| u16::from(class) >> place & 1;
     let channel = |first: u16| (bit(first) << 7 | bit(first + 3) << 6 | bit(first + 6) << 5) as u8;
@@ -86,7 +86,8 @@ fn reduced(image: RgbImage) -> RgbImage {
     resize(&image, whole, side(height), side(width), Interpolation::Bilinear)
 }
 
-/// The colours of a label map, half transparent, over an image. A map of another size is taken to be of the whole image.
+/// The colours of a label map, half transparent, over an image. A map of another size is taken to be of the
+/// whole image.
 pub fn overlay(mut image: RgbImage, map: &GrayImage) -> RgbImage {
     let size = |width: u32, height: u32| (height as usize, width as usize);
     let ((height, width), (rows, cols)) =
@@ -103,8 +104,8 @@ pub fn overlay(mut image: RgbImage, map: &GrayImage) -> RgbImage {
     image
 }
 
-/// Writes a label map as a PNG with a palette: its values are the classes, its colours those of [`overlay`], and what is
-/// [`IGNORED`] is transparent.
+/// Writes a label map as a PNG with a palette: its values are the classes, its colours those of [`overlay`],
+/// and what is [`IGNORED`] is transparent.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -125,8 +126,8 @@ fn encode(map: &GrayImage, file: impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the legend of a label map as JSON: a list of the classes in it, each as a [`ClassShare`] with its `color` as
-/// [`css_color`] has it.
+/// Writes the legend of a label map as JSON: a list of the classes in it, each as a [`ClassShare`] with its
+/// `color` as [`css_color`] has it.
 ///
 /// # Errors
 /// If the file cannot be written.

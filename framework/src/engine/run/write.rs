@@ -1,4 +1,5 @@
-//! The files that tell a person how a run stands: `environment.json`, `report.json`, `summary.json` and the page.
+//! The files that tell a person how a run stands: `environment.json`, `report.json`, `summary.json` and the
+//! page.
 
 use crate::graph::Row;
 use crate::report::{Details, GraphNode, Split, Status, Summary, write_page_and_summary};

@@ -1,5 +1,5 @@
-//! The curves: a chart per metric. Of several runs each has a line, and training and validation a chart each; those of a
-//! single run are the lines of one chart.
+//! The curves: a chart per metric. Of several runs each has a line, and training and validation a chart each;
+//! those of a single run are the lines of one chart.
 
 use std::collections::BTreeSet;
 

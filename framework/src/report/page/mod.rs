@@ -1,5 +1,5 @@
-//! Runs on one page that needs nothing but itself: figures, curves, pictures, recipes and surroundings, read from the
-//! run directories. One run is a comparison of one, with its model besides.
+//! Runs on one page that needs nothing but itself: figures, curves, pictures, recipes and surroundings, read
+//! from the run directories. One run is a comparison of one, with its model besides.
 //!
 //! Tables and charts are in the page as they are; a script of its own makes them sortable and movable.
 
@@ -37,8 +37,8 @@ pub fn write_page(dir: &RunDir) -> Result<(), ReportError> {
     Report::of_directory(dir, run::summary(dir)?)?.write(&dir.report())
 }
 
-/// Writes `report.html` as [`write_page`] does, with the figures of `summary`, and then `summary.json`: where that says
-/// that a run is finished, so does its page.
+/// Writes `report.html` as [`write_page`] does, with the figures of `summary`, and then `summary.json`: where
+/// that says that a run is finished, so does its page.
 pub fn write_page_and_summary(dir: &RunDir, summary: &Summary) -> Result<(), ReportError> {
     Report::of_directory(dir, summary.clone())?.write(&dir.report())?;
     summary.write(&dir.summary())
@@ -64,8 +64,8 @@ pub struct LeftOut {
 }
 
 impl Report {
-    /// Reads the runs at and below `paths`, each once, in the order in which they are given; those below a directory by
-    /// name. A run may still go on. What cannot be read is left out with a warning.
+    /// Reads the runs at and below `paths`, each once, in the order in which they are given; those below a
+    /// directory by name. A run may still go on. What cannot be read is left out with a warning.
     ///
     /// # Errors
     /// When there is no run at all, the fault of the first directory.

@@ -1,4 +1,5 @@
-//! A colour and a dash for every entry of the legend: eight colours that stay apart for the colour-blind, each in four strokes.
+//! A colour and a dash for every entry of the legend: eight colours that stay apart for the colour-blind,
+//! each in four strokes.
 
 use std::fmt::Write as _;
 
@@ -6,7 +7,8 @@ use maud::{Markup, html};
 
 use super::plot::RGBColor;
 
-/// On white, then on black. After Okabe and Ito, "Color Universal Design", the light ones darkened to be read on white.
+/// On white, then on black. After Okabe and Ito, "Color Universal Design", the light ones darkened to be read
+/// on white.
 const HUES: [(u32, u32); 8] = [
     (0x00_72b2, 0x5a_a9e6),
     (0xd5_5e00, 0xf0_8a4b),
@@ -21,8 +23,8 @@ const HUES: [(u32, u32); 8] = [
 /// Lengths of strokes and gaps, in units of the charts.
 const DASHES: [&str; 4] = ["none", "16 9", "4 7", "18 7 4 7"];
 
-/// The colour by which the style sheet knows the lines of an entry of the legend. It stands for a dash, too, so no two
-/// entries have the same: they differ in the blue, invisibly.
+/// The colour by which the style sheet knows the lines of an entry of the legend. It stands for a dash, too,
+/// so no two entries have the same: they differ in the blue, invisibly.
 pub(super) fn key(entry: usize) -> RGBColor {
     let (color, _) = HUES[entry % HUES.len()];
     let [_, red, green, blue] = color.to_be_bytes();

@@ -1,4 +1,5 @@
-//! The pictures, the same validation image in a row: of a single run over time, of several the last ones side by side.
+//! The pictures, the same validation image in a row: of a single run over time, of several the last ones side
+//! by side.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! The recipe, its keys, strings and comments told apart; of several runs the keys in which the resolved recipes differ.
+//! The recipe, its keys, strings and comments told apart; of several runs the keys in which the resolved
+//! recipes differ.
 
 use maud::{Markup, html};
 use serde_json::Value;

@@ -35,7 +35,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Reads the run in `dir`, which may go on meanwhile: files that it writes later may be missing, and each is whole.
+    /// Reads the run in `dir`, which may go on meanwhile: files that it writes later may be missing, and each
+    /// is whole.
     pub(super) fn read(
         dir: &RunDir,
         summary: Summary,

@@ -9,8 +9,8 @@ pub(super) fn stretch(len: usize, most: usize) -> usize {
     }
 }
 
-/// The indices of the lowest and the highest of each stretch of values, in order: all of them for a stretch of 1. What
-/// is not finite counts only where nothing else is.
+/// The indices of the lowest and the highest of each stretch of values, in order: all of them for a stretch
+/// of 1. What is not finite counts only where nothing else is.
 pub(super) fn outline(values: &[f64], stretch: usize) -> Vec<usize> {
     if stretch <= 1 {
         return (0..values.len()).collect();
