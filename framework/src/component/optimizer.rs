@@ -1,5 +1,7 @@
 //! Optimizers: gradients to new parameters.
 
+use serde::{Deserialize, Serialize};
+
 use super::Problem;
 use super::registry::slot_schema;
 use crate::nn::{self, Param};
@@ -40,7 +42,7 @@ pub trait OptimizerModule {
 }
 
 /// Parameters that the optimizer treats alike.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParameterGroup {
     /// What it is called: `layer_3_no_decay`.
     pub name: String,

@@ -12,7 +12,7 @@ use crate::component::{self, DataError, Logits, Picture, TaskKind, Transform};
 use crate::data::{Batch, IGNORED, Sample, Target, read_image};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
-use crate::report::label_map::{self, ClassShare, with_legend};
+use crate::report::label_map::{self, ClassShare};
 
 /// What a model says about an image.
 #[derive(Debug, Serialize)]
@@ -120,8 +120,8 @@ impl Session<'_> {
         let maps = label_maps(&found);
         let mut pictures = match maps {
             _ if !self.with_pictures => Vec::new(),
-            Some(maps) => overlays(paths, maps, &batch, &self.pixel_names)?,
-            None => asked.pictures(&found, &self.pixel_names)?,
+            Some(maps) => overlays(paths, maps, &batch)?,
+            None => asked.pictures(&found)?,
         }
         .into_iter();
         let mut maps = maps.into_iter().flatten().cloned();
@@ -150,18 +150,12 @@ fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
 }
 
 /// Label maps over the images of their files, or over the prepared ones where the size is not that of the file.
-fn overlays(
-    paths: &[PathBuf],
-    maps: &[GrayImage],
-    batch: &Batch,
-    names: &[String],
-) -> Result<Vec<Vec<Picture>>, DataError> {
+fn overlays(paths: &[PathBuf], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Vec<Picture>>, DataError> {
     let overlay = |(at, (path, map)): (usize, (&PathBuf, &GrayImage))| {
         let of_file = read_image(path)?;
         let is_of_file = of_file.dimensions() == map.dimensions();
         let image = if is_of_file { of_file } else { batch.picture(&batch.images, at) };
-        let image = with_legend(&label_map::overlay(image, map), &ClassShare::of(map, names));
-        Ok(vec![Picture { caption: "overlay".to_owned(), image }])
+        Ok(vec![Picture { caption: "overlay".to_owned(), image: label_map::overlay(image, map) }])
     };
     paths.iter().zip(maps).enumerate().map(overlay).collect()
 }

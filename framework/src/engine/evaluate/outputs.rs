@@ -79,14 +79,13 @@ impl Asked<'_> {
         !model.predicting(task).is_empty() && (any_size || self.fits())
     }
 
-    /// Pictures, a row per image: of the classes of pixels if `predictions` has them (`names` are those of the classes), else
-    /// those of the heads.
-    pub fn pictures(&mut self, predictions: &[Prediction], names: &[String]) -> Result<Vec<Vec<Picture>>> {
+    /// Pictures, a row per image: of the classes of pixels if `predictions` has them, else those of the heads.
+    pub fn pictures(&mut self, predictions: &[Prediction]) -> Result<Vec<Vec<Picture>>> {
         let (model, batch, ctx) = (self.predictor.model, self.batch, self.ctx);
         if let Some(maps) = label_maps(predictions) {
             let row = |(at, map): (usize, &GrayImage)| {
                 let image = batch.picture(&batch.images, at);
-                label_map::pictures(image, map, batch.targets[at].semantic.as_ref(), names)
+                label_map::pictures(image, map, batch.targets[at].semantic.as_ref())
             };
             return Ok(maps.iter().enumerate().map(row).collect());
         }

@@ -41,7 +41,6 @@ pub struct Outcome {
 pub struct Session {
     pub prepared: Prepared,
     pub dir: RunDir,
-    pub recipe_yaml: String,
     pub metrics: MetricLog,
     pub evaluation: Evaluation,
     pub digest: String,
@@ -73,7 +72,6 @@ impl Session {
             digest: recipe.digest(),
             init_from_digest: prepared.init_from_digest(),
             environment: Environment::collect(&nn::device::describe()?, rayon::current_num_threads()),
-            recipe_yaml: recipe.lock_yaml(),
             best: None,
             seconds_before: 0.0,
             started: Instant::now(),

@@ -106,9 +106,8 @@ impl Prepared {
 
     /// Pictures of batches, a row per image, under the same masks every time.
     pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
-        let Self { trainer, train, inference, settings, .. } = self;
+        let Self { trainer, inference, settings, .. } = self;
         let ctx = Context::eval(random::stream(Purpose::Evaluate, &[settings.seed, 1]));
-        let names = train.pipeline().samples.classes(TaskKind::Segment).unwrap_or_default();
         trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
             let mut rows = Vec::new();
@@ -118,7 +117,7 @@ impl Prepared {
                 let of_pixels = asked.is_predicted(TaskKind::Segment);
                 let predictions =
                     if of_pixels { asked.predictions(&[TaskKind::Segment])? } else { Vec::new() };
-                rows.extend(asked.pictures(&predictions, names)?);
+                rows.extend(asked.pictures(&predictions)?);
             }
             Ok(rows)
         })

@@ -6,18 +6,18 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
-pub(in crate::report) use plotters::style::RGBColor;
+pub(super) use plotters::style::RGBColor;
 
 use super::number::tick;
 use super::thin::{outline, stretch};
 
 /// A line of a chart.
-pub(in crate::report) struct Line {
-    pub(in crate::report) points: Vec<(f64, f64)>,
-    /// The style sheet has a rule for each colour, which gives those for the dark.
-    pub(in crate::report) color: RGBColor,
+pub(super) struct Line {
+    pub(super) points: Vec<(f64, f64)>,
+    /// That of [`palette::key`](super::palette::key): the style sheet has a rule for it.
+    pub(super) color: RGBColor,
     /// Whether it is drawn faintly: every value, behind their average.
-    pub(in crate::report) is_faint: bool,
+    pub(super) is_faint: bool,
 }
 
 const GRID: RGBColor = RGBColor(0xE3, 0xE3, 0xE0);
@@ -30,7 +30,7 @@ const MOST_POINTS: usize = 600;
 const MOST_DOTS: usize = 40;
 
 /// The chart of `lines` over the step, or `None` where nothing finite is to be drawn.
-pub(in crate::report) fn chart(lines: &[Line], log_scale: bool, label: &str) -> Option<String> {
+pub(super) fn chart(lines: &[Line], log_scale: bool, label: &str) -> Option<String> {
     let finite = || lines.iter().flat_map(|line| &line.points).filter(|point| is_drawable(point, log_scale));
     let x = range(finite().map(|point| point.0))?;
     let y = range(finite().map(|point| point.1))?;

@@ -1,7 +1,7 @@
 //! Fewer points with the same outline.
 
 /// How many points stand for one another, so that about `most` of `len` are left; 1 where all of them stay.
-pub(in crate::report) fn stretch(len: usize, most: usize) -> usize {
+pub(super) fn stretch(len: usize, most: usize) -> usize {
     match len.div_ceil((most / 2).max(1)) {
         // Two points of every stretch are kept.
         0..=2 => 1,
@@ -9,9 +9,9 @@ pub(in crate::report) fn stretch(len: usize, most: usize) -> usize {
     }
 }
 
-/// The indices of the lowest and the highest of each stretch of values, in order: all of them for a stretch of 1. What
-/// is not finite counts only where nothing else is.
-pub(in crate::report) fn outline(values: &[f64], stretch: usize) -> Vec<usize> {
+/// The indices of the lowest and the highest of each stretch of values, in order: all of them for a stretch
+/// of 1. What is not finite counts only where nothing else is.
+pub(super) fn outline(values: &[f64], stretch: usize) -> Vec<usize> {
     if stretch <= 1 {
         return (0..values.len()).collect();
     }

@@ -66,7 +66,7 @@
 
   function positions(line, x) {
     const axis = data.axes[line.axis];
-    if (x === "epoch") return axis.steps.map((step) => step * data.runs[line.run].epochs_per_step);
+    if (x === "epoch") return axis.steps.map((step) => step * data.legend[line.entry].epochs_per_step);
     if (x === "time") return axis.seconds.map((seconds) => seconds / secondsPerUnit);
     return axis.steps;
   }
@@ -88,11 +88,11 @@
 
   function lines(chart, { x, decay }) {
     return chart.lines
-      .filter((line) => !hidden.has(line.run))
+      .filter((line) => !hidden.has(line.entry))
       .map((line) => {
         const raw = { xs: positions(line, x), ys: line.values };
-        const averaged = chart.smoothed && decay > 0;
-        return { run: line.run, raw: averaged ? raw : null, main: averaged ? smooth(line, raw.xs, decay) : raw };
+        const averaged = line.smoothed && decay > 0;
+        return { entry: line.entry, raw: averaged ? raw : null, main: averaged ? smooth(line, raw.xs, decay) : raw };
       });
   }
 
@@ -202,14 +202,14 @@
       svg += `<text x="${x}" y="${BOX.bottom + 42}" text-anchor="middle">${tickText(tick)}</text>`;
     }
     svg += `<text x="${BOX.right}" y="${BOX.bottom + 42}" text-anchor="end">${title}</text>`;
-    for (const { run, raw } of shown) {
-      if (raw) svg += `<path class="line faint run-${run}" d="${path(raw.xs, raw.ys, px, py, isDrawable)}"/>`;
+    for (const { entry, raw } of shown) {
+      if (raw) svg += `<path class="line faint entry-${entry}" d="${path(raw.xs, raw.ys, px, py, isDrawable)}"/>`;
     }
-    for (const { run, main } of shown) {
-      svg += `<path class="line run-${run}" d="${path(main.xs, main.ys, px, py, isDrawable)}"/>`;
+    for (const { entry, main } of shown) {
+      svg += `<path class="line entry-${entry}" d="${path(main.xs, main.ys, px, py, isDrawable)}"/>`;
       if (main.xs.length > MOST_DOTS) continue;
       const dots = main.ys.map((y, i) => (isDrawable(y) ? `M${rounded(px(main.xs[i]))} ${rounded(py(y))}h0` : ""));
-      svg += `<path class="line dot run-${run}" d="${dots.join("")}"/>`;
+      svg += `<path class="line dot entry-${entry}" d="${dots.join("")}"/>`;
     }
     chart.svg.innerHTML = svg + `<line class="cross" y1="${BOX.top}" y2="${BOX.bottom}" visibility="hidden"/>`;
     chart.place = { shown, x0, x1, px, title };
@@ -249,7 +249,7 @@
     cross.setAttribute("x2", px(chart.at));
     cross.setAttribute("visibility", "visible");
     const values = shown
-      .map(({ run, main }) => ({ run, value: main.ys[nearest(main.xs, chart.at)] }))
+      .map(({ entry, main }) => ({ entry, value: main.ys[nearest(main.xs, chart.at)] }))
       .filter(({ value }) => value !== null && value !== undefined)
       .sort((a, b) => b.value - a.value);
     if (!chart.tip) {
@@ -261,10 +261,10 @@
     const place = document.createElement("p");
     place.textContent = `${title} ${figureText(title === "step" ? Math.round(chart.at) : chart.at)}`;
     const list = document.createElement("ul");
-    for (const { run, value } of values) {
+    for (const { entry, value } of values) {
       const item = document.createElement("li");
-      item.innerHTML = `<svg class="sample" viewBox="0 0 56 12" aria-hidden="true"><line class="run-${run}" x1="0" y1="6" x2="56" y2="6"/></svg><span></span><b></b>`;
-      item.querySelector("span").textContent = data.runs[run].label;
+      item.innerHTML = `<svg class="sample" viewBox="0 0 56 12" aria-hidden="true"><line class="entry-${entry}" x1="0" y1="6" x2="56" y2="6"/></svg><span></span><b></b>`;
+      item.querySelector("span").textContent = data.legend[entry].label;
       item.querySelector("b").textContent = figureText(value);
       list.append(item);
     }
@@ -328,38 +328,38 @@
 
   const emphasis = document.createElement("style");
   document.head.append(emphasis);
-  const emphasize = (run) => {
-    emphasis.textContent = run === null ? "" : `.plot .line:not(.run-${run}) { opacity: .12; }`;
+  const emphasize = (entry) => {
+    emphasis.textContent = entry === null ? "" : `.plot .line:not(.entry-${entry}) { opacity: .12; }`;
   };
   const toggles = [...document.querySelectorAll(".legend li")].map((item) => {
-    const run = Number(item.dataset.run);
+    const entry = Number(item.dataset.entry);
     const button = document.createElement("button");
     button.type = "button";
     button.append(...item.childNodes);
     item.append(button);
-    button.addEventListener("click", () => show(run, hidden.has(run)));
-    for (const on of ["pointerenter", "focus"]) button.addEventListener(on, () => emphasize(hidden.has(run) ? null : run));
+    button.addEventListener("click", () => show(entry, hidden.has(entry)));
+    for (const on of ["pointerenter", "focus"]) button.addEventListener(on, () => emphasize(hidden.has(entry) ? null : entry));
     for (const off of ["pointerleave", "blur"]) button.addEventListener(off, () => emphasize(null));
     return button;
   });
 
   function mark() {
-    toggles.forEach((button, run) => button.setAttribute("aria-pressed", String(!hidden.has(run))));
-    for (const row of document.querySelectorAll("tr[data-run]")) {
-      row.classList.toggle("off", hidden.has(Number(row.dataset.run)));
+    toggles.forEach((button, entry) => button.setAttribute("aria-pressed", String(!hidden.has(entry))));
+    for (const row of document.querySelectorAll("tr[data-entry]")) {
+      row.classList.toggle("off", hidden.has(Number(row.dataset.entry)));
     }
     redraw();
   }
 
-  function show(run, isShown) {
-    if (isShown) hidden.delete(run);
-    else hidden.add(run);
+  function show(entry, isShown) {
+    if (isShown) hidden.delete(entry);
+    else hidden.add(entry);
     emphasize(null);
     mark();
   }
 
-  form.all.addEventListener("click", () => (hidden.clear(), mark()));
-  form.none.addEventListener("click", () => (data.runs.forEach((_, run) => hidden.add(run)), mark()));
+  form.all?.addEventListener("click", () => (hidden.clear(), mark()));
+  form.none?.addEventListener("click", () => (data.legend.forEach((_, entry) => hidden.add(entry)), mark()));
   form.addEventListener("input", () => {
     form.querySelector("output").value = form.smoothing.value;
     redraw();

@@ -1,8 +1,5 @@
 //! Label maps, the class of every pixel, as pictures.
 
-mod legend;
-mod palette;
-
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -13,8 +10,19 @@ use serde::Serialize;
 use crate::component::Picture;
 use crate::data::{CropBox, IGNORED, Interpolation, nearest, resize};
 
-pub use legend::with_legend;
-pub use palette::color;
+/// The colour of a class (red, green, blue) in the colour map of PASCAL VOC: the bits of the class, three by
+/// three, are the highest bits of the three channels (`VOClabelcolormap` of its development kit).
+pub fn color(class: u8) -> [u8; 3] {
+    let bit = |place: u16| u16::from(class) >> place & 1;
+    let channel = |first: u16| (bit(first) << 7 | bit(first + 3) << 6 | bit(first + 6) << 5) as u8;
+    [channel(0), channel(1), channel(2)]
+}
+
+/// The colour of a class as a style sheet has it: `#800000`.
+pub fn css_color(class: u8) -> String {
+    let [red, green, blue] = color(class);
+    format!("#{red:02x}{green:02x}{blue:02x}")
+}
 
 /// A class of pixels and how much of an image it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,17 +61,12 @@ impl ClassShare {
 /// Longest side of a picture for the report.
 const LONGEST: u32 = 320;
 
-/// For the report: an image, the predicted label map over it, and the right one over it if that is known; with legends.
-pub fn pictures(
-    image: RgbImage,
-    prediction: &GrayImage,
-    label: Option<&GrayImage>,
-    names: &[String],
-) -> Vec<Picture> {
+/// For the report: an image, the predicted label map over it, and the right one over it if that is known.
+pub fn pictures(image: RgbImage, prediction: &GrayImage, label: Option<&GrayImage>) -> Vec<Picture> {
     let image = reduced(image);
-    let drawn = |caption: &str, map: &GrayImage| {
-        let drawn = with_legend(&overlay(image.clone(), map), &ClassShare::of(map, names));
-        Picture { caption: caption.to_owned(), image: drawn }
+    let drawn = |caption: &str, map: &GrayImage| Picture {
+        caption: caption.to_owned(),
+        image: overlay(image.clone(), map),
     };
     let prediction = drawn("prediction", prediction);
     let label = label.map(|label| drawn("label", label));
@@ -83,7 +86,8 @@ fn reduced(image: RgbImage) -> RgbImage {
     resize(&image, whole, side(height), side(width), Interpolation::Bilinear)
 }
 
-/// The colours of a label map, half transparent, over an image. A map of another size is taken to be of the whole image.
+/// The colours of a label map, half transparent, over an image. A map of another size is taken to be of the
+/// whole image.
 pub fn overlay(mut image: RgbImage, map: &GrayImage) -> RgbImage {
     let size = |width: u32, height: u32| (height as usize, width as usize);
     let ((height, width), (rows, cols)) =
@@ -100,8 +104,8 @@ pub fn overlay(mut image: RgbImage, map: &GrayImage) -> RgbImage {
     image
 }
 
-/// Writes a label map as a PNG with a palette: its values are the classes, its colours those of [`overlay`], and what is
-/// [`IGNORED`] is transparent.
+/// Writes a label map as a PNG with a palette: its values are the classes, its colours those of [`overlay`],
+/// and what is [`IGNORED`] is transparent.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -122,6 +126,28 @@ fn encode(map: &GrayImage, file: impl Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes the legend of a label map as JSON: a list of the classes in it, each as a [`ClassShare`] with its
+/// `color` as [`css_color`] has it.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save_legend(classes: &[ClassShare], path: &Path) -> io::Result<()> {
+    let entry = |class| Entry { class, color: css_color(class.index) };
+    let legend: Vec<_> = classes.iter().map(entry).collect();
+    let mut file = BufWriter::new(File::create(path)?);
+    serde_json::to_writer_pretty(&mut file, &legend)?;
+    file.write_all(b"\n")?;
+    file.flush()
+}
+
+/// A line of a legend.
+#[derive(Serialize)]
+struct Entry<'a> {
+    #[serde(flatten)]
+    class: &'a ClassShare,
+    color: String,
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -133,6 +159,31 @@ mod tests {
 
     fn map(values: &[u8]) -> GrayImage {
         GrayImage::from_raw(values.len() as u32, 1, values.to_vec()).unwrap()
+    }
+
+    /// The colours that the devkit of PASCAL VOC 2012 lists for its classes.
+    #[test]
+    fn colours_are_those_of_pascal_voc() {
+        let [aeroplane, bicycle, person, tv, void] = [1, 2, 15, 20, 255].map(color);
+        assert_eq!((color(0), aeroplane, bicycle), ([0; 3], [128, 0, 0], [0, 128, 0]));
+        assert_eq!((person, tv, void), ([192, 128, 128], [0, 64, 128], [224, 224, 192]));
+        let colours: std::collections::HashSet<_> = (0..=255).map(color).collect();
+        assert_eq!(colours.len(), 256);
+    }
+
+    #[test]
+    fn a_legend_says_which_colour_is_which_class() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.json");
+        save_legend(&ClassShare::of(&map(&[15, 1, 15, 255]), &["sky".to_owned(), "sea".to_owned()]), &path)
+            .unwrap();
+        let legend: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let expected = serde_json::json!([
+            { "index": 15, "name": null, "share": 0.5, "color": "#c08080" },
+            { "index": 1, "name": "sea", "share": 0.25, "color": "#800000" },
+        ]);
+        assert_eq!(legend, expected);
+        assert!(save_legend(&[], &folder.path().join("none/labels.json")).is_err());
     }
 
     #[test]
@@ -170,11 +221,9 @@ mod tests {
     #[test]
     fn pictures_are_small_enough_for_a_page() {
         let image = RgbImage::new(2048, 512);
-        let rows = pictures(image, &GrayImage::new(683, 512), Some(&GrayImage::new(2048, 512)), &[]);
+        let rows = pictures(image, &GrayImage::new(683, 512), Some(&GrayImage::new(2048, 512)));
         let captions: Vec<_> = rows.iter().map(|picture| picture.caption.as_str()).collect();
         assert_eq!(captions, ["original", "prediction", "label"]);
-        assert!(rows.iter().all(|picture| picture.image.width() == 320));
-        assert_eq!(rows[0].image.height(), 80);
-        assert!(rows[1].image.height() > 80, "the legend");
+        assert!(rows.iter().all(|picture| picture.image.dimensions() == (320, 80)));
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn section(runs: &[Run]) -> Markup {
                     thead { tr { th scope="col" { "Run" } @for label in &differing { th scope="col" { (label) } } } }
                     tbody {
                         @for (index, run) in runs.iter().enumerate() {
-                            tr data-run=(index) {
+                            tr data-entry=(index) {
                                 th.run scope="row" data-value=(run.label) { (palette::sample(index)) (run.label) }
                                 @for label in &differing {
                                     @let own = value(index, label);

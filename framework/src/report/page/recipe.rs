@@ -1,16 +1,63 @@
-//! The recipe with its keys, strings and comments told apart.
+//! The recipe, its keys, strings and comments told apart; of several runs the keys in which the resolved
+//! recipes differ.
 
 use maud::{Markup, html};
 use serde_json::Value;
 
-pub(in crate::report) fn highlighted(yaml: &str) -> Markup {
+use super::palette;
+use super::run::Run;
+use crate::recipe::differences;
+
+pub(super) fn section(runs: &[Run]) -> Markup {
+    if let [run] = runs {
+        return highlighted(&run.recipe_yaml);
+    }
+    let recipes: Vec<_> = runs.iter().map(|run| &run.recipe).collect();
+    let differences = differences(&recipes);
+    html! {
+        @if differences.is_empty() {
+            p { "The recipes of all runs are the same." }
+        } @else {
+            p.note { "Keys in which the resolved recipes differ; what differs from the first run is marked." }
+            div.wide {
+                table.diff {
+                    thead {
+                        tr {
+                            th scope="col" { "Key" }
+                            @for (entry, run) in runs.iter().enumerate() {
+                                th.run scope="col" { (palette::sample(entry)) (run.label) }
+                            }
+                        }
+                    }
+                    tbody {
+                        @for difference in &differences {
+                            tr {
+                                th.path scope="row" { (breakable(&difference.key)) }
+                                @for value in &difference.values {
+                                    td.changed[*value != difference.values[0]] { (self::value(*value)) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A key that may be broken behind its dots.
+fn breakable(key: &str) -> Markup {
+    html! { @for part in key.split_inclusive('.') { (part) wbr; } }
+}
+
+fn highlighted(yaml: &str) -> Markup {
     html! {
         pre.recipe { code { @for line in yaml.lines() { (highlighted_line(line)) "\n" } } }
     }
 }
 
 /// A value of a recipe: a scalar by itself, a block as YAML.
-pub(in crate::report) fn value(value: Option<&Value>) -> Markup {
+fn value(value: Option<&Value>) -> Markup {
     match value {
         None => html! { span.c { "unset" } },
         Some(block @ (Value::Array(_) | Value::Object(_))) if !is_flat(block) => {

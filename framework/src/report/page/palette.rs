@@ -1,12 +1,14 @@
-//! A colour and a dash for every run: eight colours that stay apart for the colour-blind, each in four strokes.
+//! A colour and a dash for every entry of the legend: eight colours that stay apart for the colour-blind,
+//! each in four strokes.
 
 use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use crate::report::html::plot::RGBColor;
+use super::plot::RGBColor;
 
-/// On white, then on black. After Okabe and Ito, "Color Universal Design", the light ones darkened to be read on white.
+/// On white, then on black. After Okabe and Ito, "Color Universal Design", the light ones darkened to be read
+/// on white.
 const HUES: [(u32, u32); 8] = [
     (0x00_72b2, 0x5a_a9e6),
     (0xd5_5e00, 0xf0_8a4b),
@@ -21,17 +23,17 @@ const HUES: [(u32, u32); 8] = [
 /// Lengths of strokes and gaps, in units of the charts.
 const DASHES: [&str; 4] = ["none", "16 9", "4 7", "18 7 4 7"];
 
-/// The colour by which the style sheet knows the lines of a run. It stands for a dash, too, so no two runs have the same: they
-/// differ in the blue, invisibly.
-pub(super) fn key(run: usize) -> RGBColor {
-    let (color, _) = HUES[run % HUES.len()];
+/// The colour by which the style sheet knows the lines of an entry of the legend. It stands for a dash, too,
+/// so no two entries have the same: they differ in the blue, invisibly.
+pub(super) fn key(entry: usize) -> RGBColor {
+    let (color, _) = HUES[entry % HUES.len()];
     let [_, red, green, blue] = color.to_be_bytes();
-    let round = (run / HUES.len()) as u8;
+    let round = (entry / HUES.len()) as u8;
     RGBColor(red, green, blue ^ round)
 }
 
-/// The rules for the lines and samples of every run.
-pub(super) fn style(runs: usize) -> String {
+/// The rules for the lines and samples of every entry.
+pub(super) fn style(entries: usize) -> String {
     let variables = |on_dark: bool| {
         let colors = HUES.iter().map(|&(light, dark)| if on_dark { dark } else { light });
         colors.enumerate().fold(String::new(), |mut rules, (hue, color)| {
@@ -43,22 +45,24 @@ pub(super) fn style(runs: usize) -> String {
     let mut rules = format!(
         ":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}@media print{{:root{{{light}}}}}"
     );
-    for run in 0..runs {
-        let RGBColor(red, green, blue) = key(run);
-        let (hue, dash) = (run % HUES.len(), DASHES[run / HUES.len() % DASHES.len()]);
+    for entry in 0..entries {
+        let RGBColor(red, green, blue) = key(entry);
+        let (hue, dash) = (entry % HUES.len(), DASHES[entry / HUES.len() % DASHES.len()]);
         let _ = write!(
             rules,
-            ".run-{run},.plot [stroke=\"#{red:02X}{green:02X}{blue:02X}\"]{{stroke:var(--hue-{hue});stroke-dasharray:{dash}}}\
+            ".entry-{entry},.plot [stroke=\"#{red:02X}{green:02X}{blue:02X}\"]{{stroke:var(--hue-{hue});stroke-dasharray:{dash}}}\
              .plot [fill=\"#{red:02X}{green:02X}{blue:02X}\"]{{fill:var(--hue-{hue})}}"
         );
     }
     rules
 }
 
-/// A stroke as the lines of a run have it.
-pub(super) fn sample(run: usize) -> Markup {
+/// A stroke as the lines of an entry have it.
+pub(super) fn sample(entry: usize) -> Markup {
     html! {
-        svg.sample viewBox="0 0 56 12" aria-hidden="true" { line class=(format!("run-{run}")) x1="0" y1="6" x2="56" y2="6" {} }
+        svg.sample viewBox="0 0 56 12" aria-hidden="true" {
+            line class=(format!("entry-{entry}")) x1="0" y1="6" x2="56" y2="6" {}
+        }
     }
 }
 
@@ -69,16 +73,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_runs_look_the_same_before_there_are_many() {
+    fn no_two_entries_look_the_same_before_there_are_many() {
         let keys: HashSet<_> = (0..64)
-            .map(|run| {
-                let RGBColor(r, g, b) = key(run);
+            .map(|entry| {
+                let RGBColor(r, g, b) = key(entry);
                 (r, g, b)
             })
             .collect();
         assert_eq!(keys.len(), 64);
         let looks: HashSet<_> =
-            (0..32).map(|run| (run % HUES.len(), run / HUES.len() % DASHES.len())).collect();
+            (0..32).map(|entry| (entry % HUES.len(), entry / HUES.len() % DASHES.len())).collect();
         assert_eq!(looks.len(), 32);
     }
 }

@@ -6,38 +6,57 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::recipe::lock;
-use crate::report::{Environment, MetricLog, PictureSet, PictureStore, ReportError, RunDir, Summary};
+use crate::report::{
+    Details, Environment, MetricLog, PictureSet, PictureStore, ReportError, RunDir, Summary,
+};
 
-/// A run to be compared.
-#[derive(Debug)]
+/// Sets of pictures on the page of a single run, spread over it.
+const PICTURE_SETS: usize = 6;
+
+/// A run of the page.
+#[derive(Debug, Default)]
 pub(super) struct Run {
     /// By what it is told from the others.
     pub(super) label: String,
+    /// The resolved recipe, as it is written.
+    pub(super) recipe_yaml: String,
     /// The resolved recipe.
     pub(super) recipe: Value,
     /// Empty for one that has written none yet.
     pub(super) summary: Summary,
     /// Empty for one that has written none yet.
     pub(super) metrics: MetricLog,
-    /// The last ones.
-    pub(super) pictures: Option<PictureSet>,
+    /// Of a run beside others, the last ones only.
+    pub(super) pictures: Vec<PictureSet>,
+    /// Empty for one that has not recorded them.
+    pub(super) details: Details,
     /// `None` for a run that has not recorded it.
     pub(super) environment: Option<Environment>,
 }
 
 impl Run {
-    /// Reads the run at `root`, which may go on meanwhile: files that it writes later may be missing, and each is whole.
-    pub(super) fn read(root: &Path, label: String) -> Result<Self, ReportError> {
-        let dir = RunDir::inspect(root)?;
+    /// Reads the run in `dir`, which may go on meanwhile: files that it writes later may be missing, and each
+    /// is whole.
+    pub(super) fn read(
+        dir: &RunDir,
+        summary: Summary,
+        label: String,
+        is_alone: bool,
+    ) -> Result<Self, ReportError> {
         let metrics = optional(&dir.metrics(), MetricLog::open)?.unwrap_or_default();
-        let summary = optional(&dir.summary(), Summary::read)?.unwrap_or_default();
-        let recipe = read_recipe(&dir.recipe())?;
+        let path = dir.recipe();
+        let recipe_yaml = fs::read_to_string(&path).map_err(ReportError::io("read", &path))?;
+        let recipe =
+            lock::parse(&recipe_yaml).map_err(|error| ReportError::format(&path, "recipe", error))?;
+        let sets = if is_alone { PICTURE_SETS } else { 1 };
         Ok(Self {
             label,
+            recipe_yaml,
             recipe,
             summary,
             metrics,
-            pictures: lenient(last_pictures(&dir)).flatten(),
+            pictures: lenient(pictures(dir, sets)).unwrap_or_default(),
+            details: lenient(optional(&dir.details(), Details::read)).flatten().unwrap_or_default(),
             environment: lenient(optional(&dir.environment(), Environment::read)).flatten(),
         })
     }
@@ -58,21 +77,20 @@ impl Run {
     }
 }
 
-fn read_recipe(path: &Path) -> Result<Value, ReportError> {
-    let text = fs::read_to_string(path).map_err(ReportError::io("read", path))?;
-    lock::parse(&text).map_err(|error| ReportError::format(path, "recipe", error))
+/// What `summary.json` says so far.
+pub(super) fn summary(dir: &RunDir) -> Result<Summary, ReportError> {
+    Ok(optional(&dir.summary(), Summary::read)?.unwrap_or_default())
 }
 
 fn optional<T>(path: &Path, read: fn(&Path) -> Result<T, ReportError>) -> Result<Option<T>, ReportError> {
     path.is_file().then(|| read(path)).transpose()
 }
 
-fn last_pictures(dir: &RunDir) -> Result<Option<PictureSet>, ReportError> {
+fn pictures(dir: &RunDir, sets: usize) -> Result<Vec<PictureSet>, ReportError> {
     if !dir.pictures().is_dir() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let store = PictureStore::new(dir.pictures());
-    store.steps()?.last().map(|&step| store.load(step)).transpose()
+    PictureStore::new(dir.pictures()).overview(sets)
 }
 
 /// What only illustrates is no reason to leave out a run.

@@ -1,7 +1,7 @@
 //! Numbers as a person reads them.
 
 /// Four significant digits; very small and very large ones in scientific notation.
-pub(in crate::report) fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     let magnitude = value.abs();
     if !value.is_finite() {
         format!("{value}")
@@ -18,7 +18,7 @@ pub(in crate::report) fn figure(value: f64) -> String {
 }
 
 /// A number that somebody chose: as a [`figure`], but 0.05 is not 0.05000.
-pub(in crate::report) fn setting(value: f64) -> String {
+pub(super) fn setting(value: f64) -> String {
     let text = figure(value);
     match text.split_once('e') {
         Some((digits, exponent)) => format!("{}e{exponent}", trimmed(digits)),
@@ -32,7 +32,7 @@ fn trimmed(digits: &str) -> &str {
 }
 
 /// A label of an axis: as short as it can be.
-pub(in crate::report) fn tick(value: f64) -> String {
+pub(super) fn tick(value: f64) -> String {
     let magnitude = value.abs();
     match magnitude {
         0.0 => "0".to_owned(),
@@ -44,7 +44,7 @@ pub(in crate::report) fn tick(value: f64) -> String {
 }
 
 /// Counts with grouped digits: `88 594 176`.
-pub(in crate::report) fn count(value: u64) -> String {
+pub(super) fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut grouped = String::with_capacity(digits.len() * 2);
     for (i, digit) in digits.chars().enumerate() {

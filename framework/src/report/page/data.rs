@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::curves::Chart;
-use super::run::Run;
+use super::curves::{Curves, Series};
+use super::thin::{outline, stretch};
 use crate::report::Point;
-use crate::report::html::thin::{outline, stretch};
 
 /// Weight of the earlier average in the next one, at first: that of `TensorBoard`.
 pub(super) const SMOOTHING: f64 = 0.6;
@@ -18,18 +17,18 @@ const LINE: (usize, usize) = (40, 400);
 
 #[derive(Serialize)]
 struct Data<'a> {
-    runs: Vec<RunData<'a>>,
+    legend: Vec<Entry<'a>>,
     axes: Vec<Axis>,
     charts: Vec<ChartData>,
 }
 
 #[derive(Serialize)]
-struct RunData<'a> {
+struct Entry<'a> {
     label: &'a str,
     epochs_per_step: f64,
 }
 
-/// Where points lie; the metrics of a run that were measured together share one.
+/// Where points lie; what was measured together shares one.
 #[derive(Serialize)]
 struct Axis {
     steps: Vec<u64>,
@@ -38,14 +37,14 @@ struct Axis {
 
 #[derive(Serialize)]
 struct ChartData {
-    smoothed: bool,
     log: bool,
     lines: Vec<LineData>,
 }
 
 #[derive(Serialize)]
 struct LineData {
-    run: usize,
+    entry: usize,
+    smoothed: bool,
     axis: usize,
     values: Vec<Option<f64>>,
     /// How many values two points stand for; 1 where none was left out.
@@ -56,33 +55,32 @@ struct LineData {
 }
 
 /// The charts, to stand in a `script` element.
-pub(super) fn json(runs: &[Run], charts: &[Chart<'_>]) -> String {
+pub(super) fn json(Curves { legend, charts }: &Curves<'_>) -> String {
     let lines = charts.iter().map(|chart| chart.lines.len()).sum::<usize>().max(1);
     let most = (POINTS / lines).clamp(LINE.0, LINE.1);
     let mut axes = Axes::default();
     let charts = charts.iter().map(|chart| ChartData {
-        smoothed: chart.is_smoothed(),
         log: chart.log_scale,
-        lines: chart.lines.iter().map(|(run, series)| line(*run, series, most, &mut axes)).collect(),
+        lines: chart.lines.iter().map(|series| line(series, most, &mut axes)).collect(),
     });
     let charts = charts.collect();
-    let runs = runs
-        .iter()
-        .enumerate()
-        .map(|(index, run)| RunData { label: &run.label, epochs_per_step: axes.pace(index) });
-    let data = Data { runs: runs.collect(), charts, axes: axes.axes };
+    let legend =
+        legend.iter().enumerate().map(|(entry, label)| Entry { label, epochs_per_step: axes.pace(entry) });
+    let data = Data { legend: legend.collect(), charts, axes: axes.axes };
     // A tree of numbers and strings always serialises. What follows a `<` could end the element.
     serde_json::to_string(&data).unwrap_or_default().replace('<', "\\u003c")
 }
 
-fn line(run: usize, series: &[Point], most: usize, axes: &mut Axes) -> LineData {
-    let values: Vec<f64> = series.iter().map(|point| point.value).collect();
+fn line(series: &Series, most: usize, axes: &mut Axes) -> LineData {
+    let Series { entry, points, smoothed } = series;
+    let values: Vec<f64> = points.iter().map(|point| point.value).collect();
     let stretch = stretch(values.len(), most);
     let kept = outline(&values, stretch);
     let means = |stretch: &[f64]| short(stretch.iter().sum::<f64>() / stretch.len() as f64);
     LineData {
-        run,
-        axis: axes.of(run, kept.iter().map(|&i| &series[i])),
+        entry: *entry,
+        smoothed: *smoothed,
+        axis: axes.of(*entry, kept.iter().map(|&i| &points[i])),
         values: kept.iter().map(|&i| short(values[i])).collect(),
         stretch,
         means: if stretch > 1 { values.chunks(stretch).map(means).collect() } else { Vec::new() },
@@ -98,25 +96,25 @@ fn short(value: f64) -> Option<f64> {
 struct Axes {
     axes: Vec<Axis>,
     known: HashMap<(usize, Vec<u64>), usize>,
-    /// Epochs per step, by run.
+    /// Epochs per step, by entry of the legend.
     paces: HashMap<usize, f64>,
 }
 
 impl Axes {
     /// The axis with these points, added if there is none.
-    fn of<'a>(&mut self, run: usize, points: impl Iterator<Item = &'a Point> + Clone) -> usize {
+    fn of<'a>(&mut self, entry: usize, points: impl Iterator<Item = &'a Point> + Clone) -> usize {
         if let Some(last) = points.clone().last().filter(|last| last.step > 0) {
-            self.paces.insert(run, last.epoch / last.step as f64);
+            self.paces.insert(entry, last.epoch / last.step as f64);
         }
         let steps: Vec<u64> = points.clone().map(|point| point.step).collect();
-        *self.known.entry((run, steps.clone())).or_insert_with(|| {
+        *self.known.entry((entry, steps.clone())).or_insert_with(|| {
             let seconds = points.map(|point| short(point.seconds).unwrap_or(0.0)).collect();
             self.axes.push(Axis { steps, seconds });
             self.axes.len() - 1
         })
     }
 
-    fn pace(&self, run: usize) -> f64 {
-        self.paces.get(&run).copied().unwrap_or(0.0)
+    fn pace(&self, entry: usize) -> f64 {
+        self.paces.get(&entry).copied().unwrap_or(0.0)
     }
 }

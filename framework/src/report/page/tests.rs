@@ -7,8 +7,11 @@ use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
 use super::*;
-use crate::component::Picture;
-use crate::report::{Environment, MetricLog, PictureSet, PictureStore, RunDir, Split, Summary};
+use crate::component::{ParameterGroup, Picture};
+use crate::data::CorruptSample;
+use crate::report::{
+    Details, Environment, GraphNode, MetricLog, PictureSet, PictureStore, RunDir, Split, Summary,
+};
 
 const EVIL: &str = "</script><script>alert(1)</script>\"'&";
 
@@ -43,17 +46,22 @@ impl Runs {
         let mut environment = Environment::collect("cpu", 2);
         environment.command = format!("convmae run {name}.yaml");
         environment.write(&dir.environment()).unwrap();
+        details(&format!("no more disk for {name}")).write(&dir.details()).unwrap();
         let picture = |caption: &str, seed: u8| Picture {
             caption: caption.to_owned(),
             image: RgbImage::from_pixel(8, 8, Rgb([seed; 3])),
         };
-        let row = |seed| vec![picture("original", seed), picture(&format!("evidence for {name}"), 9 * seed)];
-        PictureStore::new(dir.pictures()).save(&PictureSet { step: 40, rows: vec![row(1), row(2)] }).unwrap();
+        let row =
+            |seed, by| vec![picture("original", seed), picture(&format!("evidence for {name}"), by * seed)];
+        let store = PictureStore::new(dir.pictures());
+        for (step, by) in [(20, 7), (40, 9)] {
+            store.save(&PictureSet { step, rows: vec![row(1, by), row(2, by)] }).unwrap();
+        }
         dir
     }
 
-    fn read(&self) -> Comparison {
-        Comparison::read(&[self.0.path().to_path_buf()]).unwrap()
+    fn read(&self) -> Report {
+        Report::read(&[self.0.path().to_path_buf()]).unwrap()
     }
 
     fn two() -> Self {
@@ -65,6 +73,89 @@ impl Runs {
         );
         runs
     }
+}
+
+fn details(error: &str) -> Details {
+    let node = |name: &str, from: &str, parameters| GraphNode {
+        name: name.to_owned(),
+        type_name: "ConvViT".to_owned(),
+        from: vec![from.to_owned()],
+        outputs: vec!["s1 [49, 256]".to_owned(), "s2 [49, 768]".to_owned()],
+        parameters,
+        gmacs: 11.2,
+    };
+    let group = |name: &str, lr_scale| ParameterGroup {
+        name: name.to_owned(),
+        tensors: 96,
+        parameters: 30_100_000,
+        lr_scale,
+        weight_decay: 0.05,
+    };
+    Details {
+        nodes: vec![node("backbone", "images", 88_594_176), node("decoder", "backbone.s1", 26_800_640)],
+        parameter_groups: vec![group("decay", 1.0), group("frozen", 0.0)],
+        pixel_classes: vec!["wall".to_owned(), "sky".to_owned()],
+        corrupt_samples: vec![CorruptSample {
+            index: 7,
+            path: "train/n02105855_2933.JPEG".into(),
+            reason: "premature end of JPEG data".to_owned(),
+        }],
+        error: Some(error.to_owned()),
+    }
+}
+
+#[test]
+fn the_page_of_one_run_has_its_curves_pictures_model_and_recipe() {
+    let runs = Runs::two();
+    let dir = RunDir::inspect(&runs.path("a")).unwrap();
+    write_page(&dir).unwrap();
+    let page = fs::read_to_string(dir.report()).unwrap();
+    for id in ["curves", "pictures", "model", "parameters", "corrupt", "recipes", "environment", "files"] {
+        assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
+    }
+    assert!(page.contains("<h1>base</h1>") && page.contains("<p class=\"status finished\">finished</p>"));
+    assert!(page.contains("no more disk for a"), "why it failed");
+    // Loss, learning rate and top1.
+    assert_eq!(page.matches("<svg class=\"plot\"").count(), 3);
+    assert!(page.contains("top1 over steps; last value 51 of validation"));
+    // Of two images the original once, what the model says at both steps.
+    assert_eq!(page.matches("<img").count(), 2 * (1 + 2));
+    assert!(page.contains("alt=\"evidence for a of image 2, step 20\""));
+    for text in [
+        "115\u{202f}394\u{202f}816", // parameters of both nodes
+        "s1 [49, 256]<br>s2 [49, 768]",
+        "<td class=\"number\">frozen</td>",
+        "premature end of JPEG data",
+        "<span class=\"k\">optimizer</span>",
+        "convmae run a.yaml",
+        "href=\"./metrics.parquet\"",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(!page.contains("class=\"sortable summary-table\""), "a table of one row");
+    // Elsewhere there are no files beside it.
+    let elsewhere = Report::read(&[runs.path("a")]).unwrap().render();
+    assert!(elsewhere.contains("<h1>base</h1>") && !elsewhere.contains("id=\"files\""));
+}
+
+#[test]
+fn the_page_says_what_the_summary_will_say_and_is_written_before_it() {
+    let runs = Runs::two();
+    let dir = RunDir::inspect(&runs.path("a")).unwrap();
+    let mut summary = Summary::default();
+    summary.set("status", "interrupted");
+    summary.set("epoch", f64::NAN);
+    fs::write(dir.summary(), "damaged").unwrap();
+    write_page_and_summary(&dir, &summary).unwrap();
+    assert_eq!(Summary::read(&dir.summary()).unwrap(), summary);
+    let page = fs::read_to_string(dir.report()).unwrap();
+    assert!(page.contains("<p class=\"status interrupted\">") && page.contains("<dt>epoch</dt><dd>–</dd>"));
+    // A page that cannot be written leaves the summary as it is.
+    fs::remove_file(dir.report()).unwrap();
+    fs::create_dir(dir.report()).unwrap();
+    summary.set("status", "finished");
+    assert!(write_page_and_summary(&dir, &summary).is_err());
+    assert_ne!(Summary::read(&dir.summary()).unwrap(), summary);
 }
 
 #[test]
@@ -85,7 +176,13 @@ fn the_page_has_every_section_and_every_run_in_each() {
 
 #[test]
 fn the_page_is_well_formed_and_needs_nothing_but_itself() {
-    let page = Runs::two().read().render();
+    let runs = Runs::two();
+    for page in [runs.read().render(), Report::read(&[runs.path("a")]).unwrap().render()] {
+        is_well_formed(&page);
+    }
+}
+
+fn is_well_formed(page: &str) {
     for outside in
         ["http://", "https://", "url(", "@import", "<link", "<iframe", " src=\"/", "fetch(", "import("]
     {
@@ -94,6 +191,10 @@ fn the_page_is_well_formed_and_needs_nothing_but_itself() {
     for source in page.split(" src=\"").skip(1) {
         assert!(source.starts_with("data:image/"));
     }
+    for image in page.split("<img ").skip(1) {
+        let tag = image.split('>').next().unwrap();
+        assert!(tag.contains(" alt=\"") && !tag.contains("alt=\"\""), "an image without a text");
+    }
     for element in [
         "html", "head", "body", "main", "section", "table", "thead", "tbody", "tr", "td", "th", "figure",
         "svg", "script", "style", "details", "form", "ul", "li", "div",
@@ -101,7 +202,7 @@ fn the_page_is_well_formed_and_needs_nothing_but_itself() {
         let opened =
             page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
         // The script writes elements of its own.
-        let written = include_str!("comparison.js");
+        let written = include_str!("report.js");
         let own = written.matches(&format!("<{element} ")).count()
             + written.matches(&format!("<{element}>")).count();
         let closed = page.matches(&format!("</{element}>")).count()
@@ -124,12 +225,22 @@ fn text_of_the_user_stays_text() {
         summary.set(format!("val.{EVIL}"), 1.0);
         summary.set("status", EVIL);
         summary.write(&dir.summary()).unwrap();
+        let mut details = details(EVIL);
+        details.nodes[0].name = EVIL.to_owned();
+        details.parameter_groups[0].name = EVIL.to_owned();
+        details.pixel_classes[0] = EVIL.to_owned();
+        details.corrupt_samples[0].path = EVIL.into();
+        details.corrupt_samples[0].reason = EVIL.to_owned();
+        details.write(&dir.details()).unwrap();
     }
     fs::create_dir(runs.path("gone")).unwrap();
-    let page = runs.read().with_title(Some(EVIL.to_owned())).render();
-    assert!(!page.contains("<script>alert") && !page.contains("<\u{2215}script>"));
-    // The data and the script.
-    assert_eq!((page.matches("<script").count(), page.matches("</script").count()), (2, 2));
+    let one = Report::read(&[runs.path("b")]).unwrap();
+    for report in [runs.read().with_title(Some(EVIL.to_owned())), one] {
+        let page = report.render();
+        assert!(!page.contains("<script>alert") && !page.contains("<\u{2215}script>"));
+        // The data and the script.
+        assert_eq!((page.matches("<script").count(), page.matches("</script").count()), (2, 2));
+    }
 }
 
 #[test]
@@ -138,8 +249,8 @@ fn the_data_of_the_script_are_json() {
     let start = page.find("type=\"application/json\">").unwrap() + "type=\"application/json\">".len();
     let text = &page[start..start + page[start..].find("</script>").unwrap()];
     let data: serde_json::Value = serde_json::from_str(text).unwrap();
-    assert_eq!(data["runs"][1]["label"], "bb");
-    assert_eq!(data["runs"][0]["epochs_per_step"], 0.1);
+    assert_eq!(data["legend"][1]["label"], "bb");
+    assert_eq!(data["legend"][0]["epochs_per_step"], 0.1);
     // `loss` and `lr` of a run share an axis.
     assert_eq!(data["axes"].as_array().unwrap().len(), 4);
     assert_eq!(data["axes"][2]["seconds"][39], 20.0);
@@ -153,13 +264,13 @@ fn what_is_damaged_is_named_and_left_out() {
     let blurred = runs.add("blurred", "name: blurred");
     fs::write(blurred.pictures().join("step-00000099.png"), "not a picture").unwrap();
     fs::write(blurred.environment(), "{").unwrap();
-    let comparison =
-        Comparison::read(&[runs.0.path().to_path_buf(), runs.path("gone"), runs.path("a")]).unwrap();
+    fs::write(blurred.details(), "[").unwrap();
+    let report = Report::read(&[runs.0.path().to_path_buf(), runs.path("gone"), runs.path("a")]).unwrap();
     // `a` was given twice; what only illustrates does not take a run along.
-    assert_eq!(comparison.len(), 3);
-    let left_out: Vec<_> = comparison.left_out().iter().map(|left| left.path.clone()).collect();
+    assert_eq!(report.len(), 3);
+    let left_out: Vec<_> = report.left_out().iter().map(|left| left.path.clone()).collect();
     assert_eq!(left_out, [runs.path("gone"), runs.path("broken")]);
-    let page = comparison.render();
+    let page = report.render();
     assert!(page.contains("is not a valid metrics file") && page.contains("there is no run in"));
 }
 
@@ -168,7 +279,7 @@ fn nothing_but_damage_is_an_error() {
     let runs = Runs::new();
     let broken = runs.add("broken", "name: broken");
     fs::write(broken.metrics(), "not parquet").unwrap();
-    let message = Comparison::read(&[runs.path("broken")]).unwrap_err().to_string();
+    let message = Report::read(&[runs.path("broken")]).unwrap_err().to_string();
     assert!(message.contains("metrics.parquet"), "{message}");
 }
 
@@ -178,9 +289,11 @@ fn a_run_that_has_just_begun_is_compared_too() {
     RunDir::create(&runs.path("new"), "name: new").unwrap();
     let page = runs.read().render();
     assert!(page.contains("<span class=\"status started\">started</span>"));
-    let alone = Comparison::read(&[runs.path("new")]).unwrap().render();
+    let alone = Report::read(&[runs.path("new")]).unwrap().render();
     assert!(
-        alone.contains("One run") && !alone.contains("id=\"curves\"") && !alone.contains("id=\"recipes\"")
+        alone.contains("<h1>new</h1>")
+            && !alone.contains("id=\"curves\"")
+            && alone.contains("id=\"recipes\"")
     );
 }
 

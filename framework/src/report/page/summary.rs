@@ -1,12 +1,12 @@
-//! The figures of every run in a table.
+//! The figures of a run, or those of several in a table.
 
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::number::{count, figure, setting};
 use super::palette;
 use super::run::Run;
-use crate::report::Split;
-use crate::report::html::number::{count, figure, setting};
+use crate::report::{Split, Summary};
 
 /// A column of figures.
 struct Column {
@@ -19,11 +19,39 @@ struct Column {
     more_is_better: Option<bool>,
 }
 
-pub(super) fn section(runs: &[Run]) -> Markup {
+/// The figures at the top of the page of a single run.
+pub(super) fn figures(summary: &Summary) -> Markup {
+    // Texts, and the seed, are said elsewhere on the page.
+    let figures = || summary.iter().filter(|(name, value)| !value.is_string() && *name != "seed");
+    html! {
+        @if figures().next().is_some() {
+            dl.summary {
+                @for (name, value) in figures() {
+                    div { dt { (name.replace('_', " ")) } dd { (written(value)) } }
+                }
+            }
+        }
+    }
+}
+
+fn written(value: &Value) -> String {
+    match (value.as_u64(), value.as_f64()) {
+        (Some(whole), _) => count(whole),
+        (None, Some(value)) => figure(value),
+        (None, None) if value.is_null() => "–".to_owned(),
+        (None, None) => value.to_string(),
+    }
+}
+
+/// `None` for a single run, whose [`figures`] are at the top.
+pub(super) fn section(runs: &[Run]) -> Option<Markup> {
+    if runs.len() < 2 {
+        return None;
+    }
     let columns = columns(runs);
     let same_name = runs.iter().all(|run| run.name() == runs[0].name());
     let bests: Vec<Option<f64>> = columns.iter().map(Column::best).collect();
-    html! {
+    Some(html! {
         div.wide {
             table.sortable.summary-table {
                 caption { "The best of each column is bold. " span.script { "Headings sort." } }
@@ -38,7 +66,7 @@ pub(super) fn section(runs: &[Run]) -> Markup {
                 }
                 tbody {
                     @for (index, run) in runs.iter().enumerate() {
-                        tr data-run=(index) {
+                        tr data-entry=(index) {
                             th.run scope="row" data-value=(run.label) { (palette::sample(index)) (run.label) @if !same_name && run.name() != run.label { small { (run.name()) } } }
                             td data-value=(run.status()) { span.status.(run.status()) { (run.status()) } }
                             @for (column, best) in columns.iter().zip(&bests) { (cell(column, index, *best)) }
@@ -47,7 +75,7 @@ pub(super) fn section(runs: &[Run]) -> Markup {
                 }
             }
         }
-    }
+    })
 }
 
 fn cell(column: &Column, run: usize, best: Option<f64>) -> Markup {
