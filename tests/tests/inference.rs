@@ -55,7 +55,7 @@ fn a_run_evaluates_and_draws_images_of_any_size() {
     assert_eq!((captions, pictures.rows.len()), (vec!["original", "prediction", "label"], 2));
     assert!(pictures.rows[0].iter().all(|picture| picture.image.dimensions() == (50, 36)));
     let page = fs::read_to_string(folder.path("run/report.html")).unwrap();
-    let legend = r##"<span class="swatch" style="background:#000000"></span>background"##;
+    let legend = r#"<span class="swatch" style="background:#000000"></span>background"#;
     assert!(page.contains(legend), "the legend of the label maps");
 
     let weights = weights::read(&folder.path("run/model.safetensors")).unwrap();
