@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use miette::NamedSource;
 
-use super::diagnostics::Source;
 use super::files::Layers;
-use super::layer::{self, Layer, LayerKind};
-use super::node::{Content, Entry, Node, Span};
+use super::layer::{Layer, LayerKind};
+use super::node::{Content, Entry, Node, Source, Span};
 use super::yaml::{self, Keys, TextFault};
 
 /// `CONVMAE_DATA__PREFETCH=4` sets `data.prefetch`.
@@ -51,9 +50,7 @@ impl Layers {
     fn assign(&mut self, assignment: &Assignment) {
         match assignment.read(self) {
             Ok(layer) => self.stack.push(layer),
-            Err(fault) => {
-                self.refuse(layer::finding(&assignment.kind, &assignment.source, fault));
-            }
+            Err(fault) => self.refuse(fault.found(&assignment.kind, &assignment.source)),
         }
     }
 }
@@ -85,8 +82,7 @@ impl Assignment {
             fault
         };
         let document = yaml::parse(value, Keys::Plain).map_err(shift)?;
-        let faults =
-            document.faults.into_iter().map(|fault| layer::finding(&self.kind, &self.source, shift(fault)));
+        let faults = document.faults.into_iter().map(|fault| shift(fault).found(&self.kind, &self.source));
         out.findings.extend(faults);
         let spine_path = keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(".");
         out.broken.extend(document.broken.iter().map(|key| super::path::join(&spine_path, key)));

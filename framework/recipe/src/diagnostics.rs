@@ -1,17 +1,11 @@
 //! Problems of a recipe, each at its line, all at once.
 
 use std::fmt;
-use std::sync::Arc;
 
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
-};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode};
 
-use super::layer::LayerKind;
-use super::node::Span;
-
-/// A text that a layer was read from: a file, an environment variable, an argument.
-pub(super) type Source = Arc<NamedSource<String>>;
+use super::layer::{Layer, LayerKind};
+use super::node::{Source, Span, position};
 
 /// What a later check (graph, shapes) found wrong with one key. [`Recipe::diagnose`](super::Recipe::diagnose) finds the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +82,16 @@ impl Fault {
         self.problem.help = self.problem.help.or_else(help);
         self
     }
+
+    /// The fault at its place in a layer.
+    pub fn found(self, layer: &Layer, span: Span) -> Finding {
+        Finding {
+            origin: Some(layer.kind.clone()),
+            label: self.label.unwrap_or_else(|| "here".to_owned()),
+            source: Some((layer.source.clone(), span)),
+            ..Finding::from(self.problem)
+        }
+    }
 }
 
 impl From<Problem> for Fault {
@@ -119,11 +123,11 @@ impl Finding {
     }
 }
 
-/// Line and column (in characters) of a byte, from 1.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+/// A problem that no line is to blame for.
+impl From<Problem> for Finding {
+    fn from(Problem { key, message, help }: Problem) -> Self {
+        Self { key, message, help, origin: None, label: String::new(), source: None }
+    }
 }
 
 /// `model.backbone.depth: expected an integer, found null`.

@@ -8,11 +8,11 @@ use miette::NamedSource;
 use serde_json::Value;
 
 use super::catalog::Catalog;
-use super::diagnostics::{Diagnostics, Fault, Finding, Place, Problem, Source};
+use super::diagnostics::{Diagnostics, Fault, Finding, Place, Problem};
 use super::files::{clean, decode, unreadable};
-use super::layer::{self, Layer, LayerKind};
-use super::node::{Content, Located, Node};
-use super::provenance::{finding, span_of};
+use super::layer::{Layer, LayerKind};
+use super::node::{Content, Located, Node, Source};
+use super::provenance::span_of;
 use super::yaml::{self, Keys, TextFault};
 use super::{path, schema};
 
@@ -39,7 +39,7 @@ impl Document {
         let kind = LayerKind::File(name.clone());
         let (text, fault) = decode(bytes);
         let source: Source = Arc::new(NamedSource::new(name.to_string_lossy(), text).with_language("YAML"));
-        let locate = |fault| layer::finding(&kind, &source, fault);
+        let locate = |fault: TextFault| fault.found(&kind, &source);
         if let Some(fault) = fault {
             return Err(refuse(vec![locate(fault)]));
         }
@@ -96,15 +96,7 @@ impl Document {
 
     /// Problems that are not of this file, by themselves.
     pub fn refuse_apart(&self, problems: Vec<Problem>) -> Diagnostics {
-        let finding = |problem: Problem| Finding {
-            key: problem.key,
-            message: problem.message,
-            help: problem.help,
-            origin: None,
-            label: String::new(),
-            source: None,
-        };
-        self.refuse(problems.into_iter().map(finding).collect())
+        self.refuse(problems.into_iter().map(Finding::from).collect())
     }
 
     /// What a recipe's check found wrong with a `--set` argument that stands for a value of this file, shown at its line here.
@@ -144,7 +136,7 @@ impl Document {
             .find_map(|place| locate(&self.layer.root, place));
         let at = found.unwrap_or(Located { key_span: None, node: &self.layer.root });
         let span = span_of(&fault.place, at, self.layer.source.inner());
-        finding(fault, &self.layer, span)
+        fault.found(&self.layer, span)
     }
 }
 

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::diagnostics::{Finding, Source};
-use super::node::{Located, Node};
+use super::node::{Located, Node, Source};
 use super::path;
-use super::yaml::TextFault;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,17 +50,5 @@ impl Layer {
 
     pub fn is_file(&self) -> bool {
         matches!(self.kind, LayerKind::File(_))
-    }
-}
-
-/// A fault of a text, with the text.
-pub(super) fn finding(kind: &LayerKind, source: &Source, fault: TextFault) -> Finding {
-    Finding {
-        key: fault.key,
-        message: fault.message,
-        help: fault.help,
-        origin: Some(kind.clone()),
-        label: fault.label,
-        source: Some((source.clone(), fault.span)),
     }
 }

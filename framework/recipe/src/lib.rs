@@ -119,14 +119,7 @@ pub fn load(sources: &Sources, catalog: &Catalog) -> Result<Recipe, Diagnostics>
 }
 
 fn unmergeable(error: &figment::Error) -> Finding {
-    Finding {
-        key: error.path.join("."),
-        message: format!("the layers cannot be merged: {error}"),
-        help: None,
-        origin: None,
-        label: String::new(),
-        source: None,
-    }
+    Problem::new(error.path.join("."), format!("the layers cannot be merged: {error}")).into()
 }
 
 impl Recipe {

@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::Value;
 
-use super::node::{Content, Entry, Node, Span};
+use super::diagnostics::Finding;
+use super::layer::LayerKind;
+use super::node::{Content, Entry, Node, Source, Span, position};
 use super::{path, scalar};
 
 /// Deeper nesting, or more nodes once aliases are copied, is refused.
@@ -228,7 +230,7 @@ impl<'t> Reader<'t> {
             self.keys.pop();
             let Some(key) = key else { continue };
             if let Some(&first) = seen.get(&key) {
-                let (line, _) = super::diagnostics::position(self.text, first);
+                let (line, _) = position(self.text, first);
                 self.keys.push(key);
                 let fault = self.fault(key_span, "the key is given twice".to_owned(), "given again here");
                 self.faults.push(
@@ -315,6 +317,18 @@ impl<'t> Reader<'t> {
 }
 
 impl TextFault {
+    /// The fault in the text it was found in.
+    pub fn found(self, kind: &LayerKind, source: &Source) -> Finding {
+        Finding {
+            key: self.key,
+            message: self.message,
+            help: self.help,
+            origin: Some(kind.clone()),
+            label: self.label,
+            source: Some((source.clone(), self.span)),
+        }
+    }
+
     fn with_help(self, help: String) -> Self {
         Self { help: Some(help), ..self }
     }

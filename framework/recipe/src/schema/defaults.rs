@@ -7,10 +7,9 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::component::kinds;
 use super::union::meant;
-use super::{Check, Component, Scope, item_schema, list, resolve, target};
-use crate::catalog::Catalog;
+use super::{Check, Component, Scope};
+use crate::catalog::{Catalog, item_schema, kinds, list, resolve, target};
 use crate::path;
 
 /// Writes the defaults of absent keys into a valid recipe: after the keys that are there, in the order of the schema.

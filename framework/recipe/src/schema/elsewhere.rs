@@ -2,9 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::component::kinds;
-use super::{list, resolve};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, kinds, list, resolve};
 use crate::path;
 
 /// How deep sections are searched, and how many are worth naming.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{list, resolve};
+use crate::catalog::{list, resolve};
 
 /// The kind of a value and, if it is short, the value: a list, the number 1.5.
 pub(super) fn describe(value: &Value) -> String {

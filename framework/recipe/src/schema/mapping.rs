@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::expected::{describe_schemas, plain};
-use super::{Check, Fault, Scope, elsewhere, list};
+use super::{Check, Fault, Scope, elsewhere};
+use crate::catalog::list;
 use crate::diagnostics::Place;
 use crate::{path, suggest};
 

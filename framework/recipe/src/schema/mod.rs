@@ -14,7 +14,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, item_schema, list, target};
 use super::diagnostics::Fault;
 use super::{path, suggest};
 pub(super) use defaults::fill;
@@ -104,34 +104,6 @@ impl<'a> Check<'a> {
         }
         faults
     }
-}
-
-/// The schemas of a list keyword.
-fn list<'a>(schema: &'a Value, keyword: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    schema.get(keyword).and_then(Value::as_array).into_iter().flatten()
-}
-
-/// The schema of a list item.
-fn item_schema(schema: &Value, index: usize) -> Option<&Value> {
-    schema.get("prefixItems").and_then(|fixed| fixed.get(index)).or(schema.get("items"))
-}
-
-/// The schema a `$ref` names.
-fn target<'a>(schema: &Value, document: &'a Value) -> Option<&'a Value> {
-    let pointer = schema.get("$ref")?.as_str()?.strip_prefix('#')?;
-    document.pointer(pointer)
-}
-
-/// Follows `$ref`s to the end.
-fn resolve<'a>(mut schema: &'a Value, document: &'a Value) -> &'a Value {
-    const MAX_HOPS: usize = 16;
-    for _ in 0..MAX_HOPS {
-        match target(schema, document) {
-            Some(next) if schema.get("x-component").is_none() => schema = next,
-            _ => break,
-        }
-    }
-    schema
 }
 
 /// `enum` and `const`.

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::expected::{describe, describe_schemas, matches_type, type_help};
-use super::{Check, Fault, Scope, list, not_a_choice, resolve};
+use super::{Check, Fault, Scope, not_a_choice};
+use crate::catalog::{list, resolve};
 use crate::path;
 
 impl<'a> Check<'a> {
