@@ -1,6 +1,7 @@
 //! The recipe, typed: what an experiment consists of.
 
 mod init_from;
+mod nodes;
 
 use std::borrow::Cow;
 
@@ -8,10 +9,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::component::{BatchTransform, Dataset, Evaluator, Inference, Optimizer, Schedule, Span, Transform};
-use crate::graph::Nodes;
 use crate::nn::DeviceName;
 
 pub use init_from::{InitFrom, InitSource, Names};
+pub use nodes::{Node, NodeKind, Nodes, Source};
 
 /// An experiment: data, a model as a graph of components, and how to train and evaluate it.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -12,6 +12,7 @@ pub mod data;
 pub mod engine;
 pub mod experiment;
 pub mod graph;
+pub mod loader;
 pub mod metrics;
 pub mod reference;
 pub mod report;

@@ -6,8 +6,9 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use convmae_framework::component::{DataError, Dataset, Transform};
-use convmae_framework::data::{Pipeline, Pixels};
+use convmae_framework::component::{Dataset, Transform};
+use convmae_framework::data::{DataError, Pixels};
+use convmae_framework::loader::Pipeline;
 use convmae_registry as _;
 use serde_json::json;
 

@@ -1,8 +1,8 @@
 //! Batch transforms: what happens to samples once they are batched.
 
+use super::Problem;
 use super::registry::slot_schema;
-use super::{DataError, Problem};
-use crate::data::Batch;
+use crate::data::{Batch, DataError};
 use crate::random::Rng;
 
 /// A step from batch to batch: mixing of images with each other.

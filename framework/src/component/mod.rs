@@ -22,7 +22,7 @@ mod transform;
 
 pub use backbone::{Backbone, BackboneModule, Features, Level, LevelShape};
 pub use batch_transform::BatchTransform;
-pub use dataset::{DataError, Dataset, Samples};
+pub use dataset::{Dataset, Samples};
 pub use evaluator::{Evaluator, Meter, MeterError, Needs};
 pub use head::{Head, HeadInputs, HeadModule, Loss, Picture, Predictions};
 pub use image::ImageShape;

@@ -1,9 +1,8 @@
 //! Transforms: what happens to a sample before it is batched.
 
-use super::DataError;
 use super::Problem;
 use super::registry::slot_schema;
-use crate::data::{Normalization, Sample};
+use crate::data::{DataError, Normalization, Sample};
 use crate::random::Rng;
 
 /// A step from sample to sample.

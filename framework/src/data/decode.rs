@@ -6,10 +6,7 @@ use std::path::Path;
 use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::jpeg::decode_jpeg;
-use crate::component::DataError;
-
-/// Largest image that is decoded, in pixels: where Pillow refuses a file as a decompression bomb.
-pub const MAX_PIXELS: u64 = 178_956_970;
+use super::{DataError, MAX_PIXELS};
 
 /// Reads a JPEG, PNG or WebP file as 8 bit RGB; see [`decode`].
 pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {

@@ -3,36 +3,7 @@
 use image::{GrayImage, Luma, Rgb, RgbImage, imageops};
 
 use super::target::bounds;
-use super::{IGNORED, Interpolation, MAX_PIXELS, Mask, Pixels, Sample, nearest, resize};
-use crate::component::DataError;
-
-/// A rectangle of pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CropBox {
-    /// First row.
-    pub top: usize,
-    /// First column.
-    pub left: usize,
-    /// Number of rows.
-    pub height: usize,
-    /// Number of columns.
-    pub width: usize,
-}
-
-impl CropBox {
-    /// All of an image.
-    pub fn whole(height: usize, width: usize) -> Self {
-        Self { top: 0, left: 0, height, width }
-    }
-
-    /// Whether the rectangle has pixels, and all of them lie within an image of the given size.
-    pub fn within(self, height: usize, width: usize) -> bool {
-        let fits = |start: usize, length: usize, limit: usize| {
-            length > 0 && start.checked_add(length).is_some_and(|end| end <= limit)
-        };
-        fits(self.top, self.height, height) && fits(self.left, self.width, width)
-    }
-}
+use super::{CropBox, DataError, IGNORED, Interpolation, MAX_PIXELS, Mask, Pixels, Sample, nearest, resize};
 
 impl Sample {
     /// The 8 bit image; `transform` names who asks.

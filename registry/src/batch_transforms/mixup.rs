@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use convmae_framework::component::{BatchTransform, DataError, Problem};
-use convmae_framework::data::{Batch, Mixed, Target};
+use convmae_framework::component::{BatchTransform, Problem};
+use convmae_framework::data::{Batch, DataError, Mixed, Target};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use rand_distr::{Beta, Distribution as _};

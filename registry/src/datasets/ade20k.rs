@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{IGNORED, Sample, Target, read_image, read_labels};
+use convmae_framework::component::{Dataset, Samples};
+use convmae_framework::data::{DataError, IGNORED, Sample, Target, read_image, read_labels};
 use image::GrayImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

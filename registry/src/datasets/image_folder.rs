@@ -1,8 +1,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Sample, Target, read_image};
+use convmae_framework::component::{Dataset, Samples};
+use convmae_framework::data::{DataError, Sample, Target, read_image};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::Sample;
+use convmae_framework::component::{Dataset, Samples};
+use convmae_framework::data::{DataError, Sample};
 use convmae_framework::random::{self, Purpose};
 use rand::seq::index;
 use schemars::JsonSchema;

@@ -4,8 +4,8 @@ mod shape;
 
 pub use shape::ShapeClass;
 
-use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Sample, Size};
+use convmae_framework::component::{Dataset, Samples};
+use convmae_framework::data::{DataError, Sample, Size};
 use convmae_framework::random::{self, Purpose};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

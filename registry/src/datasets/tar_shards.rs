@@ -3,8 +3,8 @@ mod pattern;
 
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Sample, Target, decode};
+use convmae_framework::component::{Dataset, Samples};
+use convmae_framework::data::{DataError, Sample, Target, decode};
 use convmae_framework::random::{self, Purpose};
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;

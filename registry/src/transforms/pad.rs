@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{IGNORED, Pixels, Sample, Size};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, IGNORED, Pixels, Sample, Size};
 use convmae_framework::random::Rng;
 use image::{GrayImage, Luma, imageops};
 use schemars::JsonSchema;

@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{Pixels, Sample};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, Pixels, Sample};
 use convmae_framework::random::Rng;
 use image::RgbImage;
 use rand::Rng as _;

@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{CropBox, Pixels, Sample};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{CropBox, DataError, Pixels, Sample};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use rand_distr::StandardNormal;

@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{MAX_PIXELS, MAX_SIDE, Pixels, Sample};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, MAX_PIXELS, MAX_SIDE, Pixels, Sample};
 use convmae_framework::random::Rng;
 use image::GrayImage;
 use schemars::JsonSchema;

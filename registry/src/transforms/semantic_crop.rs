@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{CropBox, IGNORED, Interpolation, Sample, Size};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{CropBox, DataError, IGNORED, Interpolation, Sample, Size};
 use convmae_framework::random::Rng;
 use image::GrayImage;
 use rand::Rng as _;

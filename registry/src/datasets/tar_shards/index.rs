@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::DataError;
+use convmae_framework::data::DataError;
 
 use crate::datasets::IMAGE_EXTENSIONS;
 

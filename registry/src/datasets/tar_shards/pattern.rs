@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::DataError;
+use convmae_framework::data::DataError;
 
 use crate::datasets::what_is_there;
 

@@ -2,8 +2,8 @@ mod displace;
 mod operation;
 mod policy;
 
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{Pixels, Sample};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, Pixels, Sample};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use schemars::JsonSchema;

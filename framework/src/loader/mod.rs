@@ -3,6 +3,11 @@
 //! Which samples a batch holds, and every pixel of them, depends on seed, epoch and position only: workers race for work, not
 //! for content. Corrupt samples are judged by the consumer, batch by batch, so that even that failure comes at the same place.
 
+mod pipeline;
+mod queue;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,9 +17,9 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use super::queue::{Claim, Queue};
-use super::{Batch, Pipeline, Sample};
-use crate::component::DataError;
+use crate::data::{Batch, DataError, Sample};
+pub use pipeline::{Pipeline, output_shape};
+use queue::{Claim, Queue};
 
 /// How an epoch is cut into batches, and how it is read.
 #[derive(Debug, Clone, PartialEq)]
@@ -289,6 +294,3 @@ impl Drop for Epoch {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
