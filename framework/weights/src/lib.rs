@@ -8,6 +8,7 @@
 
 pub mod atomic;
 mod error;
+mod file;
 mod keys;
 mod map;
 mod pickle;
@@ -20,9 +21,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 pub use error::{FormatError, WeightsError};
+pub use file::{OptimizerState, WeightsFile};
 pub use keys::{KeyReport, ShapePair, match_keys};
 pub use map::TensorMap;
 pub use pickle::{Fault, PickleError};
@@ -31,38 +33,10 @@ pub use pth::write_pth;
 pub use safetensors::{Safetensors, read_safetensors, write_safetensors, write_sealed};
 pub use tensor::{DType, HostTensor, TensorError};
 
+use file::Part;
+
 /// The metadata key that marks a checkpoint of this program, whose tensors are named `model.*`, `optimizer.*`, `ema.*`.
 pub const CHECKPOINT_KEY: &str = "convmae.checkpoint";
-
-/// The content of a weights file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WeightsFile {
-    /// The model's tensors under the model's own names: wrappers such as `{"model": ..}` are removed.
-    pub tensors: TensorMap,
-    /// The moving averages of the model's tensors, if the file is a checkpoint that has them: what training evaluates.
-    pub ema: Option<TensorMap>,
-    /// The optimizer's state, if the file has one and it was asked for.
-    pub optimizer: Option<OptimizerState>,
-    /// What else the file holds (epoch, arguments, ..), as plain values.
-    pub metadata: Map<String, Json>,
-}
-
-/// The state of an optimizer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OptimizerState {
-    /// `<index>.<name>`, as `0.exp_avg`; the index counts parameters over all groups. Plain numbers, such as the
-    /// `step` of old files, become scalars.
-    pub tensors: TensorMap,
-    /// The groups with their settings; null if the file does not say.
-    pub param_groups: Json,
-}
-
-/// How much of a file to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Model,
-    All,
-}
 
 /// Reads the model in a weights file: safetensors, or PyTorch's `.pth` in its zip or legacy format.
 ///

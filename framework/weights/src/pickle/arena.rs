@@ -5,8 +5,8 @@
 
 use super::error::Fault;
 use super::globals::Global;
+use super::limits::{MAX_DEPTH, MAX_VALUES};
 use super::value::{StorageRef, TensorRef, Value};
-use super::{MAX_DEPTH, MAX_VALUES};
 use crate::DType;
 
 /// Index of a node.

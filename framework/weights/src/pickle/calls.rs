@@ -5,8 +5,8 @@ use std::collections::hash_map::Entry;
 use super::arena::{Id, Node, Storage, Tensor};
 use super::error::Fault;
 use super::globals::Global;
+use super::limits::{MAX_AXES, MAX_KEY};
 use super::machine::Machine;
-use super::{MAX_AXES, MAX_KEY};
 
 impl<'a> Machine<'a> {
     /// `callee(*arguments)`.

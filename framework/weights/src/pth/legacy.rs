@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::super::error::FormatError;
 use super::super::pickle::{self, Loaded, StorageRef, Value};
-use super::{Budget, MAX_PICKLE, Storages};
+use super::storages::{Budget, MAX_PICKLE, Storages};
 
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 const PROTOCOL: i128 = 1001;
