@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use super::{CliError, print};
 use crate::engine::{self, BenchItem, BenchOptions, BenchReport, DataSpeed};
 
 /// Time training steps of a recipe on random images: images per second, the share of what a matrix product reaches here, memory, and

@@ -2,8 +2,8 @@
 
 use clap::ValueEnum;
 
+use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use super::{CliError, print};
 use crate::graph::{self, Checked, catalog, check, dot, mermaid};
 use crate::recipe::{Recipe, load};
 

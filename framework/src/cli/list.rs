@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::component::{Entry, Kind, entries};
 
 /// List the registered components.

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::output::{CliError, print};
 use super::trained_args::TrainedArgs;
-use super::{CliError, print};
 use crate::component::Picture;
 use crate::engine::{self, EngineError, Prediction};
 use crate::report::label_map;

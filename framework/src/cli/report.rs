@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::CliError;
+use super::output::CliError;
 use crate::engine::EngineError;
 use crate::report::{Comparison, ReportError};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::CliError;
+use super::output::CliError;
 use super::recipe_args::RecipeArgs;
 use crate::engine::{self, Outcome, RunOptions};
 use crate::report::logging::LogFile;

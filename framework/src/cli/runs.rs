@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::condition::Test;
 use crate::runs::{Format, Runs, RunsError, filter, overview, scan, select, sort};
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::component::entries;
 use crate::experiment::Experiment;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, StringValueParser, TypedValueParser as _};
 use serde_json::{Value, json};
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::columns::aligned;
 use crate::engine::terminate_after;
 use crate::recipe::Sources;

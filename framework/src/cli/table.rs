@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::table::{Format, Table, TableError};
 use crate::weights::atomic;
 
