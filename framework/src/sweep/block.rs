@@ -5,15 +5,10 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::claim::Claims;
-use super::name::is_reserved;
+use super::name::{SEED, VARIANT, is_reserved};
 use super::stage::{Assignment, Stages};
 use crate::condition::Condition;
 use crate::recipe::Problem;
-
-/// The axis of the names of variants in lists.
-pub(super) const VARIANT: &str = "variant";
-/// The axis of `seeds`, and the key that it sets.
-pub(super) const SEED: &str = "seed";
 
 /// Parts that are combined each with each; the last one varies fastest.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -4,6 +4,11 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+/// The axis of the names of variants in lists.
+pub(super) const VARIANT: &str = "variant";
+/// The axis of `seeds`, and the key that it sets.
+pub(super) const SEED: &str = "seed";
+
 /// Longer names are cut; the digest makes them unique again.
 const MAX_LENGTH: usize = 120;
 
@@ -26,7 +31,7 @@ pub(super) fn slugs(runs: &[(&[(String, Value)], &str)], keys: &[&str]) -> Vec<S
         .map(|(axes, _)| {
             let parts = axes.iter().filter_map(|(key, value)| Some((short.get(key.as_str())?, key, value)));
             let parts = parts.map(|(short, key, value)| match key.as_str() {
-                super::block::VARIANT => word(value),
+                VARIANT => word(value),
                 _ => format!("{short}-{}", word(value)),
             });
             let name = parts.collect::<Vec<_>>().join("_");

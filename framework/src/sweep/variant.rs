@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::block::{Alternative, Block, Choice, Placed, VARIANT};
+use super::block::{Alternative, Block, Choice, Placed};
+use super::name::VARIANT;
 use super::stage::Assignment;
 
 /// One combination of the sweep.

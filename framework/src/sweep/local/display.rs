@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::RunEnd;
-use super::process::Process;
+use super::process::{Process, RunEnd};
 use crate::report::{RunDir, Summary, clock};
 use crate::sweep::plan::{Plan, PlannedRun};
 

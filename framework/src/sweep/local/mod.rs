@@ -14,6 +14,7 @@ use crate::engine::StopSignal;
 use crate::report::RunDir;
 use display::Display;
 pub(crate) use process::HELD;
+pub use process::RunEnd;
 use process::{Exit, Process};
 
 /// Between two looks at the processes.
@@ -26,19 +27,6 @@ pub struct LocalOptions {
     pub jobs: usize,
     /// Whether runs that failed are tried again.
     pub retry_failed: bool,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunEnd {
-    /// It is finished, now or before.
-    Finished,
-    /// It failed, the end of what it said, or could not be started, and why.
-    Failed(String),
-    /// It was stopped, and can be resumed.
-    Interrupted,
-    /// The run it starts from is not finished.
-    Blocked,
 }
 
 /// How a sweep ended.

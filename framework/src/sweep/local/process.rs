@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ExitStatus};
 use std::time::{Duration, Instant};
 
-use super::RunEnd;
 use crate::child;
 use crate::report::{ReportError, RunDir};
 use crate::sweep::plan::PlannedRun;
@@ -17,6 +16,19 @@ const TAIL: u64 = 4096;
 
 /// The exit code of a run that another process does.
 pub(crate) const HELD: u8 = 3;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEnd {
+    /// It is finished, now or before.
+    Finished,
+    /// It failed, the end of what it said, or could not be started, and why.
+    Failed(String),
+    /// It was stopped, and can be resumed.
+    Interrupted,
+    /// The run it starts from is not finished.
+    Blocked,
+}
 
 /// Why a process has ended.
 pub(super) enum Exit {

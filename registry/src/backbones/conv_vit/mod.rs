@@ -237,7 +237,8 @@ impl Backbone for ConvViT {
             relative_positions: self.relative_position_bias.then_some((grid.rows, grid.cols)),
         };
         let module = ConvViTModule {
-            spec: self.clone(),
+            cells: self.cells(),
+            masked_convolution: self.masked_convolution,
             levels: self.level_shapes(&grid, mask),
             sparse: self.is_sparse(mask),
             pos_embed,
