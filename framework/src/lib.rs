@@ -3,7 +3,6 @@
 //! A recipe is loaded and checked ([`recipe`]), its components are found in the registry ([`component`]), the graph is
 //! checked and built ([`graph`]) on dfdx ([`nn`]), run ([`engine`]), and leaves a run directory ([`report`]). Many runs come from one sweep ([`sweep`]).
 
-mod child;
 pub mod cli;
 mod columns;
 pub mod component;

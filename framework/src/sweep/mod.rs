@@ -6,7 +6,7 @@
 //! directories alone ([`RunState`]).
 
 mod block;
-mod claim;
+mod block_reader;
 mod command;
 mod error;
 mod estimate;
@@ -16,15 +16,12 @@ mod name;
 mod plan;
 mod resolve;
 mod root;
-mod schema;
 mod slurm;
 mod spec;
 mod stage;
 mod state;
-mod steps;
 #[cfg(test)]
 mod tests;
-mod variant;
 
 pub use error::SweepError;
 pub use plan::{Plan, PlannedRun};

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::block::{Variant, variants};
 use super::name::slugs;
 use super::resolve::{Resolved, Resolver, Set};
 use super::root::relative;
 use super::spec::Sweep;
-use super::variant::{Variant, variants};
 use crate::component::Span;
 use crate::recipe::{Diagnostics, Problem, Sources};
 

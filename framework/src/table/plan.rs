@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use super::error::TableError;
 use super::spec::{Paths, RowSpec, TableSpec, is_pattern};
+use crate::condition::Condition;
 use crate::graph::{catalog, check};
-use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, load};
-use crate::sweep::{self, Sweep};
+use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, list, load, nearest};
+use crate::sweep::{self, PlannedRun, Sweep};
 
 /// The runs of a row.
 #[derive(Debug, Default)]
@@ -49,14 +50,14 @@ pub struct Known {
 
 /// Turns rows into runs.
 pub struct Planner<'d> {
-    pub(super) document: &'d Document,
+    document: &'d Document,
     /// Where the table file is.
     folder: &'d Path,
     /// Where runs are looked for.
     root: &'d Path,
     catalog: Catalog,
     /// Sweeps that were expanded, by their files.
-    pub(super) sweeps: BTreeMap<PathBuf, (Sweep, sweep::Plan)>,
+    sweeps: BTreeMap<PathBuf, (Sweep, sweep::Plan)>,
 }
 
 impl<'d> Planner<'d> {
@@ -98,6 +99,66 @@ impl<'d> Planner<'d> {
         Ok(RowPlan { runs, last_stage })
     }
 
+    /// The runs that meet the conditions of a row, in its stage, and those of other stages that they start from or that start from them.
+    ///
+    /// # Errors
+    /// When the sweep has no such stage, key or value.
+    fn of_sweep(&self, place: &str, row: &RowSpec, file: &Path) -> Result<RowPlan, Diagnostics> {
+        let Some((sweep, plan)) = self.sweeps.get(file) else { return Ok(RowPlan::default()) };
+        let stages = sweep.stages();
+        let stage = match &row.stage {
+            Some(stage) => stage.as_str(),
+            None => stages.last().copied().unwrap_or_default(),
+        };
+        if row.stage.is_some() && !stages.contains(&stage) {
+            let problem = Problem::new(format!("{place}.stage"), format!("the sweep has no stage `{stage}`"));
+            let help = match (nearest(stage, stages.iter().copied()), stages.is_empty()) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, true) => "it has one recipe: remove `stage`".to_owned(),
+                (None, false) => format!("its stages are {}", list(&stages)),
+            };
+            return Err(self.document.diagnose(vec![problem.help(help)]));
+        }
+        let of_stage: Vec<usize> = (0..plan.runs.len()).filter(|&at| plan.runs[at].stage == stage).collect();
+        let within = format!("{place}.where");
+        let refuse = |problems: Vec<Problem>| {
+            let problems = problems.into_iter().map(|problem| problem.within(&within));
+            Err(self.document.diagnose(problems.collect()))
+        };
+        let condition = match Condition::from_map(&row.conditions) {
+            Ok(condition) => condition,
+            Err(problems) => return refuse(problems),
+        };
+        let known: Vec<_> = of_stage.iter().flat_map(|&at| settings(&plan.runs[at])).collect();
+        let (keys, values) = condition.problems(&known);
+        let problems = [keys, values].concat();
+        if !problems.is_empty() {
+            return refuse(problems);
+        }
+        let selected: Vec<usize> =
+            of_stage.into_iter().filter(|&at| condition.is_met(&settings(&plan.runs[at]))).collect();
+        if selected.is_empty() {
+            return refuse(vec![Problem::new("", "no run of the sweep has all of these values")]);
+        }
+        let mut command = vec!["sweep".to_owned(), file.to_string_lossy().into_owned()];
+        if let Some(folder) = self.sweep_folder(sweep) {
+            command.extend(["--out".to_owned(), folder.to_string_lossy().into_owned()]);
+        }
+        let related =
+            (0..plan.runs.len()).filter(|&run| selected.iter().any(|&other| is_related(plan, run, other)));
+        let runs = related.map(|at| {
+            let run = &plan.runs[at];
+            Ok(Wanted {
+                stage: run.stage.clone(),
+                directory: tidy(&run.directory),
+                is_pattern: false,
+                known: Some(self.known(&run.sources)?),
+                command: Some(command.clone()),
+            })
+        });
+        Ok(RowPlan { runs: runs.collect::<Result<_, Diagnostics>>()?, last_stage: stage.to_owned() })
+    }
+
     fn of_recipe(
         &self,
         place: &str,
@@ -126,7 +187,7 @@ impl<'d> Planner<'d> {
     }
 
     /// What is known of a recipe.
-    pub(super) fn known(&self, sources: &Sources) -> Result<Known, Diagnostics> {
+    fn known(&self, sources: &Sources) -> Result<Known, Diagnostics> {
         let recipe = load(sources, &self.catalog)?;
         let summary = check(&recipe)?.summary;
         Ok(Known {
@@ -160,7 +221,7 @@ impl<'d> Planner<'d> {
     }
 
     /// Where the runs of a sweep are, unless it is the usual place.
-    pub(super) fn sweep_folder(&self, sweep: &Sweep) -> Option<PathBuf> {
+    fn sweep_folder(&self, sweep: &Sweep) -> Option<PathBuf> {
         (!self.has_usual_root()).then(|| self.root.join(sweep.name()))
     }
 
@@ -214,7 +275,18 @@ struct Given {
 }
 
 /// The one way to write a directory, by which it is found again.
-pub(super) fn tidy(directory: &Path) -> PathBuf {
+fn tidy(directory: &Path) -> PathBuf {
     let clean = clean(directory);
     if clean.as_os_str().is_empty() { PathBuf::from(".") } else { clean }
+}
+
+/// What varies, and the values that a run has of it.
+fn settings(run: &PlannedRun) -> impl Iterator<Item = (&str, &Value)> + Clone {
+    run.axes.iter().map(|(key, value)| (key.as_str(), value))
+}
+
+/// Whether two runs are the same, or one starts from the other, if not at once. Runs of one stage never do.
+fn is_related(plan: &sweep::Plan, one: usize, other: usize) -> bool {
+    let lineage = |run: usize| std::iter::successors(Some(run), |&at| plan.runs[at].upstream);
+    lineage(one).any(|run| run == other) || lineage(other).any(|run| run == one)
 }

@@ -9,9 +9,9 @@ use super::error::TableError;
 use super::notes::{to_continue, to_shell};
 use super::plan::{RowPlan, Wanted};
 use super::runs::{Found, State};
-use crate::child;
 use crate::engine::StopSignal;
 use crate::report::RunDir;
+use crate::shell;
 
 /// Between two looks at a process.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -90,8 +90,7 @@ fn is_finished(directory: &Path) -> bool {
 /// Runs this program to its end, which comes early on a signal or when this process is gone.
 fn execute(command: &[String], stop: &StopSignal) -> io::Result<ExitStatus> {
     // Standard output is the table's.
-    let mut child =
-        child::command(&std::env::current_exe()?, command).stdout(Stdio::from(stderr())).spawn()?;
+    let mut child = shell::child(&std::env::current_exe()?, command).stdout(Stdio::from(stderr())).spawn()?;
     let mut stdin = child.stdin.take();
     loop {
         if let Some(status) = child.try_wait()? {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::Table;
 use super::figure::Figure;
 use super::fill::fill;
-use super::load::Table;
 use super::plan::{RowPlan, Wanted};
 use super::render::Format;
 use super::runs::{Found, State};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ExitStatus};
 use std::time::{Duration, Instant};
 
-use crate::child;
 use crate::report::{ReportError, RunDir};
+use crate::shell;
 use crate::sweep::plan::PlannedRun;
 use crate::sweep::state::RunState;
 
@@ -59,7 +59,7 @@ impl Process {
         let mut file = open.map_err(ReportError::io("open", &log))?;
         let log_start = file.seek(SeekFrom::End(0)).map_err(ReportError::io("read", &log))?;
         let errors = file.try_clone().map_err(ReportError::io("open", &log))?;
-        let mut command = child::command(program, run.arguments());
+        let mut command = shell::child(program, run.arguments());
         command.env("RAYON_NUM_THREADS", threads.to_string()).stdout(file).stderr(errors);
         let mut child = command.spawn().map_err(ReportError::io("start", program))?;
         let stdin = child.stdin.take();
