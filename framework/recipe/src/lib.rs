@@ -45,6 +45,7 @@ pub use layer::LayerKind;
 pub use path::is_within;
 pub use provenance::Origin;
 pub use scalar::plain as plain_scalar;
+pub use schema::first_sentence;
 pub use suggest::{list, nearest};
 pub use yaml::inline_value;
 
