@@ -51,7 +51,7 @@ impl Document {
             root => return Err(refuse(vec![locate(not_a_mapping(root.as_ref(), catalog.subject()))])),
         };
         let value = root.to_value();
-        let layer = Layer { kind: kind.clone(), source: source.clone(), root, spine: 0 };
+        let layer = Layer { kind: kind.clone(), source: source.clone(), root, override_depth: 0 };
         let document = Self { path: file.to_path_buf(), layer, value };
         let broken: HashSet<_> = parsed.broken.into_iter().collect();
         let faults = schema::check(&document.value, catalog, &broken);

@@ -90,7 +90,7 @@ impl Files<'_> {
                     entries.into_iter().partition(|entry| entry.key == "extends");
                 let root = Node { span, content: Content::Map(entries) };
                 self.extend(path, &kind, &source, &extends);
-                self.out.stack.push(Layer { kind, source, root, spine: 0 });
+                self.out.stack.push(Layer { kind, source, root, override_depth: 0 });
             }
             root => self.out.refuse(not_a_mapping(root.as_ref()).found(&kind, &source)),
         }

@@ -29,7 +29,7 @@ pub(super) struct TextFault {
 
 /// A parsed text. A text with faults still has a node, so that the rest of it can be checked.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(super) struct Parsed {
     /// `None` for a text without any node.
     pub root: Option<Node>,
     pub faults: Vec<TextFault>,
@@ -47,9 +47,9 @@ pub(super) enum Keys {
 }
 
 /// Parses one document. An error is a syntax error: nothing can be said about the rest.
-pub(super) fn parse(text: &str, form: Keys) -> Result<Document, TextFault> {
+pub(super) fn parse(text: &str, form: Keys) -> Result<Parsed, TextFault> {
     let offsets = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
-    let mut reader = Reader {
+    let mut composer = Composer {
         text,
         form,
         parser: Parser::new_from_str(text),
@@ -60,8 +60,8 @@ pub(super) fn parse(text: &str, form: Keys) -> Result<Document, TextFault> {
         faults: Vec::new(),
         broken: Vec::new(),
     };
-    let root = reader.document()?;
-    Ok(Document { root, faults: reader.faults, broken: reader.broken })
+    let root = composer.document()?;
+    Ok(Parsed { root, faults: composer.faults, broken: composer.broken })
 }
 
 /// The value of a text in one line, as `--set` reads it.
@@ -76,7 +76,7 @@ pub fn inline_value(text: &str) -> Result<Value, String> {
     }
 }
 
-struct Reader<'t> {
+struct Composer<'t> {
     text: &'t str,
     form: Keys,
     parser: Parser<'t, StrInput<'t>>,
@@ -90,7 +90,7 @@ struct Reader<'t> {
     broken: Vec<String>,
 }
 
-impl<'t> Reader<'t> {
+impl<'t> Composer<'t> {
     fn document(&mut self) -> Result<Option<Node>, TextFault> {
         let mut root = None;
         loop {

@@ -11,7 +11,7 @@ use crate::engine::terminate_after;
 use crate::recipe::Sources;
 use crate::report::clock;
 use crate::shell;
-use crate::sweep::local::{LocalOptions, Outcome, RunEnd};
+use crate::sweep::local::{LocalOptions, RunEnd, SweepOutcome};
 use crate::sweep::{Plan, SlurmOptions, Sweep, SweepError};
 
 /// Do all runs of a sweep: check every one of them first, pass over those that are finished, and go on with the others.
@@ -143,7 +143,7 @@ impl Args {
         self.jobs.unwrap_or(1) as usize
     }
 
-    fn conclude(&self, plan: &Plan, outcome: &Outcome) -> Result<(), CliError> {
+    fn conclude(&self, plan: &Plan, outcome: &SweepOutcome) -> Result<(), CliError> {
         let count = |wanted: fn(&RunEnd) -> bool| outcome.ends.iter().filter(|end| wanted(end)).count();
         let finished = count(|end| *end == RunEnd::Finished);
         let (runs, failed) = (plan.runs.len(), count(|end| matches!(end, RunEnd::Failed(_))));

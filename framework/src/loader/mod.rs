@@ -129,7 +129,7 @@ impl Loader {
         let max_corrupt = self.options.max_corrupt;
         let limit = if max_corrupt > 0.0 { (max_corrupt * length as f64).max(1.0) as usize } else { 0 };
         let end = length.min(self.batches() * self.options.batch_size);
-        let reader = Arc::new(Reader {
+        let reader = Arc::new(EpochReader {
             pipeline: Arc::clone(&self.pipeline),
             epoch,
             order,
@@ -177,7 +177,7 @@ struct Read<T> {
 }
 
 /// What the workers of an epoch share.
-struct Reader {
+struct EpochReader {
     pipeline: Arc<Pipeline>,
     epoch: u64,
     order: Vec<usize>,
@@ -185,7 +185,7 @@ struct Reader {
     queue: Queue<Read<Sample>, Read<Batch>>,
 }
 
-impl Reader {
+impl EpochReader {
     fn work(&self) {
         while let Some(claim) = self.queue.claim() {
             let read = self.read(&claim);
@@ -248,7 +248,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The batches of one epoch. Dropping it ends its threads.
 pub struct Epoch {
-    reader: Arc<Reader>,
+    reader: Arc<EpochReader>,
     threads: Vec<JoinHandle<()>>,
     corrupt: Arc<Mutex<BTreeMap<usize, CorruptSample>>>,
     broken: Option<DataError>,

@@ -16,14 +16,14 @@ use crate::sweep::{self, PlannedRun, Sweep};
 #[derive(Debug, Default)]
 pub struct RowPlan {
     /// In the order in which they are made.
-    pub runs: Vec<Wanted>,
+    pub runs: Vec<RequiredRun>,
     /// Its stage where a column names none.
     pub last_stage: String,
 }
 
 /// A run that a row shows.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct RequiredRun {
     /// Its stage; empty if it stands for all of them.
     pub stage: String,
     pub directory: PathBuf,
@@ -82,14 +82,14 @@ impl<'d> Planner<'d> {
             runs.extend(self.of_recipe(&format!("{place}.recipe"), stage, recipe, &row.set, &row.run)?);
         } else {
             let stage = row.stage.clone().unwrap_or_default();
-            let wanted = |Given { directory, is_pattern }| Wanted {
+            let required = |RunPath { directory, is_pattern }| RequiredRun {
                 stage: stage.clone(),
                 directory,
                 is_pattern,
                 known: None,
                 command: None,
             };
-            runs.extend(self.given(&format!("{place}.run"), &row.run)?.into_iter().map(wanted));
+            runs.extend(self.run_paths(&format!("{place}.run"), &row.run)?.into_iter().map(required));
         }
         for (stage, spec) in &row.stages.0 {
             let (recipe, set, run) = spec.parts();
@@ -148,7 +148,7 @@ impl<'d> Planner<'d> {
             (0..plan.runs.len()).filter(|&run| selected.iter().any(|&other| is_related(plan, run, other)));
         let runs = related.map(|at| {
             let run = &plan.runs[at];
-            Ok(Wanted {
+            Ok(RequiredRun {
                 stage: run.stage.clone(),
                 directory: tidy(&run.directory),
                 is_pattern: false,
@@ -166,24 +166,25 @@ impl<'d> Planner<'d> {
         recipe: &Path,
         set: &Map<String, Value>,
         run: &Paths,
-    ) -> Result<Vec<Wanted>, TableError> {
+    ) -> Result<Vec<RequiredRun>, TableError> {
         let file = self.file(place, recipe)?;
         let mut sources = Sources::from_env(&file);
         sources.sets = set.iter().map(|(key, value)| format!("{key}={}", sweep::argument(value))).collect();
         let known = self.known(&sources)?;
         let name = known.recipe.get("name").and_then(Value::as_str).unwrap_or_default();
-        let given = self.given(&format!("{place}.run"), run)?;
-        let is_default = given.is_empty();
-        let default = is_default.then(|| Given { directory: tidy(&self.root.join(name)), is_pattern: false });
+        let named = self.run_paths(&format!("{place}.run"), run)?;
+        let is_default = named.is_empty();
+        let default =
+            is_default.then(|| RunPath { directory: tidy(&self.root.join(name)), is_pattern: false });
         let any_seed = run.is_several();
-        let wanted = |Given { directory, is_pattern }| Wanted {
+        let required = |RunPath { directory, is_pattern }| RequiredRun {
             stage: stage.to_owned(),
             command: (!any_seed).then(|| self.run_command(&sources, &directory, is_default)),
             directory,
             is_pattern,
             known: Some(Known { any_seed, ..known.clone() }),
         };
-        Ok(given.into_iter().chain(default).map(wanted).collect())
+        Ok(named.into_iter().chain(default).map(required).collect())
     }
 
     /// What is known of a recipe.
@@ -240,12 +241,12 @@ impl<'d> Planner<'d> {
     }
 
     /// The directories that a row names itself, each once. A pattern that nothing matches stands for itself.
-    fn given(&self, place: &str, run: &Paths) -> Result<Vec<Given>, Diagnostics> {
+    fn run_paths(&self, place: &str, run: &Paths) -> Result<Vec<RunPath>, Diagnostics> {
         let mut found = Vec::new();
         for path in run.iter() {
             let is_directory = Path::new(path).is_dir();
             if is_directory || !is_pattern(path) {
-                found.push(Given { directory: tidy(Path::new(path)), is_pattern: false });
+                found.push(RunPath { directory: tidy(Path::new(path)), is_pattern: false });
                 continue;
             }
             let paths = glob::glob(path).map_err(|error| {
@@ -255,20 +256,20 @@ impl<'d> Planner<'d> {
             })?;
             let before = found.len();
             let directories = paths.flatten().filter(|path| path.is_dir());
-            found.extend(directories.map(|path| Given { directory: tidy(&path), is_pattern: false }));
+            found.extend(directories.map(|path| RunPath { directory: tidy(&path), is_pattern: false }));
             if found.len() == before {
-                found.push(Given { directory: PathBuf::from(path), is_pattern: true });
+                found.push(RunPath { directory: PathBuf::from(path), is_pattern: true });
             }
         }
         let mut seen = HashSet::new();
         let identity = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        found.retain(|given| seen.insert(identity(&given.directory)));
+        found.retain(|named| seen.insert(identity(&named.directory)));
         Ok(found)
     }
 }
 
 /// A directory that a row names.
-struct Given {
+struct RunPath {
     directory: PathBuf,
     /// Whether it is a pattern that nothing matches.
     is_pattern: bool,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::error::TableError;
 use super::notes::{to_continue, to_shell};
-use super::plan::{RowPlan, Wanted};
+use super::plan::{RequiredRun, RowPlan};
 use super::runs::{Found, State};
 use crate::engine::StopSignal;
 use crate::report::RunDir;
@@ -50,7 +50,7 @@ pub fn produce(rows: &[RowPlan], found: &Found) -> Result<(), TableError> {
 }
 
 /// The command for a run, if it is to be made or to be gone on with.
-fn due(run: &Wanted, state: &State) -> Option<Vec<String>> {
+fn due(run: &RequiredRun, state: &State) -> Option<Vec<String>> {
     let is_due = match state {
         State::Missing => true,
         State::Unfinished(status) => status != "running" && status != "unreadable",
@@ -60,7 +60,7 @@ fn due(run: &Wanted, state: &State) -> Option<Vec<String>> {
 }
 
 /// A run of an earlier stage of the row that is not there to start from. A sweep sees to that itself.
-fn unfinished_before<'p>(plan: &'p RowPlan, at: usize, row: usize, found: &Found) -> Option<&'p Wanted> {
+fn unfinished_before<'p>(plan: &'p RowPlan, at: usize, row: usize, found: &Found) -> Option<&'p RequiredRun> {
     let run = &plan.runs[at];
     let is_sweep = run.command.as_ref().is_some_and(|command| command[0] == "sweep");
     let mut earlier = plan.runs[..at].iter().enumerate().filter(|(_, other)| other.stage != run.stage);

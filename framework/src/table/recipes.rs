@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::code::code;
-use super::plan::{RowPlan, Wanted};
+use super::plan::{RequiredRun, RowPlan};
 use crate::engine::changes_of_results;
 use crate::recipe::{clean, lock};
 use crate::report::RunDir;
@@ -52,7 +52,7 @@ impl Recipes {
     }
 
     /// The recipe of a run, if it is known or its directory holds one.
-    fn of<'r>(&'r self, run: &'r Wanted) -> Option<&'r Value> {
+    fn of<'r>(&'r self, run: &'r RequiredRun) -> Option<&'r Value> {
         match &run.known {
             Some(known) => Some(known.recipe.value()),
             None => self.0.get(&clean(&run.directory))?.as_ref(),
@@ -64,7 +64,7 @@ impl Recipes {
     pub fn difference<'r>(
         &'r self,
         plan: &'r RowPlan,
-        runs: impl Iterator<Item = &'r Wanted>,
+        runs: impl Iterator<Item = &'r RequiredRun>,
     ) -> Option<String> {
         let mut recipes = runs.filter_map(|run| self.of(run));
         let first = recipes.next()?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::code::code;
 use super::error::TableError;
-use super::plan::{Known, RowPlan, Wanted};
+use super::plan::{Known, RequiredRun, RowPlan};
 use super::recipes::{Recipes, is_seed};
 use crate::engine::{changes_since, source_has_changed};
 use crate::report::RunDir;
@@ -94,7 +94,7 @@ impl Found {
         }
     }
 
-    fn state(&self, index: usize, run: &Wanted) -> State {
+    fn state(&self, index: usize, run: &RequiredRun) -> State {
         match self.cell(index, "status").as_str() {
             None => State::Missing,
             Some("finished") => match &run.known {
@@ -106,7 +106,7 @@ impl Found {
     }
 
     /// Whether a finished run is of the recipe that the row names.
-    fn of_recipe(run: &Wanted, known: &Known) -> State {
+    fn of_recipe(run: &RequiredRun, known: &Known) -> State {
         let Ok(dir) = RunDir::inspect(&run.directory) else { return State::Missing };
         let recipe = known.recipe.value();
         let source = recipe.pointer("/init_from/run").and_then(Value::as_str);

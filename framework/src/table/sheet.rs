@@ -14,7 +14,7 @@ pub struct Sheet {
     /// What cells refer to. `code` stands in backquotes.
     pub(super) notes: Vec<String>,
     /// The runs that the figures come from.
-    pub(super) sources: Vec<Source>,
+    pub(super) sources: Vec<SourceRun>,
 }
 
 /// The head of a column.
@@ -105,7 +105,7 @@ impl Cell {
 
 /// A run that figures come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct SourceRun {
     /// Its row, from 0, and the label of that.
     pub row: usize,
     pub label: String,
@@ -118,7 +118,7 @@ pub struct Source {
     pub commit: Option<String>,
 }
 
-impl Source {
+impl SourceRun {
     /// The run, its recipe and its commit in a line; `code` in backquotes.
     pub fn line(&self) -> String {
         let stage = if self.stage.is_empty() { String::new() } else { format!(", {}", self.stage) };

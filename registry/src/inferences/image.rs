@@ -34,7 +34,7 @@ impl Image {
     }
 
     /// With left and right exchanged.
-    pub fn mirrored(mut self) -> Self {
+    pub fn flipped(mut self) -> Self {
         self.values.chunks_exact_mut(self.width).for_each(<[f32]>::reverse);
         self
     }
@@ -81,9 +81,9 @@ mod tests {
 
     #[test]
     fn mirroring_twice_changes_nothing_and_once_exchanges_columns() {
-        let mirrored = image(2, 3).mirrored();
-        assert_eq!(mirrored.values[..6], [2.0, 1.0, 0.0, 5.0, 4.0, 3.0]);
-        assert_eq!(mirrored.mirrored(), image(2, 3));
+        let flipped = image(2, 3).flipped();
+        assert_eq!(flipped.values[..6], [2.0, 1.0, 0.0, 5.0, 4.0, 3.0]);
+        assert_eq!(flipped.flipped(), image(2, 3));
     }
 
     #[test]

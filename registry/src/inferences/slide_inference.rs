@@ -20,7 +20,7 @@ pub struct SlideInference {
     /// Pixels from one window to the next, along both sides; `image_size` at most. The last window of a row or column ends with the image.
     #[schemars(range(min = 1))]
     pub stride: usize,
-    /// Whether every image is shown mirrored as well; the probabilities are averaged.
+    /// Whether every image is shown flipped as well; the probabilities are averaged.
     #[serde(default)]
     pub flip: bool,
     /// Multiples of its size at which every image is shown, resized bilinearly after the transforms; the probabilities are averaged.

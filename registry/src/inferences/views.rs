@@ -1,4 +1,4 @@
-//! Test-time augmentation: an image is shown enlarged, shrunk and mirrored, and what is said of it averaged.
+//! Test-time augmentation: an image is shown enlarged, shrunk and flipped, and what is said of it averaged.
 
 use convmae_framework::component::{ImageShape, Predict, Predictions};
 use convmae_framework::data::Batch;
@@ -69,10 +69,10 @@ impl Views<'_> {
         for &(scale, flip) in &views {
             let side = |side: usize| ((side as f32 * scale + 0.5) as usize).max(1);
             let shown = image.clone().resized(side(image.height), side(image.width))?;
-            let shown = if flip { shown.mirrored() } else { shown };
+            let shown = if flip { shown.flipped() } else { shown };
             let scores = logits(shown)?.resized(height, width)?;
             let scores = if views.len() > 1 { scores.into_probabilities() } else { scores };
-            let scores = if flip { scores.mirrored() } else { scores };
+            let scores = if flip { scores.flipped() } else { scores };
             sum = Some(match sum {
                 Some(sum) => sum.plus(&scores),
                 None => scores,

@@ -16,7 +16,7 @@ use super::views::Views;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WholeInference {
-    /// Whether every image is shown mirrored as well; the probabilities are averaged.
+    /// Whether every image is shown flipped as well; the probabilities are averaged.
     pub flip: bool,
     /// Multiples of its size at which every image is shown before it is resized to `image_size`; the probabilities are averaged.
     #[schemars(length(min = 1), inner(range(min = 0.125, max = 8.0)))]

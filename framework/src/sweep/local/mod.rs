@@ -31,7 +31,7 @@ pub struct LocalOptions {
 
 /// How a sweep ended.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct SweepOutcome {
     /// How each run of the plan ended.
     pub ends: Vec<RunEnd>,
     /// Whether a signal stopped it.
@@ -48,7 +48,7 @@ pub(super) fn threads(jobs: usize) -> usize {
 impl Plan {
     /// Does the runs that are not finished. One that fails does not stop the others, but those that start from it. SIGINT and SIGTERM
     /// stop all runs, which save their state. What another process does already is waited for.
-    pub fn run(&self, options: LocalOptions) -> Result<Outcome, SweepError> {
+    pub fn run(&self, options: LocalOptions) -> Result<SweepOutcome, SweepError> {
         let stop = StopSignal::listen().map_err(SweepError::Signals)?;
         let ends: Vec<_> = self.runs.iter().map(|run| end_before(run, options.retry_failed)).collect();
         let display =
@@ -78,7 +78,7 @@ impl Plan {
         }
         sweep.display.close();
         let end = |end: Option<RunEnd>| end.unwrap_or(RunEnd::Interrupted);
-        Ok(Outcome { ends: sweep.ends.into_iter().map(end).collect(), stopped: stop.is_set() })
+        Ok(SweepOutcome { ends: sweep.ends.into_iter().map(end).collect(), stopped: stop.is_set() })
     }
 }
 
