@@ -1,4 +1,4 @@
-//! What values must be: one language for `convmae runs --where`, `when` and `exclude` of sweeps, and `where` of tables.
+//! Conditions on values: one language for `convmae runs --where`, `when` and `exclude` of sweeps, and `where` of tables.
 //!
 //! A condition maps keys to what they must be, all at once: a value; a list, for any of its items; or an operator and a
 //! value, as in `"> 80"` and `"!= Lars"`. In a text `*` stands for anything. On the command line every key has an argument

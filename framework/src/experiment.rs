@@ -27,8 +27,8 @@ pub struct Experiment {
     /// Seed of everything random: initial values, sample order, augmentation, masks.
     #[serde(default)]
     pub seed: u64,
-    /// What to compute on: `cpu`, or with a program built with the feature `cuda` the card `cuda:1` (`cuda` is the first one);
-    /// what the program was built for if left out.
+    /// What to compute on: `cpu`, or with a program built with the feature `cuda` a GPU, `cuda:1` (`cuda` is the first one); what the
+    /// program was built for if left out.
     #[serde(default)]
     #[schemars(with = "Option<DeviceSchema>")]
     pub device: Option<DeviceName>,
@@ -39,7 +39,7 @@ pub struct Experiment {
     /// The model: named nodes (maskers, backbones, necks, heads), each with `type`, and `from` naming its source.
     pub model: Nodes,
     /// Weights to start from: a file, the run of another recipe, or `{ weights: FILE, leave: [decoder_*], new: [] }`. Parameters of heads
-    /// that are not there start anew; whatever else does not fit is an error, unless it is named.
+    /// that are not there are initialised; whatever else does not fit is an error, unless it is named.
     #[serde(default)]
     pub init_from: Option<InitFrom>,
     /// Gradients to new parameters.
@@ -147,7 +147,7 @@ pub struct Data {
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 1024))]
     pub prefetch: usize,
-    /// Share of the dataset's samples that may be unreadable, and one in any case unless 0: they are replaced, reported and
+    /// Fraction of the dataset's samples that may be unreadable, and one in any case unless 0: they are replaced, reported and
     /// counted. Above it the run fails.
     #[serde(default = "max_corrupt")]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -194,7 +194,7 @@ pub struct Train {
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_grad_norm: Option<f64>,
     /// Keeps only the inputs of blocks in the forward pass and computes the rest again in the backward (activation checkpointing):
-    /// less memory, more time, the same numbers. On the CPU; a card keeps them all.
+    /// less memory, more time, the same numbers. On the CPU; a GPU keeps them all.
     #[serde(default)]
     pub checkpoint_activations: bool,
     /// Keeps an exponential moving average of the parameters, which is then evaluated and saved too.
@@ -218,7 +218,7 @@ fn ten() -> u64 {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ema {
-    /// Share of the old average that stays at every optimizer step.
+    /// Fraction of the old average that stays at every optimizer step.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub decay: f64,
 }

@@ -1,4 +1,4 @@
-//! `convmae bench`: how fast a recipe trains here.
+//! `convmae bench`: training throughput of a recipe.
 
 use std::fmt::Write as _;
 

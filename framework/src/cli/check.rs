@@ -1,4 +1,4 @@
-//! `convmae check`: is this recipe right, and what does it amount to?
+//! `convmae check`: validates a recipe; shapes, parameters and multiply-adds of its model.
 
 use clap::ValueEnum;
 

@@ -1,4 +1,4 @@
-//! `convmae list`: what is registered.
+//! `convmae list`: the registered components.
 
 use std::fmt::Write as _;
 

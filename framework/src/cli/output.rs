@@ -1,4 +1,4 @@
-//! What a command prints: its text, or why it failed.
+//! The output of a command: its text, or its error.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;

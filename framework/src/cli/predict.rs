@@ -1,4 +1,4 @@
-//! `convmae predict`: what a trained model says about images.
+//! `convmae predict`: predictions of a trained model for images.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Naming a recipe and overriding it.
+//! Arguments that name a recipe and override its keys.
 
 use std::path::PathBuf;
 

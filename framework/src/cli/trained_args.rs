@@ -1,4 +1,4 @@
-//! Naming a trained model: a run, or a recipe with weights.
+//! Arguments that name a trained model: a run, or a recipe with weights.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What is registered: names, kinds and schemas.
+//! The registry of components: names, kinds and schemas.
 
 use std::fmt;
 

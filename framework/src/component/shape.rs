@@ -1,4 +1,4 @@
-//! What components tell before anything is allocated: shapes, and multiply-adds.
+//! Shapes and multiply-adds, known before anything is allocated.
 
 use std::fmt;
 use std::iter::Sum;

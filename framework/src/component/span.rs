@@ -1,4 +1,4 @@
-//! Lengths of training: `40 epochs`, `1500 iterations`.
+//! Lengths of training in epochs or iterations: `40 epochs`, `1500 iterations`.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Files to pixels.
+//! Image decoding.
 
 use std::io::Cursor;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! JPEG files to pixels: those of libjpeg-turbo, with which Pillow decodes, to the bit.
+//! JPEG decoding by libjpeg-turbo, with which Pillow decodes, to the bit.
 
 use std::panic::catch_unwind;
 

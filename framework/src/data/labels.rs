@@ -1,4 +1,4 @@
-//! Files to label maps.
+//! Label map decoding.
 
 use std::io::Cursor;
 use std::path::Path;

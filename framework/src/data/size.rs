@@ -1,4 +1,4 @@
-//! Sizes of images: as a recipe states them, their limits, and the rectangle that is cut out of one.
+//! Image sizes as a recipe states them, their limits, and crop boxes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -15,7 +15,7 @@ use crate::recipe::Problem;
 pub struct InitFrom {
     weights: Option<PathBuf>,
     run: Option<PathBuf>,
-    /// Parameters that may start anew, though they are not in the file or have another shape there.
+    /// Parameters that may be initialised, though they are not in the file or have another shape there.
     pub new: Names,
     /// Tensors of the file that may be left in it.
     pub leave: Names,
@@ -88,7 +88,7 @@ struct Fields {
     /// The directory of a finished run, such as `runs/convmae_base`.
     #[serde(default)]
     run: Option<PathBuf>,
-    /// Parameters that may start anew, though they are not there or have another shape: names, in which `*` stands for anything, as
+    /// Parameters that may be initialised, though they are not there or have another shape: names, in which `*` stands for anything, as
     /// in `blocks3.*.gamma_1`. Those of heads may be missing in any case.
     #[serde(default)]
     new: Names,

@@ -1,4 +1,4 @@
-//! From an index to a sample that is ready to be batched.
+//! A dataset with its transforms: samples by index, batches by number.
 
 use crate::component::{BatchTransform, Problem, SampleShape, Samples, Transform};
 use crate::data::{Batch, DataError, Sample};

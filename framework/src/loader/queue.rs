@@ -1,4 +1,4 @@
-//! Work for several threads, whose results come out in order and in groups.
+//! An ordered work queue: samples are made by several threads, batches come out in order.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! A component as a recipe may have it.
+//! An example of each component.
 
 use serde_json::{Map, Value, json};
 

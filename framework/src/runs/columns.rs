@@ -1,4 +1,4 @@
-//! Columns that no run has.
+//! Column names: which may be absent, and what was meant by an unknown one.
 
 use polars::frame::DataFrame;
 

@@ -1,4 +1,4 @@
-//! Rows of names and values as a frame of typed columns.
+//! Records of runs as a data frame of typed columns.
 
 use std::collections::HashMap;
 

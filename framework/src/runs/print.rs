@@ -1,4 +1,4 @@
-//! A frame as text.
+//! A data frame as text, CSV, Markdown or JSON.
 
 use std::fmt::Write as _;
 

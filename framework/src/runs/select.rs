@@ -1,4 +1,4 @@
-//! Which rows and columns to show, and in which order.
+//! Filtering, selecting and sorting a data frame of runs.
 
 use glob::Pattern;
 use polars::prelude::*;

@@ -1,4 +1,4 @@
-//! The command that does a run.
+//! The command line of a run.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! How many steps the runs will take, and how long, by a short benchmark of each different model.
+//! Steps and time of the runs, by a short benchmark of each different model.
 
 use std::collections::HashMap;
 use std::process::{Command, Stdio};

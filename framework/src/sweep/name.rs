@@ -1,4 +1,4 @@
-//! Names of runs, from what varies among them.
+//! Names of runs, made of their axes.
 
 use std::collections::HashMap;
 

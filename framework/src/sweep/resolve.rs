@@ -1,4 +1,4 @@
-//! The overrides of one run, and the recipe they make.
+//! The overrides of one run, resolved to its recipe.
 
 use std::collections::HashMap;
 use std::path::Path;

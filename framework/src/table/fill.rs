@@ -1,4 +1,4 @@
-//! Fills a table from its runs.
+//! Fills the cells of a table from its runs.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What is said below a table.
+//! The notes below a table.
 
 use super::code::code;
 use super::plan::{RequiredRun, RowPlan};

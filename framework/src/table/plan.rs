@@ -1,4 +1,4 @@
-//! The runs that the rows of a table need.
+//! The runs that the rows of a table require.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Makes the missing runs of a table.
+//! Runs what a table is missing.
 
 use std::io::{self, stderr};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Whether the runs of a cell are of one recipe, so that a mean over them says something.
+//! Whether the runs of a cell have the same recipe, so that their mean means something.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What the run directories hold of the runs that a table needs.
+//! The states and results of the runs that a table requires, from their directories.
 
 use std::path::{Path, PathBuf};
 
@@ -111,7 +111,7 @@ impl Found {
         let recipe = known.recipe.value();
         let source = recipe.pointer("/init_from/run").and_then(Value::as_str);
         if source.is_some_and(|source| source_has_changed(&run.directory, Path::new(source))) {
-            return State::Other("`init_from.run` was done anew since, with another recipe".to_owned());
+            return State::Other("`init_from.run` was run again since, with another recipe".to_owned());
         }
         let Ok(changes) = changes_since(&dir, recipe, &known.digest) else {
             return State::Other("this program cannot read it".to_owned());

@@ -1,4 +1,4 @@
-//! A filled table, before it has a format.
+//! A filled table, independent of its format.
 
 use super::code::code;
 use super::figure::Figure;

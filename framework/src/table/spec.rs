@@ -1,4 +1,4 @@
-//! What a table file says.
+//! The schema of a table file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

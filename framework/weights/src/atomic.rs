@@ -1,4 +1,4 @@
-//! Files that are there completely or not at all.
+//! Atomic file writes: complete or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};

@@ -1,4 +1,4 @@
-//! Comparing the names and shapes of a file with those of a model.
+//! Matching the keys and shapes of a file with those of a model.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -50,7 +50,7 @@ impl KeyReport {
         self.interpolated.extend(self.mismatched.extract_if(.., |pair| is_mended(pair)));
     }
 
-    /// Takes what is allowed out of the misfits: parameters that may start anew, tensors of the file that may be left there.
+    /// Takes what is allowed out of the misfits: parameters that may be initialised, tensors of the file that may be left there.
     pub fn allow(&mut self, is_new: impl Fn(&str) -> bool, is_left: impl Fn(&str) -> bool) {
         self.new.extend(self.missing.extract_if(.., |name| is_new(name)));
         self.new.extend(self.mismatched.extract_if(.., |pair| is_new(&pair.name)).map(|pair| pair.name));

@@ -1,4 +1,4 @@
-//! Prepared images, and parts of them.
+//! Normalised images, and the crops, resized and flipped versions of them that a model is given.
 
 use convmae_framework::data::Batch;
 use convmae_framework::nn::{self, Tape, Tensor, ops};
@@ -6,7 +6,7 @@ use convmae_framework::nn::{self, Tape, Tensor, ops};
 /// Colour channels.
 const CHANNELS: usize = 3;
 
-/// A prepared image: `[3, height, width]`, normalised.
+/// A normalised image: `[3, height, width]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     pub values: Vec<f32>,

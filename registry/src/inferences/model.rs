@@ -1,10 +1,10 @@
-//! The model, as an inference asks it.
+//! The model's forward pass over crops of an image, to logits of every pixel.
 
 use convmae_framework::component::{ImageShape, Predict};
 use convmae_framework::data::{Batch, Target};
 use convmae_framework::nn::{self, Error};
 
-/// The model, asked about images that are parts of those of a batch.
+/// The model, run on crops of the images of a batch.
 pub struct Model<'a> {
     /// The images that it takes.
     pub image: ImageShape,

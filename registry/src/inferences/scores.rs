@@ -1,4 +1,4 @@
-//! What a model says of the classes of every pixel.
+//! Logits or probabilities of every pixel.
 
 use convmae_framework::nn::{self, Tape, Tensor, ops};
 use rayon::prelude::*;

@@ -1,4 +1,4 @@
-//! Test-time augmentation: an image is shown enlarged, shrunk and flipped, and what is said of it averaged.
+//! Test-time augmentation: multi-scale and flipped inference, averaged.
 
 use convmae_framework::component::{ImageShape, Predict, Predictions};
 use convmae_framework::data::Batch;
@@ -8,7 +8,7 @@ use super::image::Image;
 use super::model::Model;
 use super::scores::Scores;
 
-/// How an image is shown.
+/// The augmented versions of an image that are averaged over.
 #[derive(Debug, Clone, Copy)]
 pub struct Views<'a> {
     /// Mirrored as well, at every scale.

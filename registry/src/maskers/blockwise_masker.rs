@@ -1,4 +1,4 @@
-//! The paper's masking: random patches of the last stage, upsampled to the earlier ones.
+//! Block-wise masking: random patches of the last stage, upsampled to the earlier ones.
 
 use convmae_framework::component::{Mask, MaskGrid, MaskPlan, Masker, Problem};
 use convmae_framework::nn::{Context, Result};

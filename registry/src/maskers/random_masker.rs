@@ -1,4 +1,4 @@
-//! The paper's ablation: every stage is masked by itself.
+//! Independent random masks at every stage: an ablation of the paper.
 
 use convmae_framework::component::{Mask, MaskGrid, MaskPlan, Masker, Problem};
 use convmae_framework::nn::{Context, Result};

@@ -1,4 +1,4 @@
-//! Groups: which parameters are decayed, and how much of the learning rate each one gets.
+//! Parameter groups: weight decay, and layer-wise learning rate decay.
 
 use convmae_framework::component::{ParameterGroup, Problem};
 use convmae_framework::nn::Param;

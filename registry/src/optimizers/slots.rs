@@ -1,4 +1,4 @@
-//! What every optimizer keeps: its parameters, their groups, and buffers that are saved and restored.
+//! Optimizer state: parameters, their groups, and buffers per parameter, saved and restored.
 
 use convmae_framework::component::{OptimizerModule, ParameterGroup, Problem};
 use convmae_framework::nn::{self, Error, Param};

@@ -1,4 +1,4 @@
-//! What the tests of all optimizers ask.
+//! Tests that every optimizer passes.
 
 use convmae_framework::component::Optimizer;
 use convmae_framework::nn::{Init, Param, Scope};

@@ -1,11 +1,11 @@
-//! A power of what is left, after a linear warm-up.
+//! Polynomial decay after a linear warm-up.
 
 use convmae_framework::component::{Progress, Schedule, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// From the learning rate down to `min_lr` as `(1 - step / steps)^power`, multiplied by a factor that rises linearly from
-/// `warmup_ratio` to 1 during the warm-up, set anew at every iteration (the `poly` policy of mmcv 1.3 with `by_epoch: false`).
+/// `warmup_ratio` to 1 during the warm-up, updated every iteration (the `poly` policy of mmcv 1.3 with `by_epoch: false`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Poly {

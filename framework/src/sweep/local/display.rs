@@ -1,4 +1,4 @@
-//! How far a sweep is: a line per run in progress on a terminal, a line per event elsewhere.
+//! Progress of a sweep: a line per run in progress on a terminal, a line per event elsewhere.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! A table as a file.
+//! A table as Markdown, LaTeX, CSV or HTML.
 
 mod csv;
 mod html;

@@ -1,4 +1,4 @@
-//! What the known globals do when a pickle calls them.
+//! `REDUCE` and `BUILD`: what calling a known global gives.
 
 use std::collections::hash_map::Entry;
 

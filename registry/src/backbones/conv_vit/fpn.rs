@@ -1,4 +1,4 @@
-//! The coarsest level of the segmentation backbone.
+//! The downsampling level of the segmentation backbone.
 
 use convmae_framework::nn::modules::{BatchNorm, Conv2d};
 use convmae_framework::nn::ops::{self, Window};

@@ -1,4 +1,4 @@
-//! The backbone of ConvMAE: two convolutional stages, then a transformer.
+//! The ConvMAE backbone: two convolutional stages, then a transformer.
 
 mod fpn;
 mod module;

@@ -1,4 +1,4 @@
-//! The built backbone: its forward pass.
+//! The forward pass of the ConvMAE backbone.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! What lies where in a shard.
+//! The index of a shard: offsets and sizes of its members.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};

@@ -1,4 +1,4 @@
-//! Shell patterns for the names of shards.
+//! Brace expansion and globs for the names of shards.
 
 use std::path::{Path, PathBuf};
 
