@@ -1,7 +1,8 @@
 //! The framework of convmae: an experiment is a graph of components, written as YAML.
 //!
-//! A recipe is loaded and checked ([`recipe`]), its components are found in the registry ([`component`]), the graph is
-//! checked and built ([`graph`]) on dfdx ([`nn`]), run ([`engine`]), and leaves a run directory ([`report`]). Many runs come from one sweep ([`sweep`]).
+//! A recipe is loaded and checked ([`recipe`]), its components are found in the registry ([`component`]), the
+//! graph is checked and built ([`graph`]) on dfdx ([`nn`]), run ([`engine`]), and leaves a run directory
+//! ([`report`]). Many runs come from one sweep ([`sweep`]).
 
 pub mod cli;
 mod columns;

@@ -28,8 +28,8 @@ pub(crate) fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// A command of this program that stops, as on SIGTERM, when its standard input is closed or this process is gone. Ctrl-C on the terminal
-/// is for this process alone.
+/// A command of this program that stops, as on SIGTERM, when its standard input is closed or this process is
+/// gone. Ctrl-C on the terminal is for this process alone.
 pub(crate) fn child(program: &Path, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).arg("--stop-with-stdin").stdin(Stdio::piped());

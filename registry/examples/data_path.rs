@@ -1,4 +1,5 @@
-//! What one core reads: JPEGs of a folder decoded, and decoded and augmented as for pretraining the base model.
+//! What one core reads: JPEGs of a folder decoded, and decoded and augmented as for pretraining the base
+//! model.
 //!
 //! `cargo run --release -p convmae-registry --example data_path -- DIR [--seconds 5]`
 

@@ -1,4 +1,5 @@
-//! What a recipe may say: the registered components and the schema of the whole; how keywords of schemas are read.
+//! What a recipe may say: the registered components and the schema of the whole; how keywords of schemas are
+//! read.
 
 use serde_json::Value;
 
@@ -16,9 +17,11 @@ pub struct CatalogEntry {
 /// Everything a recipe is checked against.
 ///
 /// The root schema is a JSON schema with three keywords of our own:
-/// - `"x-component": "dataset"`, or a list of kinds, marks a *slot*: a mapping whose `type` names a component of that
-///   kind and whose other keys are those of the component. Other keywords beside it are ignored, except
-/// - `"x-extra": {"properties": .., "required": [..]}`: keys that the slot adds to those of the component (`from`).
+/// - `"x-component": "dataset"`, or a list of kinds, marks a *slot*: a mapping whose `type` names a component
+///   of that kind and whose other keys are those of the component. Other keywords beside it are ignored,
+///   except
+/// - `"x-extra": {"properties": .., "required": [..]}`: keys that the slot adds to those of the component
+///   (`from`).
 #[derive(Debug, Clone)]
 pub struct Catalog {
     entries: Vec<CatalogEntry>,

@@ -7,7 +7,8 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Se
 use super::layer::{Layer, LayerKind};
 use super::node::{Source, Span, position};
 
-/// What a later check (graph, shapes) found wrong with one key. [`Recipe::diagnose`](super::Recipe::diagnose) finds the line.
+/// What a later check (graph, shapes) found wrong with one key. [`Recipe::diagnose`](super::Recipe::diagnose)
+/// finds the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Dotted path: `model.backbone.depth`. List items by index.
@@ -19,7 +20,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with one key. A component's own problems have keys relative to the component; empty for the whole of it.
+    /// A problem with one key. A component's own problems have keys relative to the component; empty for the
+    /// whole of it.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into(), help: None }
     }
@@ -187,7 +189,8 @@ impl Diagnostics {
         self.findings.iter().map(line).collect()
     }
 
-    /// The full report for a person: with colours and box drawing, or in plain ASCII for files, pipes and tests.
+    /// The full report for a person: with colours and box drawing, or in plain ASCII for files, pipes and
+    /// tests.
     pub fn render(&self, colour: bool) -> String {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
         let handler = GraphicalReportHandler::new_themed(theme)

@@ -18,7 +18,8 @@ use super::{path, schema};
 
 /// A valid YAML file in which every value knows its line.
 ///
-/// Keys may be dotted paths (`model.mask.type: [..]`). A place in the file is named by the keys that lead there, joined by dots.
+/// Keys may be dotted paths (`model.mask.type: [..]`). A place in the file is named by the keys that lead
+/// there, joined by dots.
 #[derive(Debug, Clone)]
 pub struct Document {
     path: PathBuf,
@@ -84,7 +85,8 @@ impl Document {
         self.locate(Fault::from(problem).at(Place::Key))
     }
 
-    /// Findings as one report, in the order of their lines; what is the same is said once. Findings of other files come last.
+    /// Findings as one report, in the order of their lines; what is the same is said once. Findings of other
+    /// files come last.
     pub fn refuse(&self, mut findings: Vec<Finding>) -> Diagnostics {
         let rank = |finding: &Finding| match &finding.source {
             Some((source, span)) if Arc::ptr_eq(source, &self.layer.source) => span.start,
@@ -99,7 +101,8 @@ impl Document {
         self.refuse(problems.into_iter().map(Finding::from).collect())
     }
 
-    /// What a recipe's check found wrong with a `--set` argument that stands for a value of this file, shown at its line here.
+    /// What a recipe's check found wrong with a `--set` argument that stands for a value of this file, shown
+    /// at its line here.
     pub fn adopt(&self, finding: Finding, place: &str) -> Finding {
         let is_key = match (&finding.origin, &finding.source) {
             (Some(LayerKind::Set(argument)), Some((source, span))) => {

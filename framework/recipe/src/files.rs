@@ -1,7 +1,7 @@
 //! Reads a recipe file and what it extends.
 //!
-//! `extends` names files relative to the file it stands in, lowest layer first. A file that is reached twice (two bases
-//! that share a base) counts once, where it is first reached.
+//! `extends` names files relative to the file it stands in, lowest layer first. A file that is reached twice
+//! (two bases that share a base) counts once, where it is first reached.
 
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -138,7 +138,8 @@ impl Files<'_> {
     }
 }
 
-/// The text without its byte order mark; text that is not UTF-8 comes with replacement characters and a fault.
+/// The text without its byte order mark; text that is not UTF-8 comes with replacement characters and a
+/// fault.
 pub(super) fn decode(bytes: Vec<u8>) -> (String, Option<TextFault>) {
     match String::from_utf8(bytes) {
         Ok(text) => (text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text), None),

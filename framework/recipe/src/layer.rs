@@ -32,8 +32,8 @@ impl fmt::Display for LayerKind {
 
 /// A parsed layer.
 ///
-/// An environment variable or `--set a.b=1` is a file with the single line `a: { b: 1 }`, whose override path is `a.b`: one
-/// that may lead through the indices of list items.
+/// An environment variable or `--set a.b=1` is a file with the single line `a: { b: 1 }`, whose override path
+/// is `a.b`: one that may lead through the indices of list items.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     pub kind: LayerKind,

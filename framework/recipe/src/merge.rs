@@ -1,10 +1,11 @@
 //! Layers to one value, through figment.
 //!
-//! figment merges: mappings key by key, everything else is replaced, and each value keeps the tag of its layer. Three
-//! things are ours, for figment merges all mappings alike, never into a list, and sorts its keys. A layer that changes the
-//! `type` of a block replaces the block: it is emptied before the layer is merged. A `--set` key may go through the index
-//! of a list item: from then on the list is merged as a mapping of its items. And keys stand in the order in which the
-//! layers first name them. For these, [`LowerLayers`] knows of each key what it holds, not its value.
+//! figment merges: mappings key by key, everything else is replaced, and each value keeps the tag of its
+//! layer. Three things are ours, for figment merges all mappings alike, never into a list, and sorts its
+//! keys. A layer that changes the `type` of a block replaces the block: it is emptied before the layer is
+//! merged. A `--set` key may go through the index of a list item: from then on the list is merged as a
+//! mapping of its items. And keys stand in the order in which the layers first name them. For these,
+//! [`LowerLayers`] knows of each key what it holds, not its value.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -134,8 +135,8 @@ impl LowerLayers {
     }
 
     /// Fits the override path of a layer to what lower layers hold: indices must be those of list items, and
-    /// keys of the environment, which have lost their case, take that of the key they name. Returns the lists that it goes
-    /// through and that are not opened yet.
+    /// keys of the environment, which have lost their case, take that of the key they name. Returns the lists
+    /// that it goes through and that are not opened yet.
     fn fit_override(&self, layer: &mut Layer) -> Result<Vec<String>, Fault> {
         let mut lists = Vec::new();
         let mut node = &mut layer.root;

@@ -52,8 +52,8 @@ impl Provenance {
         (provenance, value)
     }
 
-    /// Every layer that sets a key, the winner last; a default is the last of all. A key inside of a block that a
-    /// reference copied has the origins of the reference. `value` is what the key resolves to.
+    /// Every layer that sets a key, the winner last; a default is the last of all. A key inside of a block
+    /// that a reference copied has the origins of the reference. `value` is what the key resolves to.
     pub fn origins(&self, key: &str, value: &Value) -> Vec<Origin> {
         let mut key = key;
         loop {
@@ -112,8 +112,8 @@ impl Provenance {
         self.layers.get(..top)?.iter().rev().find_map(|layer| Some((layer, layer.find(key)?)))
     }
 
-    /// The layer in which a key that is missing from a block is best added: the highest file with the block, unless the
-    /// block was replaced later.
+    /// The layer in which a key that is missing from a block is best added: the highest file with the block,
+    /// unless the block was replaced later.
     fn holder(&self, block: &str) -> Option<(&Layer, Located<'_>)> {
         let replaced = self.replaced.iter().filter(|replaced| path::is_within(block, &replaced.key));
         let first = replaced.map(|replaced| replaced.layer).max().unwrap_or(0);

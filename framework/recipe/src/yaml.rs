@@ -1,6 +1,7 @@
 //! YAML text to [`Node`]s, with the place of each.
 //!
-//! A recipe is plain YAML 1.2: one document, string keys, no tags, no merge keys. Aliases are allowed and are copies.
+//! A recipe is plain YAML 1.2: one document, string keys, no tags, no merge keys. Aliases are allowed and are
+//! copies.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -127,7 +128,8 @@ impl<'t> Composer<'t> {
     }
 
     fn syntax_error(&self, at: usize, info: &str) -> TextFault {
-        // An error at the end of the text is shown at its last character: after it there is nothing to point at.
+        // An error at the end of the text is shown at its last character: after it there is nothing to point
+        // at.
         let last = self.text.trim_end().char_indices().next_back();
         let end = last.filter(|_| self.text[at..].trim_end().is_empty());
         let span = end.map_or(at..at, |(last, letter)| last..last + letter.len_utf8());

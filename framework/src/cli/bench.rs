@@ -6,8 +6,8 @@ use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
 use crate::engine::{self, BenchItem, BenchOptions, BenchReport, DataSpeed};
 
-/// Time training steps of a recipe on random images: images per second, the share of what a matrix product reaches here, memory, and
-/// where the time goes. The loading of the recipe's own images is timed by itself.
+/// Time training steps of a recipe on random images: images per second, the share of what a matrix product
+/// reaches here, memory, and where the time goes. The loading of the recipe's own images is timed by itself.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -65,13 +65,14 @@ enum Command {
     Sweep(sweep::Args),
 }
 
-/// The `main` of the program, and of any program that brings components of its own: link them with `use my_crate as _;`, then
-/// `fn main() -> ExitCode { convmae_framework::cli::main() }`.
+/// The `main` of the program, and of any program that brings components of its own: link them with
+/// `use my_crate as _;`, then `fn main() -> ExitCode { convmae_framework::cli::main() }`.
 pub fn main() -> ExitCode {
     #[cfg(feature = "cuda")]
     allow_tf32();
     let cli = Cli::parse();
-    // The main thread works in the pool instead of waiting for it. Fails where a program has set up the pool itself.
+    // The main thread works in the pool instead of waiting for it. Fails where a program has set up the pool
+    // itself.
     let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
     let log = logging::init(
         i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX),
@@ -108,7 +109,8 @@ pub fn main() -> ExitCode {
 fn allow_tf32() {
     const SWITCH: &str = "NVIDIA_TF32_OVERRIDE";
     if std::env::var_os(SWITCH).is_none() {
-        // SAFETY: the first thing `main` does; there is no other thread that could read the environment meanwhile.
+        // SAFETY: the first thing `main` does; there is no other thread that could read the environment
+        // meanwhile.
         unsafe { std::env::set_var(SWITCH, "1") };
     }
 }

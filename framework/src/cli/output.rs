@@ -83,7 +83,8 @@ impl CliError {
     }
 }
 
-/// Prints an error to standard error. Lines are wrapped for a terminal only, so that paths can be searched for elsewhere.
+/// Prints an error to standard error. Lines are wrapped for a terminal only, so that paths can be searched
+/// for elsewhere.
 pub(super) fn complain(error: CliError) {
     // Fails where a hook is set already.
     let _ = miette::set_hook(Box::new(|_| {

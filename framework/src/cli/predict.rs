@@ -8,10 +8,11 @@ use crate::component::Picture;
 use crate::engine::{self, EngineError, Prediction};
 use crate::report::label_map;
 
-/// Predict for images: the most probable classes, the share of each class of pixels, and pictures of what the heads have to show.
+/// Predict for images: the most probable classes, the share of each class of pixels, and pictures of what the
+/// heads have to show.
 ///
-/// `convmae predict runs/NAME cat.jpg` uses a run, `convmae predict RECIPE cat.jpg --weights FILE` any weights file. Images are prepared
-/// by the transforms of the recipe's validation set.
+/// `convmae predict runs/NAME cat.jpg` uses a run, `convmae predict RECIPE cat.jpg --weights FILE` any
+/// weights file. Images are prepared by the transforms of the recipe's validation set.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -22,8 +23,8 @@ pub struct Args {
     /// Classes to name for each image.
     #[arg(long, value_name = "K", default_value_t = 5)]
     topk: usize,
-    /// Folder for the pictures, one file for each image and caption, and for label maps (PNGs whose values are the classes); none
-    /// are written if left out.
+    /// Folder for the pictures, one file for each image and caption, and for label maps (PNGs whose values
+    /// are the classes); none are written if left out.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print JSON.
@@ -61,7 +62,8 @@ fn text(prediction: &Prediction) -> String {
     lines.join("\n")
 }
 
-/// Writes `<number>-<image>-<caption>.png` for every picture, and `<number>-<image>-labels.png` with the classes of the pixels.
+/// Writes `<number>-<image>-<caption>.png` for every picture, and `<number>-<image>-labels.png` with the
+/// classes of the pixels.
 fn write(folder: &Path, number: usize, prediction: &Prediction) -> Result<(), CliError> {
     let failed = |path: &Path, error: &dyn std::fmt::Display| {
         CliError::Engine(EngineError::Usage(format!("cannot write {}: {error}", path.display())))

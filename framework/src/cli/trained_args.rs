@@ -12,8 +12,8 @@ use crate::report::RunDir;
 pub struct TrainedArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// The weights (.safetensors or .pth), or a checkpoint of a run; for a run's directory in the place of the recipe its final
-    /// weights if left out.
+    /// The weights (.safetensors or .pth), or a checkpoint of a run; for a run's directory in the place of
+    /// the recipe its final weights if left out.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
 }

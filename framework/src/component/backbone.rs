@@ -46,7 +46,8 @@ pub struct Level {
 }
 
 impl Level {
-    /// Its positions in the order of the image, channels last: `[B, rows * cell, cols * cell, C]`. Without prefix tokens.
+    /// Its positions in the order of the image, channels last: `[B, rows * cell, cols * cell, C]`. Without
+    /// prefix tokens.
     ///
     /// # Errors
     /// If patches are masked.

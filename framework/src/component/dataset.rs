@@ -44,8 +44,8 @@ pub trait Samples: Send + Sync {
         None
     }
 
-    /// The order of an epoch's samples, a function of seed and epoch only. A permutation, unless the storage asks for
-    /// something closer to its own order.
+    /// The order of an epoch's samples, a function of seed and epoch only. A permutation, unless the storage
+    /// asks for something closer to its own order.
     fn order(&self, seed: u64, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.shuffle(&mut random::stream(Purpose::Order, &[seed, epoch]));

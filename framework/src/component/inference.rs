@@ -17,9 +17,10 @@ pub trait Inference: std::fmt::Debug + Send + Sync {
     /// What does not fit, by its key within the component.
     fn check(&self, image: ImageShape) -> Result<(), Problem>;
 
-    /// The predictions for a batch of images of any size, as large as their label maps (`target.semantic`), or as the images where
-    /// there are none. Only what it combines is in the answer: `semantic`, from the `semantic_logits` of the first head that has
-    /// them. `model` predicts for batches of images of the shape `image`.
+    /// The predictions for a batch of images of any size, as large as their label maps (`target.semantic`),
+    /// or as the images where there are none. Only what it combines is in the answer: `semantic`, from the
+    /// `semantic_logits` of the first head that has them. `model` predicts for batches of images of the shape
+    /// `image`.
     ///
     /// # Errors
     /// If the model fails, no head predicts what is combined, or the label maps of one batch differ in size.

@@ -1,8 +1,9 @@
 //! The contract of the registry: one trait per kind of component.
 //!
-//! A component is plain data: a struct that derives `Serialize`, `Deserialize` and `JsonSchema`, implements the trait of its
-//! kind under `#[typetag::serde]`, and is announced with [`register!`](crate::register) so that recipes are checked and documented by
-//! its schema. It answers for its shapes before anything is allocated, and then builds a module that does the work.
+//! A component is plain data: a struct that derives `Serialize`, `Deserialize` and `JsonSchema`, implements
+//! the trait of its kind under `#[typetag::serde]`, and is announced with [`register!`](crate::register) so
+//! that recipes are checked and documented by its schema. It answers for its shapes before anything is
+//! allocated, and then builds a module that does the work.
 
 mod backbone;
 mod batch_transform;

@@ -98,7 +98,8 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
     inventory::iter::<Entry>().find(|entry| entry.name == name)
 }
 
-/// Announces a component: `register!(Backbone: ConvViT);` beside its `#[typetag::serde] impl Backbone for ConvViT`.
+/// Announces a component: `register!(Backbone: ConvViT);` beside its
+/// `#[typetag::serde] impl Backbone for ConvViT`.
 #[macro_export]
 macro_rules! register {
     ($kind:ident: $component:ident) => {

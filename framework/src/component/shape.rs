@@ -54,7 +54,8 @@ impl LevelShape {
     }
 }
 
-/// Multiply-adds of one image's forward: convolutions and matrix products, as PyTorch's flop counter counts them.
+/// Multiply-adds of one image's forward: convolutions and matrix products, as PyTorch's flop counter counts
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Macs {
     /// As they are computed here: masked positions left out.

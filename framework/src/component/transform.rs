@@ -11,8 +11,8 @@ pub trait Transform: std::fmt::Debug + Send + Sync {
     /// Transforms a sample. All randomness comes from `rng`, which depends on (seed, epoch, index) only.
     fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, DataError>;
 
-    /// The normalisation, if that is all that it does. At the end of the transforms it is left to batching, which writes
-    /// into the batch what [`apply`](Self::apply) would have to keep for every image.
+    /// The normalisation, if that is all that it does. At the end of the transforms it is left to batching,
+    /// which writes into the batch what [`apply`](Self::apply) would have to keep for every image.
     fn normalization(&self) -> Option<Normalization> {
         None
     }

@@ -48,13 +48,13 @@ impl Sample {
         Ok(())
     }
 
-    /// Crops, then resizes the crop. Masks and label maps take the nearest value; an object of which the crop leaves
-    /// nothing is dropped, one that is cut gets the box of what is left of it.
+    /// Crops, then resizes the crop. Masks and label maps take the nearest value; an object of which the crop
+    /// leaves nothing is dropped, one that is cut gets the box of what is left of it.
     ///
     /// # Errors
-    /// Naming `transform`: [`DataError::Transform`] if the image is normalised already or the new size is empty, and
-    /// [`DataError::Corrupt`] if the crop is not within the image, a mask or label map is not of its size, or the result
-    /// or the way to it takes more than [`MAX_PIXELS`].
+    /// Naming `transform`: [`DataError::Transform`] if the image is normalised already or the new size is
+    /// empty, and [`DataError::Corrupt`] if the crop is not within the image, a mask or label map is not of
+    /// its size, or the result or the way to it takes more than [`MAX_PIXELS`].
     pub fn crop_and_resize(
         mut self,
         crop: CropBox,
@@ -114,8 +114,8 @@ impl Sample {
     /// Adds a black border, ignored (255) in the label map.
     ///
     /// # Errors
-    /// Naming `transform`: [`DataError::Transform`] if the image is normalised already, [`DataError::Corrupt`] if the
-    /// result has more than [`MAX_PIXELS`].
+    /// Naming `transform`: [`DataError::Transform`] if the image is normalised already,
+    /// [`DataError::Corrupt`] if the result has more than [`MAX_PIXELS`].
     pub fn pad(mut self, border: usize, transform: &str) -> Result<Self, DataError> {
         if border == 0 {
             return Ok(self);
@@ -148,7 +148,8 @@ impl Sample {
         Ok(self)
     }
 
-    /// An error that says which transform does not fit which image: [`DataError::Corrupt`], as another image may fit.
+    /// An error that says which transform does not fit which image: [`DataError::Corrupt`], as another image
+    /// may fit.
     pub fn misfit(&self, transform: &str, reason: &str) -> DataError {
         let (height, width) = self.size();
         let reason = format!("`{transform}`: the image is {height} x {width}; {reason}");
@@ -156,7 +157,8 @@ impl Sample {
     }
 }
 
-/// Crops and resizes box and mask of an object; whether something is left of it. One that is cut gets the box of what is left.
+/// Crops and resizes box and mask of an object; whether something is left of it. One that is cut gets the box
+/// of what is left.
 fn crop_shape(
     bbox: &mut [f32; 4],
     mask: Option<&mut Mask>,

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use crate::recipe::Problem;
 
-/// Weights that a run starts from: of a file (`weights`) or of another run (`run`). In a recipe just a file, too.
+/// Weights that a run starts from: of a file (`weights`) or of another run (`run`). In a recipe just a file,
+/// too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "FileOrFields")]
 pub struct InitFrom {
@@ -88,8 +89,8 @@ struct Fields {
     /// The directory of a finished run, such as `runs/convmae_base`.
     #[serde(default)]
     run: Option<PathBuf>,
-    /// Parameters that may be initialised, though they are not there or have another shape: names, in which `*` stands for anything, as
-    /// in `blocks3.*.gamma_1`. Those of heads may be missing in any case.
+    /// Parameters that may be initialised, though they are not there or have another shape: names, in which
+    /// `*` stands for anything, as in `blocks3.*.gamma_1`. Those of heads may be missing in any case.
     #[serde(default)]
     new: Names,
     /// Tensors that may be left: names, in which `*` stands for anything, as in `decoder_*`.

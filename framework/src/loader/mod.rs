@@ -1,7 +1,8 @@
 //! Batches of an epoch, read ahead by worker threads.
 //!
-//! Which samples a batch holds, and every pixel of them, depends on seed, epoch and position only: workers race for work, not
-//! for content. Corrupt samples are judged by the consumer, batch by batch, so that even that failure comes at the same place.
+//! Which samples a batch holds, and every pixel of them, depends on seed, epoch and position only: workers
+//! race for work, not for content. Corrupt samples are judged by the consumer, batch by batch, so that even
+//! that failure comes at the same place.
 
 mod pipeline;
 mod queue;
@@ -114,7 +115,8 @@ impl Loader {
         &self.pipeline
     }
 
-    /// The batches of an epoch from number `from_batch` on; those before are not read. Ends after the first error.
+    /// The batches of an epoch from number `from_batch` on; those before are not read. Ends after the first
+    /// error.
     pub fn epoch(&self, epoch: u64, from_batch: usize) -> Epoch {
         let length = self.pipeline.samples.len();
         let order = if self.options.shuffle {

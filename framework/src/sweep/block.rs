@@ -104,7 +104,8 @@ impl Part {
 }
 
 impl Choice {
-    /// The names under which a condition may ask for it, each with its value: the axis, and what a named variant sets.
+    /// The names under which a condition may ask for it, each with its value: the axis, and what a named
+    /// variant sets.
     pub fn settings(&self) -> impl Iterator<Item = (&str, &Value)> + Clone {
         let set = self.assignments.iter().filter(|_| self.axis == VARIANT);
         let set = set.map(|assignment| (assignment.name.as_str(), &assignment.value));
@@ -168,7 +169,8 @@ impl<'s> Variant<'s> {
         all.filter(move |assignment| assignment.stage == stage)
     }
 
-    /// The axes that concern any of these stages, with their values. Names of nested variants are joined: `regular/large`.
+    /// The axes that concern any of these stages, with their values. Names of nested variants are joined:
+    /// `regular/large`.
     pub fn axes(&self, stages: &[usize]) -> Vec<(String, Value)> {
         let concerns = |choice: &Choice| {
             choice.assignments.is_empty()

@@ -237,8 +237,8 @@ fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The keys that vary in a block and in those around it. A key that is set twice, or once more with a block around it, would lose
-/// values without a word.
+/// The keys that vary in a block and in those around it. A key that is set twice, or once more with a block
+/// around it, would lose values without a word.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KeyOwners(Vec<KeyOwner>);
 
@@ -282,7 +282,8 @@ impl KeyOwners {
         Err(Problem::new(place, format!("`{}` {message}", other.name)).help(help))
     }
 
-    /// The owners as seen by what is nested in a variant, which set those after the first `before`: what a variant sets comes first.
+    /// The owners as seen by what is nested in a variant, which set those after the first `before`: what a
+    /// variant sets comes first.
     pub fn nested(mut self, before: usize) -> Self {
         self.0.iter_mut().skip(before).for_each(|owner| owner.is_around = true);
         self

@@ -26,7 +26,8 @@ impl PlannedRun {
         arguments("run", &self.sources).into_iter().chain(out).collect()
     }
 
-    /// The command that does this run, as one writes it in a shell; overrides from the environment are put in front.
+    /// The command that does this run, as one writes it in a shell; overrides from the environment are put in
+    /// front.
     pub fn command(&self) -> String {
         self.command_of(&shell::program())
     }

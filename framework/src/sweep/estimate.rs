@@ -14,8 +14,8 @@ use crate::component::{Dataset, Span};
 use crate::engine::TrainingPlan;
 
 impl Plan {
-    /// Optimizer steps of every run. Those of a length in epochs depend on the size of the training set, which is opened, and are
-    /// not known where it cannot be.
+    /// Optimizer steps of every run. Those of a length in epochs depend on the size of the training set,
+    /// which is opened, and are not known where it cannot be.
     pub fn steps(&self) -> Vec<Option<u64>> {
         let mut sizes: HashMap<String, Option<usize>> = HashMap::new();
         let steps = |run: &PlannedRun| match run.length {
@@ -29,9 +29,8 @@ impl Plan {
         self.runs.iter().map(steps).collect()
     }
 
-    /// Seconds of training of every run, evaluation and pictures not counted; `None` where the number of steps is not known, and for runs that are
-    /// finished.
-    /// `jobs` runs share the cores of the machine.
+    /// Seconds of training of every run, evaluation and pictures not counted; `None` where the number of
+    /// steps is not known, and for runs that are finished. `jobs` runs share the cores of the machine.
     pub fn estimate(&self, steps: &[Option<u64>], jobs: usize) -> Result<Vec<Option<f64>>, SweepError> {
         let mut known: HashMap<&str, f64> = HashMap::new();
         let mut seconds = Vec::new();

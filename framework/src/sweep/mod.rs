@@ -1,9 +1,9 @@
 //! Sweeps: many runs from one file.
 //!
-//! A sweep file names a recipe, or a chain of recipes in which one starts from the weights of another, and what varies
-//! ([`Sweep`]). It is expanded into a [`Plan`] of runs, every one of them checked, before the first one starts. They are done
-//! by processes of this program ([`local`]), or as jobs of a Slurm cluster ([`ArrayJob`]). What is done is told by the run
-//! directories alone ([`RunState`]).
+//! A sweep file names a recipe, or a chain of recipes in which one starts from the weights of another, and
+//! what varies ([`Sweep`]). It is expanded into a [`Plan`] of runs, every one of them checked, before the
+//! first one starts. They are done by processes of this program ([`local`]), or as jobs of a Slurm cluster
+//! ([`ArrayJob`]). What is done is told by the run directories alone ([`RunState`]).
 
 mod block;
 mod block_reader;

@@ -1,8 +1,9 @@
 //! Tables of results: rows of recipes, sweeps and figures of papers, filled from run directories.
 //!
-//! A table file ([`TableSpec`]) is read and checked ([`Table::load`]); its rows become the runs they need, each with the digest of its
-//! resolved recipe and the command that makes it; these are joined with what the run directories hold, aggregated, and rendered
-//! ([`Sheet::render`]). A run of another recipe is not shown, and a missing one has a note that says how to make it.
+//! A table file ([`TableSpec`]) is read and checked ([`Table::load`]); its rows become the runs they need,
+//! each with the digest of its resolved recipe and the command that makes it; these are joined with what the
+//! run directories hold, aggregated, and rendered ([`Sheet::render`]). A run of another recipe is not shown,
+//! and a missing one has a note that says how to make it.
 
 mod check;
 mod code;
@@ -42,7 +43,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads a table file, its recipes and its sweeps, and checks all of them. Runs are looked for in the folder `runs`.
+    /// Reads a table file, its recipes and its sweeps, and checks all of them. Runs are looked for in the
+    /// folder `runs`.
     ///
     /// # Errors
     /// Everything wrong with the file, each with its line; or with one of the recipes or sweeps.

@@ -99,7 +99,8 @@ impl<'d> Planner<'d> {
         Ok(RowPlan { runs, last_stage })
     }
 
-    /// The runs that meet the conditions of a row, in its stage, and those of other stages that they start from or that start from them.
+    /// The runs that meet the conditions of a row, in its stage, and those of other stages that they start
+    /// from or that start from them.
     ///
     /// # Errors
     /// When the sweep has no such stage, key or value.

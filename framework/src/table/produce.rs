@@ -16,9 +16,9 @@ use crate::shell;
 /// Between two looks at a process.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Runs the commands of all runs that are missing or were interrupted, each command once, in the order of the rows. One that fails stops
-/// the later stages of its row, and no others. SIGINT and SIGTERM stop the command that is running, which saves its state, and no other one
-/// is begun.
+/// Runs the commands of all runs that are missing or were interrupted, each command once, in the order of the
+/// rows. One that fails stops the later stages of its row, and no others. SIGINT and SIGTERM stop the command
+/// that is running, which saves its state, and no other one is begun.
 pub fn produce(rows: &[RowPlan], found: &Found) -> Result<(), TableError> {
     let stop = StopSignal::listen().map_err(TableError::Signals)?;
     let mut tried: Vec<Vec<String>> = Vec::new();

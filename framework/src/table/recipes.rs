@@ -14,7 +14,8 @@ use crate::report::RunDir;
 /// Runs that start from runs are followed so far.
 const DEPTH: usize = 8;
 
-/// The recipes of runs that no row names one for, and of those that runs start from, as their directories have them.
+/// The recipes of runs that no row names one for, and of those that runs start from, as their directories
+/// have them.
 #[derive(Debug, Default)]
 pub struct Recipes(HashMap<PathBuf, Option<Value>>);
 
@@ -59,8 +60,8 @@ impl Recipes {
         }
     }
 
-    /// The first key, in code, in which some of these runs of a row differ from the first one; neither seeds nor keys that change no
-    /// result count.
+    /// The first key, in code, in which some of these runs of a row differ from the first one; neither seeds
+    /// nor keys that change no result count.
     pub fn difference<'r>(
         &'r self,
         plan: &'r RowPlan,

@@ -28,8 +28,8 @@ pub enum State {
 
 /// The runs of a table, joined with what their directories hold.
 pub struct Found {
-    /// A row per run that is needed: `row` and `at` say of which row of the table and which of its runs, the others are the columns of
-    /// `convmae runs`, null where there is no run.
+    /// A row per run that is needed: `row` and `at` say of which row of the table and which of its runs, the
+    /// others are the columns of `convmae runs`, null where there is no run.
     pub frame: DataFrame,
     /// By row of the table and run.
     states: Vec<Vec<State>>,

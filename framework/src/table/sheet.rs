@@ -56,7 +56,8 @@ pub enum Content {
 }
 
 impl Cell {
-    /// The figure that counts when the best one is looked for: ours, or that of a paper as long as there is none.
+    /// The figure that counts when the best one is looked for: ours, or that of a paper as long as there is
+    /// none.
     pub fn figure(&self) -> Option<f64> {
         match &self.ours {
             Some(Content::Figure(figure)) => Some(figure.mean),

@@ -9,7 +9,8 @@ use super::map::TensorMap;
 pub struct WeightsFile {
     /// The model's tensors under the model's own names: wrappers such as `{"model": ..}` are removed.
     pub tensors: TensorMap,
-    /// The moving averages of the model's tensors, if the file is a checkpoint that has them: what training evaluates.
+    /// The moving averages of the model's tensors, if the file is a checkpoint that has them: what training
+    /// evaluates.
     pub ema: Option<TensorMap>,
     /// The optimizer's state, if the file has one and it was asked for.
     pub optimizer: Option<OptimizerState>,
@@ -20,8 +21,8 @@ pub struct WeightsFile {
 /// The state of an optimizer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OptimizerState {
-    /// `<index>.<name>`, as `0.exp_avg`; the index counts parameters over all groups. Plain numbers, such as the
-    /// `step` of old files, become scalars.
+    /// `<index>.<name>`, as `0.exp_avg`; the index counts parameters over all groups. Plain numbers, such as
+    /// the `step` of old files, become scalars.
     pub tensors: TensorMap,
     /// The groups with their settings; null if the file does not say.
     pub param_groups: Json,

@@ -1,7 +1,7 @@
 //! Weights files: safetensors and PyTorch checkpoints.
 //!
-//! [`read`] takes either, told apart by content. PyTorch files are never executed: the pickle in them is read by a
-//! machine that knows plain values and tensors only.
+//! [`read`] takes either, told apart by content. PyTorch files are never executed: the pickle in them is read
+//! by a machine that knows plain values and tensors only.
 
 // PyTorch and ConvMAE are names, not code.
 #![allow(clippy::doc_markdown)]
@@ -35,13 +35,15 @@ pub use tensor::{DType, HostTensor, TensorError};
 
 use file::Part;
 
-/// The metadata key that marks a checkpoint of this program, whose tensors are named `model.*`, `optimizer.*`, `ema.*`.
+/// The metadata key that marks a checkpoint of this program, whose tensors are named `model.*`,
+/// `optimizer.*`, `ema.*`.
 pub const CHECKPOINT_KEY: &str = "convmae.checkpoint";
 
 /// Reads the model in a weights file: safetensors, or PyTorch's `.pth` in its zip or legacy format.
 ///
 /// # Errors
-/// If the file cannot be read, is truncated, altered, of an unknown format or hostile; never a partial result.
+/// If the file cannot be read, is truncated, altered, of an unknown format or hostile; never a partial
+/// result.
 pub fn read(path: &Path) -> Result<WeightsFile, WeightsError> {
     read_part(path, Part::Model)
 }

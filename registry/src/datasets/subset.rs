@@ -9,8 +9,8 @@ use rand::seq::index;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A subset of another dataset: so many samples of every class, or a fraction of every class. For experiments with few labels. The
-/// other dataset must know classes without reading images, as `ImageFolder` does.
+/// A subset of another dataset: so many samples of every class, or a fraction of every class. For experiments
+/// with few labels. The other dataset must know classes without reading images, as `ImageFolder` does.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subset {

@@ -39,7 +39,8 @@ impl Image {
         self
     }
 
-    /// Appends the window of `height` x `width` pixels that starts at a row and a column. Beyond the image it is 0, the mean colour.
+    /// Appends the window of `height` x `width` pixels that starts at a row and a column. Beyond the image it
+    /// is 0, the mean colour.
     pub fn append_window(
         &self,
         (top, left): (usize, usize),

@@ -1,4 +1,5 @@
-//! Inference on images of other sizes than the model's: sliding windows, whole images, test-time augmentation.
+//! Inference on images of other sizes than the model's: sliding windows, whole images, test-time
+//! augmentation.
 
 mod image;
 mod model;

@@ -29,11 +29,12 @@ impl<'a> Model<'a> {
         self.head
     }
 
-    /// `[count, H, W, K]`, the logits of the first head that tells classes of pixels apart, and `K`. `images` are `[count, 3, H, W]`,
-    /// parts of image `of` of the batch.
+    /// `[count, H, W, K]`, the logits of the first head that tells classes of pixels apart, and `K`. `images`
+    /// are `[count, 3, H, W]`, parts of image `of` of the batch.
     ///
     /// # Errors
-    /// If the model fails, no head tells classes of pixels apart, or its logits are not as large as the model's images.
+    /// If the model fails, no head tells classes of pixels apart, or its logits are not as large as the
+    /// model's images.
     pub fn logits(&mut self, of: usize, images: Vec<f32>, count: usize) -> nn::Result<(Vec<f32>, usize)> {
         let (height, width) = self.size();
         let batch = Batch::new(

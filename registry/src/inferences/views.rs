@@ -18,8 +18,8 @@ pub struct Views<'a> {
 }
 
 impl Views<'_> {
-    /// What an inference answers: the head that `predict` asks, and the class of every pixel of every image. `logits` has the model
-    /// (of `image`) predict for an image that shows image `of` of the batch.
+    /// What an inference answers: the head that `predict` asks, and the class of every pixel of every image.
+    /// `logits` has the model (of `image`) predict for an image that shows image `of` of the batch.
     ///
     /// # Errors
     /// If a prediction fails, or the label maps differ in size.
@@ -35,8 +35,8 @@ impl Views<'_> {
         Ok(vec![(model.into_head(), found)])
     }
 
-    /// The class of every pixel of every image, `semantic`, as large as the images' label maps. `logits` predicts for an image (of
-    /// any size) that shows image `of` of the batch.
+    /// The class of every pixel of every image, `semantic`, as large as the images' label maps. `logits`
+    /// predicts for an image (of any size) that shows image `of` of the batch.
     ///
     /// # Errors
     /// If a prediction fails, or the label maps differ in size.
@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn probabilities_are_averaged_and_not_logits() {
-        // The first view is sure of class 0, the others lean to class 1; by the logits' sum class 0 would win.
+        // The first view is sure of class 0, the others lean to class 1; by the logits' sum class 0 would
+        // win.
         let mut logits = [[9.0, 0.0], [0.0, 2.0], [0.0, 2.0]].into_iter();
         let views = Views { flip: false, scales: &[1.0, 1.0, 1.0] };
         let one = |logits: [f32; 2]| Scores { values: logits.to_vec(), height: 1, width: 1, classes: 2 };

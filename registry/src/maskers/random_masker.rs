@@ -5,8 +5,8 @@ use convmae_framework::nn::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Masks independent random positions at every stage (the baseline of the paper's ablation on block-wise masking).
-/// Earlier stages are computed densely, for nearly every patch holds visible positions.
+/// Masks independent random positions at every stage (the baseline of the paper's ablation on block-wise
+/// masking). Earlier stages are computed densely, for nearly every patch holds visible positions.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandomMasker {

@@ -47,7 +47,8 @@ impl<const N: usize> Slots<N> {
         Ok(Self { names, groups, slots: slots.collect() })
     }
 
-    /// The optimizer that updates its parameters by `rule`, which gets all that have a gradient, and the learning rate.
+    /// The optimizer that updates its parameters by `rule`, which gets all that have a gradient, and the
+    /// learning rate.
     pub fn updated_by<F>(self, rule: F) -> Box<dyn OptimizerModule>
     where
         F: Fn(Vec<Update<'_, N>>, f64) + 'static,

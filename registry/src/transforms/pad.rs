@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::check_size;
 
-/// Enlarges the image to a size, to the right and to the bottom, after `Normalize`: by the mean colour (0), ignored (255) in the label
-/// map, as mmsegmentation's `Pad`.
+/// Enlarges the image to a size, to the right and to the bottom, after `Normalize`: by the mean colour (0),
+/// ignored (255) in the label map, as mmsegmentation's `Pad`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pad {

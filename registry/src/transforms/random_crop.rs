@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{check_pixels, check_size};
 
-/// Keeps a part of fixed size from anywhere in the image, as torchvision's `RandomCrop`; for CIFAR, 32 with a padding of 4.
+/// Keeps a part of fixed size from anywhere in the image, as torchvision's `RandomCrop`; for CIFAR, 32 with a
+/// padding of 4.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomCrop {

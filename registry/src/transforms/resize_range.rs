@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::opencv::resize;
 use super::{between, check_pixels};
 
-/// Resizes the image to fit into a random multiple of a size, keeping its proportions, as mmsegmentation's `Resize` with `img_scale`
-/// and `ratio_range` on `OpenCV`: bilinear for the image, nearest for label maps and masks. Without `ratio`, that of evaluation.
+/// Resizes the image to fit into a random multiple of a size, keeping its proportions, as mmsegmentation's
+/// `Resize` with `img_scale` and `ratio_range` on `OpenCV`: bilinear for the image, nearest for label maps
+/// and masks. Without `ratio`, that of evaluation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResizeRange {

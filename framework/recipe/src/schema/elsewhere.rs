@@ -9,8 +9,8 @@ use crate::path;
 const MAX_DEPTH: usize = 3;
 const MAX_SECTIONS: usize = 3;
 
-/// The blocks of this recipe that take a key of this name: sections of the root schema, and the components that the
-/// recipe names in them.
+/// The blocks of this recipe that take a key of this name: sections of the root schema, and the components
+/// that the recipe names in them.
 pub(super) fn sections(catalog: &Catalog, recipe: &Value, name: &str) -> Vec<String> {
     let mut found = Vec::new();
     Search { catalog, name, found: &mut found }.block(catalog.root(), Some(recipe), "", 0, catalog.root());

@@ -1,7 +1,8 @@
-//! Checks a resolved recipe against the schemas of the catalog, says what is wrong in words, and fills in the defaults.
+//! Checks a resolved recipe against the schemas of the catalog, says what is wrong in words, and fills in the
+//! defaults.
 //!
-//! The part of JSON Schema that schemars 1 writes, read for its messages: a union names the branch that was most likely
-//! meant, an unknown key the one it resembles or the section it belongs to.
+//! The part of JSON Schema that schemars 1 writes, read for its messages: a union names the branch that was
+//! most likely meant, an unknown key the one it resembles or the section it belongs to.
 
 mod component;
 mod defaults;
@@ -21,7 +22,8 @@ pub(super) use defaults::fill;
 pub use expected::first_sentence;
 use expected::{describe, describe_type, matches_type};
 
-/// Everything wrong with a recipe. Paths in `broken` hold a placeholder for a value whose fault is known already.
+/// Everything wrong with a recipe. Paths in `broken` hold a placeholder for a value whose fault is known
+/// already.
 pub(super) fn check(recipe: &Value, catalog: &Catalog, broken: &HashSet<String>) -> Vec<Fault> {
     let scope = Scope { document: catalog.root(), component: None };
     Check { catalog, recipe, broken }.value(recipe, catalog.root(), "", scope)

@@ -46,8 +46,9 @@ pub(super) fn threads(jobs: usize) -> usize {
 }
 
 impl Plan {
-    /// Does the runs that are not finished. One that fails does not stop the others, but those that start from it. SIGINT and SIGTERM
-    /// stop all runs, which save their state. What another process does already is waited for.
+    /// Does the runs that are not finished. One that fails does not stop the others, but those that start
+    /// from it. SIGINT and SIGTERM stop all runs, which save their state. What another process does already
+    /// is waited for.
     pub fn run(&self, options: LocalOptions) -> Result<SweepOutcome, SweepError> {
         let stop = StopSignal::listen().map_err(SweepError::Signals)?;
         let ends: Vec<_> = self.runs.iter().map(|run| end_before(run, options.retry_failed)).collect();
@@ -123,7 +124,8 @@ impl Running<'_> {
         self.ends.iter().any(Option::is_none)
     }
 
-    /// Starts what can be started; first what starts from a finished run, for the figures at the end of a chain are what is waited for.
+    /// Starts what can be started; first what starts from a finished run, for the figures at the end of a
+    /// chain are what is waited for.
     fn start(&mut self) {
         let (last, first): (Vec<_>, Vec<_>) =
             (0..self.ends.len()).partition(|&at| self.plan.runs[at].upstream.is_none());

@@ -1,7 +1,8 @@
 //! The objects under construction while a pickle is read.
 //!
-//! A pickle fills containers after it has put them into the memo, so a value may be shared and even contain itself.
-//! They are therefore kept in one vector and refer to each other by index; the finished one is copied out as a tree.
+//! A pickle fills containers after it has put them into the memo, so a value may be shared and even contain
+//! itself. They are therefore kept in one vector and refer to each other by index; the finished one is copied
+//! out as a tree.
 
 use super::error::Fault;
 use super::globals::Global;

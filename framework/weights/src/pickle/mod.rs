@@ -1,9 +1,9 @@
 //! A pickle reader that executes nothing.
 //!
-//! PyTorch checkpoints are Python pickles: programs for a small stack machine that may import and call anything. This
-//! reader knows the opcodes that state dicts, optimizer states and argument namespaces are written with, and a short
-//! list of [globals](globals::Global), which it interprets itself; everything else is refused by name. Work and memory
-//! are bounded by [limits](limits), whatever the input.
+//! PyTorch checkpoints are Python pickles: programs for a small stack machine that may import and call
+//! anything. This reader knows the opcodes that state dicts, optimizer states and argument namespaces are
+//! written with, and a short list of [globals](globals::Global), which it interprets itself; everything else
+//! is refused by name. Work and memory are bounded by [limits](limits), whatever the input.
 
 mod arena;
 mod calls;

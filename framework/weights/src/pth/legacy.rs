@@ -1,5 +1,5 @@
-//! The legacy format: five pickles (magic number, protocol, system, contents, storage keys), then the storages in the
-//! order of the keys, each preceded by its length.
+//! The legacy format: five pickles (magic number, protocol, system, contents, storage keys), then the
+//! storages in the order of the keys, each preceded by its length.
 
 use std::collections::HashMap;
 use std::ops::Range;

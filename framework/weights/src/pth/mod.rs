@@ -1,7 +1,7 @@
 //! PyTorch checkpoints, as written by `torch.save`.
 //!
-//! Since PyTorch 1.6 a `.pth` is a [zip archive](zip) with one pickle and one entry per storage; before that it was a
-//! [stream](legacy) of pickles followed by the storages.
+//! Since PyTorch 1.6 a `.pth` is a [zip archive](zip) with one pickle and one entry per storage; before that
+//! it was a [stream](legacy) of pickles followed by the storages.
 
 mod contents;
 mod legacy;

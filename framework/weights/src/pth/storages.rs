@@ -12,7 +12,8 @@ pub(super) trait Storages {
     fn bytes(&mut self, storage: &StorageRef, budget: &mut Budget) -> Result<&[u8], FormatError>;
 }
 
-/// Views may repeat elements of their storage (ties, `expand`), and storages may be read again, but not without bound.
+/// Views may repeat elements of their storage (ties, `expand`), and storages may be read again, but not
+/// without bound.
 const MAX_EXPANSION: usize = 16;
 
 /// Bytes that may still be read or copied for a file's tensors.

@@ -99,7 +99,8 @@ impl ConvViTModule {
         }
     }
 
-    /// Which positions of a densely computed stage the depthwise convolution sees, `[B, L * cell * cell]` grouped by patch.
+    /// Which positions of a densely computed stage the depthwise convolution sees, `[B, L * cell * cell]`
+    /// grouped by patch.
     fn visible(&self, mask: Option<&Rc<Mask>>, stage: usize, cell: usize) -> Option<Rc<[f32]>> {
         let mask = mask.filter(|_| !self.sparse && self.masked_convolution)?;
         if mask.stages.is_empty() {

@@ -52,8 +52,8 @@ pub fn read(shard: &Path, stem: &str, member: &Member) -> Result<Vec<u8>, DataEr
 /// Scans the headers of a shard; contents are skipped, not read.
 ///
 /// # Errors
-/// [`DataError::Invalid`], naming the shard and the member, if the archive is damaged or truncated, or a sample lacks its image
-/// or, where labels are asked for, its label.
+/// [`DataError::Invalid`], naming the shard and the member, if the archive is damaged or truncated, or a
+/// sample lacks its image or, where labels are asked for, its label.
 pub fn scan(shard: &Path, labelled: bool) -> Result<Vec<Group>, DataError> {
     let io = |source| DataError::Io { path: shard.to_owned(), source };
     let invalid = |reason: String| DataError::Invalid { path: shard.to_owned(), reason };
