@@ -1,4 +1,5 @@
-//! Classes of pixels of images of any size: evaluated, drawn, predicted, and what is said where that cannot be.
+//! Classes of pixels of images of any size: evaluated, drawn, predicted, and what is said where that cannot
+//! be.
 
 use std::fs;
 

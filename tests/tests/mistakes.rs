@@ -1,5 +1,6 @@
-//! Mistakes that people make in recipes, and all that `convmae check` says of each: what is wrong, on which line, and what would be
-//! right. The mistakes that the loader finds by schemas alone are in `framework/recipe/src/tests/mistakes.rs` too, in more variants.
+//! Mistakes that people make in recipes, and all that `convmae check` says of each: what is wrong, on which
+//! line, and what would be right. The mistakes that the loader finds by schemas alone are in
+//! `framework/recipe/src/tests/mistakes.rs` too, in more variants.
 
 use assert_cmd::assert::OutputAssertExt as _;
 

@@ -1,9 +1,9 @@
-//! `convmae predict`: what a trained model says about images.
+//! `convmae predict`: predictions of a trained model for images.
 
 use std::path::{Path, PathBuf};
 
+use super::output::{CliError, print};
 use super::trained_args::TrainedArgs;
-use super::{CliError, print};
 use crate::component::Picture;
 use crate::engine::{self, EngineError, Prediction};
 use crate::report::label_map;

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::CliError;
+use super::output::CliError;
 use crate::engine::EngineError;
 use crate::report::{Report, ReportError};
 
-/// Compare runs on one self-contained HTML page: figures, curves, recipes, pictures, hardware and versions side by side.
+/// Compare runs on one self-contained HTML page: figures, curves, recipes, pictures, hardware and versions
+/// side by side.
 ///
 /// Runs may still go on. What cannot be read as a run is left out with a warning, and named on the page.
 #[derive(Debug, clap::Args)]

@@ -20,8 +20,9 @@ pub trait Inference: std::fmt::Debug + Send + Sync {
     /// What does not fit, by its key within the component.
     fn check(&self, image: ImageShape) -> Result<(), Problem>;
 
-    /// The prediction for a batch of images of any size: label maps as large as those of the targets (`target.semantic`), or as the
-    /// images where there are none. `model` predicts for batches of images of the shape `image`.
+    /// The prediction for a batch of images of any size: label maps as large as those of the targets
+    /// (`target.semantic`), or as the images where there are none. `model` predicts for batches of images of
+    /// the shape `image`.
     ///
     /// # Errors
     /// If the model fails, or its head does not tell what is put together.

@@ -9,9 +9,10 @@ use rand::Rng as _;
 use serde::Serialize;
 
 use crate::component::{ImageShape, Span, TaskKind};
-use crate::data::{Batch, Loader, LoaderOptions, Normalization, Pipeline, Target};
+use crate::data::{Batch, Normalization, Target};
 use crate::experiment::{Data, Experiment};
 use crate::graph::{Checked, Model, catalog, check};
+use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::profile::{self, Cost, Place, Profile};
 use crate::nn::{Scope, ceiling, device};
 use crate::random::{self, Purpose};

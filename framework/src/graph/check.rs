@@ -4,8 +4,8 @@ use super::model::Model;
 use super::plan::Plan;
 use super::summary::Summary;
 use crate::component::{ImageShape, Needs, Problem, SampleShape, Span, TaskKind};
-use crate::data::output_shape;
-use crate::experiment::{Evaluate, Experiment, ImageSize, Split};
+use crate::experiment::{Evaluate, Experiment, ImageSize, Nodes, Split};
+use crate::loader::output_shape;
 use crate::nn::Scope;
 use crate::recipe::{Diagnostics, Recipe};
 
@@ -30,7 +30,7 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     let inference = experiment.evaluate.inference.as_deref();
     let misfit = inference.and_then(|inference| inference.check(image).err());
     problems.extend(misfit.map(|problem| problem.within("evaluate.inference")));
-    let nodes = crate::graph::Nodes(std::mem::take(&mut experiment.model.0));
+    let nodes = Nodes(std::mem::take(&mut experiment.model.0));
     let described = Plan::new(nodes).and_then(|plan| {
         let model = Model::build(&plan, image, &Scope::describe())?;
         let misfit = experiment.optimizer.check(&model.params()).err();

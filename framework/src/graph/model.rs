@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use super::node::NodeKind;
 use super::plan::{Plan, Planned};
 use crate::component::{
     BackboneModule, Features, HeadInputs, HeadModule, ImageShape, LevelShape, Loss, Macs, Mask, MaskGrid,
     MaskPlan, Masker, NeckModule, Picture, Prediction, Problem, Task, TaskKind,
 };
 use crate::data::Batch;
+use crate::experiment::NodeKind;
 use crate::nn::{Context, Error, Param, Result, Scope, Tape, Tensor, profile};
 
 /// A model: the modules of a [`Plan`] and their parameters.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ReportError;
 use crate::component::ParameterGroup;
-use crate::data::CorruptSample;
+use crate::loader::CorruptSample;
 use crate::weights::atomic;
 
 /// The model, the optimizer, and what went wrong.

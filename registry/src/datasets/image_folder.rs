@@ -1,8 +1,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::{DataError, Dataset, Samples, TaskKind};
-use convmae_framework::data::{Sample, Target, read_image};
+use convmae_framework::component::{Dataset, Samples, TaskKind};
+use convmae_framework::data::{DataError, Sample, Target, read_image};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,9 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::{IMAGE_EXTENSIONS, some_names, what_is_there, yes};
 
-/// JPEG, PNG and WebP files in one folder per class, as torchvision's `ImageFolder`: `root/split/class/**/image.jpg`. Classes
-/// and files are sorted by name; names that begin with a dot are passed over.
+/// JPEG, PNG and WebP files in one folder per class, as torchvision's `ImageFolder`:
+/// `root/split/class/**/image.jpg`. Classes and files are sorted by name; names that begin with a dot are
+/// passed over.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageFolder {
@@ -21,8 +22,8 @@ pub struct ImageFolder {
     /// Subfolder of `root` to use, such as `train` or `val`; by default `root` itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<PathBuf>,
-    /// Whether subfolders are classes. If not, every image below the folder is taken, without a class: enough for
-    /// pretraining.
+    /// Whether subfolders are classes. If not, every image below the folder is taken, without a class: enough
+    /// for pretraining.
     #[serde(default = "yes")]
     pub labelled: bool,
 }

@@ -1,16 +1,16 @@
-//! A part of a dataset, with all its classes.
+//! Stratified subsets of a dataset.
 
 use std::collections::BTreeMap;
 
-use convmae_framework::component::{DataError, Dataset, Samples, TaskKind};
-use convmae_framework::data::Sample;
+use convmae_framework::component::{Dataset, Samples, TaskKind};
+use convmae_framework::data::{DataError, Sample};
 use convmae_framework::random::{self, Purpose};
 use rand::seq::index;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A part of another dataset: so many samples of every class, or a share of every class. For experiments with few labels. The
-/// other dataset must know classes without reading images, as `ImageFolder` does.
+/// A subset of another dataset: so many samples of every class, or a fraction of every class. For experiments
+/// with few labels. The other dataset must know classes without reading images, as `ImageFolder` does.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subset {
@@ -21,7 +21,7 @@ pub struct Subset {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("examples" = [50]))]
     pub per_class: Option<usize>,
-    /// Share of every class, rounded, but at least one sample. Either this or `per_class`.
+    /// Fraction of every class, rounded, but at least one sample. Either this or `per_class`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub fraction: Option<f64>,
@@ -78,7 +78,7 @@ fn invalid(reason: impl Into<String>) -> DataError {
     DataError::Invalid { path: "Subset".into(), reason: reason.into() }
 }
 
-/// The indices of a share of every class, drawn by seed and class; in ascending order.
+/// The indices of a part of every class, drawn by seed and class; in ascending order.
 fn choose(samples: &dyn Samples, share: Share, seed: u64) -> Result<Vec<usize>, DataError> {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for index in 0..samples.len() {

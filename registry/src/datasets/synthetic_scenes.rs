@@ -4,14 +4,15 @@ mod shape;
 
 pub use shape::ShapeClass;
 
-use convmae_framework::component::{DataError, Dataset, Samples, TaskKind};
-use convmae_framework::data::{Sample, Size};
+use convmae_framework::component::{Dataset, Samples, TaskKind};
+use convmae_framework::data::{DataError, Sample, Size};
 use convmae_framework::random::{self, Purpose};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Generated pictures of coloured, textured shapes, for trying out every pipeline without data: the class of the image is that
-/// of its largest object, and boxes, instance masks and a label map (0 is background, then the classes from 1 on) are known.
+/// Generated pictures of coloured, textured shapes, for trying out every pipeline without data: the class of
+/// the image is that of its largest object, and boxes, instance masks and a label map (0 is background, then
+/// the classes from 1 on) are known.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SyntheticScenes {

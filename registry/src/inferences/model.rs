@@ -1,10 +1,10 @@
-//! The model, as an inference asks it.
+//! The model's forward pass over crops of an image, to logits of every pixel.
 
 use convmae_framework::component::{ImageShape, Predict, Prediction, Semantic};
 use convmae_framework::data::{Batch, Target};
 use convmae_framework::nn::{self, Error};
 
-/// The model, asked about images that are parts of those of a batch.
+/// The model, run on crops of the images of a batch.
 pub struct Model<'a> {
     /// The images that it takes.
     pub image: ImageShape,
@@ -22,7 +22,8 @@ impl<'a> Model<'a> {
         (self.image.height, self.image.width)
     }
 
-    /// `[count, H, W, K]`, the logits of the classes of pixels, and `K`. `images` are `[count, 3, H, W]`, parts of image `of` of the batch.
+    /// `[count, H, W, K]`, the logits of the classes of pixels, and `K`. `images` are `[count, 3, H, W]`, parts of
+    /// image `of` of the batch.
     ///
     /// # Errors
     /// If the model fails, its head tells no logits, or they are not as large as the model's images.

@@ -1,4 +1,4 @@
-//! What a model says of the classes of every pixel.
+//! Logits or probabilities of every pixel.
 
 use convmae_framework::nn::kernels::argmax::argmax;
 use convmae_framework::nn::{self, Tape, Tensor, ops};
@@ -37,7 +37,7 @@ impl Scores {
     }
 
     /// With left and right exchanged.
-    pub fn mirrored(mut self) -> Self {
+    pub fn flipped(mut self) -> Self {
         let (width, classes) = (self.width, self.classes);
         self.values.par_chunks_mut(width * classes).for_each(|row| {
             for left in 0..width / 2 {
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(logits.largest(), golden.bytes("slide.prob_rescaled_argmax"));
         let probabilities = logits.into_probabilities();
         assert_eq!(probabilities.largest(), golden.bytes("slide.prob_rescaled_argmax"));
-        assert_eq!(probabilities.mirrored().largest(), golden.bytes("slide.flip_prob_rescaled_argmax"));
+        assert_eq!(probabilities.flipped().largest(), golden.bytes("slide.flip_prob_rescaled_argmax"));
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn mirroring_exchanges_pixels_and_keeps_their_classes() {
         for width in [1, 4, 5] {
-            let (before, after) = (scores(2, width, 3), scores(2, width, 3).mirrored());
+            let (before, after) = (scores(2, width, 3), scores(2, width, 3).flipped());
             for (row, column) in (0..2).flat_map(|row| (0..width).map(move |column| (row, column))) {
                 let pixel =
                     |of: &Scores, column: usize| of.values[(row * width + column) * 3..][..3].to_vec();

@@ -11,19 +11,21 @@ use super::scores::Scores;
 use super::unscaled;
 use super::views::Views;
 
-/// Predicts classes of pixels in windows of the model's `image_size` that slide over images of any size: the mean of the windows' logits,
-/// resized bilinearly to the label map, as mmsegmentation's `slide` mode. A smaller image is padded to the right and to the bottom with the
-/// mean colour.
+/// Predicts classes of pixels in windows of the model's `image_size` that slide over images of any size: the
+/// mean of the windows' logits, resized bilinearly to the label map, as mmsegmentation's `slide` mode. A
+/// smaller image is padded to the right and to the bottom with the mean colour.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlideInference {
-    /// Pixels from one window to the next, along both sides; `image_size` at most. The last window of a row or column ends with the image.
+    /// Pixels from one window to the next, along both sides; `image_size` at most. The last window of a row
+    /// or column ends with the image.
     #[schemars(range(min = 1))]
     pub stride: usize,
-    /// Whether every image is shown mirrored as well; the probabilities are averaged.
+    /// Whether every image is shown flipped as well; the probabilities are averaged.
     #[serde(default)]
     pub flip: bool,
-    /// Multiples of its size at which every image is shown, resized bilinearly after the transforms; the probabilities are averaged.
+    /// Multiples of its size at which every image is shown, resized bilinearly after the transforms; the
+    /// probabilities are averaged.
     #[serde(default = "unscaled")]
     #[schemars(length(min = 1), inner(range(min = 0.125, max = 8.0)))]
     pub scales: Vec<f32>,
@@ -96,8 +98,8 @@ struct Side {
 }
 
 impl Side {
-    /// Windows every `stride` pixels, as many as it takes; the last one is shifted back to end with the image. One that is longer
-    /// than the image starts with it.
+    /// Windows every `stride` pixels, as many as it takes; the last one is shifted back to end with the
+    /// image. One that is longer than the image starts with it.
     fn new(length: usize, window: usize, stride: usize) -> Self {
         let last = length.saturating_sub(window);
         let starts: Vec<usize> =

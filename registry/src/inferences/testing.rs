@@ -1,4 +1,4 @@
-//! A model that looks at each pixel alone, and golden values.
+//! A per-pixel model for tests, and golden values.
 
 #![allow(clippy::unwrap_used, clippy::unnecessary_wraps)]
 

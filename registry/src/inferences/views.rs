@@ -1,4 +1,4 @@
-//! Test-time augmentation: an image is shown enlarged, shrunk and mirrored, and what is said of it averaged.
+//! Test-time augmentation: multi-scale and flipped inference, averaged.
 
 use convmae_framework::component::{ImageShape, Predict, Prediction, Semantic};
 use convmae_framework::data::{Batch, Target};
@@ -9,7 +9,7 @@ use super::image::Image;
 use super::model::Model;
 use super::scores::Scores;
 
-/// How an image is shown.
+/// The augmented versions of an image that are averaged over.
 #[derive(Debug, Clone, Copy)]
 pub struct Views<'a> {
     /// Mirrored as well, at every scale.
@@ -19,8 +19,8 @@ pub struct Views<'a> {
 }
 
 impl Views<'_> {
-    /// What an inference answers: the class of every pixel of every image. `logits` has the model (of `image`) predict for an image
-    /// that shows image `of` of the batch.
+    /// What an inference answers: the class of every pixel of every image. `logits` has the model (of `image`)
+    /// predict for an image that shows image `of` of the batch.
     ///
     /// # Errors
     /// If a prediction fails.
@@ -36,8 +36,8 @@ impl Views<'_> {
         Ok(Prediction::Semantic(Semantic { maps, logits: None }))
     }
 
-    /// The class of every pixel of every image, as large as the image's label map, or as the image if it has none. `logits` predicts
-    /// for an image (of any size) that shows image `of` of the batch.
+    /// The class of every pixel of every image, as large as the image's label map, or as the image if it has
+    /// none. `logits` predicts for an image (of any size) that shows image `of` of the batch.
     ///
     /// # Errors
     /// If a prediction fails.
@@ -69,10 +69,10 @@ impl Views<'_> {
         for &(scale, flip) in &views {
             let side = |side: usize| ((side as f32 * scale + 0.5) as usize).max(1);
             let shown = image.clone().resized(side(image.height), side(image.width))?;
-            let shown = if flip { shown.mirrored() } else { shown };
+            let shown = if flip { shown.flipped() } else { shown };
             let scores = logits(shown)?.resized(height, width)?;
             let scores = if views.len() > 1 { scores.into_probabilities() } else { scores };
-            let scores = if flip { scores.mirrored() } else { scores };
+            let scores = if flip { scores.flipped() } else { scores };
             sum = Some(match sum {
                 Some(sum) => sum.plus(&scores),
                 None => scores,
@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn probabilities_are_averaged_and_not_logits() {
-        // The first view is sure of class 0, the others lean to class 1; by the logits' sum class 0 would win.
+        // The first view is sure of class 0, the others lean to class 1; by the logits' sum class 0 would
+        // win.
         let mut logits = [[9.0, 0.0], [0.0, 2.0], [0.0, 2.0]].into_iter();
         let views = Views { flip: false, scales: &[1.0, 1.0, 1.0] };
         let one = |logits: [f32; 2]| Scores { values: logits.to_vec(), height: 1, width: 1, classes: 2 };

@@ -10,15 +10,17 @@ use super::scores::Scores;
 use super::unscaled;
 use super::views::Views;
 
-/// Predicts classes of pixels of whole images: one that is not of the model's `image_size` is resized to it bilinearly, whatever its
-/// proportions, and the logits are resized bilinearly to the label map. (mmsegmentation's `whole` mode has the model take the image at
-/// its own size, which this project's models do not.)
+/// Predicts classes of pixels of whole images: one that is not of the model's `image_size` is resized to it
+/// bilinearly, whatever its proportions, and the logits are resized bilinearly to the label map.
+/// (mmsegmentation's `whole` mode has the model take the image at its own size, which this project's models
+/// do not.)
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WholeInference {
-    /// Whether every image is shown mirrored as well; the probabilities are averaged.
+    /// Whether every image is shown flipped as well; the probabilities are averaged.
     pub flip: bool,
-    /// Multiples of its size at which every image is shown before it is resized to `image_size`; the probabilities are averaged.
+    /// Multiples of its size at which every image is shown before it is resized to `image_size`; the
+    /// probabilities are averaged.
     #[schemars(length(min = 1), inner(range(min = 0.125, max = 8.0)))]
     pub scales: Vec<f32>,
 }

@@ -1,4 +1,4 @@
-//! The largest of some values.
+//! Argmax.
 
 /// The index of the largest value, the first of equal ones; what is not a number is not larger than anything.
 pub fn argmax(values: &[f32]) -> usize {

@@ -5,7 +5,7 @@ mod outputs;
 pub use outputs::{Predictor, label_maps};
 
 use crate::component::{Evaluator, Loss, Measured, Needs, Prediction, TaskKind};
-use crate::data::Loader;
+use crate::loader::Loader;
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::component::Span;
-use crate::data::Batch;
+use crate::data::{Batch, DataError};
 use crate::nn;
 use crate::recipe::Recipe;
 use crate::report::logging::LOG_ONLY;
@@ -214,7 +214,7 @@ impl Session {
 
     fn step(
         &mut self,
-        batches: &mut impl Iterator<Item = Result<Batch, crate::component::DataError>>,
+        batches: &mut impl Iterator<Item = Result<Batch, DataError>>,
     ) -> Result<StepResult, EngineError> {
         let result = self.prepared.trainer.step(batches.map(|batch| batch.map_err(EngineError::from)));
         result.map_err(|error| match error {

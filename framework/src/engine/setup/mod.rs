@@ -9,10 +9,11 @@ pub mod position_grids;
 
 use std::sync::Arc;
 
-use crate::component::{DataError, Evaluator, Inference, Optimizer, Picture, Problem, Schedule, TaskKind};
-use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
+use crate::component::{Evaluator, Inference, Optimizer, Picture, Problem, Schedule, TaskKind};
+use crate::data::{Batch, DataError};
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Summary};
+use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline};
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::Recipe;

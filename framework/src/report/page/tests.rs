@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::component::{ParameterGroup, Picture};
-use crate::data::CorruptSample;
+use crate::loader::CorruptSample;
 use crate::report::{
     Details, Environment, GraphNode, MetricLog, PictureSet, PictureStore, RunDir, Split, Summary,
 };

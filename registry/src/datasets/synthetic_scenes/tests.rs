@@ -100,7 +100,8 @@ fn what_cannot_be_drawn_is_refused() {
     assert!(refused(r#"{ "objects": [3, 2] }"#).contains("`objects` is [3, 2]"));
 }
 
-/// Writes pictures and their masks to look at: `CONTACT_SHEET=sheet.png cargo test contact_sheet -- --ignored`.
+/// Writes pictures and their masks to look at: `CONTACT_SHEET=sheet.png cargo test contact_sheet --
+/// --ignored`.
 #[test]
 #[ignore = "for the eye"]
 fn contact_sheet() {

@@ -1,7 +1,7 @@
-//! From an index to a sample that is ready to be batched.
+//! A dataset with its transforms: samples by index, batches by number.
 
-use super::{Batch, Sample};
-use crate::component::{BatchTransform, DataError, Problem, SampleShape, Samples, Transform};
+use crate::component::{BatchTransform, Problem, SampleShape, Samples, Transform};
+use crate::data::{Batch, DataError, Sample};
 use crate::random::{self, Purpose};
 
 /// A dataset and what happens to its samples.

@@ -1,7 +1,13 @@
 //! Batches of an epoch, read ahead by worker threads.
 //!
-//! Which samples a batch holds, and every pixel of them, depends on seed, epoch and position only: workers race for work, not
-//! for content. Corrupt samples are judged by the consumer, batch by batch, so that even that failure comes at the same place.
+//! Which samples a batch holds, and every pixel of them, depends on seed, epoch and position only: workers
+//! race for work, not for content. Corrupt samples are judged by the consumer, batch by batch, so that even
+//! that failure comes at the same place.
+
+mod pipeline;
+mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,9 +18,9 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use super::queue::{Claim, Queue};
-use super::{Batch, Pipeline, Sample};
-use crate::component::DataError;
+use crate::data::{Batch, DataError, Sample};
+pub use pipeline::{Pipeline, output_shape};
+use queue::{Claim, Queue};
 
 /// How an epoch is cut into batches, and how it is read.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +115,8 @@ impl Loader {
         &self.pipeline
     }
 
-    /// The batches of an epoch from number `from_batch` on; those before are not read. Ends after the first error.
+    /// The batches of an epoch from number `from_batch` on; those before are not read. Ends after the first
+    /// error.
     pub fn epoch(&self, epoch: u64, from_batch: usize) -> Epoch {
         let length = self.pipeline.samples.len();
         let order = if self.options.shuffle {
@@ -124,7 +131,7 @@ impl Loader {
         let max_corrupt = self.options.max_corrupt;
         let limit = if max_corrupt > 0.0 { (max_corrupt * length as f64).max(1.0) as usize } else { 0 };
         let end = length.min(self.batches() * self.options.batch_size);
-        let reader = Arc::new(Reader {
+        let reader = Arc::new(EpochReader {
             pipeline: Arc::clone(&self.pipeline),
             epoch,
             order,
@@ -172,7 +179,7 @@ struct Read<T> {
 }
 
 /// What the workers of an epoch share.
-struct Reader {
+struct EpochReader {
     pipeline: Arc<Pipeline>,
     epoch: u64,
     order: Vec<usize>,
@@ -180,7 +187,7 @@ struct Reader {
     queue: Queue<Read<Sample>, Read<Batch>>,
 }
 
-impl Reader {
+impl EpochReader {
     fn work(&self) {
         while let Some(claim) = self.queue.claim() {
             let read = self.read(&claim);
@@ -243,7 +250,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The batches of one epoch. Dropping it ends its threads.
 pub struct Epoch {
-    reader: Arc<Reader>,
+    reader: Arc<EpochReader>,
     threads: Vec<JoinHandle<()>>,
     corrupt: Arc<Mutex<BTreeMap<usize, CorruptSample>>>,
     broken: Option<DataError>,
@@ -289,6 +296,3 @@ impl Drop for Epoch {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

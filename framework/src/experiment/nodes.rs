@@ -86,13 +86,16 @@ impl From<&str> for Source {
 /// The keys that any node may have besides those of its component.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 struct Wiring {
-    /// The upstream node or nodes (`backbone`, or one level of it: `backbone.s2`). May be left out where only one fits.
+    /// The upstream node or nodes (`backbone`, or one level of it: `backbone.s2`). May be left out where only
+    /// one fits.
     #[serde(default)]
     from: Sources,
-    /// What stands before the names of this node's parameters. Needed where two nodes would use the same names.
+    /// What stands before the names of this node's parameters. Needed where two nodes would use the same
+    /// names.
     #[serde(default)]
     prefix: String,
-    /// Whether its parameters stay as they are, and it runs as in evaluation (no dropout, running statistics): for linear probing.
+    /// Whether its parameters stay as they are, and it runs as in evaluation (no dropout, running
+    /// statistics): for linear probing.
     #[serde(default)]
     frozen: bool,
 }

@@ -1,12 +1,13 @@
-//! Work for several threads, whose results come out in order and in groups.
+//! An ordered work queue: samples are made by several threads, batches come out in order.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Positions `0..end` in groups of a fixed size (the last may be smaller). Threads [`claim`](Self::claim) single positions
-/// and [`deposit`](Self::deposit) parts; who completes a group makes the whole of it; [`next`](Self::next) hands out wholes in
-/// order. Claims run at most `ahead` groups ahead of what was handed out.
+/// Positions `0..end` in groups of a fixed size (the last may be smaller). Threads [`claim`](Self::claim)
+/// single positions and [`deposit`](Self::deposit) parts; who completes a group makes the whole of it;
+/// [`next`](Self::next) hands out wholes in order. Claims run at most `ahead` groups ahead of what was handed
+/// out.
 pub(super) struct Queue<Part, Whole> {
     end: usize,
     group_size: usize,
@@ -81,7 +82,8 @@ impl<Part, Whole> Queue<Part, Whole> {
         }
     }
 
-    /// Puts down the part for a claim. All parts of the group if this was the last: the caller then owes the whole.
+    /// Puts down the part for a claim. All parts of the group if this was the last: the caller then owes the
+    /// whole.
     pub fn deposit(&self, claim: &Claim, part: Part) -> Option<Vec<Part>> {
         let mut state = self.lock();
         let first = state.first;
