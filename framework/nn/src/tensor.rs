@@ -133,10 +133,10 @@ impl Tensor {
     }
 
     /// [`Tensor::to_vec`] in memory of kernels.
-    pub(crate) fn to_buffer(&self) -> Result<Buffer> {
+    pub(crate) fn to_buffer(&self) -> Buffer {
         let mut values = Buffer::unspecified(self.numel());
         self.copy_into(&mut values);
-        Ok(values)
+        values
     }
 
     fn copy_into(&self, values: &mut [f32]) {
