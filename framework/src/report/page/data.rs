@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::curves::{Curves, Series};
+use super::charts::{Curves, Series};
 use super::thin::{outline, stretch};
 use crate::report::Point;
 

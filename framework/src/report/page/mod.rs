@@ -3,6 +3,7 @@
 //!
 //! Tables and charts are in the page as they are; a script of its own makes them sortable and movable.
 
+mod charts;
 mod curves;
 mod data;
 mod environment;
