@@ -3,6 +3,7 @@
 mod session;
 mod signal;
 mod state;
+mod training;
 mod write;
 
 pub use session::Outcome;
