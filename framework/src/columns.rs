@@ -1,4 +1,4 @@
-//! Text in columns.
+//! Aligned columns of text.
 
 /// Rows as lines: two spaces between columns, numbers to the right, nothing behind the last cell.
 pub(crate) fn aligned<R: AsRef<[String]>>(rows: &[R], is_number: impl Fn(usize) -> bool) -> Vec<String> {

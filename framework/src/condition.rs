@@ -1,9 +1,11 @@
-//! What values must be: one language for `convmae runs --where`, `when` and `exclude` of sweeps, and `where` of tables.
+//! Conditions on values: one language for `convmae runs --where`, `when` and `exclude` of sweeps, and `where`
+//! of tables.
 //!
-//! A condition maps keys to what they must be, all at once: a value; a list, for any of its items; or an operator and a
-//! value, as in `"> 80"` and `"!= Lars"`. In a text `*` stands for anything. On the command line every key has an argument
-//! of its own, `--where 'metrics.top1 > 80'`. Values are YAML; a number equals a text that is written as that number.
-//! What is missing is null: it meets `null`, and `!=` of anything else.
+//! A condition maps keys to what they must be, all at once: a value; a list, for any of its items; or an
+//! operator and a value, as in `"> 80"` and `"!= Lars"`. In a text `*` stands for anything. On the command
+//! line every key has an argument of its own, `--where 'metrics.top1 > 80'`. Values are YAML; a number equals
+//! a text that is written as that number. What is missing is null: it meets `null`, and `!=` of anything
+//! else.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -79,7 +81,8 @@ impl Condition {
         if problems.is_empty() { Ok(Self(tests)) } else { Err(problems) }
     }
 
-    /// Whether settings meet it. A key may have several values: one of them has to be as asked, and none as ruled out.
+    /// Whether settings meet it. A key may have several values: one of them has to be as asked, and none as
+    /// ruled out.
     pub fn is_met<'v>(&self, settings: &(impl Iterator<Item = (&'v str, &'v Value)> + Clone)) -> bool {
         self.0.iter().all(|test| {
             let of_key = settings.clone().filter(|(key, _)| *key == test.key);
@@ -87,7 +90,8 @@ impl Condition {
         })
     }
 
-    /// What can never hold: first problems with keys that no setting has, then those with values that none of theirs has.
+    /// What can never hold: first problems with keys that no setting has, then those with values that none of
+    /// theirs has.
     pub fn problems(&self, settings: &[(&str, &Value)]) -> (Vec<Problem>, Vec<Problem>) {
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for test in &self.0 {

@@ -1,6 +1,7 @@
 //! The recipe, typed: what an experiment consists of.
 
 mod init_from;
+mod nodes;
 
 use std::borrow::Cow;
 
@@ -8,10 +9,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::component::{BatchTransform, Dataset, Evaluator, Inference, Optimizer, Schedule, Span, Transform};
-use crate::graph::Nodes;
 use crate::nn::DeviceName;
 
 pub use init_from::{InitFrom, InitSource, Names};
+pub use nodes::{Node, NodeKind, Nodes, Source};
 
 /// An experiment: data, a model as a graph of components, and how to train and evaluate it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -26,8 +27,8 @@ pub struct Experiment {
     /// Seed of everything random: initial values, sample order, augmentation, masks.
     #[serde(default)]
     pub seed: u64,
-    /// What to compute on: `cpu`, or with a program built with the feature `cuda` the card `cuda:1` (`cuda` is the first one);
-    /// what the program was built for if left out.
+    /// What to compute on: `cpu`, or with a program built with the feature `cuda` a GPU, `cuda:1` (`cuda` is
+    /// the first one); what the program was built for if left out.
     #[serde(default)]
     #[schemars(with = "Option<DeviceSchema>")]
     pub device: Option<DeviceName>,
@@ -35,10 +36,12 @@ pub struct Experiment {
     pub image_size: ImageSize,
     /// Where samples come from.
     pub data: Data,
-    /// The model: named nodes (maskers, backbones, necks, heads), each with `type`, and `from` naming its source.
+    /// The model: named nodes (maskers, backbones, necks, heads), each with `type`, and `from` naming its
+    /// source.
     pub model: Nodes,
-    /// Weights to start from: a file, the run of another recipe, or `{ weights: FILE, leave: [decoder_*], new: [] }`. Parameters of heads
-    /// that are not there start anew; whatever else does not fit is an error, unless it is named.
+    /// Weights to start from: a file, the run of another recipe, or
+    /// `{ weights: FILE, leave: [decoder_*], new: [] }`. Parameters of heads that are not there are
+    /// initialised; whatever else does not fit is an error, unless it is named.
     #[serde(default)]
     pub init_from: Option<InitFrom>,
     /// Gradients to new parameters.
@@ -146,8 +149,8 @@ pub struct Data {
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 1024))]
     pub prefetch: usize,
-    /// Share of the dataset's samples that may be unreadable, and one in any case unless 0: they are replaced, reported and
-    /// counted. Above it the run fails.
+    /// Fraction of the dataset's samples that may be unreadable, and one in any case unless 0: they are
+    /// replaced, reported and counted. Above it the run fails.
     #[serde(default = "max_corrupt")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_corrupt: f64,
@@ -192,8 +195,9 @@ pub struct Train {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_grad_norm: Option<f64>,
-    /// Keeps only the inputs of blocks in the forward pass and computes the rest again in the backward (activation checkpointing):
-    /// less memory, more time, the same numbers. On the CPU; a card keeps them all.
+    /// Keeps only the inputs of blocks in the forward pass and computes the rest again in the backward
+    /// (activation checkpointing): less memory, more time, the same numbers. On the CPU; a GPU keeps them
+    /// all.
     #[serde(default)]
     pub checkpoint_activations: bool,
     /// Keeps an exponential moving average of the parameters, which is then evaluated and saved too.
@@ -217,7 +221,7 @@ fn ten() -> u64 {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ema {
-    /// Share of the old average that stays at every optimizer step.
+    /// Fraction of the old average that stays at every optimizer step.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub decay: f64,
 }
@@ -228,8 +232,8 @@ pub struct Ema {
 pub struct Evaluate {
     /// The metrics; the first one decides which checkpoint is best.
     pub evaluators: Vec<Box<dyn Evaluator>>,
-    /// How the model predicts for images of other sizes than `image_size`, such as in sliding windows. Without it the transforms of
-    /// `data.val` yield images of `image_size`.
+    /// How the model predicts for images of other sizes than `image_size`, such as in sliding windows.
+    /// Without it the transforms of `data.val` yield images of `image_size`.
     #[schemars(schema_with = "optional_inference")]
     pub inference: Option<Box<dyn Inference>>,
     /// When to evaluate. At the end in any case.

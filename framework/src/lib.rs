@@ -1,9 +1,9 @@
 //! The framework of convmae: an experiment is a graph of components, written as YAML.
 //!
-//! A recipe is loaded and checked ([`recipe`]), its components are found in the registry ([`component`]), the graph is
-//! checked and built ([`graph`]) on dfdx ([`nn`]), run ([`engine`]), and leaves a run directory ([`report`]). Many runs come from one sweep ([`sweep`]).
+//! A recipe is loaded and checked ([`recipe`]), its components are found in the registry ([`component`]), the
+//! graph is checked and built ([`graph`]) on dfdx ([`nn`]), run ([`engine`]), and leaves a run directory
+//! ([`report`]). Many runs come from one sweep ([`sweep`]).
 
-mod child;
 pub mod cli;
 mod columns;
 pub mod component;
@@ -12,6 +12,7 @@ pub mod data;
 pub mod engine;
 pub mod experiment;
 pub mod graph;
+pub mod loader;
 pub mod metrics;
 pub mod reference;
 pub mod report;

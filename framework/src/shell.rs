@@ -1,4 +1,8 @@
-//! Commands as one writes them in a shell.
+//! Commands of this program: as one writes them in a shell, and as children of this process.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// This program as it was called.
 pub(crate) fn program() -> String {
@@ -22,6 +26,16 @@ pub(crate) fn quote(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// A command of this program that stops, as on SIGTERM, when its standard input is closed or this process is
+/// gone. Ctrl-C on the terminal is for this process alone.
+pub(crate) fn child(program: &Path, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).arg("--stop-with-stdin").stdin(Stdio::piped());
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command
 }
 
 #[cfg(test)]

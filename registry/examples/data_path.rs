@@ -1,4 +1,5 @@
-//! What one core reads: JPEGs of a folder decoded, and decoded and augmented as for pretraining the base model.
+//! What one core reads: JPEGs of a folder decoded, and decoded and augmented as for pretraining the base
+//! model.
 //!
 //! `cargo run --release -p convmae-registry --example data_path -- DIR [--seconds 5]`
 
@@ -6,8 +7,9 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use convmae_framework::component::{DataError, Dataset, Transform};
-use convmae_framework::data::{Pipeline, Pixels};
+use convmae_framework::component::{Dataset, Transform};
+use convmae_framework::data::{DataError, Pixels};
+use convmae_framework::loader::Pipeline;
 use convmae_registry as _;
 use serde_json::json;
 

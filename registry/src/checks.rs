@@ -1,4 +1,4 @@
-//! Checks that several components share.
+//! Validation that several components share.
 
 use convmae_framework::component::Problem;
 

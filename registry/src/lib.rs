@@ -2,7 +2,6 @@
 //!
 //! A crate that wants them in its registry says `use convmae_registry as _;`.
 
-mod argmax;
 pub mod backbones;
 pub mod batch_transforms;
 mod checks;

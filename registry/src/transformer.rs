@@ -1,4 +1,4 @@
-//! What transformers have in common, in backbones and in heads.
+//! Transformer blocks, drop path rates and position embeddings, for backbones and decoders.
 
 use convmae_framework::component::Problem;
 use convmae_framework::nn::layers::{Block, BlockConfig};

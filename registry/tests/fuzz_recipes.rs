@@ -1,7 +1,7 @@
 //! Whatever is done to a recipe, it is loaded and checked, or refused with findings: no panic, no hang.
 //!
-//! The shipped recipes are edited at random, with the whole registry behind them. `PROPTEST_CASES=20000 cargo test -p convmae-registry
-//! --test fuzz_recipes` looks for longer.
+//! The shipped recipes are edited at random, with the whole registry behind them. `PROPTEST_CASES=20000 cargo
+//! test -p convmae-registry --test fuzz_recipes` looks for longer.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

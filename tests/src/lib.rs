@@ -1,7 +1,7 @@
 //! Components of a third party: a masker, a neck and a head that convmae knows nothing of.
 //!
-//! A crate like this one depends on the framework, writes its components, and links them with those of the registry into a
-//! program of its own (`main.rs`). All end-to-end tests run that program.
+//! A crate like this one depends on the framework, writes its components, and links them with those of the
+//! registry into a program of its own (`main.rs`). All end-to-end tests run that program.
 
 pub mod plugin;
 

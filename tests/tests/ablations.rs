@@ -1,4 +1,5 @@
-//! The variants that the paper compares: the plain vision transformer, and stages that are masked independently.
+//! The variants that the paper compares: the plain vision transformer, and stages that are masked
+//! independently.
 
 use convmae_framework::report::Summary;
 use convmae_framework::weights::{self, HostTensor, TensorMap, write_safetensors};

@@ -346,7 +346,8 @@ fn a_run_directory_that_cannot_be_made() {
     }
 }
 
-/// The program under a shell that limits the size of files, as a full disk does: writing fails, the program goes on.
+/// The program under a shell that limits the size of files, as a full disk does: writing fails, the program
+/// goes on.
 #[test]
 fn a_disk_that_is_full() {
     let folder = Folder::new();

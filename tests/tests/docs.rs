@@ -1,7 +1,9 @@
-//! Every command in README.md and the book is run, page by page and in order, in a folder of the page's own that has `recipes/`.
+//! Every command in README.md and the book is run, page by page and in order, in a folder of the page's own
+//! that has `recipes/`.
 //!
-//! Blocks of ```` ```sh ```` are scripts; in ```` ```console ```` blocks `$ ` begins a command, and the lines below it have to be among those that
-//! it prints (`...` stands for any others, at the end of a line for its rest). A comment before a block says what is done otherwise:
+//! Blocks of ```` ```sh ```` are scripts; in ```` ```console ```` blocks `$ ` begins a command, and the lines
+//! below it have to be among those that it prints (`...` stands for any others, at the end of a line for its
+//! rest). A comment before a block says what is done otherwise:
 //!
 //! | `<!-- test: .. -->` | |
 //! | --- | --- |
@@ -15,7 +17,8 @@
 //! | `exits with CODE` | the last command is refused |
 //! | `other output` | the output is that of the whole command, and the test shortens it |
 //!
-//! Clauses are separated by `;`. Programs other than `convmae`, `cargo run --` and a few that read files are not there.
+//! Clauses are separated by `;`. Programs other than `convmae`, `cargo run --` and a few that read files are
+//! not there.
 
 #![allow(clippy::format_collect, clippy::format_push_string)]
 
@@ -118,7 +121,8 @@ fn missing<'a>(shown: &'a [String], printed: &str) -> Option<&'a String> {
     shown.into_iter().find(|shown| !printed.by_ref().any(|line| is_shown(shown.trim_end(), line)))
 }
 
-/// Where the pages' programs are: `whole/` has `convmae` as it is, `check/` one that checks recipes in place of running them.
+/// Where the pages' programs are: `whole/` has `convmae` as it is, `check/` one that checks recipes in place
+/// of running them.
 struct Programs(tempfile::TempDir);
 
 impl Programs {

@@ -1,4 +1,5 @@
-//! From a pretraining run to a classifier: initial weights, evaluation, prediction, and what is said when they do not fit.
+//! From a pretraining run to a classifier: initial weights, evaluation, prediction, and what is said when
+//! they do not fit.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Classes of pixels of images of any size: evaluated, drawn, predicted, and what is said where that cannot be.
+//! Classes of pixels of images of any size: evaluated, drawn, predicted, and what is said where that cannot
+//! be.
 
 use std::fs;
 
@@ -53,8 +54,10 @@ fn a_run_evaluates_and_draws_images_of_any_size() {
     let pictures = PictureStore::new(folder.path("run/pictures")).load(6).unwrap();
     let captions: Vec<_> = pictures.rows[0].iter().map(|picture| picture.caption.as_str()).collect();
     assert_eq!((captions, pictures.rows.len()), (vec!["original", "prediction", "label"], 2));
-    assert_eq!(pictures.rows[0][0].image.dimensions(), (50, 36));
-    assert!(pictures.rows[0][2].image.height() > 36, "the legend");
+    assert!(pictures.rows[0].iter().all(|picture| picture.image.dimensions() == (50, 36)));
+    let page = fs::read_to_string(folder.path("run/report.html")).unwrap();
+    let legend = r#"<span class="swatch" style="background:#000000"></span>background"#;
+    assert!(page.contains(legend), "the legend of the label maps");
 
     let weights = weights::read(&folder.path("run/model.safetensors")).unwrap();
     let names: Vec<String> =
@@ -92,7 +95,13 @@ fn predict_draws_the_classes_of_pixels_as_large_as_the_image() {
     assert_eq!(labels.dimensions(), size);
     assert!(labels.as_raw().iter().all(|&class| class < 11));
     let overlay = image::open(folder.path("pictures/000-chelsea-overlay.png")).unwrap();
-    assert!(overlay.width() == size.0 && overlay.height() > size.1, "the legend is below");
+    assert_eq!((overlay.width(), overlay.height()), size);
+    let legend: Value =
+        serde_json::from_slice(&fs::read(folder.path("pictures/000-chelsea-labels.json")).unwrap()).unwrap();
+    let colors: Vec<_> = legend.as_array().unwrap().iter().map(|class| class["color"].as_str()).collect();
+    assert_eq!(colors.len(), classes.len());
+    assert!(colors.iter().all(|color| color.is_some_and(|color| color.starts_with('#'))), "{legend}");
+    assert_eq!(legend[0]["name"], classes[0]["name"]);
 
     // Without an inference it is as large as the model's images.
     let transforms = "data.val.transforms=[{ type: Resize, size: 32 }, { type: CenterCrop, size: 32 }, { type: Normalize }]";

@@ -1,5 +1,6 @@
-//! Mistakes that people make in recipes, and all that `convmae check` says of each: what is wrong, on which line, and what would be
-//! right. The mistakes that the loader finds by schemas alone are in `framework/recipe/src/tests/mistakes.rs` too, in more variants.
+//! Mistakes that people make in recipes, and all that `convmae check` says of each: what is wrong, on which
+//! line, and what would be right. The mistakes that the loader finds by schemas alone are in
+//! `framework/recipe/src/tests/mistakes.rs` too, in more variants.
 
 use assert_cmd::assert::OutputAssertExt as _;
 
@@ -66,6 +67,7 @@ mistakes! {
     an_image_size_that_patches_do_not_divide: "image_size: 32" => "image_size: 36";
     heads_that_do_not_divide_the_channels: "num_heads: 4\n" => "num_heads: 5\n";
     a_masker_that_masks_nothing: "mask_ratio: 0.75" => "mask_ratio: 0.0";
+    an_evaluator_without_its_head: "{ type: ReconstructionLoss }" => "{ type: ReconstructionLoss }, { type: Accuracy }";
     // Data.
     transforms_in_the_wrong_order: "      - { type: RandomHorizontalFlip }\n      - { type: Normalize }"
         => "      - { type: Normalize }\n      - { type: RandomHorizontalFlip }";

@@ -77,6 +77,19 @@ fn every_component_and_every_field_is_documented() {
     }
 }
 
+/// Not one cut at the full stop of `et al.`, nor at one within brackets.
+#[test]
+fn list_says_a_whole_sentence_of_every_component() {
+    let listed = stdout(&Folder::new().succeeds(["list", "--json"]));
+    let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed.len(), entries().len());
+    for component in listed {
+        let summary = component["summary"].as_str().unwrap();
+        assert!(summary.ends_with('.') && !summary.ends_with("al."), "{component}");
+        assert_eq!(summary.matches('(').count(), summary.matches(')').count(), "{component}");
+    }
+}
+
 #[test]
 fn every_example_of_the_reference_is_a_component() {
     for entry in entries() {
@@ -120,7 +133,8 @@ fn every_component_can_be_described() {
     folder.fails(["describe", "xyzzy"], 2, &["`convmae list` names all components"]);
 }
 
-/// The keywords of JSON Schema 2020-12 that we write. Those whose value is a schema, a list or a mapping of schemas come first.
+/// The keywords of JSON Schema 2020-12 that we write. Those whose value is a schema, a list or a mapping of
+/// schemas come first.
 const SCHEMA: [&str; 2] = ["items", "additionalProperties"];
 const SCHEMAS: [&str; 4] = ["anyOf", "oneOf", "allOf", "prefixItems"];
 const NAMED_SCHEMAS: [&str; 2] = ["properties", "$defs"];

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use convmae_framework::component::Picture;
 use convmae_framework::report::{
-    Comparison, Environment, MetricLog, PictureSet, PictureStore, RunDir, Split, Summary,
+    Environment, MetricLog, PictureSet, PictureStore, Report, RunDir, Split, Summary,
 };
 use image::{Rgb, RgbImage};
 
@@ -95,7 +95,7 @@ fn a_report_of_twenty_long_runs_stays_below_five_megabytes() {
         record(&folder.path().join(format!("ablation_{run}")), run);
     }
     let page = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("report_of_20_runs.html");
-    Comparison::read(&[folder.path().to_path_buf()]).unwrap().write(&page).unwrap();
+    Report::read(&[folder.path().to_path_buf()]).unwrap().write(&page).unwrap();
     let size = fs::metadata(&page).unwrap().len();
     assert!(size < 5_000_000, "{size} bytes");
 }

@@ -15,7 +15,8 @@ use serde_json::Value;
 use crate::support::{Folder, program, stderr};
 
 const STEPS: u64 = 90;
-/// Long enough to be stopped on the way, with everything on that has a state: accumulation, moving average, stochastic depth.
+/// Long enough to be stopped on the way, with everything on that has a state: accumulation, moving average,
+/// stochastic depth.
 const LONG: [&str; 8] = [
     "--set",
     "train.length=90 iterations",

@@ -25,6 +25,7 @@ fn every_file_of_the_contract_is_there() {
         "log.jsonl",
         "summary.json",
         "report.html",
+        "report.json",
         "model.safetensors",
         "checkpoints/last.json",
         "checkpoints/best.json",
@@ -85,6 +86,19 @@ fn the_report_is_one_file_with_curves_and_pictures() {
     for outside in ["http:", "https:", "<script src", "<link", "@import"] {
         assert!(!html.contains(outside), "{outside}");
     }
+}
+
+/// A run killed before its page was there, or one whose page was removed.
+#[test]
+fn a_finished_run_without_its_page_gets_it_when_resumed() {
+    let folder = finished();
+    let page = || fs::read_to_string(folder.path("run/report.html")).unwrap();
+    let without_time = |page: String| page.rsplit_once("<footer>").map(|(page, _)| page.to_owned());
+    let before = page();
+    fs::remove_file(folder.path("run/report.html")).unwrap();
+    let assert = folder.succeeds(["run", "tiny.yaml", "--out", "run", "--resume"]);
+    assert!(stderr(&assert).contains("is finished"), "{}", stderr(&assert));
+    assert_eq!(without_time(page()), without_time(before));
 }
 
 #[test]

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::support::{Folder, data, recipe, stderr, stdout};
 
-/// A folder with a finished pretraining run, `run`, and the finished run of a segmentor that starts from it, `tuned`.
+/// A folder with a finished pretraining run, `run`, and the finished run of a segmentor that starts from it,
+/// `tuned`.
 fn segmented() -> (Folder, String) {
     let folder = Folder::new();
     fs::copy(data("tiny_segmentation.yaml"), folder.path("segmentor.yaml")).unwrap();
@@ -49,7 +50,8 @@ fn a_segmentor_starts_from_a_pretraining_run_and_eval_finds_what_the_run_found()
 fn a_resumed_segmentor_ends_with_the_bytes_of_an_unbroken_one() {
     let (folder, _) = segmented();
     let weights = fs::read(folder.path("tuned/model.safetensors")).unwrap();
-    // Without its weights and with a damaged last checkpoint it goes on from the one before, running statistics and all.
+    // Without its weights and with a damaged last checkpoint it goes on from the one before, running
+    // statistics and all.
     fs::remove_file(folder.path("tuned/model.safetensors")).unwrap();
     fs::write(folder.path("tuned/checkpoints/step-00000006.safetensors"), "").unwrap();
     let messages = stderr(&folder.succeeds(["run", "segmentor.yaml", "--out", "tuned", "--resume"]));

@@ -1,6 +1,6 @@
 //! The official segmentor's numbers, through `convmae trace`. Tolerances: `tests/data/README.md`.
 
-use convmae_framework::component::{Inference, Predictions};
+use convmae_framework::component::{Inference, Prediction};
 use convmae_framework::data::{Batch, Normalization, Target};
 use convmae_framework::graph::{Checked, Model, catalog, check};
 use convmae_framework::nn::{Context, Scope};
@@ -153,8 +153,8 @@ fn the_running_statistics_after_a_step() {
     assert_eq!(compared, 28);
 }
 
-/// What an inference finds in an image, `[height, width]` classes as many as the label map has pixels.
-fn infer(inference: serde_json::Value, image: &HostTensor, (height, width): (u32, u32)) -> Vec<f32> {
+/// What an inference finds in an image with a label map of that size.
+fn infer(inference: serde_json::Value, image: &HostTensor, (height, width): (u32, u32)) -> GrayImage {
     let sources = Sources { recipe: data("segmentation/narrow.yaml"), ..Sources::default() };
     let Checked { plan, image: shape, .. } = check(&load(&sources, &catalog()).unwrap()).unwrap();
     let model = Model::build(&plan, shape, &Scope::new(0)).unwrap();
@@ -172,9 +172,14 @@ fn infer(inference: serde_json::Value, image: &HostTensor, (height, width): (u32
     );
     let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
     let inference: Box<dyn Inference> = serde_json::from_value(inference).unwrap();
-    let mut ask = |batch: &Batch| model.predictions(&model.forward(batch, &ctx)?, batch, &ctx);
-    let found = inference.predict(&batch, shape, &mut ask).unwrap();
-    Predictions::find(&found, "semantic").unwrap().1.to_vec()
+    let mut ask = |batch: &Batch| {
+        let outputs = model.forward(batch, &ctx)?;
+        Ok(model.predictions(&outputs, &[inference.task()], batch, &ctx)?.remove(0))
+    };
+    match inference.predict(&batch, shape, &mut ask).unwrap() {
+        Prediction::Semantic(mut semantic) => semantic.maps.remove(0),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -187,7 +192,8 @@ fn the_classes_of_slide_and_whole_inference() {
         let official = theirs.get(&format!("{mode}.{classes}")).unwrap();
         let size = (official.shape[1] as u32, official.shape[2] as u32);
         let ours = infer(inference, theirs.get(&format!("{mode}.input")).unwrap(), size);
-        assert_eq!(ours, official.to_f32(), "{mode}.{classes}");
+        assert_eq!(ours.dimensions(), (size.1, size.0), "{mode}.{classes}");
+        assert_eq!(ours.as_raw(), &*official.data, "{mode}.{classes}");
     };
     let slide = || json!({ "type": "SlideInference", "stride": 85 });
     compare("slide", slide(), "argmax");

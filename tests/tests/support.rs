@@ -32,7 +32,7 @@ pub fn program() -> PathBuf {
 pub enum Arithmetic {
     /// On the CPU.
     Cpu,
-    /// On a card, which adds up in another order every time.
+    /// On a GPU, which sums in another order every time.
     Cuda,
     /// And multiplies matrices in TF32, with 10 bits behind the point.
     Tf32,

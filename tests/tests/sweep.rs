@@ -374,8 +374,11 @@ fn a_run_whose_source_was_done_anew_is_not_passed_over() {
     assert!(stderr(&same).contains("2 of 2 runs are finished already"), "{}", stderr(&same));
     fs::remove_dir_all(&a).unwrap();
     let other = ["sweep", "sweep.yaml", "--set", "a.optimizer.lr=1.0e-4"];
-    let words =
-        ["its source has changed", "remove runs/pair/b/run to do it anew", "1 of 2 runs finished, 1 failed"];
+    let words = [
+        "its source has changed",
+        "remove runs/pair/b/run to run it again",
+        "1 of 2 runs finished, 1 failed",
+    ];
     folder.fails(other, 1, &words);
     folder.fails(other, 1, &words);
     fs::remove_dir_all(&b).unwrap();

@@ -45,7 +45,8 @@ fn row(markdown: &str, label: &str) -> Vec<String> {
     line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
 }
 
-/// Whatever is known of a recipe without running it is in every row that names one; the others have figures of papers or say why not.
+/// Whatever is known of a recipe without running it is in every row that names one; the others have figures
+/// of papers or say why not.
 fn computed_columns_are_there(path: &std::path::Path, text: &str, folder: &Folder) {
     let table: serde_yaml::Value = serde_yaml::from_str(text).unwrap();
     let shown = stdout(&folder.succeeds(["table", path.to_str().unwrap()]));

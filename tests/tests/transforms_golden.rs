@@ -4,11 +4,9 @@
 
 use std::path::PathBuf;
 
-use convmae_framework::component::{DataError, SampleShape, Samples, Transform};
-use convmae_framework::data::{
-    CropBox, Interpolation, Loader, LoaderOptions, Mask, Pipeline, Pixels, Sample, Target, output_shape,
-    read_image,
-};
+use convmae_framework::component::{SampleShape, Samples, Transform};
+use convmae_framework::data::{CropBox, DataError, Interpolation, Mask, Pixels, Sample, Target, read_image};
+use convmae_framework::loader::{Loader, LoaderOptions, Pipeline, output_shape};
 use convmae_framework::random::{self, Purpose};
 use convmae_registry as _;
 use image::RgbImage;

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use miette::NamedSource;
 
-use super::diagnostics::Source;
 use super::files::Layers;
-use super::layer::{self, Layer, LayerKind};
-use super::node::{Content, Entry, Node, Span};
+use super::layer::{Layer, LayerKind};
+use super::node::{Content, Entry, Node, Source, Span};
 use super::yaml::{self, Keys, TextFault};
 
 /// `CONVMAE_DATA__PREFETCH=4` sets `data.prefetch`.
@@ -51,9 +50,7 @@ impl Layers {
     fn assign(&mut self, assignment: &Assignment) {
         match assignment.read(self) {
             Ok(layer) => self.stack.push(layer),
-            Err(fault) => {
-                self.refuse(layer::finding(&assignment.kind, &assignment.source, fault));
-            }
+            Err(fault) => self.refuse(fault.found(&assignment.kind, &assignment.source)),
         }
     }
 }
@@ -85,19 +82,18 @@ impl Assignment {
             fault
         };
         let document = yaml::parse(value, Keys::Plain).map_err(shift)?;
-        let faults =
-            document.faults.into_iter().map(|fault| layer::finding(&self.kind, &self.source, shift(fault)));
+        let faults = document.faults.into_iter().map(|fault| shift(fault).found(&self.kind, &self.source));
         out.findings.extend(faults);
-        let spine_path = keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(".");
-        out.broken.extend(document.broken.iter().map(|key| super::path::join(&spine_path, key)));
+        let override_path = keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(".");
+        out.broken.extend(document.broken.iter().map(|key| super::path::join(&override_path, key)));
         let mut node = document.root.unwrap_or_else(|| Node::null(0..0));
         shift_node(&mut node, start);
-        let spine = keys.len();
+        let override_depth = keys.len();
         let root = keys.into_iter().rev().fold(node, |value, (key, key_span)| Node {
             span: key_span.start..value.span.end,
             content: Content::Map(vec![Entry { key, key_span, value }]),
         });
-        Ok(Layer { kind: self.kind.clone(), source: self.source.clone(), root, spine })
+        Ok(Layer { kind: self.kind.clone(), source: self.source.clone(), root, override_depth })
     }
 
     /// The keys and their places. Those of an environment variable are in lower case.

@@ -1,4 +1,5 @@
-//! What a recipe may say: the registered components and the schema of the whole.
+//! What a recipe may say: the registered components and the schema of the whole; how keywords of schemas are
+//! read.
 
 use serde_json::Value;
 
@@ -16,9 +17,11 @@ pub struct CatalogEntry {
 /// Everything a recipe is checked against.
 ///
 /// The root schema is a JSON schema with three keywords of our own:
-/// - `"x-component": "dataset"`, or a list of kinds, marks a *slot*: a mapping whose `type` names a component of that
-///   kind and whose other keys are those of the component. Other keywords beside it are ignored, except
-/// - `"x-extra": {"properties": .., "required": [..]}`: keys that the slot adds to those of the component (`from`).
+/// - `"x-component": "dataset"`, or a list of kinds, marks a *slot*: a mapping whose `type` names a component
+///   of that kind and whose other keys are those of the component. Other keywords beside it are ignored,
+///   except
+/// - `"x-extra": {"properties": .., "required": [..]}`: keys that the slot adds to those of the component
+///   (`from`).
 #[derive(Debug, Clone)]
 pub struct Catalog {
     entries: Vec<CatalogEntry>,
@@ -66,4 +69,40 @@ impl Catalog {
         let named = self.entries.iter().filter(|entry| entry.name == name);
         named.map(|entry| entry.kind.as_str()).collect()
     }
+}
+
+/// The kinds of an `x-component` keyword: a name or a list of names.
+pub(super) fn kinds(keyword: &Value) -> Vec<&str> {
+    match keyword {
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        kind => kind.as_str().into_iter().collect(),
+    }
+}
+
+/// The schemas of a list keyword.
+pub(super) fn list<'a>(schema: &'a Value, keyword: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    schema.get(keyword).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The schema of a list item.
+pub(super) fn item_schema(schema: &Value, index: usize) -> Option<&Value> {
+    schema.get("prefixItems").and_then(|fixed| fixed.get(index)).or(schema.get("items"))
+}
+
+/// The schema a `$ref` names.
+pub(super) fn target<'a>(schema: &Value, document: &'a Value) -> Option<&'a Value> {
+    let pointer = schema.get("$ref")?.as_str()?.strip_prefix('#')?;
+    document.pointer(pointer)
+}
+
+/// Follows `$ref`s to the end.
+pub(super) fn resolve<'a>(mut schema: &'a Value, document: &'a Value) -> &'a Value {
+    const MAX_HOPS: usize = 16;
+    for _ in 0..MAX_HOPS {
+        match target(schema, document) {
+            Some(next) if schema.get("x-component").is_none() => schema = next,
+            _ => break,
+        }
+    }
+    schema
 }

@@ -1,19 +1,14 @@
 //! Problems of a recipe, each at its line, all at once.
 
 use std::fmt;
-use std::sync::Arc;
 
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
-};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode};
 
-use super::layer::LayerKind;
-use super::node::Span;
+use super::layer::{Layer, LayerKind};
+use super::node::{Source, Span, position};
 
-/// A text that a layer was read from: a file, an environment variable, an argument.
-pub(super) type Source = Arc<NamedSource<String>>;
-
-/// What a later check (graph, shapes) found wrong with one key. [`Recipe::diagnose`](super::Recipe::diagnose) finds the line.
+/// What a later check (graph, shapes) found wrong with one key. [`Recipe::diagnose`](super::Recipe::diagnose)
+/// finds the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Dotted path: `model.backbone.depth`. List items by index.
@@ -25,7 +20,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with one key. A component's own problems have keys relative to the component; empty for the whole of it.
+    /// A problem with one key. A component's own problems have keys relative to the component; empty for the
+    /// whole of it.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into(), help: None }
     }
@@ -88,6 +84,16 @@ impl Fault {
         self.problem.help = self.problem.help.or_else(help);
         self
     }
+
+    /// The fault at its place in a layer.
+    pub fn found(self, layer: &Layer, span: Span) -> Finding {
+        Finding {
+            origin: Some(layer.kind.clone()),
+            label: self.label.unwrap_or_else(|| "here".to_owned()),
+            source: Some((layer.source.clone(), span)),
+            ..Finding::from(self.problem)
+        }
+    }
 }
 
 impl From<Problem> for Fault {
@@ -119,11 +125,11 @@ impl Finding {
     }
 }
 
-/// Line and column (in characters) of a byte, from 1.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+/// A problem that no line is to blame for.
+impl From<Problem> for Finding {
+    fn from(Problem { key, message, help }: Problem) -> Self {
+        Self { key, message, help, origin: None, label: String::new(), source: None }
+    }
 }
 
 /// `model.backbone.depth: expected an integer, found null`.
@@ -183,7 +189,8 @@ impl Diagnostics {
         self.findings.iter().map(line).collect()
     }
 
-    /// The full report for a person: with colours and box drawing, or in plain ASCII for files, pipes and tests.
+    /// The full report for a person: with colours and box drawing, or in plain ASCII for files, pipes and
+    /// tests.
     pub fn render(&self, colour: bool) -> String {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
         let handler = GraphicalReportHandler::new_themed(theme)

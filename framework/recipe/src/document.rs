@@ -8,17 +8,18 @@ use miette::NamedSource;
 use serde_json::Value;
 
 use super::catalog::Catalog;
-use super::diagnostics::{Diagnostics, Fault, Finding, Place, Problem, Source};
+use super::diagnostics::{Diagnostics, Fault, Finding, Place, Problem};
 use super::files::{clean, decode, unreadable};
-use super::layer::{self, Layer, LayerKind};
-use super::node::{Content, Located, Node};
-use super::provenance::{finding, span_of};
+use super::layer::{Layer, LayerKind};
+use super::node::{Content, Located, Node, Source};
+use super::provenance::span_of;
 use super::yaml::{self, Keys, TextFault};
 use super::{path, schema};
 
 /// A valid YAML file in which every value knows its line.
 ///
-/// Keys may be dotted paths (`model.mask.type: [..]`). A place in the file is named by the keys that lead there, joined by dots.
+/// Keys may be dotted paths (`model.mask.type: [..]`). A place in the file is named by the keys that lead
+/// there, joined by dots.
 #[derive(Debug, Clone)]
 pub struct Document {
     path: PathBuf,
@@ -39,7 +40,7 @@ impl Document {
         let kind = LayerKind::File(name.clone());
         let (text, fault) = decode(bytes);
         let source: Source = Arc::new(NamedSource::new(name.to_string_lossy(), text).with_language("YAML"));
-        let locate = |fault| layer::finding(&kind, &source, fault);
+        let locate = |fault: TextFault| fault.found(&kind, &source);
         if let Some(fault) = fault {
             return Err(refuse(vec![locate(fault)]));
         }
@@ -51,7 +52,7 @@ impl Document {
             root => return Err(refuse(vec![locate(not_a_mapping(root.as_ref(), catalog.subject()))])),
         };
         let value = root.to_value();
-        let layer = Layer { kind: kind.clone(), source: source.clone(), root, spine: 0 };
+        let layer = Layer { kind: kind.clone(), source: source.clone(), root, override_depth: 0 };
         let document = Self { path: file.to_path_buf(), layer, value };
         let broken: HashSet<_> = parsed.broken.into_iter().collect();
         let faults = schema::check(&document.value, catalog, &broken);
@@ -84,7 +85,8 @@ impl Document {
         self.locate(Fault::from(problem).at(Place::Key))
     }
 
-    /// Findings as one report, in the order of their lines; what is the same is said once. Findings of other files come last.
+    /// Findings as one report, in the order of their lines; what is the same is said once. Findings of other
+    /// files come last.
     pub fn refuse(&self, mut findings: Vec<Finding>) -> Diagnostics {
         let rank = |finding: &Finding| match &finding.source {
             Some((source, span)) if Arc::ptr_eq(source, &self.layer.source) => span.start,
@@ -96,18 +98,11 @@ impl Document {
 
     /// Problems that are not of this file, by themselves.
     pub fn refuse_apart(&self, problems: Vec<Problem>) -> Diagnostics {
-        let finding = |problem: Problem| Finding {
-            key: problem.key,
-            message: problem.message,
-            help: problem.help,
-            origin: None,
-            label: String::new(),
-            source: None,
-        };
-        self.refuse(problems.into_iter().map(finding).collect())
+        self.refuse(problems.into_iter().map(Finding::from).collect())
     }
 
-    /// What a recipe's check found wrong with a `--set` argument that stands for a value of this file, shown at its line here.
+    /// What a recipe's check found wrong with a `--set` argument that stands for a value of this file, shown
+    /// at its line here.
     pub fn adopt(&self, finding: Finding, place: &str) -> Finding {
         let is_key = match (&finding.origin, &finding.source) {
             (Some(LayerKind::Set(argument)), Some((source, span))) => {
@@ -144,7 +139,7 @@ impl Document {
             .find_map(|place| locate(&self.layer.root, place));
         let at = found.unwrap_or(Located { key_span: None, node: &self.layer.root });
         let span = span_of(&fault.place, at, self.layer.source.inner());
-        finding(fault, &self.layer, span)
+        fault.found(&self.layer, span)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads a recipe file and what it extends.
 //!
-//! `extends` names files relative to the file it stands in, lowest layer first. A file that is reached twice (two bases
-//! that share a base) counts once, where it is first reached.
+//! `extends` names files relative to the file it stands in, lowest layer first. A file that is reached twice
+//! (two bases that share a base) counts once, where it is first reached.
 
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -10,9 +10,9 @@ use std::sync::Arc;
 use miette::NamedSource;
 use serde_json::Value;
 
-use super::diagnostics::{Finding, Source};
-use super::layer::{self, Layer, LayerKind};
-use super::node::{Content, Entry, Node, Span};
+use super::diagnostics::Finding;
+use super::layer::{Layer, LayerKind};
+use super::node::{Content, Entry, Node, Source, Span};
 use super::suggest;
 use super::yaml::{self, Keys, TextFault};
 
@@ -75,13 +75,13 @@ impl Files<'_> {
         let (text, encoding_fault) = decode(bytes);
         let source: Source = Arc::new(NamedSource::new(name.to_string_lossy(), text).with_language("YAML"));
         if let Some(fault) = encoding_fault {
-            return self.out.refuse(layer::finding(&kind, &source, fault));
+            return self.out.refuse(fault.found(&kind, &source));
         }
         let document = match yaml::parse(source.inner(), Keys::Plain) {
             Ok(document) => document,
-            Err(fault) => return self.out.refuse(layer::finding(&kind, &source, fault)),
+            Err(fault) => return self.out.refuse(fault.found(&kind, &source)),
         };
-        let faults = document.faults.into_iter().map(|fault| layer::finding(&kind, &source, fault));
+        let faults = document.faults.into_iter().map(|fault| fault.found(&kind, &source));
         self.out.findings.extend(faults);
         self.out.broken.extend(document.broken);
         match document.root {
@@ -90,9 +90,9 @@ impl Files<'_> {
                     entries.into_iter().partition(|entry| entry.key == "extends");
                 let root = Node { span, content: Content::Map(entries) };
                 self.extend(path, &kind, &source, &extends);
-                self.out.stack.push(Layer { kind, source, root, spine: 0 });
+                self.out.stack.push(Layer { kind, source, root, override_depth: 0 });
             }
-            root => self.out.refuse(layer::finding(&kind, &source, not_a_mapping(root.as_ref()))),
+            root => self.out.refuse(not_a_mapping(root.as_ref()).found(&kind, &source)),
         }
     }
 
@@ -116,7 +116,7 @@ impl Files<'_> {
                             "paths are relative to this file: `extends: ../_base_/imagenet.yaml`".to_owned(),
                         ),
                     };
-                    self.out.refuse(layer::finding(kind, source, fault));
+                    self.out.refuse(fault.found(kind, source));
                 }
             }
         }
@@ -138,7 +138,8 @@ impl Files<'_> {
     }
 }
 
-/// The text without its byte order mark; text that is not UTF-8 comes with replacement characters and a fault.
+/// The text without its byte order mark; text that is not UTF-8 comes with replacement characters and a
+/// fault.
 pub(super) fn decode(bytes: Vec<u8>) -> (String, Option<TextFault>) {
     match String::from_utf8(bytes) {
         Ok(text) => (text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text), None),

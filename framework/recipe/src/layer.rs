@@ -3,10 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::diagnostics::{Finding, Source};
-use super::node::{Located, Node};
+use super::node::{Located, Node, Source};
 use super::path;
-use super::yaml::TextFault;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,14 +32,15 @@ impl fmt::Display for LayerKind {
 
 /// A parsed layer.
 ///
-/// An environment variable or `--set a.b=1` is a file with the single line `a: { b: 1 }`; `spine` says how many of the
-/// outer mappings stand for the key (2). A spine key may be the index of a list item.
+/// An environment variable or `--set a.b=1` is a file with the single line `a: { b: 1 }`, whose override path
+/// is `a.b`: one that may lead through the indices of list items.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     pub kind: LayerKind,
     pub source: Source,
     pub root: Node,
-    pub spine: usize,
+    /// How many of the outer mappings stand for the keys of an override path; 0 in a file.
+    pub override_depth: usize,
 }
 
 impl Layer {
@@ -52,17 +51,5 @@ impl Layer {
 
     pub fn is_file(&self) -> bool {
         matches!(self.kind, LayerKind::File(_))
-    }
-}
-
-/// A fault of a text, with the text.
-pub(super) fn finding(kind: &LayerKind, source: &Source, fault: TextFault) -> Finding {
-    Finding {
-        key: fault.key,
-        message: fault.message,
-        help: fault.help,
-        origin: Some(kind.clone()),
-        label: fault.label,
-        source: Some((source.clone(), fault.span)),
     }
 }

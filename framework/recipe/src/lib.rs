@@ -1,14 +1,15 @@
 //! Recipes: layers, references, provenance, diagnostics. Knows no tensors.
 //!
-//! A recipe is YAML. Its layers, lowest first: the files it names under `extends`, the file itself, environment variables
-//! (`CONVMAE_TRAIN__LENGTH='40 epochs'`), and `--set train.length='40 epochs'`. Mappings merge, lists are replaced, and a
-//! layer that changes the `type` of a block replaces the block. Then references such as `${train.length}` are resolved
-//! (see `reference.rs` for their rules), the value is checked against the [`Catalog`], and the defaults of keys that it
-//! leaves out are filled in. [`load`] reports everything wrong at once, each problem with its file, line and column;
-//! [`Recipe::diagnose`] gives later checks the same power.
+//! A recipe is YAML. Its layers, lowest first: the files it names under `extends`, the file itself,
+//! environment variables (`CONVMAE_TRAIN__LENGTH='40 epochs'`), and `--set train.length='40 epochs'`.
+//! Mappings merge, lists are replaced, and a layer that changes the `type` of a block replaces the block.
+//! Then references such as `${train.length}` are resolved (see `reference.rs` for their rules), the value is
+//! checked against the [`Catalog`], and the defaults of keys that it leaves out are filled in. [`load`]
+//! reports everything wrong at once, each problem with its file, line and column; [`Recipe::diagnose`] gives
+//! later checks the same power.
 //!
-//! Words mean what YAML 1.2 says: `1.5e-4` and `1e-6` are numbers, `yes` and `on` are strings. An integer is written
-//! without point and exponent: `1600`, not `1.6e3`. An empty value is null.
+//! Words mean what YAML 1.2 says: `1.5e-4` and `1e-6` are numbers, `yes` and `on` are strings. An integer is
+//! written without point and exponent: `1600`, not `1.6e3`. An empty value is null.
 
 mod assignment;
 mod catalog;
@@ -45,6 +46,7 @@ pub use layer::LayerKind;
 pub use path::is_within;
 pub use provenance::Origin;
 pub use scalar::plain as plain_scalar;
+pub use schema::first_sentence;
 pub use suggest::{list, nearest};
 pub use yaml::inline_value;
 
@@ -61,7 +63,8 @@ pub const OWN_VARIABLE: &str = "CONVMAE_LOG";
 pub struct Sources {
     /// The recipe file.
     pub recipe: PathBuf,
-    /// `--set` arguments, `key=value`; the value is YAML, list items go by index (`data.transforms.0.size=64`).
+    /// `--set` arguments, `key=value`; the value is YAML, list items go by index
+    /// (`data.transforms.0.size=64`).
     pub sets: Vec<String>,
     /// Environment variables, name and value; those without the prefix `CONVMAE_` are ignored.
     pub environment: Vec<(String, String)>,
@@ -88,7 +91,8 @@ pub struct Recipe {
 /// Loads a recipe and checks it.
 ///
 /// # Errors
-/// Everything wrong with the recipe. When a layer cannot be read or parsed, only that: the rest would be blamed wrongly.
+/// Everything wrong with the recipe. When a layer cannot be read or parsed, only that: the rest would be
+/// blamed wrongly.
 pub fn load(sources: &Sources, catalog: &Catalog) -> Result<Recipe, Diagnostics> {
     let mut read = Layers::default();
     read.read(&sources.recipe);
@@ -119,14 +123,7 @@ pub fn load(sources: &Sources, catalog: &Catalog) -> Result<Recipe, Diagnostics>
 }
 
 fn unmergeable(error: &figment::Error) -> Finding {
-    Finding {
-        key: error.path.join("."),
-        message: format!("the layers cannot be merged: {error}"),
-        help: None,
-        origin: None,
-        label: String::new(),
-        source: None,
-    }
+    Problem::new(error.path.join("."), format!("the layers cannot be merged: {error}")).into()
 }
 
 impl Recipe {
@@ -148,7 +145,8 @@ impl Recipe {
     /// A block as a type of the program. A key that does not exist reads as null.
     ///
     /// # Errors
-    /// When the type refuses the block. The error is located at the block; validation by schema has located most before.
+    /// When the type refuses the block. The error is located at the block; validation by schema has located
+    /// most before.
     pub fn deserialize<T: DeserializeOwned>(&self, key: &str) -> Result<T, Diagnostics> {
         T::deserialize(self.get(key).unwrap_or(&Value::Null)).map_err(|error| {
             let message = error.to_string();
@@ -156,7 +154,8 @@ impl Recipe {
         })
     }
 
-    /// The resolved recipe as YAML: a recipe that loads to the same value, without references and other files.
+    /// The resolved recipe as YAML: a recipe that loads to the same value, without references and other
+    /// files.
     pub fn lock_yaml(&self) -> String {
         lock::yaml(&self.value)
     }
@@ -166,7 +165,8 @@ impl Recipe {
         lock::digest(&self.value)
     }
 
-    /// Every layer that sets a key, the winner last, or that its default holds; `None` when the recipe has no such key.
+    /// Every layer that sets a key, the winner last, or that its default holds; `None` when the recipe has no
+    /// such key.
     pub fn why(&self, key: &str) -> Option<Vec<Origin>> {
         let value = self.get(key)?;
         Some(self.provenance.origins(key, value))
@@ -180,7 +180,8 @@ impl Recipe {
         Diagnostics { recipe: self.path.display().to_string(), findings }
     }
 
-    /// The keys in which this recipe differs from an earlier one, for example the lock file of a run to be resumed.
+    /// The keys in which this recipe differs from an earlier one, for example the lock file of a run to be
+    /// resumed.
     pub fn diff(&self, before: &Value) -> Vec<Change> {
         diff(before, &self.value)
     }

@@ -1,10 +1,11 @@
 //! Layers to one value, through figment.
 //!
-//! figment merges: mappings key by key, everything else is replaced, and each value keeps the tag of its layer. Three
-//! things are ours, for figment merges all mappings alike, never into a list, and sorts its keys. A layer that changes the
-//! `type` of a block replaces the block: it is emptied before the layer is merged. A `--set` key may go through the index
-//! of a list item: from then on the list is merged as a mapping of its items. And keys stand in the order in which the
-//! layers first name them. For these, [`Below`] knows of each key what it holds, not its value.
+//! figment merges: mappings key by key, everything else is replaced, and each value keeps the tag of its
+//! layer. Three things are ours, for figment merges all mappings alike, never into a list, and sorts its
+//! keys. A layer that changes the `type` of a block replaces the block: it is emptied before the layer is
+//! merged. A `--set` key may go through the index of a list item: from then on the list is merged as a
+//! mapping of its items. And keys stand in the order in which the layers first name them. For these,
+//! [`LowerLayers`] knows of each key what it holds, not its value.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -41,10 +42,10 @@ pub(super) struct Replaced {
 /// Merges the layers, lowest first.
 pub(super) fn merge(layers: &mut [Layer]) -> Result<Merged, Box<figment::Error>> {
     let mut figment = Figment::new();
-    let mut below = Below::default();
+    let mut lower = LowerLayers::default();
     let (mut replaced, mut misfits) = (Vec::new(), Vec::new());
     for (index, layer) in layers.iter_mut().enumerate() {
-        let lists = match below.fit_spine(layer) {
+        let lists = match lower.fit_override(layer) {
             Ok(lists) => lists,
             Err(fault) => {
                 misfits.push((index, fault));
@@ -58,9 +59,9 @@ pub(super) fn merge(layers: &mut [Layer]) -> Result<Merged, Box<figment::Error>>
             let items = Tagged::from(items.collect::<Dict>());
             figment = figment.merge(Provided::new(index, &list, NOTHING));
             figment = figment.merge(Provided::new(index, &list, items));
-            below.open(&list);
+            lower.open(&list);
         }
-        for key in below.add(layer, index, &mut replaced) {
+        for key in lower.add(layer, index, &mut replaced) {
             figment = figment.merge(Provided::new(index, &key, NOTHING));
         }
         let view = Tagged::serialize(layer.root.to_value()).map_err(Box::new)?;
@@ -68,7 +69,7 @@ pub(super) fn merge(layers: &mut [Layer]) -> Result<Merged, Box<figment::Error>>
     }
     let root = data(&figment)?;
     let mut winners = HashMap::new();
-    let value = below.restore(root.into(), "", &figment, &mut winners);
+    let value = lower.restore(root.into(), "", &figment, &mut winners);
     Ok(Merged { value, winners, replaced, misfits })
 }
 
@@ -106,7 +107,7 @@ impl Provider for Provided {
 
 /// What the layers so far hold at every path.
 #[derive(Default)]
-struct Below {
+struct LowerLayers {
     held: BTreeMap<String, Held>,
     /// How many keys were named.
     named: usize,
@@ -128,19 +129,19 @@ enum Kind {
     Opened(usize),
 }
 
-impl Below {
+impl LowerLayers {
     fn kind(&self, key: &str) -> Option<&Kind> {
         self.held.get(key).map(|held| &held.kind)
     }
 
-    /// Fits the key of a `--set` or an environment variable to what is below it: indices must be those of list items, and
-    /// keys of the environment, which have lost their case, take that of the key they name. Returns the lists that it goes
-    /// through and that are not opened yet.
-    fn fit_spine(&self, layer: &mut Layer) -> Result<Vec<String>, Fault> {
+    /// Fits the override path of a layer to what lower layers hold: indices must be those of list items, and
+    /// keys of the environment, which have lost their case, take that of the key they name. Returns the lists
+    /// that it goes through and that are not opened yet.
+    fn fit_override(&self, layer: &mut Layer) -> Result<Vec<String>, Fault> {
         let mut lists = Vec::new();
         let mut node = &mut layer.root;
         let mut key = String::new();
-        for _ in 0..layer.spine {
+        for _ in 0..layer.override_depth {
             let Content::Map(entries) = &mut node.content else { break };
             let Some(entry) = entries.first_mut() else { break };
             match self.kind(&key) {
@@ -185,7 +186,7 @@ impl Below {
     /// Notes what a layer says. Returns the blocks that it replaces, of which nothing may be left.
     fn add(&mut self, layer: &Layer, index: usize, replaced: &mut Vec<Replaced>) -> Vec<String> {
         let mut emptied = Vec::new();
-        self.note("", &layer.root, layer.spine, &mut |key: &str, change: Option<(Value, Value)>| {
+        self.note("", &layer.root, layer.override_depth, &mut |key: &str, change: Option<(Value, Value)>| {
             emptied.push(key.to_owned());
             if let Some((before, after)) = change {
                 replaced.push(Replaced { key: key.to_owned(), layer: index, before, after });
@@ -198,7 +199,7 @@ impl Below {
         &mut self,
         key: &str,
         node: &Node,
-        spine: usize,
+        override_depth: usize,
         empty: &mut impl FnMut(&str, Option<(Value, Value)>),
     ) {
         let held = self.held.get_mut(key);
@@ -218,7 +219,7 @@ impl Below {
                 let given =
                     entries.iter().find(|entry| entry.key == "type").map(|entry| entry.value.to_value());
                 let kind = match held.map(|held| std::mem::replace(&mut held.kind, Kind::Scalar)) {
-                    Some(Kind::Opened(len)) if spine > 0 => Kind::Opened(len),
+                    Some(Kind::Opened(len)) if override_depth > 0 => Kind::Opened(len),
                     Some(Kind::Opened(_)) => {
                         empty(key, None);
                         self.forget_within(key);
@@ -242,7 +243,12 @@ impl Below {
                 };
                 self.hold(key, kind);
                 for entry in entries {
-                    self.note(&path::join(key, &entry.key), &entry.value, spine.saturating_sub(1), empty);
+                    self.note(
+                        &path::join(key, &entry.key),
+                        &entry.value,
+                        override_depth.saturating_sub(1),
+                        empty,
+                    );
                 }
             }
         }

@@ -1,11 +1,23 @@
 //! YAML nodes that remember where they were written.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use miette::NamedSource;
 use serde_json::{Map, Value};
 
-/// A place in a source text, in bytes.
+/// A text that a layer was read from: a file, an environment variable, an argument.
+pub(super) type Source = Arc<NamedSource<String>>;
+
+/// A range of a source text, in bytes.
 pub(super) type Span = Range<usize>;
+
+/// Line and column (in characters) of a byte, from 1.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
 
 /// A value and the place it was written at.
 #[derive(Debug, Clone, PartialEq)]

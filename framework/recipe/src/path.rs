@@ -1,7 +1,7 @@
 //! Dotted key paths: `model.backbone.depth.0`.
 //!
-//! A key never contains a dot (the YAML reader refuses one), so a dotted path names one place. List items are addressed
-//! by index. The empty path is the whole recipe.
+//! A key never contains a dot (the YAML reader refuses one), so a dotted path names one place. List items are
+//! addressed by index. The empty path is the whole recipe.
 
 use std::fmt::Display;
 

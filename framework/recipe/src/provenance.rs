@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::diagnostics::{Fault, Finding, Place, position};
+use super::diagnostics::{Fault, Finding, Place};
 use super::layer::{Layer, LayerKind};
 use super::merge::{Merged, Replaced};
-use super::node::{Content, Located, Span};
+use super::node::{Content, Located, Span, position};
 use super::path;
 
 /// One layer's word on a key.
@@ -52,8 +52,8 @@ impl Provenance {
         (provenance, value)
     }
 
-    /// Every layer that sets a key, the winner last; a default is the last of all. A key inside of a block that a
-    /// reference copied has the origins of the reference. `value` is what the key resolves to.
+    /// Every layer that sets a key, the winner last; a default is the last of all. A key inside of a block
+    /// that a reference copied has the origins of the reference. `value` is what the key resolves to.
     pub fn origins(&self, key: &str, value: &Value) -> Vec<Origin> {
         let mut key = key;
         loop {
@@ -80,7 +80,7 @@ impl Provenance {
         let found = if fault.place == Place::Missing { None } else { self.winner(key) };
         if let Some((layer, at)) = found {
             let span = span_of(&fault.place, at, layer.source.inner());
-            return finding(fault, layer, span);
+            return fault.found(layer, span);
         }
         let mut block = key;
         while let Some((parent, _)) = path::split_last(block) {
@@ -92,17 +92,10 @@ impl Provenance {
                     fault.problem.help =
                         Some(help.into_iter().chain([dropped]).collect::<Vec<_>>().join("\n"));
                 }
-                return finding(fault, layer, span);
+                return fault.found(layer, span);
             }
         }
-        Finding {
-            key: fault.problem.key,
-            message: fault.problem.message,
-            help: fault.problem.help,
-            origin: None,
-            label: String::new(),
-            source: None,
-        }
+        fault.problem.into()
     }
 
     /// A fault of one layer alone.
@@ -110,7 +103,7 @@ impl Provenance {
         let layer = &self.layers[index];
         let at = layer.find(&fault.problem.key).unwrap_or(Located { key_span: None, node: &layer.root });
         let span = span_of(&fault.place, at, layer.source.inner());
-        finding(fault, layer, span)
+        fault.found(layer, span)
     }
 
     /// The layer that set a key. What a `--set` into a list item leaves of the list is the list's layer's.
@@ -119,8 +112,8 @@ impl Provenance {
         self.layers.get(..top)?.iter().rev().find_map(|layer| Some((layer, layer.find(key)?)))
     }
 
-    /// The layer in which a key that is missing from a block is best added: the highest file with the block, unless the
-    /// block was replaced later.
+    /// The layer in which a key that is missing from a block is best added: the highest file with the block,
+    /// unless the block was replaced later.
     fn holder(&self, block: &str) -> Option<(&Layer, Located<'_>)> {
         let replaced = self.replaced.iter().filter(|replaced| path::is_within(block, &replaced.key));
         let first = replaced.map(|replaced| replaced.layer).max().unwrap_or(0);
@@ -153,17 +146,6 @@ fn origin(layer: &Layer, key: &str) -> Option<Origin> {
 
 fn default(owner: &str, value: &Value) -> Origin {
     Origin { layer: LayerKind::Default(owner.to_owned()), line: 0, column: 0, value: value.clone() }
-}
-
-pub(super) fn finding(fault: Fault, layer: &Layer, span: Span) -> Finding {
-    Finding {
-        key: fault.problem.key,
-        message: fault.problem.message,
-        help: fault.problem.help,
-        origin: Some(layer.kind.clone()),
-        label: fault.label.unwrap_or_else(|| "here".to_owned()),
-        source: Some((layer.source.clone(), span)),
-    }
 }
 
 /// What to underline: never more than a line.

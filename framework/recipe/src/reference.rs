@@ -1,10 +1,11 @@
 //! References: `${train.length}`, `${.size}`, `${..num_classes}`.
 //!
 //! - `${a.b}` is a path from the top. List items go by index: `${data.train.transforms.0.size}`.
-//! - `${.key}` is a key of the mapping the reference stands in, `${..key}` of the mapping around that one, and so on: one
-//!   more dot, one mapping further out. Lists do not count: for a transform in a list, `..` is the block that holds the list.
-//! - A value that is one reference takes the type of what it names, a block too. Inside of a longer string the text of a
-//!   string, number or boolean is put in.
+//! - `${.key}` is a key of the mapping the reference stands in, `${..key}` of the mapping around that one,
+//!   and so on: one more dot, one mapping further out. Lists do not count: for a transform in a list, `..` is
+//!   the block that holds the list.
+//! - A value that is one reference takes the type of what it names, a block too. Inside of a longer string
+//!   the text of a string, number or boolean is put in.
 //! - `$${` is a literal `${`.
 //!
 //! References are resolved after all layers are merged, so they see overrides.
@@ -185,7 +186,8 @@ impl Resolver<'_> {
             self.faults.push(fault.label(reason).at(place).help(help.to_owned()));
         })?;
         let root: &Value = self.root;
-        // Borrowed: what stands in the recipe. Owned: what another reference on the way gave, already resolved.
+        // Borrowed: what stands in the recipe. Owned: what another reference on the way gave, already
+        // resolved.
         let mut block = Cow::Borrowed(root);
         let mut at = String::new();
         for name in path::segments(&target) {
@@ -257,7 +259,8 @@ impl Resolver<'_> {
         self.faults.push(fault.at(Place::Text(format!("${{{reference}}}"))).help(help));
     }
 
-    /// Counts what references copy, so that blocks of references to blocks cannot fill the memory or the stack.
+    /// Counts what references copy, so that blocks of references to blocks cannot fill the memory or the
+    /// stack.
     fn count(&mut self, value: &Value, key: &str) -> Result<(), Broken> {
         let before = self.nodes;
         self.nodes = self.nodes.saturating_add(size(value));

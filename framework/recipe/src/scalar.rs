@@ -1,7 +1,8 @@
 //! Plain YAML scalars: what an unquoted word means.
 //!
-//! These are the rules of YAML 1.2 (core schema), not those of YAML 1.1 that `PyYAML` follows. `1e-6` and `1.5e-4` are
-//! numbers (`PyYAML` reads `1e-6` as a string); `yes`, `no`, `on` and `off` are strings; `010` is ten; `1_000` is a string.
+//! These are the rules of YAML 1.2 (core schema), not those of YAML 1.1 that `PyYAML` follows. `1e-6` and
+//! `1.5e-4` are numbers (`PyYAML` reads `1e-6` as a string); `yes`, `no`, `on` and `off` are strings; `010`
+//! is ten; `1_000` is a string.
 
 use serde_json::{Number, Value};
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-/// The candidate a person most likely meant, if any is near: the same but for case and dashes, a few letters off, or the
-/// only one with this word in it (`ratio`, `mask_ratio`).
+/// The candidate a person most likely meant, if any is near: the same but for case and dashes, a few letters
+/// off, or the only one with this word in it (`ratio`, `mask_ratio`).
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let folded = fold(word);
     let candidates: Vec<_> = candidates.into_iter().collect();

@@ -1,6 +1,7 @@
 //! YAML text to [`Node`]s, with the place of each.
 //!
-//! A recipe is plain YAML 1.2: one document, string keys, no tags, no merge keys. Aliases are allowed and are copies.
+//! A recipe is plain YAML 1.2: one document, string keys, no tags, no merge keys. Aliases are allowed and are
+//! copies.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,7 +9,9 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::Value;
 
-use super::node::{Content, Entry, Node, Span};
+use super::diagnostics::Finding;
+use super::layer::LayerKind;
+use super::node::{Content, Entry, Node, Source, Span, position};
 use super::{path, scalar};
 
 /// Deeper nesting, or more nodes once aliases are copied, is refused.
@@ -27,7 +30,7 @@ pub(super) struct TextFault {
 
 /// A parsed text. A text with faults still has a node, so that the rest of it can be checked.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(super) struct Parsed {
     /// `None` for a text without any node.
     pub root: Option<Node>,
     pub faults: Vec<TextFault>,
@@ -45,9 +48,9 @@ pub(super) enum Keys {
 }
 
 /// Parses one document. An error is a syntax error: nothing can be said about the rest.
-pub(super) fn parse(text: &str, form: Keys) -> Result<Document, TextFault> {
+pub(super) fn parse(text: &str, form: Keys) -> Result<Parsed, TextFault> {
     let offsets = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
-    let mut reader = Reader {
+    let mut composer = Composer {
         text,
         form,
         parser: Parser::new_from_str(text),
@@ -58,8 +61,8 @@ pub(super) fn parse(text: &str, form: Keys) -> Result<Document, TextFault> {
         faults: Vec::new(),
         broken: Vec::new(),
     };
-    let root = reader.document()?;
-    Ok(Document { root, faults: reader.faults, broken: reader.broken })
+    let root = composer.document()?;
+    Ok(Parsed { root, faults: composer.faults, broken: composer.broken })
 }
 
 /// The value of a text in one line, as `--set` reads it.
@@ -74,7 +77,7 @@ pub fn inline_value(text: &str) -> Result<Value, String> {
     }
 }
 
-struct Reader<'t> {
+struct Composer<'t> {
     text: &'t str,
     form: Keys,
     parser: Parser<'t, StrInput<'t>>,
@@ -88,7 +91,7 @@ struct Reader<'t> {
     broken: Vec<String>,
 }
 
-impl<'t> Reader<'t> {
+impl<'t> Composer<'t> {
     fn document(&mut self) -> Result<Option<Node>, TextFault> {
         let mut root = None;
         loop {
@@ -125,7 +128,8 @@ impl<'t> Reader<'t> {
     }
 
     fn syntax_error(&self, at: usize, info: &str) -> TextFault {
-        // An error at the end of the text is shown at its last character: after it there is nothing to point at.
+        // An error at the end of the text is shown at its last character: after it there is nothing to point
+        // at.
         let last = self.text.trim_end().char_indices().next_back();
         let end = last.filter(|_| self.text[at..].trim_end().is_empty());
         let span = end.map_or(at..at, |(last, letter)| last..last + letter.len_utf8());
@@ -228,7 +232,7 @@ impl<'t> Reader<'t> {
             self.keys.pop();
             let Some(key) = key else { continue };
             if let Some(&first) = seen.get(&key) {
-                let (line, _) = super::diagnostics::position(self.text, first);
+                let (line, _) = position(self.text, first);
                 self.keys.push(key);
                 let fault = self.fault(key_span, "the key is given twice".to_owned(), "given again here");
                 self.faults.push(
@@ -315,6 +319,18 @@ impl<'t> Reader<'t> {
 }
 
 impl TextFault {
+    /// The fault in the text it was found in.
+    pub fn found(self, kind: &LayerKind, source: &Source) -> Finding {
+        Finding {
+            key: self.key,
+            message: self.message,
+            help: self.help,
+            origin: Some(kind.clone()),
+            label: self.label,
+            source: Some((source.clone(), self.span)),
+        }
+    }
+
     fn with_help(self, help: String) -> Self {
         Self { help: Some(help), ..self }
     }

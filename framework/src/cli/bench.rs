@@ -1,13 +1,13 @@
-//! `convmae bench`: how fast a recipe trains here.
+//! `convmae bench`: training throughput of a recipe.
 
 use std::fmt::Write as _;
 
+use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use super::{CliError, print};
 use crate::engine::{self, BenchItem, BenchOptions, BenchReport, DataSpeed};
 
-/// Time training steps of a recipe on random images: images per second, the share of what a matrix product reaches here, memory, and
-/// where the time goes. The loading of the recipe's own images is timed by itself.
+/// Time training steps of a recipe on random images: images per second, the share of what a matrix product
+/// reaches here, memory, and where the time goes. The loading of the recipe's own images is timed by itself.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -1,9 +1,9 @@
-//! `convmae check`: is this recipe right, and what does it amount to?
+//! `convmae check`: validates a recipe; shapes, parameters and multiply-adds of its model.
 
 use clap::ValueEnum;
 
+use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use super::{CliError, print};
 use crate::graph::{self, Checked, catalog, check, dot, mermaid};
 use crate::recipe::{Recipe, load};
 

@@ -15,8 +15,8 @@ use crate::weights::{self, TensorMap, WeightsError, WeightsFile, write_pth, writ
 
 /// Convert weights between PyTorch (.pth) and safetensors, or list them.
 ///
-/// Names, shapes and types of the model's tensors are kept; the optimizer's state is not written. Nothing in a PyTorch
-/// file is executed.
+/// Names, shapes and types of the model's tensors are kept; the optimizer's state is not written. Nothing in
+/// a PyTorch file is executed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The file to read; its format is told by its content.
@@ -96,7 +96,8 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The file's other content as the text that safetensors metadata is, with the mark that PyTorch tools look for.
+/// The file's other content as the text that safetensors metadata is, with the mark that PyTorch tools look
+/// for.
 fn metadata(file: &WeightsFile) -> BTreeMap<String, String> {
     let mut metadata: BTreeMap<_, _> = file
         .metadata

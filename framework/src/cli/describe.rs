@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::component::{Entry, entries, entry};
 use crate::reference::{Field, Page, fields, pages};
 

@@ -1,7 +1,7 @@
 //! `convmae eval`: metrics of trained weights.
 
+use super::output::{CliError, print};
 use super::trained_args::TrainedArgs;
-use super::{CliError, print};
 use crate::engine::{self, EvalReport};
 
 /// Evaluate weights on the validation set of a recipe, as training does.

@@ -1,11 +1,12 @@
-//! `convmae list`: what is registered.
+//! `convmae list`: the registered components.
 
 use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::component::{Entry, Kind, entries};
+use crate::recipe::first_sentence;
 
 /// List the registered components.
 #[derive(Debug, clap::Args)]
@@ -43,9 +44,5 @@ pub fn run(args: &Args) -> Result<(), CliError> {
 fn summary(entry: &Entry) -> String {
     let schema = (entry.schema)();
     let text = schema.get("description").and_then(serde_json::Value::as_str).unwrap_or_default();
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match text.find(". ") {
-        Some(end) => text[..=end].to_owned(),
-        None => text,
-    }
+    first_sentence(text)
 }

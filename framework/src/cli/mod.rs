@@ -8,6 +8,7 @@ pub mod convert;
 mod describe;
 mod eval;
 mod list;
+mod output;
 mod predict;
 mod recipe_args;
 mod report;
@@ -19,17 +20,13 @@ mod table;
 mod trace;
 mod trained_args;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::engine::EngineError;
-use crate::recipe::Diagnostics;
-use crate::report::{ReportError, logging};
-use crate::runs::RunsError;
-use crate::sweep::SweepError;
-use crate::table::TableError;
+use crate::report::logging;
+pub use output::CliError;
+use output::complain;
 
 #[cfg(not(feature = "cuda"))]
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -68,84 +65,14 @@ enum Command {
     Sweep(sweep::Args),
 }
 
-/// Why a command failed.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum CliError {
-    /// The recipe has mistakes.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Recipe(#[from] Diagnostics),
-    /// The run failed.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Engine(#[from] EngineError),
-    /// The sweep could not be done.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Sweep(#[from] SweepError),
-    /// Weights could not be converted.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Convert(#[from] convert::ConvertError),
-    /// Runs could not be listed.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Runs(#[from] RunsError),
-    /// A table could not be made.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Table(#[from] TableError),
-    /// The command was asked for something that is not there.
-    #[error("{message}")]
-    Usage {
-        /// What is not there.
-        message: String,
-        /// What is.
-        #[help]
-        help: Option<String>,
-    },
-    /// The run was stopped by a signal, where that is a failure.
-    #[error("stopped by a signal after step {0}, before its end")]
-    Stopped(u64),
-    /// Standard output could not be written.
-    #[error("cannot print: {0}")]
-    Print(#[from] std::io::Error),
-}
-
-impl CliError {
-    fn code(&self) -> ExitCode {
-        match self {
-            Self::Recipe(_)
-            | Self::Usage { .. }
-            | Self::Convert(convert::ConvertError::Extension(_) | convert::ConvertError::SameFile(_))
-            | Self::Engine(
-                EngineError::Recipe(_)
-                | EngineError::RecipeChanged { .. }
-                | EngineError::Usage(_)
-                | EngineError::Report(
-                    ReportError::AlreadyARun(_)
-                    | ReportError::Occupied(_)
-                    | ReportError::NotADirectory(_)
-                    | ReportError::NoRun(_),
-                ),
-            ) => ExitCode::from(2),
-            Self::Engine(EngineError::Report(ReportError::Locked { .. })) => {
-                ExitCode::from(crate::sweep::local::HELD)
-            }
-            Self::Table(error) if error.is_usage() => ExitCode::from(2),
-            Self::Runs(error) if error.is_usage() => ExitCode::from(2),
-            _ => ExitCode::FAILURE,
-        }
-    }
-}
-
-/// The `main` of the program, and of any program that brings components of its own: link them with `use my_crate as _;`, then
-/// `fn main() -> ExitCode { convmae_framework::cli::main() }`.
+/// The `main` of the program, and of any program that brings components of its own: link them with
+/// `use my_crate as _;`, then `fn main() -> ExitCode { convmae_framework::cli::main() }`.
 pub fn main() -> ExitCode {
     #[cfg(feature = "cuda")]
     allow_tf32();
     let cli = Cli::parse();
-    // The main thread works in the pool instead of waiting for it. Fails where a program has set up the pool itself.
+    // The main thread works in the pool instead of waiting for it. Fails where a program has set up the pool
+    // itself.
     let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
     let log = logging::init(
         i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX),
@@ -177,33 +104,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints an error to standard error. Lines are wrapped for a terminal only, so that paths can be searched for elsewhere.
-fn complain(error: CliError) {
-    // Fails where a hook is set already.
-    let _ = miette::set_hook(Box::new(|_| {
-        let handler = miette::MietteHandlerOpts::new()
-            // Our messages name their causes.
-            .without_cause_chain()
-            .wrap_lines(std::io::stderr().is_terminal());
-        Box::new(handler.build())
-    }));
-    eprintln!("{:?}", miette::Report::new(error));
-}
-
 /// Lets cuBLAS multiply `f32` in TF32, unless the user has decided about it.
 #[cfg(feature = "cuda")]
 fn allow_tf32() {
     const SWITCH: &str = "NVIDIA_TF32_OVERRIDE";
     if std::env::var_os(SWITCH).is_none() {
-        // SAFETY: the first thing `main` does; there is no other thread that could read the environment meanwhile.
+        // SAFETY: the first thing `main` does; there is no other thread that could read the environment
+        // meanwhile.
         unsafe { std::env::set_var(SWITCH, "1") };
     }
-}
-
-/// Prints a text to standard output; a closed pipe is an error, not a panic.
-fn print(text: &str) -> Result<(), CliError> {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", text.trim_end())?;
-    Ok(())
 }

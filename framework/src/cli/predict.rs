@@ -1,17 +1,18 @@
-//! `convmae predict`: what a trained model says about images.
+//! `convmae predict`: predictions of a trained model for images.
 
 use std::path::{Path, PathBuf};
 
+use super::output::{CliError, print};
 use super::trained_args::TrainedArgs;
-use super::{CliError, print};
 use crate::component::Picture;
 use crate::engine::{self, EngineError, Prediction};
 use crate::report::label_map;
 
-/// Predict for images: the most probable classes, the share of each class of pixels, and pictures of what the heads have to show.
+/// Predict for images: the most probable classes, the share of each class of pixels, and pictures of what the
+/// heads have to show.
 ///
-/// `convmae predict runs/NAME cat.jpg` uses a run, `convmae predict RECIPE cat.jpg --weights FILE` any weights file. Images are prepared
-/// by the transforms of the recipe's validation set.
+/// `convmae predict runs/NAME cat.jpg` uses a run, `convmae predict RECIPE cat.jpg --weights FILE` any
+/// weights file. Images are prepared by the transforms of the recipe's validation set.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -22,8 +23,8 @@ pub struct Args {
     /// Classes to name for each image.
     #[arg(long, value_name = "K", default_value_t = 5)]
     topk: usize,
-    /// Folder for the pictures, one file for each image and caption, and for label maps (PNGs whose values are the classes); none
-    /// are written if left out.
+    /// Folder for the pictures, one file for each image and caption, and for label maps (PNGs whose values
+    /// are the classes, with their names and colours in JSON files); none are written if left out.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print JSON.
@@ -61,7 +62,8 @@ fn text(prediction: &Prediction) -> String {
     lines.join("\n")
 }
 
-/// Writes `<number>-<image>-<caption>.png` for every picture, and `<number>-<image>-labels.png` with the classes of the pixels.
+/// Writes `<number>-<image>-<caption>.png` for every picture, `<number>-<image>-labels.png` with the classes
+/// of the pixels, and their names and colours in `<number>-<image>-labels.json`.
 fn write(folder: &Path, number: usize, prediction: &Prediction) -> Result<(), CliError> {
     let failed = |path: &Path, error: &dyn std::fmt::Display| {
         CliError::Engine(EngineError::Usage(format!("cannot write {}: {error}", path.display())))
@@ -76,6 +78,8 @@ fn write(folder: &Path, number: usize, prediction: &Prediction) -> Result<(), Cl
     if let Some(labels) = &prediction.labels {
         let path = folder.join(format!("{number:03}-{stem}-labels.png"));
         label_map::save(labels, &path).map_err(|error| failed(&path, &error))?;
+        let path = path.with_extension("json");
+        label_map::save_legend(&prediction.pixel_classes, &path).map_err(|error| failed(&path, &error))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Naming a recipe and overriding it.
+//! Arguments that name a recipe and override its keys.
 
 use std::path::PathBuf;
 
@@ -18,8 +18,8 @@ pub struct RecipeArgs {
 }
 
 impl RecipeArgs {
-    /// This program with `command` and the arguments again, as one writes them in a shell; overrides from the environment are
-    /// put in front.
+    /// This program with `command` and the arguments again, as one writes them in a shell; overrides from the
+    /// environment are put in front.
     pub fn to_shell(&self, command: &str) -> String {
         let (program, recipe) = (shell::program(), self.recipe.to_string_lossy());
         let sets = self.sets.iter().flat_map(|set| ["--set", set]);

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::CliError;
+use super::output::CliError;
 use crate::engine::EngineError;
-use crate::report::{Comparison, ReportError};
+use crate::report::{Report, ReportError};
 
-/// Compare runs on one self-contained HTML page: figures, curves, recipes, pictures, hardware and versions side by side.
+/// Compare runs on one self-contained HTML page: figures, curves, recipes, pictures, hardware and versions
+/// side by side.
 ///
 /// Runs may still go on. What cannot be read as a run is left out with a warning, and named on the page.
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,7 @@ pub struct Args {
     /// The page to write.
     #[arg(long, value_name = "FILE", default_value = "comparison.html")]
     out: PathBuf,
-    /// The title of the page; the number of runs if left out.
+    /// The title of the page; the name of the run or the number of runs if left out.
     #[arg(long, value_name = "TITLE")]
     name: Option<String>,
 }
@@ -25,8 +26,8 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: Args) -> Result<(), CliError> {
     let failed = |error: ReportError| CliError::from(EngineError::from(error));
-    let comparison = Comparison::read(&args.runs).map_err(failed)?.with_title(args.name);
-    comparison.write(&args.out).map_err(failed)?;
-    eprintln!("{} runs: {}", comparison.len(), args.out.display());
+    let report = Report::read(&args.runs).map_err(failed)?.with_title(args.name);
+    report.write(&args.out).map_err(failed)?;
+    eprintln!("{} runs: {}", report.len(), args.out.display());
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::CliError;
+use super::output::CliError;
 use super::recipe_args::RecipeArgs;
 use crate::engine::{self, Outcome, RunOptions};
 use crate::report::logging::LogFile;
@@ -24,7 +24,8 @@ pub struct Args {
     /// Stop, as on SIGTERM, when standard input ends. A sweep starts its runs so: none outlives it unnoticed.
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
-    /// Fail where a signal stops it. Jobs of a cluster run so: what waits for their success is not to begin before the run is finished.
+    /// Fail where a signal stops it. Jobs of a cluster run so: what waits for their success is not to begin
+    /// before the run is finished.
     #[arg(long, hide = true)]
     must_finish: bool,
 }

@@ -2,27 +2,30 @@
 
 use std::path::PathBuf;
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::condition::Test;
 use crate::runs::{Format, Runs, RunsError, filter, overview, scan, select, sort};
 
 /// List runs, filtered and sorted by their figures and the keys of their recipes.
 ///
-/// Columns: `run`, `status`, `name`, `seed`, `step`, `epoch`, `seconds`, `parameters`, `gmacs`, `best`, `digest`, `metrics.NAME` (the last
-/// evaluation), `train.NAME`, and `recipe.KEY` for every key of the resolved recipe (list items by index).
+/// Columns: `run`, `status`, `name`, `seed`, `step`, `epoch`, `seconds`, `parameters`, `gmacs`, `best`,
+/// `digest`, `metrics.NAME` (the last evaluation), `train.NAME`, and `recipe.KEY` for every key of the
+/// resolved recipe (list items by index).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder with run directories, at any depth.
     #[arg(value_name = "DIR", default_value = "runs")]
     directory: PathBuf,
-    /// Only runs in which a column is as asked: `--where 'metrics.top1 > 80'`, with `=`, `!=`, `<`, `<=`, `>`, `>=`; may be repeated, for all
-    /// at once. `= [a, b]` is either, `= null` is none, and in a text `*` stands for anything.
+    /// Only runs in which a column is as asked: `--where 'metrics.top1 > 80'`, with `=`, `!=`, `<`, `<=`,
+    /// `>`, `>=`; may be repeated, for all at once. `= [a, b]` is either, `= null` is none, and in a text `*`
+    /// stands for anything.
     #[arg(long = "where", value_name = "COLUMN=VALUE")]
     tests: Vec<String>,
     /// Sort by these columns; `-` in front of one puts the largest first.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', allow_hyphen_values = true)]
     sort: Vec<String>,
-    /// Show these columns; in a name `*` stands for anything: `metrics.*`. Metrics and the keys that differ if left out.
+    /// Show these columns; in a name `*` stands for anything: `metrics.*`. Metrics and the keys that differ
+    /// if left out.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     columns: Vec<String>,
     /// How to print them.

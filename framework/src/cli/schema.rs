@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::component::entries;
 use crate::experiment::Experiment;
 
@@ -31,9 +31,11 @@ struct Component {
     schema: Value,
 }
 
-/// The schema of a recipe, with every component's schema in its slots. Standard JSON Schema: our own keywords are resolved.
+/// The schema of a recipe, with every component's schema in its slots. Standard JSON Schema: our own keywords
+/// are resolved.
 ///
-/// The definitions are named after the components; all others have an owner and a dot in front, so that none replaces another.
+/// The definitions are named after the components; all others have an owner and a dot in front, so that none
+/// replaces another.
 fn schema(mut root: Value, mut components: Vec<Component>) -> Value {
     let (nodes, mut wiring) = wiring(&root);
     let mut definitions = Map::new();
@@ -64,8 +66,8 @@ fn schema(mut root: Value, mut components: Vec<Component>) -> Value {
     root
 }
 
-/// Moves what a schema defines for itself to the definitions of the whole, as `owner.Name`: names are unique only within a
-/// schema.
+/// Moves what a schema defines for itself to the definitions of the whole, as `owner.Name`: names are unique
+/// only within a schema.
 fn move_definitions(schema: &mut Value, owner: &str, definitions: &mut Map<String, Value>) {
     let own = schema.as_object_mut().and_then(|schema| schema.remove("$defs"));
     qualify(schema, owner);
@@ -93,7 +95,8 @@ fn qualify(schema: &mut Value, owner: &str) {
     }
 }
 
-/// Turns the schema of a component's fields into that of its block in a recipe: with `type`, and the keys of its slot.
+/// Turns the schema of a component's fields into that of its block in a recipe: with `type`, and the keys of
+/// its slot.
 fn as_block(schema: &mut Map<String, Value>, name: &str, more: Option<&Map<String, Value>>) {
     schema.remove("$schema");
     let properties = schema.entry("properties").or_insert_with(|| json!({}));
@@ -107,7 +110,8 @@ fn as_block(schema: &mut Map<String, Value>, name: &str, more: Option<&Map<Strin
     }
 }
 
-/// The kinds of components that are nodes of the model, and the schema of the keys that a node has besides its own.
+/// The kinds of components that are nodes of the model, and the schema of the keys that a node has besides
+/// its own.
 fn wiring(root: &Value) -> (Vec<Value>, Value) {
     let slot = &root["$defs"]["Nodes"]["additionalProperties"];
     (slot["x-component"].as_array().cloned().unwrap_or_default(), slot["x-extra"].clone())
@@ -140,7 +144,8 @@ fn resolve(schema: &mut Value, components: &[Component]) {
     }
 }
 
-/// Lets a value be a reference, unless it may be any string, or is the name of a component. What editors show of it stays outside.
+/// Lets a value be a reference, unless it may be any string, or is the name of a component. What editors show
+/// of it stays outside.
 fn or_reference(schema: &mut Value) {
     let Some(own) = schema.as_object_mut() else { return };
     let is_text = own.get("type").is_some_and(|kind| kind == "string") && !own.contains_key("enum");
@@ -172,8 +177,8 @@ fn fitting(kinds: &Value, components: &[Component]) -> Value {
 mod tests {
     use super::*;
 
-    /// Components that define `Split` and `Sources` for themselves, as the recipe and a node's wiring do; some are named like
-    /// definitions of the recipe.
+    /// Components that define `Split` and `Sources` for themselves, as the recipe and a node's wiring do;
+    /// some are named like definitions of the recipe.
     fn components() -> Vec<Component> {
         let fields = json!({
             "type": "object",

@@ -5,25 +5,27 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, StringValueParser, TypedValueParser as _};
 use serde_json::{Value, json};
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::columns::aligned;
 use crate::engine::terminate_after;
 use crate::recipe::Sources;
 use crate::report::clock;
 use crate::shell;
-use crate::sweep::local::{LocalOptions, Outcome, RunEnd};
+use crate::sweep::local::{LocalOptions, RunEnd, SweepOutcome};
 use crate::sweep::{Plan, SlurmOptions, Sweep, SweepError};
 
-/// Do all runs of a sweep: check every one of them first, pass over those that are finished, and go on with the others.
+/// Do all runs of a sweep: check every one of them first, pass over those that are finished, and go on with
+/// the others.
 ///
-/// One run that fails does not stop the rest, but those that start from it. SIGINT and SIGTERM stop all runs, which save their
-/// state; the same command goes on, also after a crash or `kill -9`.
+/// One run that fails does not stop the rest, but those that start from it. SIGINT and SIGTERM stop all runs,
+/// which save their state; the same command goes on, also after a crash or `kill -9`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The sweep.
     #[arg(value_name = "SWEEP")]
     sweep: PathBuf,
-    /// Set a value in all runs, as `train.length='2 epochs'`, with stages `pretrain.train.length=..`; may be repeated. Comes last.
+    /// Set a value in all runs, as `train.length='2 epochs'`, with stages `pretrain.train.length=..`; may be
+    /// repeated. Comes last.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// The directory of the sweep; `runs/<name>` if left out.
@@ -44,7 +46,8 @@ pub struct Args {
     /// Submit the runs to Slurm, an array job per stage, instead of doing them here.
     #[arg(long)]
     slurm: bool,
-    /// Options of the jobs, as `--slurm-options "--time=2:00:00 --partition=gpu"`, an `#SBATCH` line as it is; may be repeated.
+    /// Options of the jobs, as `--slurm-options "--time=2:00:00 --partition=gpu"`, an `#SBATCH` line as it
+    /// is; may be repeated.
     #[arg(
         long,
         value_name = "OPTIONS",
@@ -143,7 +146,7 @@ impl Args {
         self.jobs.unwrap_or(1) as usize
     }
 
-    fn conclude(&self, plan: &Plan, outcome: &Outcome) -> Result<(), CliError> {
+    fn conclude(&self, plan: &Plan, outcome: &SweepOutcome) -> Result<(), CliError> {
         let count = |wanted: fn(&RunEnd) -> bool| outcome.ends.iter().filter(|end| wanted(end)).count();
         let finished = count(|end| *end == RunEnd::Finished);
         let (runs, failed) = (plan.runs.len(), count(|end| matches!(end, RunEnd::Failed(_))));
@@ -166,7 +169,8 @@ impl Args {
         }
     }
 
-    /// The command that goes on with this sweep, as one writes it in a shell; overrides from the environment are put in front.
+    /// The command that goes on with this sweep, as one writes it in a shell; overrides from the environment
+    /// are put in front.
     fn to_shell(&self) -> String {
         let mut words = vec![shell::program(), "sweep".to_owned(), self.sweep.to_string_lossy().into_owned()];
         words.extend(self.sets.iter().flat_map(|set| ["--set".to_owned(), set.clone()]));

@@ -3,11 +3,12 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use super::{CliError, print};
+use super::output::{CliError, print};
 use crate::table::{Format, Table, TableError};
 use crate::weights::atomic;
 
-/// Print a table of results: rows of recipes and sweeps filled from their run directories, beside the figures of papers.
+/// Print a table of results: rows of recipes and sweeps filled from their run directories, beside the figures
+/// of papers.
 ///
 /// A run of another recipe is not shown; a missing run has a note with the command that makes it.
 #[derive(Debug, clap::Args)]

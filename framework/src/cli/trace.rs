@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::CliError;
+use super::output::CliError;
 use super::recipe_args::RecipeArgs;
 use crate::engine::{self, TraceOptions};
 
 /// Run the graph on given tensors and write what every node yields, to compare with another implementation.
 ///
-/// The inputs are a safetensors file with `images` [B, 3, H, W], normalised, and whatever the pass would draw at random
-/// (`noise` [B, L] for the masks). A head of classes also needs `labels` [B], and takes `mixed_labels` [B] with `mixed_share` [B].
+/// The inputs are a safetensors file with `images` [B, 3, H, W], normalised, and whatever the pass would draw
+/// at random (`noise` [B, L] for the masks). A head of classes also needs `labels` [B], and takes
+/// `mixed_labels` [B] with `mixed_share` [B].
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -1,8 +1,8 @@
-//! Naming a trained model: a run, or a recipe with weights.
+//! Arguments that name a trained model: a run, or a recipe with weights.
 
 use std::path::PathBuf;
 
-use super::CliError;
+use super::output::CliError;
 use super::recipe_args::RecipeArgs;
 use crate::engine::{TrainedOptions, weights_of_run};
 use crate::report::RunDir;
@@ -12,8 +12,8 @@ use crate::report::RunDir;
 pub struct TrainedArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// The weights (.safetensors or .pth), or a checkpoint of a run; for a run's directory in the place of the recipe its final
-    /// weights if left out.
+    /// The weights (.safetensors or .pth), or a checkpoint of a run; for a run's directory in the place of
+    /// the recipe its final weights if left out.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
 }

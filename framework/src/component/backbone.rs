@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::Problem;
 use super::registry::slot_schema;
-use super::{ImageShape, Macs, Mask, MaskGrid, MaskPlan};
+use super::{ImageShape, LevelShape, Macs, Mask, MaskGrid, MaskPlan};
 use crate::nn::{Context, Error, Result, Scope, Tensor, ops};
 
 /// A backbone, as the recipe states it.
@@ -36,39 +36,6 @@ pub trait BackboneModule {
     fn forward(&self, images: &Tensor, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features>;
 }
 
-/// The shape of one map of features.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct LevelShape {
-    /// Its name, for `from: backbone.s2`.
-    pub name: String,
-    /// Rows of patches (tokens of the last stage).
-    pub rows: usize,
-    /// Columns of patches.
-    pub cols: usize,
-    /// Patches present, `rows * cols` unless masked.
-    pub kept: usize,
-    /// Positions along each side of a patch: 4, 2, 1 for the stages of `ConvViT`.
-    pub cell: usize,
-    /// Tokens before the patches (1 with a cls token).
-    pub prefix_tokens: usize,
-    /// Channels, `C`.
-    pub channels: usize,
-    /// Pixels of the image per position.
-    pub stride: usize,
-}
-
-impl LevelShape {
-    /// Tokens per image, `N = prefix + kept * cell * cell`.
-    pub fn tokens(&self) -> usize {
-        self.prefix_tokens + self.positions()
-    }
-
-    /// Positions of the image per image, `kept * cell * cell`.
-    pub fn positions(&self) -> usize {
-        self.kept * self.cell * self.cell
-    }
-}
-
 /// One map of features.
 #[derive(Debug, Clone)]
 pub struct Level {
@@ -79,7 +46,8 @@ pub struct Level {
 }
 
 impl Level {
-    /// Its positions in the order of the image, channels last: `[B, rows * cell, cols * cell, C]`. Without prefix tokens.
+    /// Its positions in the order of the image, channels last: `[B, rows * cell, cols * cell, C]`. Without
+    /// prefix tokens.
     ///
     /// # Errors
     /// If patches are masked.

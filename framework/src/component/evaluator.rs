@@ -1,7 +1,7 @@
 //! Evaluators: losses and predictions to metrics.
 
-use super::Predictions;
 use super::registry::slot_schema;
+use super::{Prediction, TaskKind};
 use crate::data::Batch;
 
 /// A metric over a whole dataset.
@@ -24,22 +24,26 @@ slot_schema!(Evaluator);
 pub enum Needs {
     /// The losses of the heads.
     Losses,
-    /// The predictions of the heads.
-    Predictions,
+    /// What the heads of this task predict. A recipe without one is refused.
+    Predictions(TaskKind),
+}
+
+/// What a meter is shown of a batch: what its evaluator needs.
+#[derive(Debug, Clone, Copy)]
+pub enum Measured<'a> {
+    /// For [`Needs::Losses`]: losses by name (`loss`, `decoder.reconstruction`).
+    Losses(&'a [(String, f64)]),
+    /// For [`Needs::Predictions`]: of every head of the task in the order of the recipe, at least one.
+    Predictions(&'a [&'a Prediction]),
 }
 
 /// Collects over batches; the result does not depend on how samples were batched.
 pub trait Meter {
-    /// Takes a batch: `losses` by name (`decoder.loss`), `predictions` by head, as far as they were asked for.
+    /// Takes a batch.
     ///
     /// # Errors
     /// The batch cannot be measured: the evaluation ends.
-    fn update(
-        &mut self,
-        losses: &[(String, f64)],
-        predictions: &[(String, Predictions)],
-        batch: &Batch,
-    ) -> Result<(), MeterError>;
+    fn update(&mut self, measured: Measured<'_>, batch: &Batch) -> Result<(), MeterError>;
 
     /// The metrics by name.
     fn finish(&self) -> Vec<(String, f64)>;
@@ -48,20 +52,10 @@ pub trait Meter {
 /// Why a batch cannot be measured.
 #[derive(Debug, Clone, PartialEq, thiserror::Error, miette::Diagnostic)]
 pub enum MeterError {
-    /// No head predicts what the evaluator measures.
-    #[error("no head predicts `{0}`, which an evaluator measures")]
-    #[diagnostic(help("remove the evaluator, or add the head"))]
-    NoPrediction(&'static str),
-    /// An array is not what its name promises.
-    #[error("the prediction `{name}` has the shape {shape:?}; it should be {expected}")]
-    Shape {
-        /// The array.
-        name: &'static str,
-        /// Its shape.
-        shape: Vec<usize>,
-        /// What it should be: `[B, K]`.
-        expected: &'static str,
-    },
+    /// The meter was shown something else than its evaluator needs.
+    #[error("an evaluator was shown something else than it needs")]
+    #[diagnostic(help("this is a mistake in the evaluator: what it `needs` is not what its meter takes"))]
+    NotNeeded,
     /// It is not known what is right for an image.
     #[error("{image}: the image has no {what}, which an evaluator compares the prediction with")]
     #[diagnostic(help("evaluate on a dataset whose every image has one, or remove the evaluator"))]
@@ -83,13 +77,5 @@ pub enum MeterError {
         prediction: [usize; 2],
         /// Height and width of the label map.
         label: [usize; 2],
-    },
-    /// A predicted value is not the index of a class.
-    #[error("{image}: the prediction has the value {value}, which is not the index of a class")]
-    NotAClass {
-        /// What the image is called.
-        image: String,
-        /// The value.
-        value: f32,
     },
 }

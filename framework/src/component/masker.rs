@@ -10,7 +10,8 @@ pub trait Masker: std::fmt::Debug + Send + Sync {
     /// How many tokens are kept, before any mask is drawn.
     fn plan(&self, grid: &MaskGrid) -> Result<MaskPlan, Problem>;
 
-    /// Draws the masks of a batch. Uniform noise comes from [`Context::uniform`] (`noise`), so that it can be given.
+    /// Draws the masks of a batch. Uniform noise comes from [`Context::uniform`] (`noise`), so that it can be
+    /// given.
     fn draw(&self, grid: &MaskGrid, batch: usize, ctx: &Context) -> Result<Mask>;
 }
 
@@ -43,7 +44,8 @@ pub struct MaskPlan {
     pub independent_stages: bool,
 }
 
-/// The masks of a batch of `B` images with `L` tokens each. A mask is 1 where a patch is removed, as in the official code.
+/// The masks of a batch of `B` images with `L` tokens each. A mask is 1 where a patch is removed, as in the
+/// official code.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mask {
     /// The grid it was drawn on.
@@ -56,13 +58,14 @@ pub struct Mask {
     pub ids_restore: Vec<u32>,
     /// `[B, L]`: 0 is keep, 1 is remove.
     pub removed: Vec<f32>,
-    /// For every earlier stage `[B, rows * cell, cols * cell]`, 0 is keep, 1 is remove; empty where earlier stages
-    /// take the token mask, upsampled.
+    /// For every earlier stage `[B, rows * cell, cols * cell]`, 0 is keep, 1 is remove; empty where earlier
+    /// stages take the token mask, upsampled.
     pub stages: Vec<Vec<f32>>,
 }
 
 impl Mask {
-    /// Masks from noise `[B, L]`: the `kept` tokens with the least noise stay (`random_masking` of the official code).
+    /// Masks from noise `[B, L]`: the `kept` tokens with the least noise stay (`random_masking` of the
+    /// official code).
     pub fn from_noise(grid: &MaskGrid, kept: usize, noise: &[f32]) -> Self {
         let tokens = grid.tokens();
         let mut mask = Self {

@@ -1,39 +1,42 @@
 //! The contract of the registry: one trait per kind of component.
 //!
-//! A component is plain data: a struct that derives `Serialize`, `Deserialize` and `JsonSchema`, implements the trait of its
-//! kind under `#[typetag::serde]`, and is announced with [`register!`](crate::register) so that recipes are checked and documented by
-//! its schema. It answers for its shapes before anything is allocated, and then builds a module that does the work.
+//! A component is plain data: a struct that derives `Serialize`, `Deserialize` and `JsonSchema`, implements
+//! the trait of its kind under `#[typetag::serde]`, and is announced with [`register!`](crate::register) so
+//! that recipes are checked and documented by its schema. It answers for its shapes before anything is
+//! allocated, and then builds a module that does the work.
 
 mod backbone;
 mod batch_transform;
 mod dataset;
 mod evaluator;
 mod head;
-mod image;
 mod inference;
-mod macs;
 mod masker;
 mod neck;
 mod optimizer;
+mod prediction;
 mod registry;
 mod schedule;
+mod shape;
 mod span;
+mod task;
 mod transform;
 
-pub use backbone::{Backbone, BackboneModule, Features, Level, LevelShape};
+pub use backbone::{Backbone, BackboneModule, Features, Level};
 pub use batch_transform::BatchTransform;
-pub use dataset::{DataError, Dataset, Samples};
-pub use evaluator::{Evaluator, Meter, MeterError, Needs};
-pub use head::{Head, HeadInputs, HeadModule, Loss, Picture, Predictions};
-pub use image::ImageShape;
+pub use dataset::{Dataset, Samples};
+pub use evaluator::{Evaluator, Measured, Meter, MeterError, Needs};
+pub use head::{Head, HeadInputs, HeadModule, Loss, Picture};
 pub use inference::{Inference, Predict};
-pub use macs::Macs;
 pub use masker::{Mask, MaskGrid, MaskPlan, Masker};
 pub use neck::{Neck, NeckModule};
 pub use optimizer::{Optimizer, OptimizerModule, ParameterGroup};
+pub use prediction::{Logits, PixelLogits, Prediction, Reconstruction, Semantic};
 pub use registry::{Entry, Kind, entries, entry};
 pub use schedule::{Progress, Schedule};
+pub use shape::{ImageShape, LevelShape, Macs};
 pub use span::{Span, SpanError};
+pub use task::{Task, TaskKind};
 pub use transform::{SampleShape, Transform};
 
 pub use crate::recipe::Problem;

@@ -1,5 +1,7 @@
 //! Optimizers: gradients to new parameters.
 
+use serde::{Deserialize, Serialize};
+
 use super::Problem;
 use super::registry::slot_schema;
 use crate::nn::{self, Param};
@@ -8,7 +10,8 @@ use crate::weights::TensorMap;
 /// An optimizer, as the recipe states it.
 #[typetag::serde(tag = "type")]
 pub trait Optimizer: std::fmt::Debug + Send + Sync {
-    /// The learning rate before the schedule, for `images` per optimizer step (batch x accumulation x processes).
+    /// The learning rate before the schedule, for `images` per optimizer step (batch x accumulation x
+    /// processes).
     fn base_lr(&self, images: usize) -> f64;
 
     /// What is wrong with it for these parameters, whose values are not looked at.
@@ -17,8 +20,8 @@ pub trait Optimizer: std::fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Sorts the trainable parameters into groups and makes the state. Parameters know the layer that they belong to
-    /// ([`Param::layer`]).
+    /// Sorts the trainable parameters into groups and makes the state. Parameters know the layer that they
+    /// belong to ([`Param::layer`]).
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem>;
 }
 
@@ -26,7 +29,8 @@ slot_schema!(Optimizer);
 
 /// An optimizer with its state.
 pub trait OptimizerModule {
-    /// One step from the parameters' gradients, at learning rate `lr`. A parameter without gradient stays as it is.
+    /// One step from the parameters' gradients, at learning rate `lr`. A parameter without gradient stays as
+    /// it is.
     fn step(&mut self, lr: f64) -> nn::Result<()>;
 
     /// The state, by name (`exp_avg.<parameter>`), for checkpoints.
@@ -43,7 +47,7 @@ pub trait OptimizerModule {
 }
 
 /// Parameters that the optimizer treats alike.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParameterGroup {
     /// What it is called: `layer_3_no_decay`.
     pub name: String,

@@ -1,4 +1,4 @@
-//! What is registered: names, kinds and schemas.
+//! The registry of components: names, kinds and schemas.
 
 use std::fmt;
 
@@ -98,7 +98,8 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
     inventory::iter::<Entry>().find(|entry| entry.name == name)
 }
 
-/// Announces a component: `register!(Backbone: ConvViT);` beside its `#[typetag::serde] impl Backbone for ConvViT`.
+/// Announces a component: `register!(Backbone: ConvViT);` beside its
+/// `#[typetag::serde] impl Backbone for ConvViT`.
 #[macro_export]
 macro_rules! register {
     ($kind:ident: $component:ident) => {

@@ -1,4 +1,4 @@
-//! Lengths of training: `40 epochs`, `1500 iterations`.
+//! Lengths of training in epochs or iterations: `40 epochs`, `1500 iterations`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,8 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// A length of training, in a recipe `40 epochs` or `1500 iterations`. One value, so that a layer that overrides it replaces it.
+/// A length of training, in a recipe `40 epochs` or `1500 iterations`. One value, so that a layer that
+/// overrides it replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Span {

@@ -1,9 +1,8 @@
 //! Transforms: what happens to a sample before it is batched.
 
-use super::DataError;
 use super::Problem;
 use super::registry::slot_schema;
-use crate::data::{Normalization, Sample};
+use crate::data::{DataError, Normalization, Sample};
 use crate::random::Rng;
 
 /// A step from sample to sample.
@@ -12,8 +11,8 @@ pub trait Transform: std::fmt::Debug + Send + Sync {
     /// Transforms a sample. All randomness comes from `rng`, which depends on (seed, epoch, index) only.
     fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, DataError>;
 
-    /// The normalisation, if that is all that it does. At the end of the transforms it is left to batching, which writes
-    /// into the batch what [`apply`](Self::apply) would have to keep for every image.
+    /// The normalisation, if that is all that it does. At the end of the transforms it is left to batching,
+    /// which writes into the batch what [`apply`](Self::apply) would have to keep for every image.
     fn normalization(&self) -> Option<Normalization> {
         None
     }

@@ -2,8 +2,7 @@
 
 use image::RgbImage;
 
-use super::{Normalization, Pixels, Sample, Target};
-use crate::component::DataError;
+use super::{DataError, Normalization, Pixels, Sample, Target};
 
 /// `B` samples of one size.
 #[derive(Debug, Clone)]

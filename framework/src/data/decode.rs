@@ -1,4 +1,4 @@
-//! Files to pixels.
+//! Image decoding.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -6,10 +6,7 @@ use std::path::Path;
 use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::jpeg::decode_jpeg;
-use crate::component::DataError;
-
-/// Largest image that is decoded, in pixels: where Pillow refuses a file as a decompression bomb.
-pub const MAX_PIXELS: u64 = 178_956_970;
+use super::{DataError, MAX_PIXELS};
 
 /// Reads a JPEG, PNG or WebP file as 8 bit RGB; see [`decode`].
 pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {
@@ -19,11 +16,13 @@ pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {
     decode(&bytes, path)
 }
 
-/// Decodes a JPEG, PNG or WebP as 8 bit RGB, as Pillow's `convert("RGB")`: grey and palettes are expanded, alpha is
-/// dropped, of 16 bits the high ones stay. The orientation in EXIF data is not applied. `path` is for messages.
+/// Decodes a JPEG, PNG or WebP as 8 bit RGB, as Pillow's `convert("RGB")`: grey and palettes are expanded,
+/// alpha is dropped, of 16 bits the high ones stay. The orientation in EXIF data is not applied. `path` is
+/// for messages.
 ///
 /// # Errors
-/// [`DataError::Corrupt`] if the bytes are none of the formats, damaged, truncated, or more than [`MAX_PIXELS`].
+/// [`DataError::Corrupt`] if the bytes are none of the formats, damaged, truncated, or more than
+/// [`MAX_PIXELS`].
 pub fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage, DataError> {
     let corrupt = |reason: String| DataError::Corrupt { path: path.to_owned(), reason };
     if bytes.is_empty() {

@@ -3,36 +3,7 @@
 use image::{GrayImage, Luma, Rgb, RgbImage, imageops};
 
 use super::target::bounds;
-use super::{IGNORED, Interpolation, MAX_PIXELS, Mask, Pixels, Sample, nearest, resize};
-use crate::component::DataError;
-
-/// A rectangle of pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CropBox {
-    /// First row.
-    pub top: usize,
-    /// First column.
-    pub left: usize,
-    /// Number of rows.
-    pub height: usize,
-    /// Number of columns.
-    pub width: usize,
-}
-
-impl CropBox {
-    /// All of an image.
-    pub fn whole(height: usize, width: usize) -> Self {
-        Self { top: 0, left: 0, height, width }
-    }
-
-    /// Whether the rectangle has pixels, and all of them lie within an image of the given size.
-    pub fn within(self, height: usize, width: usize) -> bool {
-        let fits = |start: usize, length: usize, limit: usize| {
-            length > 0 && start.checked_add(length).is_some_and(|end| end <= limit)
-        };
-        fits(self.top, self.height, height) && fits(self.left, self.width, width)
-    }
-}
+use super::{CropBox, DataError, IGNORED, Interpolation, MAX_PIXELS, Mask, Pixels, Sample, nearest, resize};
 
 impl Sample {
     /// The 8 bit image; `transform` names who asks.
@@ -77,13 +48,13 @@ impl Sample {
         Ok(())
     }
 
-    /// Crops, then resizes the crop. Masks and label maps take the nearest value; an object of which the crop leaves
-    /// nothing is dropped, one that is cut gets the box of what is left of it.
+    /// Crops, then resizes the crop. Masks and label maps take the nearest value; an object of which the crop
+    /// leaves nothing is dropped, one that is cut gets the box of what is left of it.
     ///
     /// # Errors
-    /// Naming `transform`: [`DataError::Transform`] if the image is normalised already or the new size is empty, and
-    /// [`DataError::Corrupt`] if the crop is not within the image, a mask or label map is not of its size, or the result
-    /// or the way to it takes more than [`MAX_PIXELS`].
+    /// Naming `transform`: [`DataError::Transform`] if the image is normalised already or the new size is
+    /// empty, and [`DataError::Corrupt`] if the crop is not within the image, a mask or label map is not of
+    /// its size, or the result or the way to it takes more than [`MAX_PIXELS`].
     pub fn crop_and_resize(
         mut self,
         crop: CropBox,
@@ -143,8 +114,8 @@ impl Sample {
     /// Adds a black border, ignored (255) in the label map.
     ///
     /// # Errors
-    /// Naming `transform`: [`DataError::Transform`] if the image is normalised already, [`DataError::Corrupt`] if the
-    /// result has more than [`MAX_PIXELS`].
+    /// Naming `transform`: [`DataError::Transform`] if the image is normalised already,
+    /// [`DataError::Corrupt`] if the result has more than [`MAX_PIXELS`].
     pub fn pad(mut self, border: usize, transform: &str) -> Result<Self, DataError> {
         if border == 0 {
             return Ok(self);
@@ -177,7 +148,8 @@ impl Sample {
         Ok(self)
     }
 
-    /// An error that says which transform does not fit which image: [`DataError::Corrupt`], as another image may fit.
+    /// An error that says which transform does not fit which image: [`DataError::Corrupt`], as another image
+    /// may fit.
     pub fn misfit(&self, transform: &str, reason: &str) -> DataError {
         let (height, width) = self.size();
         let reason = format!("`{transform}`: the image is {height} x {width}; {reason}");
@@ -185,7 +157,8 @@ impl Sample {
     }
 }
 
-/// Crops and resizes box and mask of an object; whether something is left of it. One that is cut gets the box of what is left.
+/// Crops and resizes box and mask of an object; whether something is left of it. One that is cut gets the box
+/// of what is left.
 fn crop_shape(
     bbox: &mut [f32; 4],
     mask: Option<&mut Mask>,

@@ -1,4 +1,4 @@
-//! JPEG files to pixels: those of libjpeg-turbo, with which Pillow decodes, to the bit.
+//! JPEG decoding by libjpeg-turbo, with which Pillow decodes, to the bit.
 
 use std::panic::catch_unwind;
 
@@ -7,7 +7,8 @@ use libjpeg_turbo_rs::{DecodeLimits, Decoder, JpegError, PixelFormat};
 
 use super::MAX_PIXELS;
 
-/// Decodes a JPEG as RGB, whatever its colour space. As by libjpeg, damage within the pixels' data is passed over.
+/// Decodes a JPEG as RGB, whatever its colour space. As by libjpeg, damage within the pixels' data is passed
+/// over.
 ///
 /// # Errors
 /// Why not: the file is truncated, damaged in its headers, or has more than [`MAX_PIXELS`].
@@ -31,8 +32,8 @@ fn decode_rgb(bytes: &[u8]) -> Result<RgbImage, JpegError> {
         .ok_or_else(|| JpegError::CorruptData(format!("not an image of {width} x {height} pixels")))
 }
 
-/// Whether an end-of-image marker follows the headers. Headers may hold a thumbnail with a marker of its own; entropy-coded
-/// data cannot hold one by chance.
+/// Whether an end-of-image marker follows the headers. Headers may hold a thumbnail with a marker of its own;
+/// entropy-coded data cannot hold one by chance.
 fn is_complete(bytes: &[u8]) -> bool {
     const START_OF_SCAN: u8 = 0xda;
     let mut position = 2;

@@ -1,4 +1,4 @@
-//! Files to label maps.
+//! Label map decoding.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -6,8 +6,7 @@ use std::path::Path;
 use image::GrayImage;
 use png::{BitDepth, ColorType, Decoder, Limits};
 
-use super::MAX_PIXELS;
-use crate::component::DataError;
+use super::{DataError, MAX_PIXELS};
 
 /// Reads a label map: a PNG of 8 bits, grey or with a palette, whose values are taken as they are.
 ///

@@ -39,7 +39,8 @@ impl Interpolation {
     }
 }
 
-/// Fractional bits of a weight: with 8 bits of pixel and 2 bits of headroom for the cubic's overshoot, 32 in all.
+/// Fractional bits of a weight: with 8 bits of pixel and 2 bits of headroom for the cubic's overshoot, 32 in
+/// all.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
@@ -126,8 +127,8 @@ pub fn resize(
     RgbImage::from_raw(width as u32, height as u32, pixels).unwrap_or_default()
 }
 
-/// Rows that the horizontal pass takes at once. With fewer, the compiler makes vectors of neighbouring taps instead, which
-/// takes several times as long.
+/// Rows that the horizontal pass takes at once. With fewer, the compiler makes vectors of neighbouring taps
+/// instead, which takes several times as long.
 const ROWS: usize = 16;
 
 /// One column of [`ROWS`] rows, four bytes a pixel.

@@ -1,10 +1,10 @@
-//! One image with what is known of it.
+//! One image with its targets.
 
 use image::RgbImage;
 
 use super::Target;
 
-/// One image with what is known of it.
+/// One image with its targets.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// What the image is called in messages: its path.

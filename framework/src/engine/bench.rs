@@ -8,10 +8,11 @@ use image::{GrayImage, Luma};
 use rand::Rng as _;
 use serde::Serialize;
 
-use crate::component::{ImageShape, Span};
-use crate::data::{Batch, Loader, LoaderOptions, Normalization, Pipeline, Target};
+use crate::component::{ImageShape, Span, TaskKind};
+use crate::data::{Batch, Normalization, Target};
 use crate::experiment::{Data, Experiment};
 use crate::graph::{Checked, Model, catalog, check};
+use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::profile::{self, Cost, Place, Profile};
 use crate::nn::{Scope, ceiling, device};
 use crate::random::{self, Purpose};
@@ -129,7 +130,8 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
     // Images without a class are no images of a classifier.
     let fewest = |heads: Vec<(&str, usize)>| heads.into_iter().map(|(_, classes)| classes.max(1)).min();
-    let (classes, pixel_classes) = (fewest(model.num_classes()), fewest(model.pixel_classes()));
+    let (classes, pixel_classes) =
+        (fewest(model.classes(TaskKind::Classify)), fewest(model.classes(TaskKind::Segment)));
     let mut trainer = build_trainer(&recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
     let batch = random_batch(batch_size, image, (classes, pixel_classes), seed);
     let mut step = || trainer.step(std::iter::once(Ok(batch.clone())));

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::component::{DataError, MeterError};
+use crate::component::MeterError;
+use crate::data::DataError;
 use crate::nn;
 use crate::recipe::Diagnostics;
 use crate::report::ReportError;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::EngineError;
 use super::evaluate::{Evaluation, Predictor};
 use super::setup::{LoadedModel, Loading, TrainedOptions, classes, open};
-use crate::data::LoaderOptions;
+use crate::loader::LoaderOptions;
 
 /// The metrics of weights.
 #[derive(Debug, Serialize)]

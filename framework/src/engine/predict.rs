@@ -7,13 +7,12 @@ use serde::Serialize;
 
 use super::EngineError;
 use super::evaluate::{Predictor, label_maps};
-use super::setup::classes::Classified;
-use super::setup::{LoadedModel, TrainedOptions};
-use crate::component::{DataError, Picture, Predictions, Transform};
-use crate::data::{Batch, IGNORED, Sample, Target, read_image};
+use super::setup::{LoadedModel, TrainedOptions, classes};
+use crate::component::{self, Logits, Picture, TaskKind, Transform};
+use crate::data::{Batch, DataError, IGNORED, Sample, Target, read_image};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
-use crate::report::label_map::{self, ClassShare, with_legend};
+use crate::report::label_map::{self, ClassShare};
 
 /// What a model says about an image.
 #[derive(Debug, Serialize)]
@@ -57,19 +56,20 @@ pub fn predict<E: From<EngineError>>(
     let mut trained = LoadedModel::load(options)?;
     let val = trained.take_val()?;
     let LoadedModel { experiment, model, metadata, .. } = trained;
-    let names = |classified: Classified, is_needed: bool| {
-        let of_data = || classified.of_data(val.dataset.open().ok()?.as_ref()).map(<[String]>::to_vec);
-        let of_weights = || classified.of_weights(&metadata);
+    let names = |task: TaskKind| {
+        let of_data = || val.dataset.open().ok()?.classes(task).map(<[String]>::to_vec);
+        let of_weights = || classes::of_weights(task, &metadata);
+        let is_needed = !model.predicting(task).is_empty();
         is_needed.then(|| of_weights().or_else(of_data)).flatten().unwrap_or_default()
     };
-    let of_pixels = !model.predicted_pixel_classes().is_empty();
+    let of_pixels = !model.predicting(TaskKind::Segment).is_empty();
     let session = Session {
         predictor: Predictor { model: &model, inference: experiment.evaluate.inference.as_deref() },
         ctx: Context::eval(random::stream(Purpose::Evaluate, &[experiment.seed])),
         seed: experiment.seed,
         transforms: &val.transforms,
-        image_names: names(Classified::Images, !model.num_classes().is_empty()),
-        pixel_names: names(Classified::Pixels, of_pixels),
+        image_names: names(TaskKind::Classify),
+        pixel_names: names(TaskKind::Segment),
         of_pixels,
         topk,
         with_pictures,
@@ -113,16 +113,18 @@ impl Session<'_> {
         let samples = paths.iter().enumerate().map(sample).collect::<Result<Vec<_>, _>>()?;
         let batch = Batch::stack(samples)?;
         let mut asked = self.predictor.ask(&batch, &self.ctx);
-        let found = asked.predictions()?;
-        let mut classes = classes(&found, self.topk, &self.image_names).into_iter();
-        let maps = label_maps(&found, batch.len());
-        let mut pictures = match &maps {
+        let mut tasks = vec![TaskKind::Classify, TaskKind::Segment];
+        tasks.retain(|&task| asked.is_predicted(task));
+        let found = asked.predictions(&tasks)?;
+        let mut classes = classes_of_images(&found, self.topk, &self.image_names).into_iter();
+        let maps = label_maps(&found);
+        let mut pictures = match maps {
             _ if !self.with_pictures => Vec::new(),
-            Some(maps) => overlays(paths, maps, &batch, &self.pixel_names)?,
-            None => asked.pictures(&found, &self.pixel_names)?,
+            Some(maps) => overlays(paths, maps, &batch)?,
+            None => asked.pictures(&found)?,
         }
         .into_iter();
-        let mut maps = maps.into_iter().flatten();
+        let mut maps = maps.into_iter().flatten().cloned();
         let prediction = |path: &PathBuf| {
             let labels = maps.next();
             let shares = labels.as_ref().map(|labels| ClassShare::of(labels, &self.pixel_names));
@@ -148,30 +150,28 @@ fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
 }
 
 /// Label maps over the images of their files, or over the prepared ones where the size is not that of the file.
-fn overlays(
-    paths: &[PathBuf],
-    maps: &[GrayImage],
-    batch: &Batch,
-    names: &[String],
-) -> Result<Vec<Vec<Picture>>, DataError> {
+fn overlays(paths: &[PathBuf], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Vec<Picture>>, DataError> {
     let overlay = |(at, (path, map)): (usize, (&PathBuf, &GrayImage))| {
         let of_file = read_image(path)?;
         let is_of_file = of_file.dimensions() == map.dimensions();
         let image = if is_of_file { of_file } else { batch.picture(&batch.images, at) };
-        let image = with_legend(&label_map::overlay(image, map), &ClassShare::of(map, names));
-        Ok(vec![Picture { caption: "overlay".to_owned(), image }])
+        Ok(vec![Picture { caption: "overlay".to_owned(), image: label_map::overlay(image, map) }])
     };
     paths.iter().zip(maps).enumerate().map(overlay).collect()
 }
 
-/// The most probable classes of every image, from the first head with logits `[B, K]`.
-fn classes(
-    predictions: &[(String, Predictions)],
+/// The most probable classes of every image, from the first head with logits.
+fn classes_of_images(
+    predictions: &[component::Prediction],
     topk: usize,
     names: &[String],
 ) -> Vec<Vec<ClassProbability>> {
-    let Some((&[_, classes], logits)) = Predictions::find(predictions, "logits") else { return Vec::new() };
-    logits.chunks_exact(classes.max(1)).map(|logits| most_probable(logits, topk, names)).collect()
+    let logits = predictions.iter().find_map(|prediction| match prediction {
+        component::Prediction::Logits(logits) => Some(logits),
+        _ => None,
+    });
+    let Some(Logits { values, classes }) = logits else { return Vec::new() };
+    values.chunks_exact((*classes).max(1)).map(|logits| most_probable(logits, topk, names)).collect()
 }
 
 fn most_probable(logits: &[f32], topk: usize, names: &[String]) -> Vec<ClassProbability> {

@@ -9,13 +9,14 @@ use serde::Deserialize;
 
 use crate::recipe::Problem;
 
-/// Weights that a run starts from: of a file (`weights`) or of another run (`run`). In a recipe just a file, too.
+/// Weights that a run starts from: of a file (`weights`) or of another run (`run`). In a recipe just a file,
+/// too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "FileOrFields")]
 pub struct InitFrom {
     weights: Option<PathBuf>,
     run: Option<PathBuf>,
-    /// Parameters that may start anew, though they are not in the file or have another shape there.
+    /// Parameters that may be initialised, though they are not in the file or have another shape there.
     pub new: Names,
     /// Tensors of the file that may be left in it.
     pub leave: Names,
@@ -88,8 +89,8 @@ struct Fields {
     /// The directory of a finished run, such as `runs/convmae_base`.
     #[serde(default)]
     run: Option<PathBuf>,
-    /// Parameters that may start anew, though they are not there or have another shape: names, in which `*` stands for anything, as
-    /// in `blocks3.*.gamma_1`. Those of heads may be missing in any case.
+    /// Parameters that may be initialised, though they are not there or have another shape: names, in which
+    /// `*` stands for anything, as in `blocks3.*.gamma_1`. Those of heads may be missing in any case.
     #[serde(default)]
     new: Names,
     /// Tensors that may be left: names, in which `*` stands for anything, as in `decoder_*`.

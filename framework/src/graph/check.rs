@@ -3,9 +3,9 @@
 use super::model::Model;
 use super::plan::Plan;
 use super::summary::Summary;
-use crate::component::{ImageShape, Needs, Problem, SampleShape, Span};
-use crate::data::output_shape;
-use crate::experiment::{Experiment, ImageSize, Split};
+use crate::component::{ImageShape, Needs, Problem, SampleShape, Span, TaskKind};
+use crate::experiment::{Evaluate, Experiment, ImageSize, Nodes, Split};
+use crate::loader::output_shape;
 use crate::nn::Scope;
 use crate::recipe::{Diagnostics, Recipe};
 
@@ -30,12 +30,12 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     let inference = experiment.evaluate.inference.as_deref();
     let misfit = inference.and_then(|inference| inference.check(image).err());
     problems.extend(misfit.map(|problem| problem.within("evaluate.inference")));
-    let nodes = crate::graph::Nodes(std::mem::take(&mut experiment.model.0));
+    let nodes = Nodes(std::mem::take(&mut experiment.model.0));
     let described = Plan::new(nodes).and_then(|plan| {
         let model = Model::build(&plan, image, &Scope::describe())?;
         let misfit = experiment.optimizer.check(&model.params()).err();
         problems.extend(misfit.map(|problem| problem.within("optimizer")));
-        problems.extend(problem_of_pixels(&model, inference.is_some()));
+        problems.extend(problems_of_evaluation(&model, &experiment.evaluate));
         Ok((Summary::new(&model), plan))
     });
     match described {
@@ -48,23 +48,34 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     }
 }
 
-/// What is unclear about the classes of pixels: who predicts them.
-fn problem_of_pixels(model: &Model, needed: bool) -> Option<Problem> {
-    match model.predicted_pixel_classes().as_slice() {
-        [] if needed => {
-            let message = "no head of the model predicts classes of pixels, which an inference puts together";
-            Some(Problem::new("evaluate.inference", message).help("remove it, or add the head"))
-        }
-        [(first, _), (second, _), ..] => {
-            let message =
-                format!("`{first}` and `{second}` both predict the classes of pixels: which of them counts?");
-            Some(
-                Problem::new(format!("model.{second}"), message)
-                    .help("set `auxiliary: true` on the one that only helps to train"),
-            )
-        }
-        _ => None,
+/// Evaluators and an inference that fit no head, and heads of which it is unclear which one predicts the classes of pixels.
+fn problems_of_evaluation(model: &Model, evaluate: &Evaluate) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let [first, second, ..] = model.predicting(TaskKind::Segment).as_slice() {
+        let message =
+            format!("`{first}` and `{second}` both predict the classes of pixels: which of them counts?");
+        problems.push(
+            Problem::new(format!("model.{second}"), message)
+                .help("set `auxiliary: true` on the one that only helps to train"),
+        );
     }
+    if let Some(task) = evaluate.inference.as_ref().map(|inference| inference.task())
+        && model.predicting(task).is_empty()
+    {
+        let message = format!("no head of the model predicts {task}, which an inference puts together");
+        problems.push(Problem::new("evaluate.inference", message).help("remove it, or add the head"));
+    }
+    for (position, evaluator) in evaluate.evaluators.iter().enumerate() {
+        let Needs::Predictions(task) = evaluator.needs() else { continue };
+        if model.predicting(task).is_empty() {
+            let message = format!("no head of the model predicts {task}, which this evaluator measures");
+            problems.push(
+                Problem::new(format!("evaluate.evaluators.{position}"), message)
+                    .help("remove the evaluator, or add the head"),
+            );
+        }
+    }
+    problems
 }
 
 /// What is wrong with the transforms: steps that do not fit each other or themselves, or a size that is not the recipe's `image_size`.
@@ -84,8 +95,11 @@ fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
     }
     problems.extend(experiment.init_from.as_ref().and_then(|from| from.source().err()));
     let evaluate = &experiment.evaluate;
-    let any_size = evaluate.inference.is_some()
-        && evaluate.evaluators.iter().all(|evaluator| evaluator.needs() != Needs::Losses);
+    // An inference takes images of any size; what other heads predict, and losses, need the model's.
+    let any_size = evaluate.inference.as_ref().is_some_and(|inference| {
+        let needs = Needs::Predictions(inference.task());
+        evaluate.evaluators.iter().all(|evaluator| evaluator.needs() == needs)
+    });
     let splits = [
         ("data.train", Some(&experiment.data.train), false),
         ("data.val", experiment.data.val.as_ref(), any_size),

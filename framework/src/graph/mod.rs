@@ -7,7 +7,6 @@ mod catalog;
 mod check;
 mod draw;
 mod model;
-mod node;
 mod plan;
 mod summary;
 
@@ -15,6 +14,5 @@ pub use catalog::catalog;
 pub use check::{Checked, check};
 pub use draw::{dot, mermaid};
 pub use model::{Model, Outputs};
-pub use node::{Node, NodeKind, Nodes, Source};
 pub use plan::{Plan, Planned};
 pub use summary::{Row, Summary};

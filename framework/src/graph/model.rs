@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use super::node::NodeKind;
 use super::plan::{Plan, Planned};
 use crate::component::{
-    BackboneModule, Features, Head, HeadInputs, HeadModule, ImageShape, LevelShape, Loss, Macs, Mask,
-    MaskGrid, MaskPlan, Masker, NeckModule, Picture, Predictions, Problem,
+    BackboneModule, Features, HeadInputs, HeadModule, ImageShape, LevelShape, Loss, Macs, Mask, MaskGrid,
+    MaskPlan, Masker, NeckModule, Picture, Prediction, Problem, Task, TaskKind,
 };
 use crate::data::Batch;
+use crate::experiment::NodeKind;
 use crate::nn::{Context, Error, Param, Result, Scope, Tape, Tensor, profile};
 
 /// A model: the modules of a [`Plan`] and their parameters.
@@ -24,6 +24,21 @@ pub(super) struct Built {
     pub module: Module,
     /// Parameters created by this node, as a range of [`Model::params`].
     pub params: std::ops::Range<usize>,
+}
+
+impl Built {
+    /// The task of a head.
+    fn task(&self) -> Option<Task> {
+        match &self.planned.node.kind {
+            NodeKind::Head(head) => Some(head.task()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a head that predicts; an auxiliary one only helps to train.
+    fn predicts(&self) -> bool {
+        matches!(&self.planned.node.kind, NodeKind::Head(head) if head.predicts())
+    }
 }
 
 pub(super) enum Module {
@@ -82,31 +97,21 @@ impl Model {
         self.heads().flat_map(|(built, _)| params[built.params.clone()].iter().cloned()).collect()
     }
 
-    /// The heads that tell classes of images or objects apart, with how many.
-    pub fn num_classes(&self) -> Vec<(&str, usize)> {
-        self.classes(|head| head.num_classes())
+    /// The heads of a task that tell classes apart, with how many.
+    pub fn classes(&self, kind: TaskKind) -> Vec<(&str, usize)> {
+        let tasks = self.tasks().filter(|(_, task)| task.kind() == kind);
+        tasks.filter_map(|(built, task)| Some((built.planned.node.name.as_str(), task.classes()?))).collect()
     }
 
-    /// The heads that tell classes of pixels apart, with how many.
-    pub fn pixel_classes(&self) -> Vec<(&str, usize)> {
-        self.classes(|head| head.pixel_classes())
+    /// The heads that predict for a task: none of them auxiliary.
+    pub fn predicting(&self, kind: TaskKind) -> Vec<&str> {
+        let tasks = self.tasks().filter(|(built, task)| task.kind() == kind && built.predicts());
+        tasks.map(|(built, _)| built.planned.node.name.as_str()).collect()
     }
 
-    /// Those of them that predict the classes of pixels.
-    pub fn predicted_pixel_classes(&self) -> Vec<(&str, usize)> {
-        self.classes(|head| head.pixel_classes().filter(|_| head.predicts()))
-    }
-
-    /// The heads that have classes, with how many.
-    fn classes(&self, of: impl Fn(&dyn Head) -> Option<usize>) -> Vec<(&str, usize)> {
-        let classes = |built: &'_ Built| match &built.planned.node.kind {
-            NodeKind::Head(head) => of(head.as_ref()),
-            _ => None,
-        };
-        self.nodes
-            .iter()
-            .filter_map(|built| Some((built.planned.node.name.as_str(), classes(built)?)))
-            .collect()
+    /// The heads with their tasks.
+    fn tasks(&self) -> impl Iterator<Item = (&Built, Task)> {
+        self.nodes.iter().filter_map(|built| Some((built, built.task()?)))
     }
 
     /// What stands before the names of nodes' parameters, where something does.
@@ -171,24 +176,25 @@ impl Model {
         Ok(losses)
     }
 
-    /// The predictions of all heads that predict, by node.
+    /// What the heads of these tasks predict; auxiliary ones predict nothing.
     pub fn predictions(
         &self,
         outputs: &Outputs,
+        tasks: &[TaskKind],
         batch: &Batch,
         ctx: &Context,
-    ) -> Result<Vec<(String, Predictions)>> {
-        let predicts = |built: &Built| match &built.planned.node.kind {
-            NodeKind::Head(head) => head.predicts(),
-            _ => false,
-        };
-        self.heads()
-            .filter(|(built, _)| predicts(built))
-            .map(|(built, head)| {
-                let features = self.gather(built, &outputs.features)?;
-                Ok((built.planned.node.name.clone(), head.predict(&features, batch, ctx)?))
-            })
-            .collect()
+    ) -> Result<Vec<Prediction>> {
+        let mut predictions = Vec::new();
+        for (built, head) in self.heads().filter(|(built, _)| built.predicts()) {
+            let Some(task) = built.task().map(Task::kind).filter(|task| tasks.contains(task)) else {
+                continue;
+            };
+            let features = self.gather(built, &outputs.features)?;
+            let prediction = head.predict(&features, batch, ctx)?;
+            let name = format!("the head `{}`", built.planned.node.name);
+            predictions.push(prediction.checked(&name, task, batch)?);
+        }
+        Ok(predictions)
     }
 
     /// The pictures of all heads, a row per image.

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::node::{Node, Nodes, Source};
 use crate::component::{Kind, Problem};
+use crate::experiment::{Node, Nodes, Source};
 
 /// The nodes in an order in which every node follows its sources.
 #[derive(Debug)]

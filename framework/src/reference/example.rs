@@ -1,11 +1,11 @@
-//! A component as a recipe may have it.
+//! An example of each component.
 
 use serde_json::{Map, Value, json};
 
 use crate::component::{Entry, entries};
 
-/// A component with every field: required ones with an example of a value, the others with their defaults. Fields that are off by
-/// default are left out, unless their documentation has an example.
+/// A component with every field: required ones with an example of a value, the others with their defaults.
+/// Fields that are off by default are left out, unless their documentation has an example.
 pub fn example(entry: &Entry) -> Value {
     let schema = (entry.schema)().to_value();
     let required = required(&schema);

@@ -1,4 +1,4 @@
-//! The fields of a component or of a block of recipes, in words.
+//! The fields of a component or of a block of recipes: types, defaults, documentation.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Values as one writes them in a recipe.
+//! Values as YAML.
 
 use std::fmt::Write as _;
 

@@ -127,6 +127,11 @@ impl RunDir {
         self.root.join("report.html")
     }
 
+    /// `report.json`: see [`Details`](super::Details).
+    pub fn details(&self) -> PathBuf {
+        self.root.join("report.json")
+    }
+
     /// `checkpoints/`.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join(CHECKPOINTS)

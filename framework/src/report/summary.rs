@@ -1,4 +1,4 @@
-//! `summary.json`: the final figures of a run, flat.
+//! `summary.json`: the final figures of a run, flat, and how it stands.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,6 +49,31 @@ impl Summary {
             return Err(ReportError::format(path, "summary", format!("`{name}` is nested")));
         }
         Ok(summary)
+    }
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Status {
+    /// It goes on.
+    Running,
+    /// It did all its steps.
+    Finished,
+    /// It was stopped and can be resumed.
+    Interrupted,
+    /// It ended with an error.
+    Failed(String),
+}
+
+impl Status {
+    /// One word for it, as `summary.json` has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Interrupted => "interrupted",
+            Self::Failed(_) => "failed",
+        }
     }
 }
 

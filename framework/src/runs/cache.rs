@@ -1,4 +1,4 @@
-//! What was read of a tree of runs, kept in it as one file.
+//! A cache of the records of a tree of runs, one file at its root.
 
 use std::collections::HashMap;
 use std::fs::File;

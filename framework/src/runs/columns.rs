@@ -1,4 +1,4 @@
-//! Columns that no run has.
+//! Column names: which may be absent, and what was meant by an unknown one.
 
 use polars::frame::DataFrame;
 
@@ -22,8 +22,8 @@ const PLAIN: [&str; 13] = [
 ];
 const GROUPS: [&str; 3] = ["metrics.", "train.", "recipe."];
 
-/// Whether a column that is not there is one that no run has yet, and so null for all of them. It is not if the runs have one with a
-/// similar name, which is more likely meant.
+/// Whether a column that is not there is one that no run has yet, and so null for all of them. It is not if
+/// the runs have one with a similar name, which is more likely meant.
 ///
 /// # Errors
 /// What to say instead.

@@ -1,4 +1,4 @@
-//! Rows of names and values as a frame of typed columns.
+//! Records of runs as a data frame of typed columns.
 
 use std::collections::HashMap;
 
@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 /// The columns that come first, in this order; then those of the summary, the metrics, and the recipe.
 const FIRST: [&str; 9] = ["run", "status", "name", "seed", "step", "epoch", "seconds", "parameters", "gmacs"];
 
-/// A frame with a column for every name. A column of numbers is of integers or floats, one of booleans is boolean, everything else is
-/// text, as are integers that no type holds together; a run without the value has null. Of no runs there are the columns `run` and
-/// `status`.
+/// A frame with a column for every name. A column of numbers is of integers or floats, one of booleans is
+/// boolean, everything else is text, as are integers that no type holds together; a run without the value has
+/// null. Of no runs there are the columns `run` and `status`.
 pub fn frame(rows: &[Map<String, Value>]) -> PolarsResult<DataFrame> {
     if rows.is_empty() {
         return DataFrame::new(0, ["run", "status"].map(|name| column(name, &[])).into());

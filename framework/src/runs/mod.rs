@@ -1,9 +1,10 @@
 //! A tree of run directories as one table: a row per run, a column per figure and per key of the recipe.
 //!
-//! [`scan`] reads a tree, [`read`] some directories. The columns are `run` (the directory), `status` (`running`, `finished`, `interrupted`,
-//! `failed`, `unreadable`), the figures of `summary.json` (`val.top1` as `metrics.top1`, `recipe_digest` as `digest`, all others under
-//! their own names), and `recipe.<key>` for every value of `recipe.lock.yaml`; list items go by index. [`filter`], [`select`]
-//! and [`sort`] answer `--where`, `--columns` and `--sort`, [`Format`] prints.
+//! [`scan`] reads a tree, [`read`] some directories. The columns are `run` (the directory), `status`
+//! (`running`, `finished`, `interrupted`, `failed`, `unreadable`), the figures of `summary.json` (`val.top1`
+//! as `metrics.top1`, `recipe_digest` as `digest`, all others under their own names), and `recipe.<key>` for
+//! every value of `recipe.lock.yaml`; list items go by index. [`filter`], [`select`] and [`sort`] answer
+//! `--where`, `--columns` and `--sort`, [`Format`] prints.
 
 mod cache;
 mod columns;

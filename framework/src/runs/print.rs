@@ -1,4 +1,4 @@
-//! A frame as text.
+//! A data frame as text, CSV, Markdown or JSON.
 
 use std::fmt::Write as _;
 
@@ -151,7 +151,8 @@ pub(crate) fn markdown_text(text: &str) -> String {
     escaped
 }
 
-/// A text in a line: ends of lines and tabs are spaces, and what else controls a terminal is its escape, `\u{1b}`.
+/// A text in a line: ends of lines and tabs are spaces, and what else controls a terminal is its escape,
+/// `\u{1b}`.
 pub(crate) fn visible(text: &str) -> String {
     let mut shown = String::new();
     for letter in text.chars() {

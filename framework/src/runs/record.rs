@@ -14,8 +14,8 @@ use crate::report::{ReportError, RunDir, Summary};
 #[serde(transparent)]
 pub struct Record(Map<String, Value>);
 
-/// What tells whether the files of a run are still the ones that were read: times and size of the recipe and the
-/// summary, and on Unix which files they are.
+/// What tells whether the files of a run are still the ones that were read: times and size of the recipe and
+/// the summary, and on Unix which files they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp(pub String);
 

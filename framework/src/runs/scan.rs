@@ -21,8 +21,9 @@ pub struct Runs {
     pub broken: Vec<(String, String)>,
 }
 
-/// The runs below `root`; `run` is their path relative to it. What was read is kept in `root/.convmae-runs.parquet`, so that only runs that
-/// changed are read the next time; a folder that cannot be written does without.
+/// The runs below `root`; `run` is their path relative to it. What was read is kept in
+/// `root/.convmae-runs.parquet`, so that only runs that changed are read the next time; a folder that cannot
+/// be written does without.
 ///
 /// # Errors
 /// When `root` cannot be listed.
@@ -48,7 +49,8 @@ pub fn scan(root: &Path) -> Result<Runs, RunsError> {
     assemble(read)
 }
 
-/// The runs in these directories, in this order; `run` is the path as it is given. A directory that holds no run is left out.
+/// The runs in these directories, in this order; `run` is the path as it is given. A directory that holds no
+/// run is left out.
 ///
 /// # Errors
 /// When the table cannot be put together.

@@ -1,4 +1,4 @@
-//! Which rows and columns to show, and in which order.
+//! Filtering, selecting and sorting a data frame of runs.
 
 use glob::Pattern;
 use polars::prelude::*;
@@ -38,8 +38,8 @@ fn check_type(column: &Column, test: &Test) -> Result<(), RunsError> {
     Err(RunsError::Misfit { name: column.name().to_string(), kind, test: test.to_string() })
 }
 
-/// The columns that are asked for, in this order; one with a `*` stands for all that it matches, in which the star may be
-/// anything, dots too.
+/// The columns that are asked for, in this order; one with a `*` stands for all that it matches, in which the
+/// star may be anything, dots too.
 ///
 /// # Errors
 /// When no run has a column, and none may.
@@ -76,8 +76,8 @@ pub fn select(frame: &DataFrame, columns: &[String]) -> Result<DataFrame, RunsEr
     Ok(frame.select(names)?)
 }
 
-/// The rows in the order of these columns, the first one first; `-` in front of a column turns its order round. Runs without the value come
-/// last.
+/// The rows in the order of these columns, the first one first; `-` in front of a column turns its order
+/// round. Runs without the value come last.
 ///
 /// # Errors
 /// When no run has a column, and none may.
@@ -105,7 +105,8 @@ fn unknown(name: &str, help: String) -> RunsError {
     RunsError::UnknownColumn { name: name.to_owned(), help }
 }
 
-/// What to show when nothing is asked for: how the runs stand, their metrics, and the keys of the recipe in which they differ.
+/// What to show when nothing is asked for: how the runs stand, their metrics, and the keys of the recipe in
+/// which they differ.
 pub fn overview(frame: &DataFrame) -> Result<DataFrame, RunsError> {
     const METRICS: usize = 5;
     const KEYS: usize = 5;

@@ -1,4 +1,4 @@
-//! The command that does a run.
+//! The command line of a run.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,7 +26,8 @@ impl PlannedRun {
         arguments("run", &self.sources).into_iter().chain(out).collect()
     }
 
-    /// The command that does this run, as one writes it in a shell; overrides from the environment are put in front.
+    /// The command that does this run, as one writes it in a shell; overrides from the environment are put in
+    /// front.
     pub fn command(&self) -> String {
         self.command_of(&shell::program())
     }

@@ -1,4 +1,4 @@
-//! How long the runs will take, by a short benchmark of each different model.
+//! Steps and time of the runs, by a short benchmark of each different model.
 
 use std::collections::HashMap;
 use std::process::{Command, Stdio};
@@ -10,11 +10,27 @@ use super::command::{arguments, program};
 use super::local::threads;
 use super::plan::{Plan, PlannedRun};
 use super::state::RunState;
+use crate::component::{Dataset, Span};
+use crate::engine::TrainingPlan;
 
 impl Plan {
-    /// Seconds of training of every run, evaluation and pictures not counted; `None` where the number of steps is not known, and for runs that are
-    /// finished.
-    /// `jobs` runs share the cores of the machine.
+    /// Optimizer steps of every run. Those of a length in epochs depend on the size of the training set,
+    /// which is opened, and are not known where it cannot be.
+    pub fn steps(&self) -> Vec<Option<u64>> {
+        let mut sizes: HashMap<String, Option<usize>> = HashMap::new();
+        let steps = |run: &PlannedRun| match run.length {
+            Span::Iterations(steps) => Some(steps),
+            Span::Epochs(_) => {
+                let size = *sizes.entry(run.dataset.to_string()).or_insert_with(|| size(run));
+                let batches = size? / run.batch_size;
+                TrainingPlan::new(batches, run.batch_size, run.accumulate, run.length).map(|plan| plan.steps)
+            }
+        };
+        self.runs.iter().map(steps).collect()
+    }
+
+    /// Seconds of training of every run, evaluation and pictures not counted; `None` where the number of
+    /// steps is not known, and for runs that are finished. `jobs` runs share the cores of the machine.
     pub fn estimate(&self, steps: &[Option<u64>], jobs: usize) -> Result<Vec<Option<f64>>, SweepError> {
         let mut known: HashMap<&str, f64> = HashMap::new();
         let mut seconds = Vec::new();
@@ -32,6 +48,11 @@ impl Plan {
         }
         Ok(seconds)
     }
+}
+
+fn size(run: &PlannedRun) -> Option<usize> {
+    let dataset: Box<dyn Dataset> = serde_json::from_value(run.dataset.clone()).ok()?;
+    dataset.open().map(|samples| samples.len()).ok()
 }
 
 /// In a process of its own, with as many threads as a run has.

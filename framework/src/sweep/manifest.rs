@@ -16,7 +16,8 @@ impl Plan {
         self.root.join("sweep.json")
     }
 
-    /// The manifest: of the sweep, and of each run its stage, axes, directory (relative to that of the sweep), digest and command.
+    /// The manifest: of the sweep, and of each run its stage, axes, directory (relative to that of the
+    /// sweep), digest and command.
     pub fn to_json(&self, sweep: &Sweep) -> Value {
         json!({
             "name": sweep.name(),

@@ -1,12 +1,12 @@
 //! Sweeps: many runs from one file.
 //!
-//! A sweep file names a recipe, or a chain of recipes in which one starts from the weights of another, and what varies
-//! ([`Sweep`]). It is expanded into a [`Plan`] of runs, every one of them checked, before the first one starts. They are done
-//! by processes of this program ([`local`]), or as jobs of a Slurm cluster ([`ArrayJob`]). What is done is told by the run
-//! directories alone ([`RunState`]).
+//! A sweep file names a recipe, or a chain of recipes in which one starts from the weights of another, and
+//! what varies ([`Sweep`]). It is expanded into a [`Plan`] of runs, every one of them checked, before the
+//! first one starts. They are done by processes of this program ([`local`]), or as jobs of a Slurm cluster
+//! ([`ArrayJob`]). What is done is told by the run directories alone ([`RunState`]).
 
 mod block;
-mod claim;
+mod block_reader;
 mod command;
 mod error;
 mod estimate;
@@ -16,15 +16,12 @@ mod name;
 mod plan;
 mod resolve;
 mod root;
-mod schema;
 mod slurm;
 mod spec;
 mod stage;
 mod state;
-mod steps;
 #[cfg(test)]
 mod tests;
-mod variant;
 
 pub use error::SweepError;
 pub use plan::{Plan, PlannedRun};

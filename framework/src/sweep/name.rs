@@ -1,8 +1,13 @@
-//! Names of runs, from what varies among them.
+//! Names of runs, made of their axes.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
+
+/// The axis of the names of variants in lists.
+pub(super) const VARIANT: &str = "variant";
+/// The axis of `seeds`, and the key that it sets.
+pub(super) const SEED: &str = "seed";
 
 /// Longer names are cut; the digest makes them unique again.
 const MAX_LENGTH: usize = 120;
@@ -16,9 +21,10 @@ pub(super) fn is_reserved(name: &str) -> bool {
     RESERVED.iter().any(|ending| name.ends_with(ending))
 }
 
-/// A short name for each run of a stage, from its axes: `mask-RandomMasker_seed-0`. All axes are in it, whether they vary or not, so that
-/// a run keeps its name when the sweep grows; `keys` are those of the whole file, among which the short forms are unique. Names that are
-/// not unique, whatever the case of their letters, get the beginning of the run's digest.
+/// A short name for each run of a stage, from its axes: `mask-RandomMasker_seed-0`. All axes are in it,
+/// whether they vary or not, so that a run keeps its name when the sweep grows; `keys` are those of the whole
+/// file, among which the short forms are unique. Names that are not unique, whatever the case of their
+/// letters, get the beginning of the run's digest.
 pub(super) fn slugs(runs: &[(&[(String, Value)], &str)], keys: &[&str]) -> Vec<String> {
     let short: HashMap<&str, String> = keys.iter().map(|key| (*key, shortest(key, keys))).collect();
     let names: Vec<String> = runs
@@ -26,7 +32,7 @@ pub(super) fn slugs(runs: &[(&[(String, Value)], &str)], keys: &[&str]) -> Vec<S
         .map(|(axes, _)| {
             let parts = axes.iter().filter_map(|(key, value)| Some((short.get(key.as_str())?, key, value)));
             let parts = parts.map(|(short, key, value)| match key.as_str() {
-                super::block::VARIANT => word(value),
+                VARIANT => word(value),
                 _ => format!("{short}-{}", word(value)),
             });
             let name = parts.collect::<Vec<_>>().join("_");

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::block::{Variant, variants};
 use super::name::slugs;
 use super::resolve::{Resolved, Resolver, Set};
 use super::root::relative;
 use super::spec::Sweep;
-use super::variant::{Variant, variants};
 use crate::component::Span;
 use crate::recipe::{Diagnostics, Problem, Sources};
 
@@ -29,8 +29,9 @@ pub struct PlannedRun {
     pub stage: String,
     /// Its place in the directory of the sweep: `pretrain/mask-RandomMasker_seed-0`.
     pub name: String,
-    /// What varies, in the order of the file, with the value it has here: keys as the sweep's file has them, `variant` for the
-    /// names of a list, `seed` for seeds. A run that several variants share has the values of all of them.
+    /// What varies, in the order of the file, with the value it has here: keys as the sweep's file has them,
+    /// `variant` for the names of a list, `seed` for seeds. A run that several variants share has the values
+    /// of all of them.
     pub axes: Vec<(String, Value)>,
     /// Its run directory.
     pub directory: PathBuf,
@@ -62,8 +63,8 @@ pub struct PlannedRun {
 }
 
 impl Sweep {
-    /// All runs, every one of them checked. They go to `out`, or to `runs/<name>`; `sets` are overrides for all of them,
-    /// `key=value` with keys as in the file.
+    /// All runs, every one of them checked. They go to `out`, or to `runs/<name>`; `sets` are overrides for
+    /// all of them, `key=value` with keys as in the file.
     ///
     /// # Errors
     /// Everything wrong with any of the recipes, at the lines of the overrides that cause it where they do.
@@ -137,7 +138,8 @@ impl Expansion<'_> {
         }
     }
 
-    /// The different runs of a stage. A variant without a run upstream, because of a mistake there, has none here.
+    /// The different runs of a stage. A variant without a run upstream, because of a mistake there, has none
+    /// here.
     fn share(&mut self, stage: usize, variants: &[Variant<'_>]) -> Vec<Shared> {
         let mut all: Vec<Shared> = Vec::new();
         let mut seen = std::collections::HashMap::new();
@@ -200,8 +202,8 @@ impl Expansion<'_> {
         }
     }
 
-    /// What its variants vary, as far as it concerns the run and those it starts from: the values of the first one, then others that
-    /// come to the same run.
+    /// What its variants vary, as far as it concerns the run and those it starts from: the values of the
+    /// first one, then others that come to the same run.
     fn axes(&self, stage: usize, run: &Shared, variants: &[Variant<'_>]) -> Vec<(String, Value)> {
         let lineage = self.lineage(stage, run);
         let mut axes: Vec<(String, Value)> = Vec::new();

@@ -1,4 +1,4 @@
-//! The overrides of one run, and the recipe they make.
+//! The overrides of one run, resolved to its recipe.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::block::Variant;
 use super::spec::Sweep;
 use super::stage::Assignment;
-use super::variant::Variant;
 use crate::component::Span;
 use crate::experiment::InitSource;
 use crate::graph::{self, catalog};

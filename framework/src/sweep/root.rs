@@ -1,4 +1,5 @@
-//! One spelling for the directory of a sweep: that of a run upstream is part of the recipes of those that start from it.
+//! Normalised paths of sweeps: the directory of an upstream run is part of the recipes of those that start
+//! from it.
 
 use std::env;
 use std::path::{Path, PathBuf};

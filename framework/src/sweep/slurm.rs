@@ -101,8 +101,8 @@ impl Plan {
         );
         for (at, run) in runs.iter().enumerate() {
             let command = run.command_of(program);
-            // `exec` lets the signals of Slurm reach the run, which saves and stops. It fails then, so that no other job takes it for
-            // finished.
+            // `exec` lets the signals of Slurm reach the run, which saves and stops. It fails then, so that
+            // no other job takes it for finished.
             let command = match run.sources.environment.is_empty() {
                 true => format!("exec {command} --must-finish"),
                 false => format!("exec env {command} --must-finish"),
@@ -113,13 +113,15 @@ impl Plan {
         script
     }
 
-    /// Runs that are left out as the runs that they started from are others now, each with what is to be done about it.
+    /// Runs that are left out as the runs that they started from are others now, each with what is to be done
+    /// about it.
     pub fn stale(&self) -> Vec<(&PlannedRun, String)> {
         let stale = self.runs.iter().filter(|run| run.state() == RunState::SourceChanged);
         stale.map(|run| (run, run.advice())).collect()
     }
 
-    /// Writes the scripts and submits them. `submitted` is told the number of each job, with its stage, as soon as there is one.
+    /// Writes the scripts and submits them. `submitted` is told the number of each job, with its stage, as
+    /// soon as there is one.
     pub fn submit(
         &self,
         jobs: &[ArrayJob],

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::block::SEED;
+use super::name::SEED;
 use super::root::short;
 use crate::recipe::{Problem, list, nearest};
 

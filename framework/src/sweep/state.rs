@@ -1,4 +1,4 @@
-//! What a run directory tells of its run.
+//! The states of runs, read from their directories.
 
 use std::fmt;
 
@@ -49,11 +49,11 @@ impl PlannedRun {
         }
     }
 
-    /// What is to be done where its source has changed; the results there are the user's to give up.
+    /// What the user can do where its source has changed: only they may give up the results there.
     pub(super) fn advice(&self) -> String {
         let source = self.source.as_ref().map(|source| source.directory.display().to_string());
         format!(
-            "its source has changed: it started from {} as it was before; remove {} to do it anew",
+            "its source has changed: it started from {} as it was before; remove {} to run it again",
             source.unwrap_or_default(),
             self.directory.display()
         )

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::block::variants;
 use super::spec::Sweep;
-use super::variant::variants;
 use crate::recipe::{self, Catalog, Diagnostics, Sources};
 
 /// A sweep of this text, which names recipes that are not read yet.

@@ -1,4 +1,4 @@
-//! What a table file may not say, beyond its schema.
+//! Validation of a table file, beyond its schema.
 
 use std::collections::{BTreeSet, HashSet};
 

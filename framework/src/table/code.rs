@@ -1,4 +1,4 @@
-//! Texts with `code` in backquotes, as the notes of a table have them.
+//! Inline `code` in the notes of a table.
 
 /// A text as code: between as many backquotes as it takes (`CommonMark` 6.1).
 pub fn code(text: &str) -> String {

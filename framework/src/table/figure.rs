@@ -1,4 +1,4 @@
-//! Numbers, and means over runs.
+//! Means and standard deviations over runs.
 
 use polars::prelude::*;
 

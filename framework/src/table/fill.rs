@@ -1,13 +1,13 @@
-//! Fills a table from its runs.
+//! Fills the cells of a table from its runs.
 
 use serde_json::Value;
 
 use super::code::code;
 use super::figure::{Figure, epochs};
 use super::notes::{self, Notes};
-use super::plan::{RowPlan, Wanted};
+use super::plan::{RequiredRun, RowPlan};
 use super::runs::{Found, State};
-use super::sheet::{Cell, Content, Heading, Sheet, Source};
+use super::sheet::{Cell, Content, Heading, Sheet, SourceRun};
 use super::spec::{Best, ColumnSpec, RowSpec, TableSpec};
 use crate::runs::visible;
 
@@ -23,7 +23,7 @@ pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
         sources: Vec::new(),
     };
     for (at, (spec, plan)) in table.rows.iter().zip(rows).enumerate() {
-        let row = Row { at, spec, plan, found };
+        let row = RowRuns { at, spec, plan, found };
         let said: Vec<_> = notes::of_row(spec, plan).into_iter().map(|text| notes.number(&text)).collect();
         let mut cells: Vec<Cell> = table.columns.iter().map(|column| row.cell(column, &mut notes)).collect();
         if let Some(first) = cells.first_mut() {
@@ -72,14 +72,14 @@ fn mark(rows: &mut [Vec<Cell>], column: usize, best: Best) {
 }
 
 /// A row with its runs.
-struct Row<'t> {
+struct RowRuns<'t> {
     at: usize,
     spec: &'t RowSpec,
     plan: &'t RowPlan,
     found: &'t Found,
 }
 
-impl<'t> Row<'t> {
+impl<'t> RowRuns<'t> {
     fn cell(&self, column: &ColumnSpec, notes: &mut Notes) -> Cell {
         if is_label(column) {
             return Cell { ours: Some(Content::Text(visible(&self.spec.label))), ..Cell::default() };
@@ -118,7 +118,7 @@ impl<'t> Row<'t> {
     }
 
     /// Why there is no mean over these runs.
-    fn difference(&self, runs: &[(usize, &'t Wanted)]) -> Option<String> {
+    fn difference(&self, runs: &[(usize, &'t RequiredRun)]) -> Option<String> {
         let compared = runs.iter().filter(|(at, _)| !matches!(self.found.of(self.at, *at), State::Other(_)));
         let key = self.found.recipes.difference(self.plan, compared.map(|(_, run)| *run))?;
         let narrow = if self.spec.sweep.is_some() { "where" } else { "run" };
@@ -126,14 +126,14 @@ impl<'t> Row<'t> {
     }
 
     /// The runs of the stage that a column is about.
-    fn runs_of(&self, column: &ColumnSpec) -> Vec<(usize, &'t Wanted)> {
+    fn runs_of(&self, column: &ColumnSpec) -> Vec<(usize, &'t RequiredRun)> {
         let stage = column.stage.as_ref().unwrap_or(&self.plan.last_stage);
         let runs = self.plan.runs.iter().enumerate();
         runs.filter(|(_, run)| run.stage.is_empty() || run.stage == *stage).collect()
     }
 
     /// What is known of a run from its recipe; of a directory alone, from what it holds.
-    fn computed(&self, at: usize, run: &Wanted, from: &str) -> Value {
+    fn computed(&self, at: usize, run: &RequiredRun, from: &str) -> Value {
         let Some(known) = &run.known else { return self.found.value(self.at, at, from) };
         match from {
             "parameters" => known.parameters.into(),
@@ -146,12 +146,12 @@ impl<'t> Row<'t> {
     }
 
     /// Where the figures of finished runs come from.
-    fn sources(&self) -> impl Iterator<Item = Source> {
+    fn sources(&self) -> impl Iterator<Item = SourceRun> {
         let text =
             |at: usize, column: &str| self.found.value(self.at, at, column).as_str().map(str::to_owned);
         let runs = self.plan.runs.iter().enumerate();
         let finished = runs.filter(|(at, _)| *self.found.of(self.at, *at) == State::Finished);
-        finished.map(move |(at, run)| Source {
+        finished.map(move |(at, run)| SourceRun {
             row: self.at,
             label: visible(&self.spec.label),
             stage: run.stage.clone(),

@@ -1,7 +1,7 @@
-//! What is said below a table.
+//! The notes below a table.
 
 use super::code::code;
-use super::plan::{RowPlan, Wanted};
+use super::plan::{RequiredRun, RowPlan};
 use super::runs::{Found, State};
 use super::spec::RowSpec;
 use crate::runs::visible;
@@ -39,7 +39,7 @@ pub fn of_row(row: &RowSpec, plan: &RowPlan) -> Vec<String> {
 
 /// Why runs are not among those that a figure is the mean of.
 pub fn of_runs<'p>(
-    runs: impl Iterator<Item = (usize, &'p Wanted)> + Clone,
+    runs: impl Iterator<Item = (usize, &'p RequiredRun)> + Clone,
     row: usize,
     found: &Found,
 ) -> Vec<String> {
@@ -48,7 +48,7 @@ pub fn of_runs<'p>(
     notes.extend(patterns.map(|(_, run)| format!("Nothing matches {}.", named(run))));
     let runs = runs.filter(|(_, run)| !run.is_pattern);
     let total = runs.clone().count();
-    let missing: Vec<&Wanted> =
+    let missing: Vec<&RequiredRun> =
         runs.clone().filter(|(at, _)| *found.of(row, *at) == State::Missing).map(|(_, run)| run).collect();
     let mut commands: Vec<Option<String>> =
         missing.iter().map(|run| run.command.as_deref().map(to_shell)).collect();
@@ -88,7 +88,7 @@ pub fn of_runs<'p>(
 }
 
 /// The directory of a run, in code.
-fn named(run: &Wanted) -> String {
+fn named(run: &RequiredRun) -> String {
     code(&run.directory.display().to_string())
 }
 

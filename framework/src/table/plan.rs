@@ -1,4 +1,4 @@
-//! The runs that the rows of a table need.
+//! The runs that the rows of a table require.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -7,22 +7,23 @@ use serde_json::{Map, Value};
 
 use super::error::TableError;
 use super::spec::{Paths, RowSpec, TableSpec, is_pattern};
+use crate::condition::Condition;
 use crate::graph::{catalog, check};
-use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, load};
-use crate::sweep::{self, Sweep};
+use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, list, load, nearest};
+use crate::sweep::{self, PlannedRun, Sweep};
 
 /// The runs of a row.
 #[derive(Debug, Default)]
 pub struct RowPlan {
     /// In the order in which they are made.
-    pub runs: Vec<Wanted>,
+    pub runs: Vec<RequiredRun>,
     /// Its stage where a column names none.
     pub last_stage: String,
 }
 
 /// A run that a row shows.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct RequiredRun {
     /// Its stage; empty if it stands for all of them.
     pub stage: String,
     pub directory: PathBuf,
@@ -49,14 +50,14 @@ pub struct Known {
 
 /// Turns rows into runs.
 pub struct Planner<'d> {
-    pub(super) document: &'d Document,
+    document: &'d Document,
     /// Where the table file is.
     folder: &'d Path,
     /// Where runs are looked for.
     root: &'d Path,
     catalog: Catalog,
     /// Sweeps that were expanded, by their files.
-    pub(super) sweeps: BTreeMap<PathBuf, (Sweep, sweep::Plan)>,
+    sweeps: BTreeMap<PathBuf, (Sweep, sweep::Plan)>,
 }
 
 impl<'d> Planner<'d> {
@@ -81,14 +82,14 @@ impl<'d> Planner<'d> {
             runs.extend(self.of_recipe(&format!("{place}.recipe"), stage, recipe, &row.set, &row.run)?);
         } else {
             let stage = row.stage.clone().unwrap_or_default();
-            let wanted = |Given { directory, is_pattern }| Wanted {
+            let required = |RunPath { directory, is_pattern }| RequiredRun {
                 stage: stage.clone(),
                 directory,
                 is_pattern,
                 known: None,
                 command: None,
             };
-            runs.extend(self.given(&format!("{place}.run"), &row.run)?.into_iter().map(wanted));
+            runs.extend(self.run_paths(&format!("{place}.run"), &row.run)?.into_iter().map(required));
         }
         for (stage, spec) in &row.stages.0 {
             let (recipe, set, run) = spec.parts();
@@ -98,6 +99,67 @@ impl<'d> Planner<'d> {
         Ok(RowPlan { runs, last_stage })
     }
 
+    /// The runs that meet the conditions of a row, in its stage, and those of other stages that they start
+    /// from or that start from them.
+    ///
+    /// # Errors
+    /// When the sweep has no such stage, key or value.
+    fn of_sweep(&self, place: &str, row: &RowSpec, file: &Path) -> Result<RowPlan, Diagnostics> {
+        let Some((sweep, plan)) = self.sweeps.get(file) else { return Ok(RowPlan::default()) };
+        let stages = sweep.stages();
+        let stage = match &row.stage {
+            Some(stage) => stage.as_str(),
+            None => stages.last().copied().unwrap_or_default(),
+        };
+        if row.stage.is_some() && !stages.contains(&stage) {
+            let problem = Problem::new(format!("{place}.stage"), format!("the sweep has no stage `{stage}`"));
+            let help = match (nearest(stage, stages.iter().copied()), stages.is_empty()) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, true) => "it has one recipe: remove `stage`".to_owned(),
+                (None, false) => format!("its stages are {}", list(&stages)),
+            };
+            return Err(self.document.diagnose(vec![problem.help(help)]));
+        }
+        let of_stage: Vec<usize> = (0..plan.runs.len()).filter(|&at| plan.runs[at].stage == stage).collect();
+        let within = format!("{place}.where");
+        let refuse = |problems: Vec<Problem>| {
+            let problems = problems.into_iter().map(|problem| problem.within(&within));
+            Err(self.document.diagnose(problems.collect()))
+        };
+        let condition = match Condition::from_map(&row.conditions) {
+            Ok(condition) => condition,
+            Err(problems) => return refuse(problems),
+        };
+        let known: Vec<_> = of_stage.iter().flat_map(|&at| settings(&plan.runs[at])).collect();
+        let (keys, values) = condition.problems(&known);
+        let problems = [keys, values].concat();
+        if !problems.is_empty() {
+            return refuse(problems);
+        }
+        let selected: Vec<usize> =
+            of_stage.into_iter().filter(|&at| condition.is_met(&settings(&plan.runs[at]))).collect();
+        if selected.is_empty() {
+            return refuse(vec![Problem::new("", "no run of the sweep has all of these values")]);
+        }
+        let mut command = vec!["sweep".to_owned(), file.to_string_lossy().into_owned()];
+        if let Some(folder) = self.sweep_folder(sweep) {
+            command.extend(["--out".to_owned(), folder.to_string_lossy().into_owned()]);
+        }
+        let related =
+            (0..plan.runs.len()).filter(|&run| selected.iter().any(|&other| is_related(plan, run, other)));
+        let runs = related.map(|at| {
+            let run = &plan.runs[at];
+            Ok(RequiredRun {
+                stage: run.stage.clone(),
+                directory: tidy(&run.directory),
+                is_pattern: false,
+                known: Some(self.known(&run.sources)?),
+                command: Some(command.clone()),
+            })
+        });
+        Ok(RowPlan { runs: runs.collect::<Result<_, Diagnostics>>()?, last_stage: stage.to_owned() })
+    }
+
     fn of_recipe(
         &self,
         place: &str,
@@ -105,28 +167,29 @@ impl<'d> Planner<'d> {
         recipe: &Path,
         set: &Map<String, Value>,
         run: &Paths,
-    ) -> Result<Vec<Wanted>, TableError> {
+    ) -> Result<Vec<RequiredRun>, TableError> {
         let file = self.file(place, recipe)?;
         let mut sources = Sources::from_env(&file);
         sources.sets = set.iter().map(|(key, value)| format!("{key}={}", sweep::argument(value))).collect();
         let known = self.known(&sources)?;
         let name = known.recipe.get("name").and_then(Value::as_str).unwrap_or_default();
-        let given = self.given(&format!("{place}.run"), run)?;
-        let is_default = given.is_empty();
-        let default = is_default.then(|| Given { directory: tidy(&self.root.join(name)), is_pattern: false });
+        let named = self.run_paths(&format!("{place}.run"), run)?;
+        let is_default = named.is_empty();
+        let default =
+            is_default.then(|| RunPath { directory: tidy(&self.root.join(name)), is_pattern: false });
         let any_seed = run.is_several();
-        let wanted = |Given { directory, is_pattern }| Wanted {
+        let required = |RunPath { directory, is_pattern }| RequiredRun {
             stage: stage.to_owned(),
             command: (!any_seed).then(|| self.run_command(&sources, &directory, is_default)),
             directory,
             is_pattern,
             known: Some(Known { any_seed, ..known.clone() }),
         };
-        Ok(given.into_iter().chain(default).map(wanted).collect())
+        Ok(named.into_iter().chain(default).map(required).collect())
     }
 
     /// What is known of a recipe.
-    pub(super) fn known(&self, sources: &Sources) -> Result<Known, Diagnostics> {
+    fn known(&self, sources: &Sources) -> Result<Known, Diagnostics> {
         let recipe = load(sources, &self.catalog)?;
         let summary = check(&recipe)?.summary;
         Ok(Known {
@@ -160,7 +223,7 @@ impl<'d> Planner<'d> {
     }
 
     /// Where the runs of a sweep are, unless it is the usual place.
-    pub(super) fn sweep_folder(&self, sweep: &Sweep) -> Option<PathBuf> {
+    fn sweep_folder(&self, sweep: &Sweep) -> Option<PathBuf> {
         (!self.has_usual_root()).then(|| self.root.join(sweep.name()))
     }
 
@@ -179,12 +242,12 @@ impl<'d> Planner<'d> {
     }
 
     /// The directories that a row names itself, each once. A pattern that nothing matches stands for itself.
-    fn given(&self, place: &str, run: &Paths) -> Result<Vec<Given>, Diagnostics> {
+    fn run_paths(&self, place: &str, run: &Paths) -> Result<Vec<RunPath>, Diagnostics> {
         let mut found = Vec::new();
         for path in run.iter() {
             let is_directory = Path::new(path).is_dir();
             if is_directory || !is_pattern(path) {
-                found.push(Given { directory: tidy(Path::new(path)), is_pattern: false });
+                found.push(RunPath { directory: tidy(Path::new(path)), is_pattern: false });
                 continue;
             }
             let paths = glob::glob(path).map_err(|error| {
@@ -194,27 +257,38 @@ impl<'d> Planner<'d> {
             })?;
             let before = found.len();
             let directories = paths.flatten().filter(|path| path.is_dir());
-            found.extend(directories.map(|path| Given { directory: tidy(&path), is_pattern: false }));
+            found.extend(directories.map(|path| RunPath { directory: tidy(&path), is_pattern: false }));
             if found.len() == before {
-                found.push(Given { directory: PathBuf::from(path), is_pattern: true });
+                found.push(RunPath { directory: PathBuf::from(path), is_pattern: true });
             }
         }
         let mut seen = HashSet::new();
         let identity = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        found.retain(|given| seen.insert(identity(&given.directory)));
+        found.retain(|named| seen.insert(identity(&named.directory)));
         Ok(found)
     }
 }
 
 /// A directory that a row names.
-struct Given {
+struct RunPath {
     directory: PathBuf,
     /// Whether it is a pattern that nothing matches.
     is_pattern: bool,
 }
 
 /// The one way to write a directory, by which it is found again.
-pub(super) fn tidy(directory: &Path) -> PathBuf {
+fn tidy(directory: &Path) -> PathBuf {
     let clean = clean(directory);
     if clean.as_os_str().is_empty() { PathBuf::from(".") } else { clean }
+}
+
+/// What varies, and the values that a run has of it.
+fn settings(run: &PlannedRun) -> impl Iterator<Item = (&str, &Value)> + Clone {
+    run.axes.iter().map(|(key, value)| (key.as_str(), value))
+}
+
+/// Whether two runs are the same, or one starts from the other, if not at once. Runs of one stage never do.
+fn is_related(plan: &sweep::Plan, one: usize, other: usize) -> bool {
+    let lineage = |run: usize| std::iter::successors(Some(run), |&at| plan.runs[at].upstream);
+    lineage(one).any(|run| run == other) || lineage(other).any(|run| run == one)
 }

@@ -1,4 +1,4 @@
-//! Makes the missing runs of a table.
+//! Runs what a table is missing.
 
 use std::io::{self, stderr};
 use std::path::Path;
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use super::error::TableError;
 use super::notes::{to_continue, to_shell};
-use super::plan::{RowPlan, Wanted};
+use super::plan::{RequiredRun, RowPlan};
 use super::runs::{Found, State};
-use crate::child;
 use crate::engine::StopSignal;
 use crate::report::RunDir;
+use crate::shell;
 
 /// Between two looks at a process.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Runs the commands of all runs that are missing or were interrupted, each command once, in the order of the rows. One that fails stops
-/// the later stages of its row, and no others. SIGINT and SIGTERM stop the command that is running, which saves its state, and no other one
-/// is begun.
+/// Runs the commands of all runs that are missing or were interrupted, each command once, in the order of the
+/// rows. One that fails stops the later stages of its row, and no others. SIGINT and SIGTERM stop the command
+/// that is running, which saves its state, and no other one is begun.
 pub fn produce(rows: &[RowPlan], found: &Found) -> Result<(), TableError> {
     let stop = StopSignal::listen().map_err(TableError::Signals)?;
     let mut tried: Vec<Vec<String>> = Vec::new();
@@ -50,7 +50,7 @@ pub fn produce(rows: &[RowPlan], found: &Found) -> Result<(), TableError> {
 }
 
 /// The command for a run, if it is to be made or to be gone on with.
-fn due(run: &Wanted, state: &State) -> Option<Vec<String>> {
+fn due(run: &RequiredRun, state: &State) -> Option<Vec<String>> {
     let is_due = match state {
         State::Missing => true,
         State::Unfinished(status) => status != "running" && status != "unreadable",
@@ -60,7 +60,7 @@ fn due(run: &Wanted, state: &State) -> Option<Vec<String>> {
 }
 
 /// A run of an earlier stage of the row that is not there to start from. A sweep sees to that itself.
-fn unfinished_before<'p>(plan: &'p RowPlan, at: usize, row: usize, found: &Found) -> Option<&'p Wanted> {
+fn unfinished_before<'p>(plan: &'p RowPlan, at: usize, row: usize, found: &Found) -> Option<&'p RequiredRun> {
     let run = &plan.runs[at];
     let is_sweep = run.command.as_ref().is_some_and(|command| command[0] == "sweep");
     let mut earlier = plan.runs[..at].iter().enumerate().filter(|(_, other)| other.stage != run.stage);
@@ -90,8 +90,7 @@ fn is_finished(directory: &Path) -> bool {
 /// Runs this program to its end, which comes early on a signal or when this process is gone.
 fn execute(command: &[String], stop: &StopSignal) -> io::Result<ExitStatus> {
     // Standard output is the table's.
-    let mut child =
-        child::command(&std::env::current_exe()?, command).stdout(Stdio::from(stderr())).spawn()?;
+    let mut child = shell::child(&std::env::current_exe()?, command).stdout(Stdio::from(stderr())).spawn()?;
     let mut stdin = child.stdin.take();
     loop {
         if let Some(status) = child.try_wait()? {

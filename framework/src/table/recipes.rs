@@ -1,4 +1,4 @@
-//! Whether the runs of a cell are of one recipe, so that a mean over them says something.
+//! Whether the runs of a cell have the same recipe, so that their mean means something.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::code::code;
-use super::plan::{RowPlan, Wanted};
+use super::plan::{RequiredRun, RowPlan};
 use crate::engine::changes_of_results;
 use crate::recipe::{clean, lock};
 use crate::report::RunDir;
@@ -14,7 +14,8 @@ use crate::report::RunDir;
 /// Runs that start from runs are followed so far.
 const DEPTH: usize = 8;
 
-/// The recipes of runs that no row names one for, and of those that runs start from, as their directories have them.
+/// The recipes of runs that no row names one for, and of those that runs start from, as their directories
+/// have them.
 #[derive(Debug, Default)]
 pub struct Recipes(HashMap<PathBuf, Option<Value>>);
 
@@ -52,19 +53,19 @@ impl Recipes {
     }
 
     /// The recipe of a run, if it is known or its directory holds one.
-    fn of<'r>(&'r self, run: &'r Wanted) -> Option<&'r Value> {
+    fn of<'r>(&'r self, run: &'r RequiredRun) -> Option<&'r Value> {
         match &run.known {
             Some(known) => Some(known.recipe.value()),
             None => self.0.get(&clean(&run.directory))?.as_ref(),
         }
     }
 
-    /// The first key, in code, in which some of these runs of a row differ from the first one; neither seeds nor keys that change no
-    /// result count.
+    /// The first key, in code, in which some of these runs of a row differ from the first one; neither seeds
+    /// nor keys that change no result count.
     pub fn difference<'r>(
         &'r self,
         plan: &'r RowPlan,
-        runs: impl Iterator<Item = &'r Wanted>,
+        runs: impl Iterator<Item = &'r RequiredRun>,
     ) -> Option<String> {
         let mut recipes = runs.filter_map(|run| self.of(run));
         let first = recipes.next()?;

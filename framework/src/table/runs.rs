@@ -1,4 +1,4 @@
-//! What the run directories hold of the runs that a table needs.
+//! The states and results of the runs that a table requires, from their directories.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::code::code;
 use super::error::TableError;
-use super::plan::{Known, RowPlan, Wanted};
+use super::plan::{Known, RequiredRun, RowPlan};
 use super::recipes::{Recipes, is_seed};
 use crate::engine::{changes_since, source_has_changed};
 use crate::report::RunDir;
@@ -28,8 +28,8 @@ pub enum State {
 
 /// The runs of a table, joined with what their directories hold.
 pub struct Found {
-    /// A row per run that is needed: `row` and `at` say of which row of the table and which of its runs, the others are the columns of
-    /// `convmae runs`, null where there is no run.
+    /// A row per run that is needed: `row` and `at` say of which row of the table and which of its runs, the
+    /// others are the columns of `convmae runs`, null where there is no run.
     pub frame: DataFrame,
     /// By row of the table and run.
     states: Vec<Vec<State>>,
@@ -94,7 +94,7 @@ impl Found {
         }
     }
 
-    fn state(&self, index: usize, run: &Wanted) -> State {
+    fn state(&self, index: usize, run: &RequiredRun) -> State {
         match self.cell(index, "status").as_str() {
             None => State::Missing,
             Some("finished") => match &run.known {
@@ -106,12 +106,12 @@ impl Found {
     }
 
     /// Whether a finished run is of the recipe that the row names.
-    fn of_recipe(run: &Wanted, known: &Known) -> State {
+    fn of_recipe(run: &RequiredRun, known: &Known) -> State {
         let Ok(dir) = RunDir::inspect(&run.directory) else { return State::Missing };
         let recipe = known.recipe.value();
         let source = recipe.pointer("/init_from/run").and_then(Value::as_str);
         if source.is_some_and(|source| source_has_changed(&run.directory, Path::new(source))) {
-            return State::Other("`init_from.run` was done anew since, with another recipe".to_owned());
+            return State::Other("`init_from.run` was run again since, with another recipe".to_owned());
         }
         let Ok(changes) = changes_since(&dir, recipe, &known.digest) else {
             return State::Other("this program cannot read it".to_owned());

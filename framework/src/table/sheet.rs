@@ -1,4 +1,4 @@
-//! A filled table, before it has a format.
+//! A filled table, independent of its format.
 
 use super::code::code;
 use super::figure::Figure;
@@ -14,7 +14,7 @@ pub struct Sheet {
     /// What cells refer to. `code` stands in backquotes.
     pub(super) notes: Vec<String>,
     /// The runs that the figures come from.
-    pub(super) sources: Vec<Source>,
+    pub(super) sources: Vec<SourceRun>,
 }
 
 /// The head of a column.
@@ -56,7 +56,8 @@ pub enum Content {
 }
 
 impl Cell {
-    /// The figure that counts when the best one is looked for: ours, or that of a paper as long as there is none.
+    /// The figure that counts when the best one is looked for: ours, or that of a paper as long as there is
+    /// none.
     pub fn figure(&self) -> Option<f64> {
         match &self.ours {
             Some(Content::Figure(figure)) => Some(figure.mean),
@@ -105,7 +106,7 @@ impl Cell {
 
 /// A run that figures come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct SourceRun {
     /// Its row, from 0, and the label of that.
     pub row: usize,
     pub label: String,
@@ -118,7 +119,7 @@ pub struct Source {
     pub commit: Option<String>,
 }
 
-impl Source {
+impl SourceRun {
     /// The run, its recipe and its commit in a line; `code` in backquotes.
     pub fn line(&self) -> String {
         let stage = if self.stage.is_empty() { String::new() } else { format!(", {}", self.stage) };

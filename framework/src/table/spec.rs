@@ -1,4 +1,4 @@
-//! What a table file says.
+//! The schema of a table file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,8 +30,9 @@ pub struct ColumnSpec {
     /// What stands at its top.
     #[schemars(length(min = 1))]
     pub name: String,
-    /// Where its values come from: `label`; `parameters` and `gmacs`, computed from the model without training; `recipe.KEY`, a value of
-    /// the recipe; or, once there are runs, a column of `convmae runs` such as `metrics.top1` or `seconds`.
+    /// Where its values come from: `label`; `parameters` and `gmacs`, computed from the model without
+    /// training; `recipe.KEY`, a value of the recipe; or, once there are runs, a column of `convmae runs`
+    /// such as `metrics.top1` or `seconds`.
     #[schemars(extend("examples" = ["metrics.top1"]))]
     pub from: String,
     /// The stage of a row that it is about (`pretrain`, `finetune`); the last one of a row if left out.
@@ -40,7 +41,8 @@ pub struct ColumnSpec {
     /// What values are multiplied by: `1e-6` for millions.
     #[serde(default)]
     pub scale: Option<f64>,
-    /// Digits behind the point; four significant ones if left out. A length such as `100 epochs` is then shown as its number.
+    /// Digits behind the point; four significant ones if left out. A length such as `100 epochs` is then
+    /// shown as its number.
     #[serde(default)]
     #[schemars(range(max = 12))]
     pub digits: Option<usize>,
@@ -71,8 +73,9 @@ pub struct RowSpec {
     /// Overrides of the recipe, `optimizer.lr: 1e-3`.
     #[serde(default)]
     pub set: Map<String, Value>,
-    /// The run directories, relative to the working directory; patterns such as `runs/few_labels/finetune_*` are allowed.
-    /// `runs/<name of the recipe>` if left out. Over several runs of one recipe the mean is shown.
+    /// The run directories, relative to the working directory; patterns such as `runs/few_labels/finetune_*`
+    /// are allowed. `runs/<name of the recipe>` if left out. Over several runs of one recipe the mean is
+    /// shown.
     #[serde(default)]
     pub run: Paths,
     /// A chain in the place of `recipe`: named recipes, in the order in which they are run.
@@ -81,11 +84,12 @@ pub struct RowSpec {
     /// The sweep whose runs it shows, relative to this file.
     #[serde(default)]
     pub sweep: Option<PathBuf>,
-    /// With `sweep`, the stage whose runs it shows, the last one if left out; with `recipe`, the stage that this recipe is.
+    /// With `sweep`, the stage whose runs it shows, the last one if left out; with `recipe`, the stage that
+    /// this recipe is.
     #[serde(default)]
     pub stage: Option<String>,
-    /// Only runs of the sweep with these values: `{ pretrain.model.mask.type: RandomMasker }`, keys as in the sweep; a list for one of them,
-    /// or an operator, as in `"> 1"`.
+    /// Only runs of the sweep with these values: `{ pretrain.model.mask.type: RandomMasker }`, keys as in the
+    /// sweep; a list for one of them, or an operator, as in `"> 1"`.
     #[serde(default, rename = "where")]
     pub conditions: Map<String, Value>,
     /// Figures of a paper by the names of their columns, and their source.

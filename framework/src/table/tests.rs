@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::Table;
 use super::figure::Figure;
 use super::fill::fill;
-use super::load::Table;
-use super::plan::{RowPlan, Wanted};
+use super::plan::{RequiredRun, RowPlan};
 use super::render::Format;
 use super::runs::{Found, State};
-use super::sheet::{Cell, Content, Heading, Sheet, Source};
+use super::sheet::{Cell, Content, Heading, Sheet, SourceRun};
 use super::spec::TableSpec;
 use crate::recipe::Diagnostics;
 use crate::report::RunDir;
@@ -48,7 +48,7 @@ fn sheet() -> Sheet {
             "Quoted.".to_owned(),
             "There is no run in `runs/a_b` yet: `convmae run a.yaml`.".to_owned(),
         ],
-        sources: vec![Source {
+        sources: vec![SourceRun {
             row: 1,
             label: "ours_1".to_owned(),
             stage: "finetune".to_owned(),
@@ -140,8 +140,8 @@ fn run(directory: &Path, summary: &serde_json::Value) {
     fs::write(directory.join("summary.json"), summary.to_string()).unwrap();
 }
 
-fn wanted(directory: PathBuf) -> Wanted {
-    Wanted {
+fn required(directory: PathBuf) -> RequiredRun {
+    RequiredRun {
         stage: String::new(),
         directory,
         is_pattern: false,
@@ -158,7 +158,7 @@ fn runs_are_averaged_and_what_is_missing_is_said() {
     run(&path("1"), &json!({ "status": "finished", "val.top1": 82.0, "parameters": 5_000_000 }));
     run(&path("2"), &json!({ "status": "failed", "val.top1": 9.0 }));
     run(&path("3"), &json!({ "status": "finished", "val.loss": 1.0 }));
-    let runs = ["0", "1", "2", "3", "gone"].map(|name| wanted(path(name)));
+    let runs = ["0", "1", "2", "3", "gone"].map(|name| required(path(name)));
     let plans = [RowPlan { runs: runs.into(), last_stage: String::new() }];
     let spec: TableSpec = serde_json::from_value(json!({
         "title": "t",

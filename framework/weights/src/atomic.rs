@@ -1,4 +1,4 @@
-//! Files that are there completely or not at all.
+//! Atomic file writes: complete or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -11,8 +11,8 @@ const SUFFIX: &str = ".tmp";
 
 /// Writes a file through `fill` so that a crash at any point leaves either the old content or the new one.
 ///
-/// The bytes go to a temporary name in the same directory, are synced, renamed to `path`, and the directory is synced.
-/// On an error the temporary file is removed and `path` is left as it was.
+/// The bytes go to a temporary name in the same directory, are synced, renamed to `path`, and the directory
+/// is synced. On an error the temporary file is removed and `path` is left as it was.
 pub fn write(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,

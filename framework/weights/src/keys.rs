@@ -1,4 +1,4 @@
-//! Comparing the names and shapes of a file with those of a model.
+//! Matching the keys and shapes of a file with those of a model.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,7 +18,8 @@ pub struct ShapePair {
 
 /// What a weights file gives a model, entry by entry; every name is in exactly one list.
 ///
-/// `Display` lists every misfit; what loads is counted, and what is allowed is counted by the first part of its name.
+/// `Display` lists every misfit; what loads is counted, and what is allowed is counted by the first part of
+/// its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyReport {
     /// Names with equal shapes.
@@ -50,7 +51,8 @@ impl KeyReport {
         self.interpolated.extend(self.mismatched.extract_if(.., |pair| is_mended(pair)));
     }
 
-    /// Takes what is allowed out of the misfits: parameters that may start anew, tensors of the file that may be left there.
+    /// Takes what is allowed out of the misfits: parameters that may be initialised, tensors of the file that
+    /// may be left there.
     pub fn allow(&mut self, is_new: impl Fn(&str) -> bool, is_left: impl Fn(&str) -> bool) {
         self.new.extend(self.missing.extract_if(.., |name| is_new(name)));
         self.new.extend(self.mismatched.extract_if(.., |pair| is_new(&pair.name)).map(|pair| pair.name));
@@ -129,7 +131,8 @@ pub fn match_keys(expected: &[(String, Vec<usize>)], found: &TensorMap) -> KeyRe
     report
 }
 
-/// Whether it is what official checkpoints hold, although it follows from the shape of the model; the official loaders drop it, too.
+/// Whether it is what official checkpoints hold, although it follows from the shape of the model; the
+/// official loaders drop it, too.
 fn is_constant(name: &str) -> bool {
     name.rsplit('.').next() == Some("relative_position_index")
 }

@@ -1,13 +1,14 @@
 //! Weights files: safetensors and PyTorch checkpoints.
 //!
-//! [`read`] takes either, told apart by content. PyTorch files are never executed: the pickle in them is read by a
-//! machine that knows plain values and tensors only.
+//! [`read`] takes either, told apart by content. PyTorch files are never executed: the pickle in them is read
+//! by a machine that knows plain values and tensors only.
 
 // PyTorch and ConvMAE are names, not code.
 #![allow(clippy::doc_markdown)]
 
 pub mod atomic;
 mod error;
+mod file;
 mod keys;
 mod map;
 mod pickle;
@@ -20,9 +21,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 pub use error::{FormatError, WeightsError};
+pub use file::{OptimizerState, WeightsFile};
 pub use keys::{KeyReport, ShapePair, match_keys};
 pub use map::TensorMap;
 pub use pickle::{Fault, PickleError};
@@ -31,43 +33,17 @@ pub use pth::write_pth;
 pub use safetensors::{Safetensors, read_safetensors, write_safetensors, write_sealed};
 pub use tensor::{DType, HostTensor, TensorError};
 
-/// The metadata key that marks a checkpoint of this program, whose tensors are named `model.*`, `optimizer.*`, `ema.*`.
+use file::Part;
+
+/// The metadata key that marks a checkpoint of this program, whose tensors are named `model.*`,
+/// `optimizer.*`, `ema.*`.
 pub const CHECKPOINT_KEY: &str = "convmae.checkpoint";
-
-/// The content of a weights file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WeightsFile {
-    /// The model's tensors under the model's own names: wrappers such as `{"model": ..}` are removed.
-    pub tensors: TensorMap,
-    /// The moving averages of the model's tensors, if the file is a checkpoint that has them: what training evaluates.
-    pub ema: Option<TensorMap>,
-    /// The optimizer's state, if the file has one and it was asked for.
-    pub optimizer: Option<OptimizerState>,
-    /// What else the file holds (epoch, arguments, ..), as plain values.
-    pub metadata: Map<String, Json>,
-}
-
-/// The state of an optimizer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OptimizerState {
-    /// `<index>.<name>`, as `0.exp_avg`; the index counts parameters over all groups. Plain numbers, such as the
-    /// `step` of old files, become scalars.
-    pub tensors: TensorMap,
-    /// The groups with their settings; null if the file does not say.
-    pub param_groups: Json,
-}
-
-/// How much of a file to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Model,
-    All,
-}
 
 /// Reads the model in a weights file: safetensors, or PyTorch's `.pth` in its zip or legacy format.
 ///
 /// # Errors
-/// If the file cannot be read, is truncated, altered, of an unknown format or hostile; never a partial result.
+/// If the file cannot be read, is truncated, altered, of an unknown format or hostile; never a partial
+/// result.
 pub fn read(path: &Path) -> Result<WeightsFile, WeightsError> {
     read_part(path, Part::Model)
 }

@@ -68,7 +68,8 @@ impl TensorMap {
         self.iter().map(|(_, tensor)| tensor.data.len()).sum()
     }
 
-    /// Splits off the tensors whose name starts with `prefix`, without that prefix; returns them and the rest.
+    /// Splits off the tensors whose name starts with `prefix`, without that prefix; returns them and the
+    /// rest.
     #[must_use]
     pub fn split_prefix(self, prefix: &str) -> (Self, Self) {
         let (mut inside, mut rest) = (Self::new(), Self::new());

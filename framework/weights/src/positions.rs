@@ -1,8 +1,8 @@
-//! Position embeddings for another grid.
+//! Interpolation of position embeddings to another grid.
 
-/// Interpolates the embeddings of a grid of positions to another one, as `interpolate_pos_embed` of the official code: bicubic with
-/// `a = -0.75`, pixel centres aligned as by `align_corners=False`, not smoothed when the grid shrinks. `values` are
-/// `[prefix + from.0 * from.1, dim]`; embeddings of prefix tokens stay.
+/// Interpolates the embeddings of a grid of positions to another one, as `interpolate_pos_embed` of the
+/// official code: bicubic with `a = -0.75`, pixel centres aligned as by `align_corners=False`, not smoothed
+/// when the grid shrinks. `values` are `[prefix + from.0 * from.1, dim]`; embeddings of prefix tokens stay.
 pub fn interpolate_positions(
     values: &[f32],
     dim: usize,

@@ -1,8 +1,9 @@
 //! safetensors files.
 //!
-//! The header is that of the `safetensors` crate; the data is streamed, so that a file never lies in memory twice.
-//! A file may be *sealed*: its metadata then states the blake3 of the whole file (computed with zeros in place of the
-//! digest), and reading verifies it. The digest is part of the file, so no crash can separate the two.
+//! The header is that of the `safetensors` crate; the data is streamed, so that a file never lies in memory
+//! twice. A file may be *sealed*: its metadata then states the blake3 of the whole file (computed with zeros
+//! in place of the digest), and reading verifies it. The digest is part of the file, so no crash can separate
+//! the two.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -37,7 +38,8 @@ pub struct Safetensors {
 /// Reads a safetensors file; a sealed one is verified.
 ///
 /// # Errors
-/// If the file cannot be read, is truncated or altered, or has a tensor type without counterpart in [`DType`].
+/// If the file cannot be read, is truncated or altered, or has a tensor type without counterpart in
+/// [`DType`].
 pub fn read_safetensors(path: &Path) -> Result<Safetensors, WeightsError> {
     let file = File::open(path).map_err(WeightsError::io("open", path))?;
     let file_len = file.metadata().map_err(WeightsError::io("read", path))?.len();

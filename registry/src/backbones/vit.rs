@@ -17,8 +17,8 @@ use crate::transformer::{
     TRANSFORMER_EPS, drop_path_rates, plain_blocks, position_embedding, transformer_blocks,
 };
 
-/// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks over the kept
-/// tokens (`models_mae.py` of facebookresearch/mae). Yields the level `s1`.
+/// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks
+/// over the kept tokens (`models_mae.py` of facebookresearch/mae). Yields the level `s1`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ViT {

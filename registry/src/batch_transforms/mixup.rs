@@ -2,24 +2,25 @@
 
 use std::ops::Range;
 
-use convmae_framework::component::{BatchTransform, DataError, Problem};
-use convmae_framework::data::{Batch, Mixed, Target};
+use convmae_framework::component::{BatchTransform, Problem};
+use convmae_framework::data::{Batch, DataError, Mixed, Target};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use rand_distr::{Beta, Distribution as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Mixes every image of a batch with another one, as timm's `Mixup` in mode `batch`: the first with the last, the second with
-/// the last but one, all by the same share. Either all pixels are averaged (mixup) or a rectangle is exchanged (`CutMix`). The
-/// heads mix labels by the same share.
+/// Mixes every image of a batch with another one, as timm's `Mixup` in mode `batch`: the first with the last,
+/// the second with the last but one, all by the same share. Either all pixels are averaged (mixup) or a
+/// rectangle is exchanged (`CutMix`). The heads mix labels by the same share.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mixup {
     /// The share of averaged images is drawn from Beta(alpha, alpha); 0 for no averaging.
     #[schemars(range(min = 0.0))]
     pub mixup_alpha: f64,
-    /// The share of images with a rectangle of another one is drawn from Beta(alpha, alpha); 0 for no rectangles.
+    /// The share of images with a rectangle of another one is drawn from Beta(alpha, alpha); 0 for no
+    /// rectangles.
     #[schemars(range(min = 0.0))]
     pub cutmix_alpha: f64,
     /// Probability that a batch is mixed at all.
@@ -55,7 +56,8 @@ struct Rectangle {
 }
 
 impl Rectangle {
-    /// The rectangle of `1 - share` of an image around `center`, cut off at the image's borders (timm 0.3.2 `rand_bbox`).
+    /// The rectangle of `1 - share` of an image around `center`, cut off at the image's borders (timm 0.3.2
+    /// `rand_bbox`).
     fn around(center: (usize, usize), share: f64, height: usize, width: usize) -> Self {
         let ratio = (1.0 - share).sqrt();
         let side = |center: usize, size: usize| {

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{IGNORED, Sample, Target, read_image, read_labels};
+use convmae_framework::component::{Dataset, Samples, TaskKind};
+use convmae_framework::data::{DataError, IGNORED, Sample, Target, read_image, read_labels};
 use image::GrayImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use self::classes::CLASSES;
 use super::{what_is_there, yes};
 
-/// ADE20K as in the scene parsing challenge of 2016, with the class of every pixel: `root/images/training/*.jpg` and, of the same
-/// names, `root/annotations/training/*.png`. Images are sorted by name.
+/// ADE20K as in the scene parsing challenge of 2016, with the class of every pixel:
+/// `root/images/training/*.jpg` and, of the same names, `root/annotations/training/*.png`. Images are sorted
+/// by name.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ade20k {
@@ -23,8 +24,8 @@ pub struct Ade20k {
     pub root: PathBuf,
     /// Which images.
     pub split: Ade20kSplit,
-    /// Whether labels are those of the files, in which 0 is none of the 150 classes: it becomes 255, which is ignored, and 1 to 150
-    /// become 0 to 149. If not, they are taken as they are: 0 to 149, or 255.
+    /// Whether labels are those of the files, in which 0 is none of the 150 classes: it becomes 255, which is
+    /// ignored, and 1 to 150 become 0 to 149. If not, they are taken as they are: 0 to 149, or 255.
     #[serde(default = "yes")]
     pub reduce_zero_label: bool,
 }
@@ -173,8 +174,8 @@ impl Samples for Scenes {
         Ok(Sample::new(path.display().to_string(), image, target))
     }
 
-    fn pixel_classes(&self) -> Option<&[String]> {
-        Some(&self.classes)
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        (task == TaskKind::Segment).then_some(&self.classes)
     }
 }
 

@@ -1,8 +1,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Sample, Target, read_image};
+use convmae_framework::component::{Dataset, Samples, TaskKind};
+use convmae_framework::data::{DataError, Sample, Target, read_image};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,9 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::{IMAGE_EXTENSIONS, some_names, what_is_there, yes};
 
-/// JPEG, PNG and WebP files in one folder per class, as torchvision's `ImageFolder`: `root/split/class/**/image.jpg`. Classes
-/// and files are sorted by name; names that begin with a dot are passed over.
+/// JPEG, PNG and WebP files in one folder per class, as torchvision's `ImageFolder`:
+/// `root/split/class/**/image.jpg`. Classes and files are sorted by name; names that begin with a dot are
+/// passed over.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageFolder {
@@ -21,8 +22,8 @@ pub struct ImageFolder {
     /// Subfolder of `root` to use, such as `train` or `val`; by default `root` itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<PathBuf>,
-    /// Whether subfolders are classes. If not, every image below the folder is taken, without a class: enough for
-    /// pretraining.
+    /// Whether subfolders are classes. If not, every image below the folder is taken, without a class: enough
+    /// for pretraining.
     #[serde(default = "yes")]
     pub labelled: bool,
 }
@@ -182,8 +183,8 @@ impl Samples for Images {
         self.classes.as_ref().map(|_| self.files[index].class as usize)
     }
 
-    fn classes(&self) -> Option<&[String]> {
-        self.classes.as_deref()
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        self.classes.as_deref().filter(|_| task == TaskKind::Classify)
     }
 }
 
@@ -231,7 +232,7 @@ mod tests {
         ];
         let root = folder(&files);
         let samples = open(root.path(), true).unwrap();
-        assert_eq!(samples.classes().unwrap(), ["B", "a", "b"]);
+        assert_eq!(samples.classes(TaskKind::Classify).unwrap(), ["B", "a", "b"]);
         let read: Vec<_> = (0..samples.len())
             .map(|index| {
                 let sample = samples.get(index).unwrap();
@@ -257,7 +258,7 @@ mod tests {
     fn a_flat_folder_has_no_classes() {
         let root = folder(&["2.png", "1.png", "more/3.png"]);
         let samples = open(root.path(), false).unwrap();
-        assert_eq!((samples.len(), samples.classes()), (3, None));
+        assert_eq!((samples.len(), samples.classes(TaskKind::Classify)), (3, None));
         assert_eq!(samples.get(0).unwrap().target.class, None);
     }
 

@@ -1,16 +1,16 @@
-//! A part of a dataset, with all its classes.
+//! Stratified subsets of a dataset.
 
 use std::collections::BTreeMap;
 
-use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::Sample;
+use convmae_framework::component::{Dataset, Samples, TaskKind};
+use convmae_framework::data::{DataError, Sample};
 use convmae_framework::random::{self, Purpose};
 use rand::seq::index;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A part of another dataset: so many samples of every class, or a share of every class. For experiments with few labels. The
-/// other dataset must know classes without reading images, as `ImageFolder` does.
+/// A subset of another dataset: so many samples of every class, or a fraction of every class. For experiments
+/// with few labels. The other dataset must know classes without reading images, as `ImageFolder` does.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subset {
@@ -21,7 +21,7 @@ pub struct Subset {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("examples" = [50]))]
     pub per_class: Option<usize>,
-    /// Share of every class, rounded, but at least one sample. Either this or `per_class`.
+    /// Fraction of every class, rounded, but at least one sample. Either this or `per_class`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub fraction: Option<f64>,
@@ -78,7 +78,7 @@ fn invalid(reason: impl Into<String>) -> DataError {
     DataError::Invalid { path: "Subset".into(), reason: reason.into() }
 }
 
-/// The indices of a share of every class, drawn by seed and class; in ascending order.
+/// The indices of a part of every class, drawn by seed and class; in ascending order.
 fn choose(samples: &dyn Samples, share: Share, seed: u64) -> Result<Vec<usize>, DataError> {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for index in 0..samples.len() {
@@ -93,7 +93,7 @@ fn choose(samples: &dyn Samples, share: Share, seed: u64) -> Result<Vec<usize>, 
     for (class, members) in members {
         let count = share.of(members.len());
         if count > members.len() {
-            let name = samples.classes().and_then(|names| names.get(class));
+            let name = samples.classes(TaskKind::Classify).and_then(|names| names.get(class));
             let name = name.map_or_else(|| class.to_string(), Clone::clone);
             return Err(invalid(format!(
                 "`per_class` is {count}, but the class `{name}` has {} samples",
@@ -126,12 +126,8 @@ impl Samples for Chosen {
         self.samples.class(self.chosen[index])
     }
 
-    fn classes(&self) -> Option<&[String]> {
-        self.samples.classes()
-    }
-
-    fn pixel_classes(&self) -> Option<&[String]> {
-        self.samples.pixel_classes()
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        self.samples.classes(task)
     }
 }
 
@@ -236,7 +232,7 @@ mod tests {
     #[test]
     fn a_subset_of_a_folder_has_its_classes_and_its_images() {
         let samples = open(&json!({ "per_class": 3 })).unwrap();
-        assert_eq!((samples.len(), samples.classes().unwrap().len()), (6, 2));
+        assert_eq!((samples.len(), samples.classes(TaskKind::Classify).unwrap().len()), (6, 2));
         let message = open(&json!({ "per_class": 5 })).err().unwrap();
         assert_eq!(message, "Subset: `per_class` is 5, but the class `a` has 4 samples");
     }

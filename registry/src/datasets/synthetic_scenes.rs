@@ -4,14 +4,15 @@ mod shape;
 
 pub use shape::ShapeClass;
 
-use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Sample, Size};
+use convmae_framework::component::{Dataset, Samples, TaskKind};
+use convmae_framework::data::{DataError, Sample, Size};
 use convmae_framework::random::{self, Purpose};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Generated pictures of coloured, textured shapes, for trying out every pipeline without data: the class of the image is that
-/// of its largest object, and boxes, instance masks and a label map (0 is background, then the classes from 1 on) are known.
+/// Generated pictures of coloured, textured shapes, for trying out every pipeline without data: the class of
+/// the image is that of its largest object, and boxes, instance masks and a label map (0 is background, then
+/// the classes from 1 on) are known.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SyntheticScenes {
@@ -124,12 +125,12 @@ impl Samples for Scenes {
         Ok(Sample::new(format!("synthetic/{split}/{index}"), image, target))
     }
 
-    fn classes(&self) -> Option<&[String]> {
-        Some(&self.names)
-    }
-
-    fn pixel_classes(&self) -> Option<&[String]> {
-        Some(&self.pixel_names)
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        match task {
+            TaskKind::Classify | TaskKind::Detect => Some(&self.names),
+            TaskKind::Segment => Some(&self.pixel_names),
+            TaskKind::Reconstruct | TaskKind::Other => None,
+        }
     }
 }
 

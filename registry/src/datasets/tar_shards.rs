@@ -3,8 +3,8 @@ mod pattern;
 
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::{DataError, Dataset, Samples};
-use convmae_framework::data::{Sample, Target, decode};
+use convmae_framework::component::{Dataset, Samples, TaskKind};
+use convmae_framework::data::{DataError, Sample, Target, decode};
 use convmae_framework::random::{self, Purpose};
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
@@ -15,16 +15,18 @@ use serde::{Deserialize, Serialize};
 use super::yes;
 use index::{Group, Member};
 
-/// Images in tar archives, in the manner of `WebDataset`: members that share a name up to the first dot are one sample, an
-/// image (`.jpg`, `.png`, `.webp`) and its class (`.cls`, a number, or `.json`). Each shard is read nearly from front to back.
+/// Images in tar archives, in the manner of `WebDataset`: members that share a name up to the first dot are
+/// one sample, an image (`.jpg`, `.png`, `.webp`) and its class (`.cls`, a number, or `.json`). Each shard is
+/// read nearly from front to back.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TarShards {
-    /// The archives: a path, or a pattern such as `train-{000..146}.tar` or `train-*.tar`, or a list of these.
+    /// The archives: a path, or a pattern such as `train-{000..146}.tar` or `train-*.tar`, or a list of
+    /// these.
     #[schemars(extend("examples" = ["data/train-{000..146}.tar"]))]
     pub shards: Shards,
-    /// Samples to draw the next one from, within a shuffled order of shards. More is closer to a true shuffle, fewer is closer
-    /// to reading from front to back.
+    /// Samples to draw the next one from, within a shuffled order of shards. More is closer to a true
+    /// shuffle, fewer is closer to reading from front to back.
     #[serde(default = "default_buffer")]
     #[schemars(range(min = 1))]
     pub shuffle_buffer: usize,
@@ -149,8 +151,8 @@ impl Samples for Archive {
         Ok(Sample::new(path.display().to_string(), image, Target { class, ..Target::default() }))
     }
 
-    fn classes(&self) -> Option<&[String]> {
-        self.classes.as_deref()
+    fn classes(&self, task: TaskKind) -> Option<&[String]> {
+        self.classes.as_deref().filter(|_| task == TaskKind::Classify)
     }
 
     /// Shards in random order, streamed through a buffer from which the next sample is drawn.

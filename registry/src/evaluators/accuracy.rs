@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use convmae_framework::component::{Evaluator, Meter, MeterError, Needs, Predictions};
+use convmae_framework::component::{
+    Evaluator, Logits, Measured, Meter, MeterError, Needs, Prediction, TaskKind,
+};
 use convmae_framework::data::Batch;
 use convmae_framework::metrics::WeightedMean;
 use convmae_framework::nn::cpu::cross_entropy::log_sums;
@@ -28,7 +30,7 @@ fn default_topk() -> Vec<usize> {
 #[typetag::serde]
 impl Evaluator for Accuracy {
     fn needs(&self) -> Needs {
-        Needs::Predictions
+        Needs::Predictions(TaskKind::Classify)
     }
 
     fn meter(&self) -> Box<dyn Meter> {
@@ -51,20 +53,12 @@ struct AccuracyMeter {
 }
 
 impl Meter for AccuracyMeter {
-    fn update(
-        &mut self,
-        _: &[(String, f64)],
-        predictions: &[(String, Predictions)],
-        batch: &Batch,
-    ) -> Result<(), MeterError> {
-        let found = Predictions::find(predictions, "logits");
-        let (shape, logits) = found.ok_or(MeterError::NoPrediction("logits"))?;
-        let classes = match *shape {
-            [images, classes @ 1..=usize::MAX] if images == batch.len() => classes,
-            _ => return Err(MeterError::Shape { name: "logits", shape: shape.to_vec(), expected: "[B, K]" }),
+    fn update(&mut self, measured: Measured<'_>, batch: &Batch) -> Result<(), MeterError> {
+        let Measured::Predictions([Prediction::Logits(Logits { values, classes }), ..]) = measured else {
+            return Err(MeterError::NotNeeded);
         };
         let images = batch.ids.iter().zip(&batch.targets);
-        let rows = logits.chunks_exact(classes).zip(log_sums(logits, classes)).zip(images);
+        let rows = values.chunks_exact(*classes).zip(log_sums(values, *classes)).zip(images);
         for ((logits, log_sum), (image, target)) in rows {
             let no_class = || MeterError::NoTarget { image: image.clone(), what: "class" };
             let class = target.class.ok_or_else(no_class)?;
@@ -113,11 +107,8 @@ mod tests {
         )
     }
 
-    fn predictions(logits: &[f32], classes: usize) -> (String, Predictions) {
-        let mut predictions = Predictions::default();
-        let shape = vec![logits.len() / classes, classes];
-        predictions.arrays.insert("logits".to_owned(), (shape, logits.to_vec()));
-        ("head".to_owned(), predictions)
+    fn logits(values: &[f32], classes: usize) -> Prediction {
+        Prediction::Logits(Logits { values: values.to_vec(), classes })
     }
 
     /// The metrics of images in batches of a size.
@@ -125,7 +116,8 @@ mod tests {
         let classes = logits.len() / labels.len();
         let mut meter = Accuracy { topk: topk.to_vec() }.meter();
         for (logits, labels) in logits.chunks(size * classes).zip(labels.chunks(size)) {
-            meter.update(&[], &[predictions(logits, classes)], &batch(labels)).unwrap();
+            let measured = self::logits(logits, classes);
+            meter.update(Measured::Predictions(&[&measured]), &batch(labels)).unwrap();
         }
         meter.finish()
     }
@@ -175,24 +167,24 @@ mod tests {
         let mut batch = batch(&[Some(0), None]);
         batch.ids = vec!["a.jpg".to_owned(), "b.jpg".to_owned()];
         let mut meter = Accuracy { topk: vec![1] }.meter();
-        let error = meter.update(&[], &[predictions(&[2.0, 1.0, 2.0, 1.0], 2)], &batch).unwrap_err();
+        let found = logits(&[2.0, 1.0, 2.0, 1.0], 2);
+        let error = meter.update(Measured::Predictions(&[&found]), &batch).unwrap_err();
         assert!(error.to_string().starts_with("b.jpg: the image has no class"), "{error}");
     }
 
     #[test]
-    fn a_model_without_logits_is_refused() {
+    fn the_first_head_counts() {
         let mut meter = Accuracy { topk: vec![1] }.meter();
-        let update = meter.update(&[], &[("decoder".to_owned(), Predictions::default())], &batch(&[Some(0)]));
-        assert_eq!(update, Err(MeterError::NoPrediction("logits")));
+        let (first, second) = (logits(&[1.0, 0.0], 2), logits(&[0.0, 1.0], 2));
+        meter.update(Measured::Predictions(&[&first, &second]), &batch(&[Some(0)])).unwrap();
+        assert_eq!(of(&meter.finish(), "top1"), Some(&100.0));
     }
 
     #[test]
-    fn the_first_head_with_logits_counts() {
+    fn what_is_not_needed_is_refused() {
         let mut meter = Accuracy { topk: vec![1] }.meter();
-        let other = ("decoder".to_owned(), Predictions::default());
-        let heads = [other, predictions(&[1.0, 0.0], 2), predictions(&[0.0, 1.0], 2)];
-        meter.update(&[], &heads, &batch(&[Some(0)])).unwrap();
-        assert_eq!(of(&meter.finish(), "top1"), Some(&100.0));
+        let update = meter.update(Measured::Losses(&[]), &batch(&[Some(0)]));
+        assert_eq!(update, Err(MeterError::NotNeeded));
     }
 
     proptest! {

@@ -1,8 +1,11 @@
 //! How well the classes of pixels are found.
 
-use convmae_framework::component::{Evaluator, Meter, MeterError, Needs, Predictions};
+use convmae_framework::component::{
+    Evaluator, Measured, Meter, MeterError, Needs, Prediction, Semantic, TaskKind,
+};
 use convmae_framework::data::{Batch, IGNORED};
 use convmae_framework::metrics::ConfusionAreas;
+use image::GrayImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +28,7 @@ const CLASSES: usize = IGNORED as usize;
 #[typetag::serde]
 impl Evaluator for MeanIoU {
     fn needs(&self) -> Needs {
-        Needs::Predictions
+        Needs::Predictions(TaskKind::Segment)
     }
 
     fn meter(&self) -> Box<dyn Meter> {
@@ -46,37 +49,20 @@ struct AreaMeter {
 }
 
 impl Meter for AreaMeter {
-    fn update(
-        &mut self,
-        _: &[(String, f64)],
-        predictions: &[(String, Predictions)],
-        batch: &Batch,
-    ) -> Result<(), MeterError> {
-        let found = Predictions::find(predictions, "semantic");
-        let (shape, values) = found.ok_or(MeterError::NoPrediction("semantic"))?;
-        let (height, width) = match *shape {
-            [images, height @ 1..=usize::MAX, width @ 1..=usize::MAX] if images == batch.len() => {
-                (height, width)
-            }
-            _ => {
-                return Err(MeterError::Shape {
-                    name: "semantic",
-                    shape: shape.to_vec(),
-                    expected: "[B, H, W], without a 0",
-                });
-            }
+    fn update(&mut self, measured: Measured<'_>, batch: &Batch) -> Result<(), MeterError> {
+        let Measured::Predictions([Prediction::Semantic(Semantic { maps, .. }), ..]) = measured else {
+            return Err(MeterError::NotNeeded);
         };
         let images = batch.ids.iter().zip(&batch.targets);
-        for (values, (image, target)) in values.chunks_exact(height * width).zip(images) {
+        for (found, (image, target)) in maps.iter().zip(images) {
             let no_map = || MeterError::NoTarget { image: image.clone(), what: "label map" };
             let map = target.semantic.as_ref().ok_or_else(no_map)?;
-            let (prediction, label) = ([height, width], [map.height() as usize, map.width() as usize]);
+            let size = |map: &GrayImage| [map.height() as usize, map.width() as usize];
+            let (prediction, label) = (size(found), size(map));
             if prediction != label {
                 return Err(MeterError::Size { image: image.clone(), prediction, label });
             }
-            let classes: Result<Vec<u8>, f32> = values.iter().map(|&value| class(value)).collect();
-            let classes = classes.map_err(|value| MeterError::NotAClass { image: image.clone(), value })?;
-            self.areas.add(&classes, map.as_raw());
+            self.areas.add(found.as_raw(), map.as_raw());
         }
         Ok(())
     }
@@ -98,19 +84,12 @@ impl Meter for AreaMeter {
     }
 }
 
-/// The class that a value is the index of, or the value.
-fn class(value: f32) -> Result<u8, f32> {
-    let class = value as u8;
-    if f32::from(class) == value && usize::from(class) < CLASSES { Ok(class) } else { Err(value) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use convmae_framework::data::{Normalization, Target};
     use convmae_framework::weights;
-    use image::GrayImage;
     use serde_json::Value;
 
     use super::*;
@@ -127,10 +106,10 @@ mod tests {
         )
     }
 
-    fn predictions(shape: &[usize], classes: &[f32]) -> (String, Predictions) {
-        let mut predictions = Predictions::default();
-        predictions.arrays.insert("semantic".to_owned(), (shape.to_vec(), classes.to_vec()));
-        ("head".to_owned(), predictions)
+    /// A predicted map of one image.
+    fn semantic(height: usize, width: usize, classes: &[u8]) -> Prediction {
+        let map = GrayImage::from_raw(width as u32, height as u32, classes.to_vec()).unwrap();
+        Prediction::Semantic(Semantic { maps: vec![map], logits: None })
     }
 
     fn of(metrics: &[(String, f64)], name: &str) -> Option<f64> {
@@ -159,9 +138,8 @@ mod tests {
                     |kind| maps.get(&format!("{}.{kind}{image}", case["name"].as_str().unwrap())).unwrap();
                 let (prediction, label) = (map("pred"), map("gt"));
                 let &[height, width] = label.shape.as_slice() else { panic!("{:?}", label.shape) };
-                let classes: Vec<f32> = prediction.data.iter().copied().map(f32::from).collect();
-                let predictions = [predictions(&[1, height, width], &classes)];
-                meter.update(&[], &predictions, &batch(height, width, &label.data)).unwrap();
+                let found = semantic(height, width, &prediction.data);
+                meter.update(Measured::Predictions(&[&found]), &batch(height, width, &label.data)).unwrap();
             }
             let metrics = meter.finish();
             for name in ["mIoU", "mAcc", "aAcc"] {
@@ -179,8 +157,8 @@ mod tests {
     fn classes_are_reported_only_when_asked_for() {
         let names = |per_class| {
             let mut meter = MeanIoU { per_class }.meter();
-            let predictions = [predictions(&[1, 1, 3], &[0.0, 7.0, 1.0])];
-            meter.update(&[], &predictions, &batch(1, 3, &[0, 254, 255])).unwrap();
+            let found = semantic(1, 3, &[0, 7, 1]);
+            meter.update(Measured::Predictions(&[&found]), &batch(1, 3, &[0, 254, 255])).unwrap();
             meter.finish().into_iter().map(|(name, _)| name).collect::<Vec<_>>()
         };
         assert_eq!(names(false), ["mIoU", "mAcc", "aAcc"]);
@@ -188,56 +166,19 @@ mod tests {
     }
 
     #[test]
-    fn the_first_head_with_classes_of_pixels_counts() {
-        let mut meter = MeanIoU { per_class: false }.meter();
-        let other = ("other".to_owned(), Predictions::default());
-        let heads = [other, predictions(&[1, 1, 1], &[3.0]), predictions(&[1, 1, 1], &[0.0])];
-        meter.update(&[], &heads, &batch(1, 1, &[3])).unwrap();
-        assert_eq!(of(&meter.finish(), "mIoU"), Some(100.0));
-    }
-
-    /// What a meter says to a prediction for one image with a label map of 2 x 3 pixels.
-    fn error(shape: &[usize], classes: &[f32]) -> String {
-        let mut meter = MeanIoU { per_class: false }.meter();
-        meter.update(&[], &[predictions(shape, classes)], &batch(2, 3, &[0; 6])).unwrap_err().to_string()
-    }
-
-    #[test]
     fn an_image_whose_prediction_has_another_size_is_named_with_both() {
-        assert_eq!(error(&[1, 3, 2], &[0.0; 6]), "a.png: the prediction is 3 x 2, the label map 2 x 3");
-    }
-
-    #[test]
-    fn what_is_not_the_index_of_a_class_is_refused() {
-        for value in [0.5, -1.0, 255.0, 300.0, f32::NAN, f32::INFINITY] {
-            let message = error(&[1, 2, 3], &[0.0, 1.0, value, 0.0, 0.0, 0.0]);
-            assert!(
-                message.starts_with(&format!("a.png: the prediction has the value {value}")),
-                "{message}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_array_of_another_shape_is_refused() {
-        for shape in [&[6][..], &[1, 2, 3, 1], &[1, 0, 3]] {
-            assert!(error(shape, &[0.0; 6]).contains("it should be [B, H, W]"));
-        }
+        let mut meter = MeanIoU { per_class: false }.meter();
+        let found = semantic(3, 2, &[0; 6]);
+        let error = meter.update(Measured::Predictions(&[&found]), &batch(2, 3, &[0; 6])).unwrap_err();
+        assert_eq!(error.to_string(), "a.png: the prediction is 3 x 2, the label map 2 x 3");
     }
 
     #[test]
     fn an_image_without_a_label_map_is_named() {
         let mut batch = batch(1, 1, &[0]);
         batch.targets = vec![Target::default()];
-        let update =
-            MeanIoU { per_class: false }.meter().update(&[], &[predictions(&[1, 1, 1], &[0.0])], &batch);
+        let found = semantic(1, 1, &[0]);
+        let update = MeanIoU { per_class: false }.meter().update(Measured::Predictions(&[&found]), &batch);
         assert!(update.unwrap_err().to_string().starts_with("a.png: the image has no label map"));
-    }
-
-    #[test]
-    fn a_model_without_classes_of_pixels_is_refused() {
-        let mut meter = MeanIoU { per_class: false }.meter();
-        let update = meter.update(&[], &[], &batch(1, 1, &[0]));
-        assert_eq!(update, Err(MeterError::NoPrediction("semantic")));
     }
 }

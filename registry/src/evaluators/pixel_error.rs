@@ -1,6 +1,6 @@
 //! How near the reconstructed pixels are, beside the simplest guess.
 
-use convmae_framework::component::{Evaluator, Meter, MeterError, Needs, Predictions};
+use convmae_framework::component::{Evaluator, Measured, Meter, MeterError, Needs, Prediction, TaskKind};
 use convmae_framework::data::Batch;
 use convmae_framework::nn::cpu::patches::patchify;
 use schemars::JsonSchema;
@@ -17,7 +17,7 @@ pub struct PixelError {}
 #[typetag::serde]
 impl Evaluator for PixelError {
     fn needs(&self) -> Needs {
-        Needs::Predictions
+        Needs::Predictions(TaskKind::Reconstruct)
     }
 
     fn meter(&self) -> Box<dyn Meter> {
@@ -40,30 +40,19 @@ struct PixelMeter {
 }
 
 impl Meter for PixelMeter {
-    fn update(
-        &mut self,
-        _: &[(String, f64)],
-        predictions: &[(String, Predictions)],
-        batch: &Batch,
-    ) -> Result<(), MeterError> {
-        for (_, predictions) in predictions {
-            let arrays = &predictions.arrays;
-            let (Some((_, images)), Some((shape, removed))) =
-                (arrays.get("reconstruction"), arrays.get("removed"))
-            else {
-                continue;
-            };
-            // `[B, L]` patches on a square of `side` pixels each.
-            let tokens = shape[1];
-            let side = (batch.height * batch.width / tokens).isqrt();
-            let size = side * side * 3;
-            let patches = |images| patchify(images, 3, batch.height, batch.width, side);
-            let (target, reconstructed) = (patches(&batch.images), patches(images));
+    fn update(&mut self, measured: Measured<'_>, batch: &Batch) -> Result<(), MeterError> {
+        let Measured::Predictions(predictions) = measured else { return Err(MeterError::NotNeeded) };
+        for prediction in predictions {
+            let Prediction::Reconstruction(found) = prediction else { return Err(MeterError::NotNeeded) };
+            let size = found.patch * found.patch * 3;
+            let patches = |images| patchify(images, 3, batch.height, batch.width, found.patch);
+            let (target, reconstructed) = (patches(&batch.images), patches(&found.images));
+            let tokens = found.removed.len() / batch.len();
             let image = size * tokens;
             let images = target
                 .chunks_exact(image)
                 .zip(reconstructed.chunks_exact(image))
-                .zip(removed.chunks_exact(tokens));
+                .zip(found.removed.chunks_exact(tokens));
             for ((target, reconstructed), removed) in images {
                 self.image(target, reconstructed, removed, size);
             }

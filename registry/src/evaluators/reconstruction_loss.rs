@@ -1,6 +1,6 @@
 //! The pretraining loss over a whole dataset.
 
-use convmae_framework::component::{Evaluator, Meter, MeterError, Needs, Predictions};
+use convmae_framework::component::{Evaluator, Measured, Meter, MeterError, Needs};
 use convmae_framework::data::Batch;
 use convmae_framework::metrics::WeightedMean;
 use schemars::JsonSchema;
@@ -33,12 +33,8 @@ convmae_framework::register!(Evaluator: ReconstructionLoss);
 struct LossMeter(Vec<(String, WeightedMean)>);
 
 impl Meter for LossMeter {
-    fn update(
-        &mut self,
-        losses: &[(String, f64)],
-        _: &[(String, Predictions)],
-        batch: &Batch,
-    ) -> Result<(), MeterError> {
+    fn update(&mut self, measured: Measured<'_>, batch: &Batch) -> Result<(), MeterError> {
+        let Measured::Losses(losses) = measured else { return Err(MeterError::NotNeeded) };
         for (name, loss) in losses {
             let at = self.0.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
                 self.0.push((name.clone(), WeightedMean::default()));
@@ -72,8 +68,8 @@ mod tests {
     #[test]
     fn a_smaller_last_batch_counts_by_its_images() {
         let mut meter = ReconstructionLoss {}.meter();
-        meter.update(&[("loss".to_owned(), 1.0)], &[], &batch(3)).unwrap();
-        meter.update(&[("loss".to_owned(), 5.0)], &[], &batch(1)).unwrap();
+        meter.update(Measured::Losses(&[("loss".to_owned(), 1.0)]), &batch(3)).unwrap();
+        meter.update(Measured::Losses(&[("loss".to_owned(), 5.0)]), &batch(1)).unwrap();
         assert_eq!(meter.finish(), [("loss".to_owned(), 2.0)]);
     }
 }

@@ -1,6 +1,6 @@
 //! The head of finetuning.
 
-use convmae_framework::component::{Head, HeadInputs, HeadModule, Problem};
+use convmae_framework::component::{Head, HeadInputs, HeadModule, Problem, Task};
 use convmae_framework::nn::layers::{LayerNorm, Linear};
 use convmae_framework::nn::{Init, Scope};
 use schemars::JsonSchema;
@@ -52,8 +52,8 @@ fn default_init_std() -> f32 {
 
 #[typetag::serde]
 impl Head for ClassificationHead {
-    fn num_classes(&self) -> Option<usize> {
-        Some(self.num_classes)
+    fn task(&self) -> Task {
+        Task::Classify { classes: self.num_classes }
     }
 
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {

@@ -3,9 +3,10 @@
 mod evidence;
 
 use convmae_framework::component::{
-    Features, HeadInputs, HeadModule, Level, LevelShape, Loss, Macs, Picture, Predictions, Problem,
+    Features, HeadInputs, HeadModule, Level, LevelShape, Logits, Loss, Macs, Picture, Prediction, Problem,
 };
 use convmae_framework::data::Batch;
+use convmae_framework::nn::cpu::argmax::argmax;
 use convmae_framework::nn::layers::{BatchNorm, LayerNorm, Linear};
 use convmae_framework::nn::ops::{self, ClassTarget};
 use convmae_framework::nn::{self, Context, Error, Tensor};
@@ -13,7 +14,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::unmasked_levels;
-use crate::argmax::argmax;
 
 /// What of the tokens describes the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,11 +64,9 @@ impl HeadModule for Classifier {
         Ok(vec![Loss { name: "cross_entropy".to_owned(), weight: self.loss_weight, value }])
     }
 
-    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
-        let logits = self.logits(features, ctx)?.to_vec()?;
-        let mut predictions = Predictions::default();
-        predictions.arrays.insert("logits".to_owned(), (vec![batch.len(), self.classes()], logits));
-        Ok(predictions)
+    fn predict(&self, features: &Features, _: &Batch, ctx: &Context) -> nn::Result<Prediction> {
+        let values = self.logits(features, ctx)?.to_vec()?;
+        Ok(Prediction::Logits(Logits { values, classes: self.classes() }))
     }
 
     fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Vec<Picture>>> {

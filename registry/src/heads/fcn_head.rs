@@ -1,7 +1,7 @@
 //! The auxiliary head of semantic segmentation.
 
 use convmae_framework::component::{
-    Features, Head, HeadInputs, HeadModule, Loss, Macs, Predictions, Problem,
+    Features, Head, HeadInputs, HeadModule, Loss, Macs, Prediction, Problem, Task,
 };
 use convmae_framework::data::Batch;
 use convmae_framework::nn::layers::ConvModule;
@@ -9,7 +9,7 @@ use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pixel_classifier::{PixelClassifier, predictions};
+use super::pixel_classifier::{PixelClassifier, prediction};
 use super::unmasked_levels;
 
 /// Tells the class of every pixel from one level by a few convolutions (`FCNHead` of mmsegmentation; Long et al. 2015). Beside a
@@ -73,8 +73,8 @@ fn default_loss_weight() -> f32 {
 
 #[typetag::serde]
 impl Head for FcnHead {
-    fn pixel_classes(&self) -> Option<usize> {
-        Some(self.num_classes)
+    fn task(&self) -> Task {
+        Task::Segment { classes: self.num_classes }
     }
 
     fn predicts(&self) -> bool {
@@ -153,14 +153,14 @@ impl HeadModule for FcnModule {
         self.classifier.losses(self.logits(features, ctx)?, batch)
     }
 
-    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
-        predictions(self.logits(features, ctx)?, batch)
+    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
+        prediction(self.logits(features, ctx)?, batch)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use convmae_framework::component::{ImageShape, Level, LevelShape};
+    use convmae_framework::component::{ImageShape, Level, LevelShape, Semantic};
     use convmae_framework::data::{Normalization, Target};
     use convmae_framework::nn::Tape;
     use convmae_framework::random::{Purpose, stream};
@@ -230,7 +230,11 @@ mod tests {
             let (module, _) = build(&fields, 1).unwrap();
             assert_eq!(module.macs().computed, macs);
             let found = module.predict(&features, &batch, &ctx).unwrap();
-            assert_eq!(found.arrays["semantic_logits"].0, [1, 8, 12, 3]);
+            let Prediction::Semantic(Semantic { maps, logits: Some(logits) }) = found else {
+                panic!("{found:?}")
+            };
+            assert_eq!((maps.len(), maps[0].dimensions()), (1, (12, 8)));
+            assert_eq!((logits.height, logits.width, logits.classes), (8, 12, 3));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The head of linear probing.
 
-use convmae_framework::component::{Head, HeadInputs, HeadModule, Problem};
+use convmae_framework::component::{Head, HeadInputs, HeadModule, Problem, Task};
 use convmae_framework::nn::layers::{BatchNorm, LayerNorm, Linear};
 use convmae_framework::nn::{Init, Scope};
 use schemars::JsonSchema;
@@ -48,8 +48,8 @@ const BATCH_NORM_EPS: f32 = 1e-6;
 
 #[typetag::serde]
 impl Head for LinearProbeHead {
-    fn num_classes(&self) -> Option<usize> {
-        Some(self.num_classes)
+    fn task(&self) -> Task {
+        Task::Classify { classes: self.num_classes }
     }
 
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use convmae_framework::component::{
-    Features, Head, HeadInputs, HeadModule, LevelShape, Loss, Macs, Mask, Picture, Predictions, Problem,
+    Features, Head, HeadInputs, HeadModule, LevelShape, Loss, Macs, Mask, Picture, Prediction, Problem,
+    Reconstruction, Task,
 };
 use convmae_framework::data::Batch;
 use convmae_framework::nn::cpu::loss::{normalize_patches, patch_statistics};
@@ -69,6 +70,10 @@ fn default_loss_weight() -> f32 {
 
 #[typetag::serde]
 impl Head for MaeDecoder {
+    fn task(&self) -> Task {
+        Task::Reconstruct
+    }
+
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
         let (Some(grid), Some(level)) = (&inputs.mask, inputs.levels.last()) else {
             return Err(Problem::new("", "its features are not masked, there is nothing to reconstruct")
@@ -147,17 +152,12 @@ impl HeadModule for MaeDecoderModule {
         Ok(vec![Loss { name: "reconstruction".to_owned(), weight: self.spec.loss_weight, value }])
     }
 
-    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
+    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
-        let mut predictions = Predictions::default();
         let patches = self.pixels(pred.to_vec()?, batch);
         let images = unpatchify(&patches, 3, batch.height, batch.width, self.patch);
-        let tokens = mask.grid.tokens();
-        predictions
-            .arrays
-            .insert("reconstruction".to_owned(), (vec![batch.len(), 3, batch.height, batch.width], images));
-        predictions.arrays.insert("removed".to_owned(), (vec![batch.len(), tokens], mask.removed.clone()));
-        Ok(predictions)
+        let (removed, patch) = (mask.removed.clone(), self.patch);
+        Ok(Prediction::Reconstruction(Reconstruction { images, removed, patch }))
     }
 
     fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Vec<Picture>>> {

@@ -1,15 +1,14 @@
 //! What heads of semantic segmentation have in common: maps to logits, the loss, the predictions (mmsegmentation's
 //! `BaseDecodeHead`).
 
-use convmae_framework::component::{Loss, Predictions};
+use convmae_framework::component::{Loss, PixelLogits, Prediction, Semantic};
 use convmae_framework::data::{Batch, IGNORED};
+use convmae_framework::nn::cpu::argmax::argmax;
 use convmae_framework::nn::layers::{Conv2d, Dropout2d, Window};
 use convmae_framework::nn::ops::{self, ClassTarget};
 use convmae_framework::nn::{self, Context, Error, Init, Scope, Tape, Tensor};
 use image::GrayImage;
 use rayon::prelude::*;
-
-use crate::argmax::argmax;
 
 /// Dropout, a 1x1 convolution to logits (`conv_seg`), and cross entropy on logits as large as the image.
 #[derive(Debug)]
@@ -68,17 +67,12 @@ impl PixelClassifier {
     }
 }
 
-/// `semantic_logits` `[B, H, W, K]` and `semantic` `[B, H, W]`, as large as the images.
-pub(super) fn predictions(logits: Tensor, batch: &Batch) -> nn::Result<Predictions> {
+/// Logits as large as the images of the batch, and the maps of the largest.
+pub(super) fn prediction(logits: Tensor, batch: &Batch) -> nn::Result<Prediction> {
     let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
-    let (images, height, width, classes) = logits.dims4()?;
-    let logits = logits.to_vec()?;
-    let semantic = logits.par_chunks_exact(classes).map(|logits| argmax(logits) as f32).collect();
-    let mut predictions = Predictions::default();
-    let mut insert = |name: &str, shape, values| predictions.arrays.insert(name.to_owned(), (shape, values));
-    insert("semantic", vec![images, height, width], semantic);
-    insert("semantic_logits", vec![images, height, width, classes], logits);
-    Ok(predictions)
+    let (_, height, width, classes) = logits.dims4()?;
+    let logits = PixelLogits { values: logits.to_vec()?, height, width, classes };
+    Ok(Prediction::Semantic(Semantic::of(logits, batch)))
 }
 
 /// What the pixels of a batch are, where that is known.
@@ -193,12 +187,13 @@ mod tests {
         let maps = Tensor::from_vec((0..8).map(|i| i as f32).collect(), (1, 1, 2, 4), &Tape::none()).unwrap();
         let classifier = classifier();
         let small = classifier.logits(maps, &ctx).unwrap();
-        let predictions = predictions(small, &batch(&[None])).unwrap();
-        let (shape, logits) = &predictions.arrays["semantic_logits"];
-        assert_eq!(shape, &[1, 2, 3, 3]);
-        let (shape, classes) = &predictions.arrays["semantic"];
-        assert_eq!(shape, &[1, 2, 3]);
-        for (class, logits) in classes.iter().zip(logits.chunks(3)) {
+        let found = prediction(small, &batch(&[None])).unwrap();
+        let Prediction::Semantic(Semantic { maps, logits: Some(logits) }) = found else {
+            panic!("{found:?}")
+        };
+        assert_eq!((logits.height, logits.width, logits.classes), (2, 3, 3));
+        assert_eq!((maps.len(), maps[0].dimensions()), (1, (3, 2)));
+        for (class, logits) in maps[0].as_raw().iter().zip(logits.values.chunks(3)) {
             assert!(logits.iter().all(|&logit| logit <= logits[*class as usize]));
         }
     }

@@ -1,7 +1,7 @@
 //! The head of semantic segmentation.
 
 use convmae_framework::component::{
-    Features, Head, HeadInputs, HeadModule, Level, LevelShape, Loss, Macs, Predictions, Problem,
+    Features, Head, HeadInputs, HeadModule, Level, LevelShape, Loss, Macs, Prediction, Problem, Task,
 };
 use convmae_framework::data::Batch;
 use convmae_framework::nn::layers::ConvModule;
@@ -9,7 +9,7 @@ use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pixel_classifier::{PixelClassifier, predictions};
+use super::pixel_classifier::{PixelClassifier, prediction};
 use super::unmasked_levels;
 
 /// Tells the class of every pixel from all levels: pyramid pooling of the last one, a feature pyramid from there to the first, and
@@ -59,8 +59,8 @@ fn default_loss_weight() -> f32 {
 
 #[typetag::serde]
 impl Head for UperHead {
-    fn pixel_classes(&self) -> Option<usize> {
-        Some(self.num_classes)
+    fn task(&self) -> Task {
+        Task::Segment { classes: self.num_classes }
     }
 
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
@@ -172,7 +172,7 @@ impl HeadModule for UperModule {
         self.classifier.losses(self.logits(features, ctx)?, batch)
     }
 
-    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
-        predictions(self.logits(features, ctx)?, batch)
+    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
+        prediction(self.logits(features, ctx)?, batch)
     }
 }

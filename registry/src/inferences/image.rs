@@ -1,4 +1,4 @@
-//! Prepared images, and parts of them.
+//! Normalised images, and the crops, resized and flipped versions of them that a model is given.
 
 use convmae_framework::data::Batch;
 use convmae_framework::nn::{self, Tape, Tensor, ops};
@@ -6,7 +6,7 @@ use convmae_framework::nn::{self, Tape, Tensor, ops};
 /// Colour channels.
 const CHANNELS: usize = 3;
 
-/// A prepared image: `[3, height, width]`, normalised.
+/// A normalised image: `[3, height, width]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     pub values: Vec<f32>,
@@ -34,12 +34,13 @@ impl Image {
     }
 
     /// With left and right exchanged.
-    pub fn mirrored(mut self) -> Self {
+    pub fn flipped(mut self) -> Self {
         self.values.chunks_exact_mut(self.width).for_each(<[f32]>::reverse);
         self
     }
 
-    /// Appends the window of `height` x `width` pixels that starts at a row and a column. Beyond the image it is 0, the mean colour.
+    /// Appends the window of `height` x `width` pixels that starts at a row and a column. Beyond the image it
+    /// is 0, the mean colour.
     pub fn append_window(
         &self,
         (top, left): (usize, usize),
@@ -81,9 +82,9 @@ mod tests {
 
     #[test]
     fn mirroring_twice_changes_nothing_and_once_exchanges_columns() {
-        let mirrored = image(2, 3).mirrored();
-        assert_eq!(mirrored.values[..6], [2.0, 1.0, 0.0, 5.0, 4.0, 3.0]);
-        assert_eq!(mirrored.mirrored(), image(2, 3));
+        let flipped = image(2, 3).flipped();
+        assert_eq!(flipped.values[..6], [2.0, 1.0, 0.0, 5.0, 4.0, 3.0]);
+        assert_eq!(flipped.flipped(), image(2, 3));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Inferences: how a model of images of one size is shown others.
+//! Inference on images of other sizes than the model's: sliding windows, whole images, test-time
+//! augmentation.
 
 mod image;
 mod model;

@@ -1,22 +1,20 @@
-//! The model, as an inference asks it.
+//! The model's forward pass over crops of an image, to logits of every pixel.
 
-use convmae_framework::component::{ImageShape, Predict};
+use convmae_framework::component::{ImageShape, Predict, Prediction, Semantic};
 use convmae_framework::data::{Batch, Target};
 use convmae_framework::nn::{self, Error};
 
-/// The model, asked about images that are parts of those of a batch.
+/// The model, run on crops of the images of a batch.
 pub struct Model<'a> {
     /// The images that it takes.
     pub image: ImageShape,
     batch: &'a Batch,
     predict: &'a mut Predict<'a>,
-    /// The head that answered last.
-    head: String,
 }
 
 impl<'a> Model<'a> {
     pub fn new(image: ImageShape, batch: &'a Batch, predict: &'a mut Predict<'a>) -> Self {
-        Self { image, batch, predict, head: String::new() }
+        Self { image, batch, predict }
     }
 
     /// Height and width of the images that it takes.
@@ -24,16 +22,11 @@ impl<'a> Model<'a> {
         (self.image.height, self.image.width)
     }
 
-    /// The head that answered, once one has.
-    pub fn into_head(self) -> String {
-        self.head
-    }
-
-    /// `[count, H, W, K]`, the logits of the first head that tells classes of pixels apart, and `K`. `images` are `[count, 3, H, W]`,
-    /// parts of image `of` of the batch.
+    /// `[count, H, W, K]`, the logits of the classes of pixels, and `K`. `images` are `[count, 3, H, W]`, parts of
+    /// image `of` of the batch.
     ///
     /// # Errors
-    /// If the model fails, no head tells classes of pixels apart, or its logits are not as large as the model's images.
+    /// If the model fails, its head tells no logits, or they are not as large as the model's images.
     pub fn logits(&mut self, of: usize, images: Vec<f32>, count: usize) -> nn::Result<(Vec<f32>, usize)> {
         let (height, width) = self.size();
         let batch = Batch::new(
@@ -43,25 +36,18 @@ impl<'a> Model<'a> {
             vec![Target::default(); count],
             vec![self.batch.ids[of].clone(); count],
         );
-        let heads = (self.predict)(&batch)?;
-        let found = heads
-            .into_iter()
-            .find_map(|(head, mut predictions)| Some((head, predictions.arrays.remove("semantic_logits")?)));
-        let Some((head, (shape, logits))) = found else {
+        let Prediction::Semantic(Semantic { logits: Some(found), .. }) = (self.predict)(&batch)? else {
             return Err(Error::Value(
-                "no head predicts `semantic_logits`, which an inference puts together".to_owned(),
+                "the head of classes of pixels tells only the maps, and not the logits, which an inference puts together"
+                    .to_owned(),
             ));
         };
-        self.head = head;
-        match shape[..] {
-            [images, rows, cols, classes]
-                if (images, rows, cols) == (count, height, width) && classes > 0 =>
-            {
-                Ok((logits, classes))
-            }
-            _ => Err(Error::Shape(format!(
-                "the prediction `semantic_logits` has the shape {shape:?}; it should be [{count}, {height}, {width}, K]"
-            ))),
+        if (found.height, found.width) != (height, width) {
+            return Err(Error::Shape(format!(
+                "the logits of the classes of pixels are for {} x {} pixels, the images have {height} x {width}",
+                found.height, found.width
+            )));
         }
+        Ok((found.values, found.classes))
     }
 }

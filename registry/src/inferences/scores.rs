@@ -1,9 +1,8 @@
-//! What a model says of the classes of every pixel.
+//! Logits or probabilities of every pixel.
 
+use convmae_framework::nn::cpu::argmax::argmax;
 use convmae_framework::nn::{self, Tape, Tensor, ops};
 use rayon::prelude::*;
-
-use crate::argmax::argmax;
 
 /// Logits or probabilities of the classes of every pixel: `[height, width, classes]`.
 #[derive(Debug, Clone)]
@@ -38,7 +37,7 @@ impl Scores {
     }
 
     /// With left and right exchanged.
-    pub fn mirrored(mut self) -> Self {
+    pub fn flipped(mut self) -> Self {
         let (width, classes) = (self.width, self.classes);
         self.values.par_chunks_mut(width * classes).for_each(|row| {
             for left in 0..width / 2 {
@@ -57,9 +56,9 @@ impl Scores {
     }
 
     /// The index of the largest score of every pixel, the first of equal ones: `[height, width]`.
-    pub fn largest(&self) -> Vec<f32> {
+    pub fn largest(&self) -> Vec<u8> {
         let scores = self.values.par_chunks(self.classes).with_min_len(256);
-        scores.map(|scores| argmax(scores) as f32).collect()
+        scores.map(|scores| argmax(scores) as u8).collect()
     }
 }
 
@@ -94,7 +93,7 @@ mod tests {
         assert_eq!(logits.largest(), golden.bytes("slide.prob_rescaled_argmax"));
         let probabilities = logits.into_probabilities();
         assert_eq!(probabilities.largest(), golden.bytes("slide.prob_rescaled_argmax"));
-        assert_eq!(probabilities.mirrored().largest(), golden.bytes("slide.flip_prob_rescaled_argmax"));
+        assert_eq!(probabilities.flipped().largest(), golden.bytes("slide.flip_prob_rescaled_argmax"));
     }
 
     #[test]
@@ -111,7 +110,7 @@ mod tests {
     #[test]
     fn mirroring_exchanges_pixels_and_keeps_their_classes() {
         for width in [1, 4, 5] {
-            let (before, after) = (scores(2, width, 3), scores(2, width, 3).mirrored());
+            let (before, after) = (scores(2, width, 3), scores(2, width, 3).flipped());
             for (row, column) in (0..2).flat_map(|row| (0..width).map(move |column| (row, column))) {
                 let pixel =
                     |of: &Scores, column: usize| of.values[(row * width + column) * 3..][..3].to_vec();

@@ -1,4 +1,4 @@
-use convmae_framework::component::{ImageShape, Inference, Predict, Predictions, Problem};
+use convmae_framework::component::{ImageShape, Inference, Predict, Prediction, Problem, TaskKind};
 use convmae_framework::data::Batch;
 use convmae_framework::nn;
 use rayon::prelude::*;
@@ -11,19 +11,21 @@ use super::scores::Scores;
 use super::unscaled;
 use super::views::Views;
 
-/// Predicts classes of pixels in windows of the model's `image_size` that slide over images of any size: the mean of the windows' logits,
-/// resized bilinearly to the label map, as mmsegmentation's `slide` mode. A smaller image is padded to the right and to the bottom with the
-/// mean colour.
+/// Predicts classes of pixels in windows of the model's `image_size` that slide over images of any size: the
+/// mean of the windows' logits, resized bilinearly to the label map, as mmsegmentation's `slide` mode. A
+/// smaller image is padded to the right and to the bottom with the mean colour.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlideInference {
-    /// Pixels from one window to the next, along both sides; `image_size` at most. The last window of a row or column ends with the image.
+    /// Pixels from one window to the next, along both sides; `image_size` at most. The last window of a row
+    /// or column ends with the image.
     #[schemars(range(min = 1))]
     pub stride: usize,
-    /// Whether every image is shown mirrored as well; the probabilities are averaged.
+    /// Whether every image is shown flipped as well; the probabilities are averaged.
     #[serde(default)]
     pub flip: bool,
-    /// Multiples of its size at which every image is shown, resized bilinearly after the transforms; the probabilities are averaged.
+    /// Multiples of its size at which every image is shown, resized bilinearly after the transforms; the
+    /// probabilities are averaged.
     #[serde(default = "unscaled")]
     #[schemars(length(min = 1), inner(range(min = 0.125, max = 8.0)))]
     pub scales: Vec<f32>,
@@ -39,6 +41,10 @@ fn four() -> usize {
 
 #[typetag::serde]
 impl Inference for SlideInference {
+    fn task(&self) -> TaskKind {
+        TaskKind::Segment
+    }
+
     fn check(&self, image: ImageShape) -> Result<(), Problem> {
         let most = image.height.min(image.width);
         if self.stride <= most {
@@ -51,12 +57,7 @@ impl Inference for SlideInference {
         Err(Problem::new("stride", message).help(format!("1 to {most}; two thirds of the window are usual")))
     }
 
-    fn predict(
-        &self,
-        batch: &Batch,
-        image: ImageShape,
-        model: &mut Predict<'_>,
-    ) -> nn::Result<Vec<(String, Predictions)>> {
+    fn predict(&self, batch: &Batch, image: ImageShape, model: &mut Predict<'_>) -> nn::Result<Prediction> {
         let views = Views { flip: self.flip, scales: &self.scales };
         views.infer(batch, image, model, |image, of, model| self.slide(&image, of, model))
     }
@@ -97,8 +98,8 @@ struct Side {
 }
 
 impl Side {
-    /// Windows every `stride` pixels, as many as it takes; the last one is shifted back to end with the image. One that is longer
-    /// than the image starts with it.
+    /// Windows every `stride` pixels, as many as it takes; the last one is shifted back to end with the
+    /// image. One that is longer than the image starts with it.
     fn new(length: usize, window: usize, stride: usize) -> Self {
         let last = length.saturating_sub(window);
         let starts: Vec<usize> =
@@ -137,9 +138,10 @@ fn divide(sums: &mut Scores, rows: &[usize], cols: &[usize]) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use convmae_framework::component::Semantic;
     use proptest::prelude::*;
 
-    use super::super::testing::{Golden, batch, predict_by_pixel, semantic};
+    use super::super::testing::{Golden, batch, logits, maps, predict_by_pixel};
     use super::*;
 
     fn slide(stride: usize) -> SlideInference {
@@ -157,7 +159,7 @@ mod tests {
         // `windows_y1_y2_x1_x2` of the golden's report.
         assert_eq!((rows.starts, cols.starts), (vec![0, 72], vec![0, 53]));
         let counts =
-            rows.counts.iter().flat_map(|rows| cols.counts.iter().map(move |cols| (rows * cols) as f32));
+            rows.counts.iter().flat_map(|rows| cols.counts.iter().map(move |cols| (rows * cols) as u8));
         assert_eq!(counts.collect::<Vec<_>>(), golden.bytes("slide.count"));
         // An image of 683 in windows of 512, the usual ones of ADE20K.
         assert_eq!(Side::new(683, 512, 341).starts, [0, 171]);
@@ -184,10 +186,10 @@ mod tests {
             (rows, cols, stride) in (1usize..8, 1usize..8, 1usize..8),
         ) {
             let batch = batch(2, height, width);
-            let expected = semantic(&predict_by_pixel(&batch).unwrap());
+            let expected = predict_by_pixel(&batch).unwrap();
             let inference = slide(stride.min(rows).min(cols));
             let found = inference.predict(&batch, window(rows, cols), &mut predict_by_pixel).unwrap();
-            prop_assert_eq!(semantic(&found), expected);
+            prop_assert_eq!(maps(&found), maps(&expected));
         }
     }
 
@@ -196,14 +198,14 @@ mod tests {
         // The class that a window is numbered by.
         let mut number = 0.0;
         let mut model = |batch: &Batch| {
-            let mut heads = predict_by_pixel(batch)?;
-            let (shape, logits) = heads[0].1.arrays.get_mut("semantic_logits").unwrap();
-            let per_window = logits.len() / shape[0];
+            let mut found = predict_by_pixel(batch)?;
+            let logits = &mut logits(&mut found).values;
+            let per_window = logits.len() / batch.len();
             for logits in logits.chunks_mut(per_window) {
                 logits.fill(number);
                 number += 1.0;
             }
-            Ok(heads)
+            Ok(found)
         };
         let batch = batch(1, 2, 5);
         let mut model = Model::new(window(2, 3), &batch, &mut model);
@@ -233,19 +235,21 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_classes_of_pixels_is_refused() {
-        let found = slide(2).predict(&batch(1, 4, 4), window(4, 4), &mut |_| Ok(Vec::new()));
-        assert!(found.unwrap_err().to_string().starts_with("no head predicts `semantic_logits`"));
+    fn a_head_that_tells_no_logits_is_refused() {
+        let mut model = |_: &Batch| Ok(Prediction::Semantic(Semantic { maps: Vec::new(), logits: None }));
+        let error = slide(2).predict(&batch(1, 4, 4), window(4, 4), &mut model).unwrap_err().to_string();
+        assert!(error.contains("tells only the maps, and not the logits"), "{error}");
     }
 
     #[test]
     fn logits_of_another_size_are_refused() {
         let mut model = |batch: &Batch| {
-            let mut heads = predict_by_pixel(batch)?;
-            heads[0].1.arrays.get_mut("semantic_logits").unwrap().0 = vec![1, 2, 8, 3];
-            Ok(heads)
+            let mut found = predict_by_pixel(batch)?;
+            let logits = logits(&mut found);
+            (logits.height, logits.width) = (2, 8);
+            Ok(found)
         };
         let error = slide(2).predict(&batch(1, 4, 4), window(4, 4), &mut model).unwrap_err().to_string();
-        assert!(error.ends_with("has the shape [1, 2, 8, 3]; it should be [1, 4, 4, K]"), "{error}");
+        assert!(error.ends_with("are for 2 x 8 pixels, the images have 4 x 4"), "{error}");
     }
 }

@@ -1,11 +1,12 @@
-//! A model that looks at each pixel alone, and golden values.
+//! A per-pixel model for tests, and golden values.
 
 #![allow(clippy::unwrap_used, clippy::unnecessary_wraps)]
 
-use convmae_framework::component::Predictions;
+use convmae_framework::component::{PixelLogits, Prediction, Semantic};
 use convmae_framework::data::{Batch, Normalization, Target};
 use convmae_framework::nn;
 use convmae_framework::weights::{self, HostTensor, TensorMap};
+use image::GrayImage;
 
 use super::image::Image;
 use super::scores::Scores;
@@ -37,21 +38,31 @@ pub fn by_pixel(image: &Image) -> Scores {
     Scores { values, height: image.height, width: image.width, classes: CLASSES }
 }
 
-/// [`by_pixel`] as a head `decode` besides one with other predictions.
-pub fn predict_by_pixel(batch: &Batch) -> nn::Result<Vec<(String, Predictions)>> {
+/// [`by_pixel`] as the head of classes of pixels.
+pub fn predict_by_pixel(batch: &Batch) -> nn::Result<Prediction> {
+    let (height, width) = (batch.height, batch.width);
     let scores: Vec<Scores> = (0..batch.len()).map(|at| by_pixel(&Image::of(batch, at))).collect();
-    let logits = scores.iter().flat_map(|scores| scores.values.clone()).collect();
-    let classes = scores.iter().flat_map(Scores::largest).collect();
-    let mut decode = Predictions::default();
-    let shape = vec![batch.len(), batch.height, batch.width];
-    decode.arrays.insert("semantic_logits".to_owned(), ([&shape[..], &[CLASSES]].concat(), logits));
-    decode.arrays.insert("semantic".to_owned(), (shape, classes));
-    Ok(vec![("decode".to_owned(), decode), ("other".to_owned(), Predictions::default())])
+    let map = |scores: &Scores| GrayImage::from_raw(width as u32, height as u32, scores.largest()).unwrap();
+    let maps = scores.iter().map(map).collect();
+    let values = scores.iter().flat_map(|scores| scores.values.clone()).collect();
+    let logits = Some(PixelLogits { values, height, width, classes: CLASSES });
+    Ok(Prediction::Semantic(Semantic { maps, logits }))
 }
 
 /// The predicted classes of pixels.
-pub fn semantic(predictions: &[(String, Predictions)]) -> Vec<f32> {
-    Predictions::find(predictions, "semantic").unwrap().1.to_vec()
+pub fn maps(prediction: &Prediction) -> &[GrayImage] {
+    match prediction {
+        Prediction::Semantic(semantic) => &semantic.maps,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Their logits.
+pub fn logits(prediction: &mut Prediction) -> &mut PixelLogits {
+    match prediction {
+        Prediction::Semantic(semantic) => semantic.logits.as_mut().unwrap(),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A part of mmsegmentation's golden inference.
@@ -67,9 +78,9 @@ impl Golden {
         self.0.get(name).unwrap()
     }
 
-    /// Bytes as numbers.
-    pub fn bytes(&self, name: &str) -> Vec<f32> {
-        self.get(name).data.iter().copied().map(f32::from).collect()
+    /// Whole numbers.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        self.get(name).data.clone()
     }
 
     /// `[1, K, H, W]` with the channels last.

@@ -1,4 +1,4 @@
-use convmae_framework::component::{ImageShape, Inference, Predict, Predictions, Problem};
+use convmae_framework::component::{ImageShape, Inference, Predict, Prediction, Problem, TaskKind};
 use convmae_framework::data::Batch;
 use convmae_framework::nn;
 use schemars::JsonSchema;
@@ -10,15 +10,17 @@ use super::scores::Scores;
 use super::unscaled;
 use super::views::Views;
 
-/// Predicts classes of pixels of whole images: one that is not of the model's `image_size` is resized to it bilinearly, whatever its
-/// proportions, and the logits are resized bilinearly to the label map. (mmsegmentation's `whole` mode has the model take the image at
-/// its own size, which this project's models do not.)
+/// Predicts classes of pixels of whole images: one that is not of the model's `image_size` is resized to it
+/// bilinearly, whatever its proportions, and the logits are resized bilinearly to the label map.
+/// (mmsegmentation's `whole` mode has the model take the image at its own size, which this project's models
+/// do not.)
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WholeInference {
-    /// Whether every image is shown mirrored as well; the probabilities are averaged.
+    /// Whether every image is shown flipped as well; the probabilities are averaged.
     pub flip: bool,
-    /// Multiples of its size at which every image is shown before it is resized to `image_size`; the probabilities are averaged.
+    /// Multiples of its size at which every image is shown before it is resized to `image_size`; the
+    /// probabilities are averaged.
     #[schemars(length(min = 1), inner(range(min = 0.125, max = 8.0)))]
     pub scales: Vec<f32>,
 }
@@ -31,16 +33,15 @@ impl Default for WholeInference {
 
 #[typetag::serde]
 impl Inference for WholeInference {
+    fn task(&self) -> TaskKind {
+        TaskKind::Segment
+    }
+
     fn check(&self, _: ImageShape) -> Result<(), Problem> {
         Ok(())
     }
 
-    fn predict(
-        &self,
-        batch: &Batch,
-        image: ImageShape,
-        model: &mut Predict<'_>,
-    ) -> nn::Result<Vec<(String, Predictions)>> {
+    fn predict(&self, batch: &Batch, image: ImageShape, model: &mut Predict<'_>) -> nn::Result<Prediction> {
         let views = Views { flip: self.flip, scales: &self.scales };
         views.infer(batch, image, model, whole)
     }
@@ -63,7 +64,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::SlideInference;
-    use super::super::testing::{batch, predict_by_pixel, semantic};
+    use super::super::testing::{batch, maps, predict_by_pixel};
     use super::*;
 
     proptest! {
@@ -83,8 +84,8 @@ mod tests {
             let slide = slide.predict(&batch, image, &mut predict_by_pixel).unwrap();
             let flipped = WholeInference { flip: true, ..WholeInference::default() };
             let whole = flipped.predict(&batch, image, &mut predict_by_pixel).unwrap();
-            prop_assert_eq!(semantic(&whole).len(), (rows * cols) as usize);
-            prop_assert_eq!(semantic(&slide), semantic(&whole));
+            prop_assert_eq!(maps(&whole)[0].dimensions(), (cols, rows));
+            prop_assert_eq!(maps(&slide), maps(&whole));
         }
     }
 
@@ -96,7 +97,7 @@ mod tests {
             predict_by_pixel(batch)
         };
         let found = WholeInference::default().predict(&batch(2, 6, 3), image, &mut model).unwrap();
-        assert_eq!(found[0].1.arrays["semantic"].0, [2, 6, 3]);
-        assert_eq!((found.len(), &*found[0].0, found[0].1.arrays.len()), (1, "decode", 1));
+        assert_eq!(maps(&found).len(), 2);
+        assert!(maps(&found).iter().all(|map| map.dimensions() == (3, 6)));
     }
 }

@@ -1,12 +1,12 @@
-//! The paper's masking: random patches of the last stage, upsampled to the earlier ones.
+//! Block-wise masking: random patches of the last stage, upsampled to the earlier ones.
 
 use convmae_framework::component::{Mask, MaskGrid, MaskPlan, Masker, Problem};
 use convmae_framework::nn::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Masks random tokens of the last stage; at earlier stages the same patches are masked, as blocks of positions
-/// (paper section 3.2, `random_masking` of the official code).
+/// Masks random tokens of the last stage; at earlier stages the same patches are masked, as blocks of
+/// positions (paper section 3.2, `random_masking` of the official code).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlockwiseMasker {

@@ -1,12 +1,12 @@
-//! The paper's ablation: every stage is masked by itself.
+//! Independent random masks at every stage: an ablation of the paper.
 
 use convmae_framework::component::{Mask, MaskGrid, MaskPlan, Masker, Problem};
 use convmae_framework::nn::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Masks independent random positions at every stage (the baseline of the paper's ablation on block-wise masking).
-/// Earlier stages are computed densely, for nearly every patch holds visible positions.
+/// Masks independent random positions at every stage (the baseline of the paper's ablation on block-wise
+/// masking). Earlier stages are computed densely, for nearly every patch holds visible positions.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandomMasker {

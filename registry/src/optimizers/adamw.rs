@@ -10,8 +10,8 @@ use super::LrScaling;
 use super::groups::Grouping;
 use super::slots::{Slots, Update};
 
-/// AdamW with decoupled weight decay (Loshchilov and Hutter), as `torch.optim.AdamW`. Parameters with one axis and biases are
-/// not decayed (timm's `add_weight_decay`).
+/// AdamW with decoupled weight decay (Loshchilov and Hutter), as `torch.optim.AdamW`. Parameters with one
+/// axis and biases are not decayed (timm's `add_weight_decay`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdamW {
@@ -36,8 +36,8 @@ pub struct AdamW {
     /// Names of parameters that are not decayed, besides those with one axis and biases: `[pos_embed]`.
     #[serde(default)]
     pub no_weight_decay: Vec<String>,
-    /// Learning rate of a layer of the backbone, as a multiple of that of the layer behind it; the head has the full one.
-    /// Without it all have (`util/lr_decay.py` of the official code).
+    /// Learning rate of a layer of the backbone, as a multiple of that of the layer behind it; the head has
+    /// the full one. Without it all have (`util/lr_decay.py` of the official code).
     #[serde(default)]
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub layer_decay: Option<f64>,

@@ -1,4 +1,4 @@
-//! Groups: which parameters are decayed, and how much of the learning rate each one gets.
+//! Parameter groups: weight decay, and layer-wise learning rate decay.
 
 use convmae_framework::component::{ParameterGroup, Problem};
 use convmae_framework::nn::Param;
@@ -57,7 +57,8 @@ impl Grouping<'_> {
         Ok((groups, members))
     }
 
-    /// The group of a parameter, empty. `layers` has the layers' decay and the layer of what is behind them all.
+    /// The group of a parameter, empty. `layers` has the layers' decay and the layer of what is behind them
+    /// all.
     fn group(&self, param: &Param, layers: Option<(f64, usize)>) -> ParameterGroup {
         let decayed = is_decayed(param) && !self.no_weight_decay.iter().any(|name| name == param.name());
         let decay_name = if decayed { "decay" } else { "no_decay" };

@@ -10,8 +10,9 @@ use super::LrScaling;
 use super::groups::Grouping;
 use super::slots::{Slots, Update};
 
-/// LARS (You, Gitman and Ginsburg): momentum, with the gradient of every tensor scaled to a fraction of the tensor's norm. The
-/// optimizer of linear probing (`util/lars.py` of the official code). Parameters with one axis are neither decayed nor scaled.
+/// LARS (You, Gitman and Ginsburg): momentum, with the gradient of every tensor scaled to a fraction of the
+/// tensor's norm. The optimizer of linear probing (`util/lars.py` of the official code). Parameters with one
+/// axis are neither decayed nor scaled.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lars {

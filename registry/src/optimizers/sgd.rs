@@ -10,8 +10,8 @@ use super::LrScaling;
 use super::groups::Grouping;
 use super::slots::{Slots, Update};
 
-/// Stochastic gradient descent, as `torch.optim.SGD`. Parameters with one axis and biases are not decayed (timm's
-/// `add_weight_decay`).
+/// Stochastic gradient descent, as `torch.optim.SGD`. Parameters with one axis and biases are not decayed
+/// (timm's `add_weight_decay`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sgd {

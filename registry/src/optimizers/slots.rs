@@ -1,4 +1,4 @@
-//! What every optimizer keeps: its parameters, their groups, and buffers that are saved and restored.
+//! Optimizer state: parameters, their groups, and buffers per parameter, saved and restored.
 
 use convmae_framework::component::{OptimizerModule, ParameterGroup, Problem};
 use convmae_framework::nn::backend::{Buffer, Values, download, upload, zeros};
@@ -52,7 +52,8 @@ impl<const N: usize> Slots<N> {
         Ok(Self { names, groups, slots: slots.map_err(|error| Problem::new("", error.to_string()))? })
     }
 
-    /// The optimizer that updates its parameters by `rule`, which gets all that have a gradient, and the learning rate.
+    /// The optimizer that updates its parameters by `rule`, which gets all that have a gradient, and the
+    /// learning rate.
     pub fn updated_by<F>(self, rule: F) -> Box<dyn OptimizerModule>
     where
         F: Fn(Vec<Update<'_, N>>, f64) -> nn::Result<()> + 'static,

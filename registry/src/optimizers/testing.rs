@@ -1,4 +1,4 @@
-//! What the tests of all optimizers ask.
+//! Tests that every optimizer passes.
 
 use convmae_framework::component::Optimizer;
 use convmae_framework::nn::backend::upload;
@@ -22,7 +22,8 @@ pub fn set_gradients(params: &[Param], step: usize) {
     }
 }
 
-/// The values after `steps` steps; between them, state and parameters are carried over into new ones if `resumed`.
+/// The values after `steps` steps; between them, state and parameters are carried over into new ones if
+/// `resumed`.
 fn train(optimizer: &dyn Optimizer, steps: usize, resumed: bool) -> Vec<Vec<f32>> {
     let mut params = params();
     let mut module = optimizer.build(&params).unwrap();

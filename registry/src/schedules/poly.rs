@@ -1,18 +1,20 @@
-//! A power of what is left, after a linear warm-up.
+//! Polynomial decay after a linear warm-up.
 
 use convmae_framework::component::{Progress, Schedule, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// From the learning rate down to `min_lr` as `(1 - step / steps)^power`, multiplied by a factor that rises linearly from
-/// `warmup_ratio` to 1 during the warm-up, set anew at every iteration (the `poly` policy of mmcv 1.3 with `by_epoch: false`).
+/// From the learning rate down to `min_lr` as `(1 - step / steps)^power`, multiplied by a factor that rises
+/// linearly from `warmup_ratio` to 1 during the warm-up, updated every iteration (the `poly` policy of mmcv
+/// 1.3 with `by_epoch: false`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Poly {
     /// The exponent; 1 is a straight line.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub power: f64,
-    /// The learning rate at the end; that of a layer with a fraction of the learning rate is the same fraction of it.
+    /// The learning rate at the end; that of a layer with a fraction of the learning rate is the same
+    /// fraction of it.
     #[schemars(range(min = 0.0))]
     pub min_lr: f64,
     /// Length of the linear warm-up: `1500 iterations`, `1 epoch`.

@@ -1,4 +1,4 @@
-//! Linear warm-up, then half a cosine.
+//! Cosine decay after a linear warm-up.
 
 use std::f64::consts::PI;
 
@@ -6,7 +6,7 @@ use convmae_framework::component::{Progress, Schedule, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Linear warm-up from zero, then half a cosine down to `min_lr`, set anew at every iteration
+/// Linear warm-up from zero, then half a cosine down to `min_lr`, updated every iteration
 /// (`util/lr_sched.py` of the official code).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

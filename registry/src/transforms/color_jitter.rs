@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{Pixels, Sample};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, Pixels, Sample};
 use convmae_framework::random::Rng;
 use image::RgbImage;
 use rand::seq::SliceRandom as _;
@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::pillow::{enhance, hue};
 use super::{between, check_pixels};
 
-/// Changes brightness, contrast, saturation and hue by random amounts in random order, as torchvision's `ColorJitter` on Pillow
-/// images.
+/// Changes brightness, contrast, saturation and hue by random amounts in random order, as torchvision's
+/// `ColorJitter` on Pillow images.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ColorJitter {
-    /// Brightness is multiplied by a factor from `1 - brightness` (at least 0) to `1 + brightness`; or `[smallest, largest]` factor.
+    /// Brightness is multiplied by a factor from `1 - brightness` (at least 0) to `1 + brightness`; or
+    /// `[smallest, largest]` factor.
     pub brightness: Jitter,
     /// Likewise the difference to the mean of the grey image.
     pub contrast: Jitter,

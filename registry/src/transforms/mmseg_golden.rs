@@ -1,4 +1,5 @@
-//! The transforms of segmentation against mmsegmentation 0.11 on `OpenCV`, fed with the random numbers that it drew.
+//! The transforms of segmentation against mmsegmentation 0.11 on `OpenCV`, fed with the random numbers that
+//! it drew.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,4 +1,5 @@
-//! Transforms: what happens to a sample before it is batched. All move boxes, masks and label maps with the image.
+//! Transforms: what happens to a sample before it is batched. All move boxes, masks and label maps with the
+//! image.
 
 mod center_crop;
 mod color_jitter;

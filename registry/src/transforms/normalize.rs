@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{Normalization, Pixels, Sample};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, Normalization, Pixels, Sample};
 use convmae_framework::random::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

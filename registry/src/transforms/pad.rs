@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{IGNORED, Pixels, Sample, Size};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, IGNORED, Pixels, Sample, Size};
 use convmae_framework::random::Rng;
 use image::{GrayImage, Luma, imageops};
 use schemars::JsonSchema;
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::check_size;
 
-/// Enlarges the image to a size, to the right and to the bottom, after `Normalize`: by the mean colour (0), ignored (255) in the label
-/// map, as mmsegmentation's `Pad`.
+/// Enlarges the image to a size, to the right and to the bottom, after `Normalize`: by the mean colour (0),
+/// ignored (255) in the label map, as mmsegmentation's `Pad`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pad {

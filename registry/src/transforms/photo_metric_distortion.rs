@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{Pixels, Sample};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, Pixels, Sample};
 use convmae_framework::random::Rng;
 use image::RgbImage;
 use rand::Rng as _;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::opencv::hsv;
 use super::{between, check_pixels};
 
-/// Changes brightness, contrast, saturation and hue, each in half of the images, as mmsegmentation's `PhotoMetricDistortion` on
-/// `OpenCV`; the contrast before saturation and hue or after them.
+/// Changes brightness, contrast, saturation and hue, each in half of the images, as mmsegmentation's
+/// `PhotoMetricDistortion` on `OpenCV`; the contrast before saturation and hue or after them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhotoMetricDistortion {

@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{CropBox, Interpolation, MAX_SIDE, Sample, Size};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{CropBox, DataError, Interpolation, MAX_SIDE, Sample, Size};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use schemars::JsonSchema;
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{check_pixels, check_size};
 
-/// Keeps a part of fixed size from anywhere in the image, as torchvision's `RandomCrop`; for CIFAR, 32 with a padding of 4.
+/// Keeps a part of fixed size from anywhere in the image, as torchvision's `RandomCrop`; for CIFAR, 32 with a
+/// padding of 4.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomCrop {

@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{CropBox, Pixels, Sample};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{CropBox, DataError, Pixels, Sample};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use rand_distr::StandardNormal;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::between;
 
-/// Overwrites a random rectangle of some of the images (Zhong et al. 2017), after `Normalize`, as `RandomErasing` of timm 0.3.2. What is
-/// known of the image stays as it is.
+/// Overwrites a random rectangle of some of the images (Zhong et al. 2017), after `Normalize`, as
+/// `RandomErasing` of timm 0.3.2. What is known of the image stays as it is.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandomErasing {

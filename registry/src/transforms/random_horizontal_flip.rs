@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::Sample;
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, Sample};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use schemars::JsonSchema;

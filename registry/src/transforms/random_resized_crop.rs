@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{CropBox, Interpolation, Sample, Size};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{CropBox, DataError, Interpolation, Sample, Size};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use schemars::JsonSchema;
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{between, check_pixels, check_size};
 
-/// A random part of the image, resized. As it is, the augmentation of MAE's pretraining (torchvision's `RandomResizedCrop`); with
-/// `scale: [0.08, 1.0]` that of finetuning (timm's `RandomResizedCropAndInterpolation`); with `variant: clamped`, too, that of
-/// MAE's linear probe.
+/// A random part of the image, resized. As it is, the augmentation of MAE's pretraining (torchvision's
+/// `RandomResizedCrop`); with `scale: [0.08, 1.0]` that of finetuning (timm's
+/// `RandomResizedCropAndInterpolation`); with `variant: clamped`, too, that of MAE's linear probe.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomResizedCrop {
@@ -37,7 +37,8 @@ pub enum CropVariant {
     /// Another is drawn; after ten, it is the middle of the image (torchvision, timm).
     #[default]
     Torchvision,
-    /// It is cut to the image, and its area and ratio are no longer those drawn (`util/crop.py` of MAE, after BYOL).
+    /// It is cut to the image, and its area and ratio are no longer those drawn (`util/crop.py` of MAE, after
+    /// BYOL).
     Clamped,
 }
 
@@ -53,7 +54,8 @@ fn default_ratio() -> [f64; 2] {
 const ATTEMPTS: usize = 10;
 
 impl RandomResizedCrop {
-    /// The part of an image of the given size: area uniform in `scale`, ratio log-uniform in `ratio`, place uniform.
+    /// The part of an image of the given size: area uniform in `scale`, ratio log-uniform in `ratio`, place
+    /// uniform.
     fn draw(&self, height: usize, width: usize, rng: &mut Rng) -> CropBox {
         match self.variant {
             CropVariant::Torchvision => (0..ATTEMPTS)
@@ -80,7 +82,8 @@ impl RandomResizedCrop {
         (side(area / ratio), side(area * ratio))
     }
 
-    /// The largest middle part with the ratio nearest to the image's (the last resort of torchvision's `get_params`).
+    /// The largest middle part with the ratio nearest to the image's (the last resort of torchvision's
+    /// `get_params`).
     fn middle(&self, height: usize, width: usize) -> CropBox {
         let [low, high] = self.ratio;
         let ratio = width as f64 / height as f64;

@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{MAX_PIXELS, MAX_SIDE, Pixels, Sample};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, MAX_PIXELS, MAX_SIDE, Pixels, Sample};
 use convmae_framework::random::Rng;
 use image::GrayImage;
 use schemars::JsonSchema;
@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::opencv::resize;
 use super::{between, check_pixels};
 
-/// Resizes the image to fit into a random multiple of a size, keeping its proportions, as mmsegmentation's `Resize` with `img_scale`
-/// and `ratio_range` on `OpenCV`: bilinear for the image, nearest for label maps and masks. Without `ratio`, that of evaluation.
+/// Resizes the image to fit into a random multiple of a size, keeping its proportions, as mmsegmentation's
+/// `Resize` with `img_scale` and `ratio_range` on `OpenCV`: bilinear for the image, nearest for label maps
+/// and masks. Without `ratio`, that of evaluation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResizeRange {

@@ -1,5 +1,5 @@
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{CropBox, IGNORED, Interpolation, Sample, Size};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{CropBox, DataError, IGNORED, Interpolation, Sample, Size};
 use convmae_framework::random::Rng;
 use image::GrayImage;
 use rand::Rng as _;
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{check_pixels, check_size};
 
-/// Keeps a part of fixed size from anywhere in the image, preferably one in which no class prevails, as mmsegmentation's `RandomCrop`.
-/// A smaller image stays as it is: end the transforms with `Pad`.
+/// Keeps a part of fixed size from anywhere in the image, preferably one in which no class prevails, as
+/// mmsegmentation's `RandomCrop`. A smaller image stays as it is: end the transforms with `Pad`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SemanticCrop {
     /// Side of the square that is kept, or `[height, width]`.
     pub size: Size,
-    /// The share of the labelled pixels that one class must stay below; if it does not, another part is drawn, up to ten times. 1
-    /// takes the first one.
+    /// The share of the labelled pixels that one class must stay below; if it does not, another part is
+    /// drawn, up to ten times. 1 takes the first one.
     #[serde(default = "default_ratio")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub cat_max_ratio: f64,

@@ -5,7 +5,8 @@ use convmae_framework::nn::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Removes every other token, like the black squares of a checkerboard. Which half stays is drawn for every image.
+/// Removes every other token, like the black squares of a checkerboard. Which half stays is drawn for every
+/// image.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckerboardMasker {

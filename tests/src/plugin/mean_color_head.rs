@@ -1,7 +1,7 @@
 //! A head with an image-level target that needs no labels: the mean colour.
 
 use convmae_framework::component::{
-    Features, Head, HeadInputs, HeadModule, Loss, Macs, Predictions, Problem,
+    Features, Head, HeadInputs, HeadModule, Loss, Macs, Prediction, Problem, Task,
 };
 use convmae_framework::data::Batch;
 use convmae_framework::nn::layers::Linear;
@@ -25,6 +25,10 @@ fn one() -> f32 {
 
 #[typetag::serde]
 impl Head for MeanColorHead {
+    fn task(&self) -> Task {
+        Task::Other
+    }
+
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
         let Some(level) = inputs.levels.last() else {
             return Err(Problem::new("from", "no features reach this head").help("name a backbone"));
@@ -70,7 +74,7 @@ impl HeadModule for MeanColorModule {
         Ok(vec![Loss { name: "mean_color".to_owned(), weight: self.loss_weight, value }])
     }
 
-    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
+    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
         let votes = self.votes(features, ctx)?;
         let (_, tokens, _) = votes.dims3()?;
         let votes = votes.to_vec()?;
@@ -81,9 +85,8 @@ impl HeadModule for MeanColorModule {
             .chunks_exact(tokens * CHANNELS)
             .flat_map(|votes| (0..CHANNELS).map(move |channel| mean(votes, channel)))
             .collect();
-        let mut predictions = Predictions::default();
-        predictions.arrays.insert("mean_color".to_owned(), (vec![batch.len(), CHANNELS], colors));
-        Ok(predictions)
+        let colors = (vec![batch.len(), CHANNELS], colors);
+        Ok(Prediction::Arrays([("mean_color".to_owned(), colors)].into()))
     }
 }
 

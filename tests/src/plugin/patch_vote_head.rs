@@ -1,7 +1,7 @@
 //! A head of classes of pixels: every patch votes for all of its pixels.
 
 use convmae_framework::component::{
-    Features, Head, HeadInputs, HeadModule, Loss, Macs, Predictions, Problem,
+    Features, Head, HeadInputs, HeadModule, Loss, Macs, PixelLogits, Prediction, Problem, Semantic, Task,
 };
 use convmae_framework::data::Batch;
 use convmae_framework::nn::layers::Linear;
@@ -21,8 +21,8 @@ pub struct PatchVoteHead {
 
 #[typetag::serde]
 impl Head for PatchVoteHead {
-    fn pixel_classes(&self) -> Option<usize> {
-        Some(self.num_classes)
+    fn task(&self) -> Task {
+        Task::Segment { classes: self.num_classes }
     }
 
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
@@ -79,18 +79,10 @@ impl HeadModule for PatchVoteModule {
         Ok(vec![Loss { name: "cross_entropy".to_owned(), weight: 1.0, value }])
     }
 
-    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Predictions> {
+    fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
         let [height, width, classes] = self.shape;
-        let logits = self.logits(features, batch.len(), ctx)?.to_vec()?;
-        let largest = |logits: &[f32]| {
-            let largest = (0..classes).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-            largest.unwrap_or_default() as f32
-        };
-        let semantic = logits.chunks_exact(classes).map(largest).collect();
-        let mut predictions = Predictions::default();
-        let (maps, shape) = (vec![batch.len(), height, width], vec![batch.len(), height, width, classes]);
-        predictions.arrays.insert("semantic".to_owned(), (maps, semantic));
-        predictions.arrays.insert("semantic_logits".to_owned(), (shape, logits));
-        Ok(predictions)
+        let values = self.logits(features, batch.len(), ctx)?.to_vec()?;
+        let logits = PixelLogits { values, height, width, classes };
+        Ok(Prediction::Semantic(Semantic::of(logits, batch)))
     }
 }

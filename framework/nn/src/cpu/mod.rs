@@ -4,6 +4,7 @@
 //! depend on the number of threads. Kernels assert that the slices fit; the operations check what a user can get wrong.
 
 pub mod adamw;
+pub mod argmax;
 pub mod attention;
 pub mod batch_norm;
 pub mod buffer;

@@ -5,16 +5,9 @@ use serde_json::{Map, Value};
 use super::expected::{any_of, article, describe};
 use super::mapping::{missing_key, missing_keys};
 use super::{Check, Component, Fault, Scope};
+use crate::catalog::kinds;
 use crate::diagnostics::Place;
 use crate::{path, suggest};
-
-/// The kinds of an `x-component` keyword: a name or a list of names.
-pub(super) fn kinds(keyword: &Value) -> Vec<&str> {
-    match keyword {
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
-        kind => kind.as_str().into_iter().collect(),
-    }
-}
 
 impl<'a> Check<'a> {
     pub(super) fn slot(

@@ -1,19 +1,19 @@
 //! Defaults: what a valid recipe leaves out.
 //!
-//! They become part of the resolved recipe, so that its lock file says everything about a run: a later version of the
-//! program may have other defaults.
+//! They become part of the resolved recipe, so that its lock file says everything about a run: a later
+//! version of the program may have other defaults.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::component::kinds;
 use super::union::meant;
-use super::{Check, Component, Scope, item_schema, list, resolve, target};
-use crate::catalog::Catalog;
+use super::{Check, Component, Scope};
+use crate::catalog::{Catalog, item_schema, kinds, list, resolve, target};
 use crate::path;
 
-/// Writes the defaults of absent keys into a valid recipe: after the keys that are there, in the order of the schema.
+/// Writes the defaults of absent keys into a valid recipe: after the keys that are there, in the order of the
+/// schema.
 ///
 /// Returns the keys it wrote, and what each is a key of: a component, or else a block.
 pub(crate) fn fill(recipe: &mut Value, catalog: &Catalog) -> HashMap<String, String> {
@@ -106,8 +106,8 @@ impl<'a> Fill<'a> {
     }
 }
 
-/// A default as one would write it. An `f32` of 0.485 is 0.48500001430511475 in a schema, which as a value of a recipe
-/// would differ from 0.485.
+/// A default as one would write it. An `f32` of 0.485 is 0.48500001430511475 in a schema, which as a value of
+/// a recipe would differ from 0.485.
 fn as_written(default: &Value, schema: &Value, document: &Value) -> Value {
     let schema = resolve(schema, document);
     match default {

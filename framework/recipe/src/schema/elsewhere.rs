@@ -2,17 +2,15 @@
 
 use serde_json::{Map, Value};
 
-use super::component::kinds;
-use super::{list, resolve};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, kinds, list, resolve};
 use crate::path;
 
 /// How deep sections are searched, and how many are worth naming.
 const MAX_DEPTH: usize = 3;
 const MAX_SECTIONS: usize = 3;
 
-/// The blocks of this recipe that take a key of this name: sections of the root schema, and the components that the
-/// recipe names in them.
+/// The blocks of this recipe that take a key of this name: sections of the root schema, and the components
+/// that the recipe names in them.
 pub(super) fn sections(catalog: &Catalog, recipe: &Value, name: &str) -> Vec<String> {
     let mut found = Vec::new();
     Search { catalog, name, found: &mut found }.block(catalog.root(), Some(recipe), "", 0, catalog.root());

@@ -1,8 +1,8 @@
-//! Words for values and for what a schema expects.
+//! Words for values, and for what a schema says and expects.
 
 use serde_json::Value;
 
-use super::{list, resolve};
+use crate::catalog::{list, resolve};
 
 /// The kind of a value and, if it is short, the value: a list, the number 1.5.
 pub(super) fn describe(value: &Value) -> String {
@@ -170,5 +170,46 @@ pub(super) fn type_help(value: &Value, types: &Value) -> Option<String> {
         Value::Array(_) | Value::Object(_) => None,
         _ if wants("array") => Some(format!("write `[{}]`", plain(value))),
         _ => None,
+    }
+}
+
+/// The first sentence of a documentation, in one line. `(He et al. 2022)` does not end one.
+pub fn first_sentence(text: &str) -> String {
+    const ABBREVIATIONS: [&str; 5] = ["al.", "cf.", "e.g.", "i.e.", "vs."];
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let mut open_brackets = 0;
+    let mut sentence = Vec::new();
+    for word in paragraph.split_whitespace() {
+        open_brackets += word.matches('(').count();
+        open_brackets = open_brackets.saturating_sub(word.matches(')').count());
+        sentence.push(word);
+        let is_end =
+            word.ends_with(['.', '!', '?']) && !ABBREVIATIONS.contains(&word.trim_start_matches('('));
+        if is_end && open_brackets == 0 {
+            break;
+        }
+    }
+    sentence.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_sentence;
+
+    #[test]
+    fn a_sentence_ends_at_its_own_full_stop() {
+        for (text, first) in [
+            ("One.\nTwo.", "One."),
+            ("A line\nand another. Two.", "A line and another."),
+            (
+                "Random erasing (Zhong et al. 2020; `timm` 0.3.2). Two.",
+                "Random erasing (Zhong et al. 2020; `timm` 0.3.2).",
+            ),
+            ("As Long et al. do, e.g. by 0.5. Two.", "As Long et al. do, e.g. by 0.5."),
+            ("Without a full stop\n\nTwo.", "Without a full stop"),
+            ("", ""),
+        ] {
+            assert_eq!(first_sentence(text), first);
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::expected::{describe_schemas, plain};
-use super::{Check, Fault, Scope, elsewhere, list};
+use super::expected::{describe_schemas, first_sentence, plain};
+use super::{Check, Fault, Scope, elsewhere};
+use crate::catalog::list;
 use crate::diagnostics::Place;
 use crate::{path, suggest};
 
@@ -91,10 +92,10 @@ pub(super) fn missing_key(
         .help(help)
 }
 
-/// The first line of a key's documentation.
+/// The first sentence of a key's documentation, without its full stop.
 fn documentation(schema: &Value) -> Option<String> {
-    let text = plain(schema.get("description")?);
-    text.lines().next().map(|line| line.trim_end_matches('.').to_owned())
+    let sentence = first_sentence(&plain(schema.get("description")?));
+    (!sentence.is_empty()).then(|| sentence.trim_end_matches('.').to_owned())
 }
 
 /// What a key takes and what it is for.

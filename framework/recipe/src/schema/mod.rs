@@ -1,7 +1,8 @@
-//! Checks a resolved recipe against the schemas of the catalog, says what is wrong in words, and fills in the defaults.
+//! Checks a resolved recipe against the schemas of the catalog, says what is wrong in words, and fills in the
+//! defaults.
 //!
-//! The part of JSON Schema that schemars 1 writes, read for its messages: a union names the branch that was most likely
-//! meant, an unknown key the one it resembles or the section it belongs to.
+//! The part of JSON Schema that schemars 1 writes, read for its messages: a union names the branch that was
+//! most likely meant, an unknown key the one it resembles or the section it belongs to.
 
 mod component;
 mod defaults;
@@ -14,13 +15,15 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, item_schema, list, target};
 use super::diagnostics::Fault;
 use super::{path, suggest};
 pub(super) use defaults::fill;
+pub use expected::first_sentence;
 use expected::{describe, describe_type, matches_type};
 
-/// Everything wrong with a recipe. Paths in `broken` hold a placeholder for a value whose fault is known already.
+/// Everything wrong with a recipe. Paths in `broken` hold a placeholder for a value whose fault is known
+/// already.
 pub(super) fn check(recipe: &Value, catalog: &Catalog, broken: &HashSet<String>) -> Vec<Fault> {
     let scope = Scope { document: catalog.root(), component: None };
     Check { catalog, recipe, broken }.value(recipe, catalog.root(), "", scope)
@@ -104,34 +107,6 @@ impl<'a> Check<'a> {
         }
         faults
     }
-}
-
-/// The schemas of a list keyword.
-fn list<'a>(schema: &'a Value, keyword: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    schema.get(keyword).and_then(Value::as_array).into_iter().flatten()
-}
-
-/// The schema of a list item.
-fn item_schema(schema: &Value, index: usize) -> Option<&Value> {
-    schema.get("prefixItems").and_then(|fixed| fixed.get(index)).or(schema.get("items"))
-}
-
-/// The schema a `$ref` names.
-fn target<'a>(schema: &Value, document: &'a Value) -> Option<&'a Value> {
-    let pointer = schema.get("$ref")?.as_str()?.strip_prefix('#')?;
-    document.pointer(pointer)
-}
-
-/// Follows `$ref`s to the end.
-fn resolve<'a>(mut schema: &'a Value, document: &'a Value) -> &'a Value {
-    const MAX_HOPS: usize = 16;
-    for _ in 0..MAX_HOPS {
-        match target(schema, document) {
-            Some(next) if schema.get("x-component").is_none() => schema = next,
-            _ => break,
-        }
-    }
-    schema
 }
 
 /// `enum` and `const`.

@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::expected::{describe, describe_schemas, matches_type, type_help};
-use super::{Check, Fault, Scope, list, not_a_choice, resolve};
+use super::{Check, Fault, Scope, not_a_choice};
+use crate::catalog::{list, resolve};
 use crate::path;
 
 impl<'a> Check<'a> {
-    /// Passes when a branch does; otherwise complains about the one that comes closest: by type, then by the tags of an
-    /// enum, then by the number of faults.
+    /// Passes when a branch does; otherwise complains about the one that comes closest: by type, then by the
+    /// tags of an enum, then by the number of faults.
     pub(super) fn union(
         self,
         value: &Value,
@@ -80,7 +81,8 @@ fn no_branch(value: &Value, branches: &[&Value], key: &str, document: &Value) ->
         .help(help)
 }
 
-/// How many constant keys of a branch the value contradicts: `{kind: cosine}` is not the branch of `kind: step`.
+/// How many constant keys of a branch the value contradicts: `{kind: cosine}` is not the branch of
+/// `kind: step`.
 fn wrong_tags(value: &Value, branch: &Value, document: &Value) -> usize {
     let branch = resolve(branch, document);
     let missing = list(branch, "required").filter_map(Value::as_str).filter(|name| value.get(name).is_none());

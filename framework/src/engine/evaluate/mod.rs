@@ -4,8 +4,8 @@ mod outputs;
 
 pub use outputs::{Predictor, label_maps};
 
-use crate::component::{Evaluator, Loss, Needs};
-use crate::data::Loader;
+use crate::component::{Evaluator, Loss, Measured, Needs, Prediction, TaskKind};
+use crate::loader::Loader;
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 
@@ -26,8 +26,13 @@ impl Evaluation {
         evaluators: &[Box<dyn Evaluator>],
         seed: u64,
     ) -> Result<Self, EngineError> {
-        let needs = |what| evaluators.iter().any(|evaluator| evaluator.needs() == what);
-        let (needs_losses, needs_predictions) = (needs(Needs::Losses), needs(Needs::Predictions));
+        let needs: Vec<_> = evaluators.iter().map(|evaluator| evaluator.needs()).collect();
+        let needs_losses = needs.contains(&Needs::Losses);
+        let tasks = needs.iter().filter_map(|needs| match needs {
+            Needs::Predictions(task) => Some(*task),
+            Needs::Losses => None,
+        });
+        let tasks: Vec<TaskKind> = tasks.collect();
         let mut meters: Vec<_> = evaluators.iter().map(|evaluator| evaluator.meter()).collect();
         // One context for the whole set: its generator runs on from image to image.
         let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed]));
@@ -35,9 +40,16 @@ impl Evaluation {
             let batch = batch?;
             let mut asked = predictor.ask(&batch, &ctx);
             let losses = if needs_losses { values(asked.losses()?)? } else { Vec::new() };
-            let predictions = if needs_predictions { asked.predictions()? } else { Vec::new() };
-            for meter in &mut meters {
-                meter.update(&losses, &predictions, &batch)?;
+            let predictions = asked.predictions(&tasks)?;
+            for (meter, needs) in meters.iter_mut().zip(&needs) {
+                match needs {
+                    Needs::Losses => meter.update(Measured::Losses(&losses), &batch)?,
+                    Needs::Predictions(task) => {
+                        let of_task = |prediction: &&Prediction| prediction.task() == *task;
+                        let predictions: Vec<_> = predictions.iter().filter(of_task).collect();
+                        meter.update(Measured::Predictions(&predictions), &batch)?;
+                    }
+                }
             }
         }
         Ok(Self { metrics: meters.iter().flat_map(|meter| meter.finish()).collect() })

@@ -2,7 +2,7 @@
 
 use image::GrayImage;
 
-use crate::component::{Inference, Loss, Picture, Predictions};
+use crate::component::{Inference, Loss, Picture, Prediction, TaskKind};
 use crate::data::Batch;
 use crate::graph::{Model, Outputs};
 use crate::nn::{Context, Error, Result};
@@ -40,52 +40,77 @@ impl Asked<'_> {
     /// If the images are not of the model's size: there are no losses of what an inference puts together.
     pub fn losses(&mut self) -> Result<Vec<Loss>> {
         let (model, batch, ctx) = (self.predictor.model, self.batch, self.ctx);
-        if self.predictor.inference.is_some() && !self.fits() {
-            return Err(Error::Shape(format!(
-                "{} is {} x {}; an evaluator measures the losses of the heads, which there are for images of `image_size` \
-                 ({} x {}) only: remove that evaluator, or let the transforms of `data.val` yield this size",
-                batch.ids.first().map_or("the image", String::as_str),
-                batch.height,
-                batch.width,
-                model.image.height,
-                model.image.width,
-            )));
-        }
+        self.check_size("the losses of the heads")?;
         model.losses(self.outputs()?, batch, ctx)
     }
 
-    /// The predictions of all heads, by node; with an inference, what it makes of them.
-    pub fn predictions(&mut self) -> Result<Vec<(String, Predictions)>> {
+    /// What the heads of these tasks predict; with an inference, what it makes of that of its task.
+    ///
+    /// # Errors
+    /// If the images are not of the model's size, and no inference makes them so.
+    pub fn predictions(&mut self, tasks: &[TaskKind]) -> Result<Vec<Prediction>> {
         let Predictor { model, inference } = self.predictor;
         let (batch, ctx) = (self.batch, self.ctx);
-        match inference {
-            None => model.predictions(self.outputs()?, batch, ctx),
-            Some(inference) => inference.predict(batch, model.image, &mut |batch| {
-                model.predictions(&model.forward(batch, ctx)?, batch, ctx)
-            }),
+        let by_inference = |task: &TaskKind| inference.is_some_and(|inference| inference.task() == *task);
+        let (combined, own): (Vec<TaskKind>, Vec<TaskKind>) =
+            tasks.iter().partition(|task| by_inference(task));
+        let mut predictions = Vec::new();
+        if let Some(task) = own.first() {
+            self.check_size(&format!("{task}"))?;
+            predictions = model.predictions(self.outputs()?, &own, batch, ctx)?;
         }
+        if let Some(inference) = inference
+            && !combined.is_empty()
+        {
+            let combined = inference.predict(batch, model.image, &mut |batch| {
+                let found = model.predictions(&model.forward(batch, ctx)?, &combined, batch, ctx)?;
+                let none = || Error::Value(format!("no head predicts {}", inference.task()));
+                found.into_iter().next().ok_or_else(none)
+            })?;
+            predictions.push(combined.checked("the inference", inference.task(), batch)?);
+        }
+        Ok(predictions)
     }
 
-    /// Pictures, a row per image: of the classes of pixels if `predictions` has them (`names` are those of the classes), else
-    /// those of the heads.
-    pub fn pictures(
-        &mut self,
-        predictions: &[(String, Predictions)],
-        names: &[String],
-    ) -> Result<Vec<Vec<Picture>>> {
+    /// Whether the heads of a task predict for this batch.
+    pub fn is_predicted(&self, task: TaskKind) -> bool {
+        let Predictor { model, inference } = self.predictor;
+        let any_size = inference.is_none_or(|inference| inference.task() == task);
+        !model.predicting(task).is_empty() && (any_size || self.fits())
+    }
+
+    /// Pictures, a row per image: of the classes of pixels if `predictions` has them, else those of the heads.
+    pub fn pictures(&mut self, predictions: &[Prediction]) -> Result<Vec<Vec<Picture>>> {
         let (model, batch, ctx) = (self.predictor.model, self.batch, self.ctx);
-        if let Some(maps) = label_maps(predictions, batch.len()) {
-            let row = |(at, map): (usize, GrayImage)| {
+        if let Some(maps) = label_maps(predictions) {
+            let row = |(at, map): (usize, &GrayImage)| {
                 let image = batch.picture(&batch.images, at);
-                label_map::pictures(image, &map, batch.targets[at].semantic.as_ref(), names)
+                label_map::pictures(image, map, batch.targets[at].semantic.as_ref())
             };
-            return Ok(maps.into_iter().enumerate().map(row).collect());
+            return Ok(maps.iter().enumerate().map(row).collect());
         }
         // What an inference puts together of other predictions, nobody can show.
         if !self.fits() && self.predictor.inference.is_some() {
             return Ok(Vec::new());
         }
         model.pictures(self.outputs()?, batch, ctx)
+    }
+
+    /// Beside an inference images may have any size, but only its own predictions do.
+    fn check_size(&self, what: &str) -> Result<()> {
+        if self.predictor.inference.is_none() || self.fits() {
+            return Ok(());
+        }
+        let (batch, image) = (self.batch, self.predictor.model.image);
+        Err(Error::Shape(format!(
+            "{} is {} x {}; an evaluator measures {what}, which there are for images of `image_size` \
+             ({} x {}) only: remove that evaluator, or let the transforms of `data.val` yield this size",
+            batch.ids.first().map_or("the image", String::as_str),
+            batch.height,
+            batch.width,
+            image.height,
+            image.width,
+        )))
     }
 
     fn fits(&self) -> bool {
@@ -102,15 +127,10 @@ impl Asked<'_> {
     }
 }
 
-/// The predicted classes of pixels, `semantic`, as one label map for each of a batch's images, if a head predicts them.
-pub fn label_maps(predictions: &[(String, Predictions)], images: usize) -> Option<Vec<GrayImage>> {
-    let (&[count, height, width], classes) = Predictions::find(predictions, "semantic")? else { return None };
-    if count != images || height * width == 0 {
-        return None;
-    }
-    let map = |classes: &[f32]| {
-        let classes = classes.iter().map(|&class| class as u8).collect();
-        GrayImage::from_raw(width as u32, height as u32, classes)
-    };
-    classes.chunks_exact(height * width).map(map).collect()
+/// The predicted classes of pixels, one label map for each of a batch's images, if a head predicts them.
+pub fn label_maps(predictions: &[Prediction]) -> Option<&[GrayImage]> {
+    predictions.iter().find_map(|prediction| match prediction {
+        Prediction::Semantic(semantic) => Some(semantic.maps.as_slice()),
+        _ => None,
+    })
 }

@@ -3,6 +3,7 @@
 mod session;
 mod signal;
 mod state;
+mod training;
 mod write;
 
 pub use session::Outcome;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::graph::{catalog, check};
 use crate::recipe::{Recipe, Sources, load};
 use crate::report::logging::LogFile;
-use crate::report::{ReportError, RunDir};
+use crate::report::{ReportError, RunDir, write_page};
 
 use super::EngineError;
 use super::setup::lineage::changes_since;
@@ -75,6 +76,9 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
         session.restore()?;
         if session.is_finished() {
             tracing::info!("the run in {} is finished", session.dir.root().display());
+            if !session.dir.report().is_file() {
+                write_page(&session.dir)?;
+            }
             return Ok(session.outcome(false));
         }
     }

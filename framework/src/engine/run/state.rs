@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::CorruptSample;
 use crate::engine::train::Sums;
+use crate::loader::CorruptSample;
 
 /// Where a run is, saved with every checkpoint.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,48 +1,19 @@
-//! The files that a person reads: `summary.json` and `report.html`.
+//! The files that tell a person how a run stands: `environment.json`, `report.json`, `summary.json` and the
+//! page.
 
-use crate::graph::{Row, Summary as ModelSummary};
-use crate::report::{CorruptSample, GraphNode, Link, Report, Split, Status, Summary};
+use crate::component::TaskKind;
+use crate::graph::Row;
+use crate::report::{Details, GraphNode, Split, Status, Summary, write_page_and_summary};
 
 use super::session::Session;
 use crate::engine::EngineError;
 use crate::engine::setup::lineage::INIT_FROM_DIGEST;
 
-/// Sets of pictures in the report, spread over the run.
-const PICTURE_SETS: usize = 6;
-
-/// Writes `summary.json` and `report.html` as the run stands.
+/// Writes them as the run stands; its metrics and pictures are written already.
 pub fn write_report(session: &Session, status: &Status) -> Result<(), EngineError> {
-    let summary = summary(session, status);
-    summary.write(&session.dir.summary())?;
     session.environment.write(&session.dir.environment())?;
-    let settings = &session.prepared.settings;
-    let (train, val) = session.prepared.corrupt();
-    let corrupt: Vec<_> = train
-        .into_iter()
-        .chain(val)
-        .map(|sample| CorruptSample { name: sample.path.display().to_string(), reason: sample.reason })
-        .collect();
-    let links = [
-        ("summary.json", "final metrics"),
-        ("metrics.parquet", "all metrics"),
-        ("recipe.lock.yaml", "the resolved recipe"),
-        ("environment.json", "what ran it"),
-        ("log.jsonl", "the log"),
-    ];
-    Report {
-        name: &settings.name,
-        status,
-        summary: &headline(&summary),
-        metrics: &session.metrics,
-        pictures: &session.pictures_store().overview(PICTURE_SETS)?,
-        graph: &graph(&session.prepared.summary),
-        parameter_groups: &session.prepared.trainer.groups(),
-        environment: &session.environment,
-        recipe: &session.recipe_yaml,
-        corrupt_samples: &corrupt,
-        links: &links.map(|(path, text)| Link { path: path.to_owned(), text: text.to_owned() }),
-    }
-    .write(&session.dir.report())?;
+    details(session, status).write(&session.dir.details())?;
+    write_page_and_summary(&session.dir, &summary(session, status))?;
     Ok(())
 }
 
@@ -82,25 +53,25 @@ fn summary(session: &Session, status: &Status) -> Summary {
     summary
 }
 
-/// The figures at the top of the page: what is not a figure, or said elsewhere on it, is left out.
-fn headline(summary: &Summary) -> Summary {
-    let mut headline = Summary::default();
-    for (name, value) in summary.iter() {
-        if !matches!(name, "name" | "status" | "seed" | "recipe_digest" | INIT_FROM_DIGEST | "git_commit") {
-            headline.set(name, value.clone());
-        }
-    }
-    headline
-}
-
-fn graph(summary: &ModelSummary) -> Vec<GraphNode> {
+fn details(session: &Session, status: &Status) -> Details {
+    let prepared = &session.prepared;
     let node = |row: &Row| GraphNode {
         name: row.node.clone(),
-        kind: row.type_name.clone(),
-        inputs: row.from.clone(),
+        type_name: row.type_name.clone(),
+        from: row.from.clone(),
         outputs: row.outputs.clone(),
         parameters: row.parameters as u64,
         gmacs: row.macs.computed as f64 / 1e9,
     };
-    summary.nodes.iter().map(node).collect()
+    let predicts_pixels = !prepared.trainer.model.predicting(TaskKind::Segment).is_empty();
+    let samples = &prepared.train.pipeline().samples;
+    let pixel_classes = samples.classes(TaskKind::Segment).filter(|_| predicts_pixels);
+    let (corrupt_train, corrupt_val) = prepared.corrupt();
+    Details {
+        nodes: prepared.summary.nodes.iter().map(node).collect(),
+        parameter_groups: prepared.trainer.groups(),
+        pixel_classes: pixel_classes.unwrap_or_default().to_vec(),
+        corrupt_samples: corrupt_train.into_iter().chain(corrupt_val).collect(),
+        error: if let Status::Failed(error) = status { Some(error.clone()) } else { None },
+    }
 }

@@ -4,71 +4,41 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::component::{Problem, Samples};
+use crate::component::{Problem, Samples, TaskKind};
 use crate::graph::Model;
 
-/// What is classified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Classified {
-    /// Images or objects.
-    Images,
-    /// Pixels.
-    Pixels,
-}
+/// Tasks whose classes have names, each with the key of these, as JSON, in the metadata of a run's final weights.
+const NAMED: [(TaskKind, &str); 3] = [
+    (TaskKind::Classify, "convmae.classes"),
+    (TaskKind::Segment, "convmae.pixel_classes"),
+    (TaskKind::Detect, "convmae.object_classes"),
+];
 
-impl Classified {
-    const ALL: [Self; 2] = [Self::Images, Self::Pixels];
-
-    /// The names of the classes in data.
-    pub fn of_data(self, samples: &dyn Samples) -> Option<&[String]> {
-        match self {
-            Self::Images => samples.classes(),
-            Self::Pixels => samples.pixel_classes(),
-        }
-    }
-
-    /// The heads that tell such classes apart, with how many.
-    fn of_heads(self, model: &Model) -> Vec<(&str, usize)> {
-        match self {
-            Self::Images => model.num_classes(),
-            Self::Pixels => model.pixel_classes(),
-        }
-    }
-
-    /// The key of the names, as JSON, in the metadata of a run's final weights.
-    fn key(self) -> &'static str {
-        match self {
-            Self::Images => "convmae.classes",
-            Self::Pixels => "convmae.pixel_classes",
-        }
-    }
-
-    /// The names of the classes in the metadata of weights, if they bring them.
-    pub fn of_weights(self, metadata: &Map<String, Value>) -> Option<Vec<String>> {
-        serde_json::from_str(metadata.get(self.key())?.as_str()?).ok()
-    }
+/// The names of the classes of a task in the metadata of weights, if they bring them.
+pub fn of_weights(task: TaskKind, metadata: &Map<String, Value>) -> Option<Vec<String>> {
+    let (_, key) = NAMED.into_iter().find(|(named, _)| *named == task)?;
+    serde_json::from_str(metadata.get(key)?.as_str()?).ok()
 }
 
 /// What weights that were trained on data say of its classes.
 pub fn metadata(samples: &dyn Samples) -> BTreeMap<String, String> {
-    let entry = |classified: Classified| {
-        let names = classified.of_data(samples)?;
-        Some((classified.key().to_owned(), serde_json::json!(names).to_string()))
+    let entry = |(task, key): (TaskKind, &str)| {
+        let names = samples.classes(task)?;
+        Some((key.to_owned(), serde_json::json!(names).to_string()))
     };
-    Classified::ALL.into_iter().filter_map(entry).collect()
+    NAMED.into_iter().filter_map(entry).collect()
 }
 
 /// Classes that training and validation, or data and heads, do not agree about.
 pub fn problems(model: &Model, train: &dyn Samples, val: Option<&dyn Samples>) -> Vec<Problem> {
-    let of_splits = |classified: Classified| {
+    let of_splits = |(task, _)| {
         // Pretraining looks at no class.
-        if classified.of_heads(model).is_empty() {
+        if model.classes(task).is_empty() {
             return None;
         }
-        let val = classified.of_data(val?)?;
-        problem_of_splits(classified.of_data(train)?, val)
+        problem_of_splits(train.classes(task)?, val?.classes(task)?)
     };
-    let mut problems: Vec<_> = Classified::ALL.into_iter().filter_map(of_splits).collect();
+    let mut problems: Vec<_> = NAMED.into_iter().filter_map(of_splits).collect();
     problems.extend(problems_of_heads(model, "training", train));
     problems
 }
@@ -95,9 +65,9 @@ fn problem_of_splits(train: &[String], val: &[String]) -> Option<Problem> {
 /// Heads that tell apart another number of classes than the data of `split` has.
 pub fn problems_of_heads(model: &Model, split: &str, samples: &dyn Samples) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for classified in Classified::ALL {
-        let Some(in_data) = classified.of_data(samples).map(<[String]>::len) else { continue };
-        for (node, classes) in classified.of_heads(model) {
+    for (task, _) in NAMED {
+        let Some(in_data) = samples.classes(task).map(<[String]>::len) else { continue };
+        for (node, classes) in model.classes(task) {
             if classes != in_data {
                 let message =
                     format!("the head tells {classes} classes apart, the {split} set has {in_data}");

@@ -9,10 +9,11 @@ pub mod position_grids;
 
 use std::sync::Arc;
 
-use crate::component::{DataError, Evaluator, Inference, Optimizer, Picture, Problem, Schedule};
-use crate::data::{Batch, CorruptSample, Loader, LoaderOptions, Pipeline};
+use crate::component::{Evaluator, Inference, Optimizer, Picture, Problem, Schedule, TaskKind};
+use crate::data::{Batch, DataError};
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Summary};
+use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline};
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::Recipe;
@@ -106,18 +107,18 @@ impl Prepared {
 
     /// Pictures of batches, a row per image, under the same masks every time.
     pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
-        let Self { trainer, train, inference, settings, .. } = self;
+        let Self { trainer, inference, settings, .. } = self;
         let ctx = Context::eval(random::stream(Purpose::Evaluate, &[settings.seed, 1]));
-        let names = train.pipeline().samples.pixel_classes().unwrap_or_default();
         trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
             let mut rows = Vec::new();
             for batch in batches {
                 let mut asked = predictor.ask(batch, &ctx);
                 // Other heads draw from the features.
-                let of_pixels = !model.predicted_pixel_classes().is_empty();
-                let predictions = if of_pixels { asked.predictions()? } else { Vec::new() };
-                rows.extend(asked.pictures(&predictions, names)?);
+                let of_pixels = asked.is_predicted(TaskKind::Segment);
+                let predictions =
+                    if of_pixels { asked.predictions(&[TaskKind::Segment])? } else { Vec::new() };
+                rows.extend(asked.pictures(&predictions)?);
             }
             Ok(rows)
         })

@@ -1,4 +1,4 @@
-//! How far a sweep is: a line per run in progress on a terminal, a line per event elsewhere.
+//! Progress of a sweep: a line per run in progress on a terminal, a line per event elsewhere.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::RunEnd;
-use super::process::Process;
+use super::process::{Process, RunEnd};
 use crate::report::{RunDir, Summary, clock};
 use crate::sweep::plan::{Plan, PlannedRun};
 

@@ -14,6 +14,7 @@ use crate::engine::StopSignal;
 use crate::report::RunDir;
 use display::Display;
 pub(crate) use process::HELD;
+pub use process::RunEnd;
 use process::{Exit, Process};
 
 /// Between two looks at the processes.
@@ -28,22 +29,9 @@ pub struct LocalOptions {
     pub retry_failed: bool,
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunEnd {
-    /// It is finished, now or before.
-    Finished,
-    /// It failed, the end of what it said, or could not be started, and why.
-    Failed(String),
-    /// It was stopped, and can be resumed.
-    Interrupted,
-    /// The run it starts from is not finished.
-    Blocked,
-}
-
 /// How a sweep ended.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct SweepOutcome {
     /// How each run of the plan ended.
     pub ends: Vec<RunEnd>,
     /// Whether a signal stopped it.
@@ -58,9 +46,10 @@ pub(super) fn threads(jobs: usize) -> usize {
 }
 
 impl Plan {
-    /// Does the runs that are not finished. One that fails does not stop the others, but those that start from it. SIGINT and SIGTERM
-    /// stop all runs, which save their state. What another process does already is waited for.
-    pub fn run(&self, options: LocalOptions) -> Result<Outcome, SweepError> {
+    /// Does the runs that are not finished. One that fails does not stop the others, but those that start
+    /// from it. SIGINT and SIGTERM stop all runs, which save their state. What another process does already
+    /// is waited for.
+    pub fn run(&self, options: LocalOptions) -> Result<SweepOutcome, SweepError> {
         let stop = StopSignal::listen().map_err(SweepError::Signals)?;
         let ends: Vec<_> = self.runs.iter().map(|run| end_before(run, options.retry_failed)).collect();
         let display =
@@ -90,7 +79,7 @@ impl Plan {
         }
         sweep.display.close();
         let end = |end: Option<RunEnd>| end.unwrap_or(RunEnd::Interrupted);
-        Ok(Outcome { ends: sweep.ends.into_iter().map(end).collect(), stopped: stop.is_set() })
+        Ok(SweepOutcome { ends: sweep.ends.into_iter().map(end).collect(), stopped: stop.is_set() })
     }
 }
 
@@ -135,7 +124,8 @@ impl Running<'_> {
         self.ends.iter().any(Option::is_none)
     }
 
-    /// Starts what can be started; first what starts from a finished run, for the figures at the end of a chain are what is waited for.
+    /// Starts what can be started; first what starts from a finished run, for the figures at the end of a
+    /// chain are what is waited for.
     fn start(&mut self) {
         let (last, first): (Vec<_>, Vec<_>) =
             (0..self.ends.len()).partition(|&at| self.plan.runs[at].upstream.is_none());

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ExitStatus};
 use std::time::{Duration, Instant};
 
-use super::RunEnd;
-use crate::child;
 use crate::report::{ReportError, RunDir};
+use crate::shell;
 use crate::sweep::plan::PlannedRun;
 use crate::sweep::state::RunState;
 
@@ -17,6 +16,19 @@ const TAIL: u64 = 4096;
 
 /// The exit code of a run that another process does.
 pub(crate) const HELD: u8 = 3;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEnd {
+    /// It is finished, now or before.
+    Finished,
+    /// It failed, the end of what it said, or could not be started, and why.
+    Failed(String),
+    /// It was stopped, and can be resumed.
+    Interrupted,
+    /// The run it starts from is not finished.
+    Blocked,
+}
 
 /// Why a process has ended.
 pub(super) enum Exit {
@@ -47,7 +59,7 @@ impl Process {
         let mut file = open.map_err(ReportError::io("open", &log))?;
         let log_start = file.seek(SeekFrom::End(0)).map_err(ReportError::io("read", &log))?;
         let errors = file.try_clone().map_err(ReportError::io("open", &log))?;
-        let mut command = child::command(program, run.arguments());
+        let mut command = shell::child(program, run.arguments());
         command.env("RAYON_NUM_THREADS", threads.to_string()).stdout(file).stderr(errors);
         let mut child = command.spawn().map_err(ReportError::io("start", program))?;
         let stdin = child.stdin.take();

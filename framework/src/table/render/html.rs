@@ -1,4 +1,4 @@
-//! A page of its own.
+//! HTML, as a page of its own.
 
 use maud::{Markup, html};
 

@@ -1,4 +1,4 @@
-//! A table as a file.
+//! A table as Markdown, LaTeX, CSV or HTML.
 
 mod csv;
 mod html;
@@ -18,7 +18,8 @@ pub enum Format {
     Markdown,
     /// A LaTeX table for the package `booktabs`.
     Latex,
-    /// Comma-separated values: figures, deviations, counts, the paper's figures and the differences, with every digit.
+    /// Comma-separated values: figures, deviations, counts, the paper's figures and the differences, with
+    /// every digit.
     Csv,
     /// A page that needs no other file.
     Html,

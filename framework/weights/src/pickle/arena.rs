@@ -1,12 +1,13 @@
-//! The values under construction.
+//! The objects under construction while a pickle is read.
 //!
-//! A pickle fills containers after it has put them into the memo, so a value may be shared and even contain itself.
-//! They are therefore kept in one vector and refer to each other by index; the finished one is copied out as a tree.
+//! A pickle fills containers after it has put them into the memo, so a value may be shared and even contain
+//! itself. They are therefore kept in one vector and refer to each other by index; the finished one is copied
+//! out as a tree.
 
 use super::error::Fault;
 use super::globals::Global;
+use super::limits::{MAX_DEPTH, MAX_VALUES};
 use super::value::{StorageRef, TensorRef, Value};
-use super::{MAX_DEPTH, MAX_VALUES};
 use crate::DType;
 
 /// Index of a node.

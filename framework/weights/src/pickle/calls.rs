@@ -1,12 +1,12 @@
-//! What the known globals do when a pickle calls them.
+//! `REDUCE` and `BUILD`: what calling a known global gives.
 
 use std::collections::hash_map::Entry;
 
 use super::arena::{Id, Node, Storage, Tensor};
 use super::error::Fault;
 use super::globals::Global;
+use super::limits::{MAX_AXES, MAX_KEY};
 use super::machine::Machine;
-use super::{MAX_AXES, MAX_KEY};
 
 impl<'a> Machine<'a> {
     /// `callee(*arguments)`.
@@ -38,8 +38,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Sets an object's attributes: those of a `Namespace` are its content, those of an `OrderedDict` (`_metadata` of
-    /// a state dict) say nothing about the tensors.
+    /// Sets an object's attributes: those of a `Namespace` are its content, those of an `OrderedDict`
+    /// (`_metadata` of a state dict) say nothing about the tensors.
     pub(super) fn build(&mut self, object: Id, state: Id) -> Result<(), Fault> {
         if !matches!(self.arena.get(state), Node::Dict(_)) {
             return Err(self.arena.get(state).expected("a dict"));
@@ -52,7 +52,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The persistent id `("storage", class, key, location, len)`; legacy files add a view, which must be `None`.
+    /// The persistent id `("storage", class, key, location, len)`; legacy files add a view, which must be
+    /// `None`.
     pub(super) fn storage(&mut self, id: Id) -> Result<Storage<'a>, Fault> {
         let arena = &self.arena;
         let (tag, class, key, len) = match *arena.tuple(id)? {

@@ -1,4 +1,4 @@
-//! The names that a pickle may use.
+//! The globals that a pickle may import.
 
 use super::error::Fault;
 use crate::DType;

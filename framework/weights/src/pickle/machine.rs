@@ -6,7 +6,20 @@ use super::arena::{Arena, Id, Node, Storage};
 use super::error::{Fault, PickleError};
 use super::globals::Global;
 use super::input::{Input, long, text};
-use super::{Loaded, MAX_DEPTH, MAX_VALUES, opcode};
+use super::limits::{MAX_DEPTH, MAX_VALUES};
+use super::opcode;
+use super::value::{StorageRef, Value};
+
+/// What one pickle holds.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// The value on top of the stack at the end.
+    pub value: Value,
+    /// Every storage it mentions, once, in order of first mention.
+    pub storages: Vec<StorageRef>,
+    /// Bytes consumed, the final `STOP` included.
+    pub consumed: usize,
+}
 
 /// The state while a pickle is read.
 pub(super) struct Machine<'a> {

@@ -1,3 +1,4 @@
+use super::limits::MAX_VALUES;
 use super::*;
 
 fn fault(bytes: &[u8]) -> Fault {

@@ -3,11 +3,12 @@
 use serde_json::{Map, Value as Json};
 
 use super::super::error::FormatError;
+use super::super::file::{OptimizerState, Part, WeightsFile};
 use super::super::map::TensorMap;
 use super::super::pickle::{TensorRef, Value};
 use super::super::tensor::HostTensor;
-use super::super::{OptimizerState, Part, WeightsFile};
-use super::{Budget, Storages, view};
+use super::storages::{Budget, Storages};
+use super::view;
 
 /// Finds the model and the rest in the unpickled value and reads the tensors asked for.
 pub(super) fn read(

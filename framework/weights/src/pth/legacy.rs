@@ -1,12 +1,12 @@
-//! The legacy format: five pickles (magic number, protocol, system, contents, storage keys), then the storages in the
-//! order of the keys, each preceded by its length.
+//! The legacy format: five pickles (magic number, protocol, system, contents, storage keys), then the
+//! storages in the order of the keys, each preceded by its length.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::super::error::FormatError;
 use super::super::pickle::{self, Loaded, StorageRef, Value};
-use super::{Budget, MAX_PICKLE, Storages};
+use super::storages::{Budget, MAX_PICKLE, Storages};
 
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 const PROTOCOL: i128 = 1001;

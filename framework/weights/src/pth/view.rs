@@ -1,4 +1,4 @@
-//! Making a view of a storage contiguous.
+//! Strided views of storages, made contiguous.
 
 use super::super::pickle::TensorRef;
 use super::super::tensor::{HostTensor, TensorError, byte_len};

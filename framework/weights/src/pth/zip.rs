@@ -7,7 +7,7 @@ use ::zip::result::ZipError;
 
 use super::super::error::FormatError;
 use super::super::pickle::{self, StorageRef, Value};
-use super::{Budget, MAX_PICKLE, Storages};
+use super::storages::{Budget, MAX_PICKLE, Storages};
 
 /// The storages of a zip archive, read when asked for.
 pub(super) struct ZipStorages<R> {

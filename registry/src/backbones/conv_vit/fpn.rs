@@ -1,10 +1,11 @@
-//! The coarsest level of the segmentation backbone.
+//! The downsampling level of the segmentation backbone.
 
 use convmae_framework::nn::layers::{BatchNorm, Conv2d, Window};
 use convmae_framework::nn::ops::{self, Gelu, Sequential};
 use convmae_framework::nn::{Context, Result, Scope, Tensor};
 
-/// A 3x3 convolution with stride 2 and no padding, batch normalisation, GELU (`fpn` of the official segmentation backbone).
+/// A 3x3 convolution with stride 2 and no padding, batch normalisation, GELU (`fpn` of the official
+/// segmentation backbone).
 pub(super) struct Fpn {
     conv: Conv2d,
     norm: BatchNorm,

@@ -1,4 +1,4 @@
-//! The backbone of ConvMAE: two convolutional stages, then a transformer.
+//! The ConvMAE backbone: two convolutional stages, then a transformer.
 
 mod fpn;
 mod module;
@@ -18,17 +18,19 @@ use crate::transformer::{TRANSFORMER_EPS, drop_path_rates, position_embedding, t
 use fpn::Fpn;
 use module::ConvViTModule;
 
-/// Two stages of convolution blocks, then a stage of transformer blocks (paper section 3.1; `models_convmae.py` and
-/// `models_convvit.py` of the official code; `backbone/convmae.py` for segmentation). Yields the levels `s1`, `s2` and `s3`, and with `fpn`
-/// a coarser one, `s4`.
+/// Two stages of convolution blocks, then a stage of transformer blocks (paper section 3.1;
+/// `models_convmae.py` and `models_convvit.py` of the official code; `backbone/convmae.py` for segmentation).
+/// Yields the levels `s1`, `s2` and `s3`, and with `fpn` a coarser one, `s4`.
 ///
 /// Whatever the options, a model starts with the initial values of the official pretraining model.
 ///
-/// Under a block-wise mask only the kept patches are computed, at every stage; the numbers are those of the dense computation.
+/// Under a block-wise mask only the kept patches are computed, at every stage; the numbers are those of the
+/// dense computation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvViT {
-    /// Patch size of each stage's embedding, in positions of the stage before. Their product is the stride of a token.
+    /// Patch size of each stage's embedding, in positions of the stage before. Their product is the stride of
+    /// a token.
     #[schemars(inner(range(min = 1, max = 1024)))]
     pub patch_size: [usize; 3],
     /// Channels of each stage.
@@ -49,26 +51,31 @@ pub struct ConvViT {
     /// Largest rate of stochastic depth; it grows linearly with the depth of a block.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_path: f32,
-    /// Whether the depthwise convolutions see zeros at masked positions (the paper's masked convolution) or everything
-    /// (the ablation, which leaks).
+    /// Whether the depthwise convolutions see zeros at masked positions (the paper's masked convolution) or
+    /// everything (the ablation, which leaks).
     pub masked_convolution: bool,
-    /// Whether the outputs of the first two stages are added to that of the last one (the encoder of pretraining).
+    /// Whether the outputs of the first two stages are added to that of the last one (the encoder of
+    /// pretraining).
     pub multi_scale_fusion: bool,
     /// Whether a LayerNorm ends the last stage (the encoder of pretraining; the classifier has its own).
     pub final_norm: bool,
     /// Whether the position embedding is trained; it starts as sines and cosines in any case.
     pub train_pos_embed: bool,
-    /// Epsilon of the LayerNorms of the transformer blocks and of the last one; 1e-5 in the official segmentation backbone.
+    /// Epsilon of the LayerNorms of the transformer blocks and of the last one; 1e-5 in the official
+    /// segmentation backbone.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub norm_eps: f32,
     /// Whether the attention scores have a learned bias for every offset between two tokens.
     pub relative_position_bias: bool,
-    /// Initial value of learned factors of the channels of both branches of the transformer blocks (layer scale); none if left out.
+    /// Initial value of learned factors of the channels of both branches of the transformer blocks (layer
+    /// scale); none if left out.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub init_values: Option<f32>,
-    /// Whether a level `s4` of half the resolution follows the last one: a 3x3 convolution with stride 2 and without padding, BatchNorm, GELU.
+    /// Whether a level `s4` of half the resolution follows the last one: a 3x3 convolution with stride 2 and
+    /// without padding, BatchNorm, GELU.
     pub fpn: bool,
-    /// Whether masked patches are left out (`sparse`) or computed and discarded (`dense`). The results are the same.
+    /// Whether masked patches are left out (`sparse`) or computed and discarded (`dense`). The results are
+    /// the same.
     pub computation: Computation,
 }
 
@@ -214,7 +221,8 @@ impl Backbone for ConvViT {
         let rates = drop_path_rates(self.drop_path, self.depth.iter().sum());
         let (rates1, rest) = rates.split_at(self.depth[0]);
         let (rates2, rates3) = rest.split_at(self.depth[1]);
-        // For the layer-wise learning rate decay all before the transformer is one layer (`util/lr_decay.py`).
+        // For the layer-wise learning rate decay all before the transformer is one layer
+        // (`util/lr_decay.py`).
         let first = scope.at_layer(0);
         let conv_blocks = |stage: usize, rates: &[f32]| -> Vec<ConvBlock> {
             let scope = first.child(format!("blocks{}", stage + 1));
@@ -237,7 +245,8 @@ impl Backbone for ConvViT {
             relative_positions: self.relative_position_bias.then_some((grid.rows, grid.cols)),
         };
         let module = ConvViTModule {
-            spec: self.clone(),
+            cells: self.cells(),
+            masked_convolution: self.masked_convolution,
             levels: self.level_shapes(&grid, mask),
             sparse: self.is_sparse(mask),
             pos_embed,

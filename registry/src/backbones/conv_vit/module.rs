@@ -1,4 +1,4 @@
-//! The built backbone: its forward pass.
+//! The forward pass of the ConvMAE backbone.
 
 use std::rc::Rc;
 
@@ -7,12 +7,14 @@ use convmae_framework::nn::layers::{Block, ConvBlock, LayerNorm, Linear, MergeCo
 use convmae_framework::nn::ops::{AddPositions, GatherTokens, Sequential};
 use convmae_framework::nn::{Context, Param, PatchLayout, Result, Tensor, ops};
 
-use super::ConvViT;
 use super::fpn::Fpn;
 
-/// The parts of [`ConvViT`], under the official names.
+/// The parts of [`ConvViT`](super::ConvViT), under the official names.
 pub(super) struct ConvViTModule {
-    pub spec: ConvViT,
+    /// Positions along each side of a token's patch, at each stage.
+    pub cells: [usize; 3],
+    /// Whether masked positions are left out of the convolutions.
+    pub masked_convolution: bool,
     pub grid: MaskGrid,
     pub levels: Vec<LevelShape>,
     pub sparse: bool,
@@ -46,7 +48,7 @@ impl BackboneModule for ConvViTModule {
     }
 
     fn forward(&self, images: &Tensor, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features> {
-        let [cell1, cell2, _] = self.spec.cells();
+        let [cell1, cell2, _] = self.cells;
         let (batch, ..) = images.dims4()?;
         let layout = self.layout(batch, mask)?;
         let [layout1, layout2] = [cell1, cell2].map(|cell| Rc::new(layout.with_cell(cell)));
@@ -107,9 +109,10 @@ impl ConvViTModule {
         }
     }
 
-    /// Which positions of a densely computed stage the depthwise convolution sees, `[B, L * cell * cell]` grouped by patch.
+    /// Which positions of a densely computed stage the depthwise convolution sees, `[B, L * cell * cell]`
+    /// grouped by patch.
     fn visible(&self, mask: Option<&Rc<Mask>>, stage: usize, cell: usize) -> Option<Rc<[f32]>> {
-        let mask = mask.filter(|_| !self.sparse && self.spec.masked_convolution)?;
+        let mask = mask.filter(|_| !self.sparse && self.masked_convolution)?;
         if mask.stages.is_empty() {
             let area = cell * cell;
             return Some(
@@ -135,7 +138,7 @@ impl ConvViTModule {
 
     /// Multiply-adds of everything before the transformer blocks, for a number of patches.
     fn convolutional_macs(&self, patches: usize) -> u64 {
-        let [cell1, cell2, _] = self.spec.cells();
+        let [cell1, cell2, _] = self.cells;
         let (stage1, stage2) = (patches * cell1 * cell1, patches * cell2 * cell2);
         let embeds =
             self.patch_embed1.macs(stage1) + self.patch_embed2.macs(stage2) + self.patch_embed3.macs(patches);
@@ -153,7 +156,7 @@ mod tests {
     use convmae_framework::random::{Purpose, stream};
 
     use super::*;
-    use crate::backbones::conv_vit::Computation;
+    use crate::backbones::conv_vit::{Computation, ConvViT};
 
     /// The mask of an earlier stage that is the token mask, upsampled.
     fn upsampled(mask: &Mask, cell: usize) -> Vec<f32> {

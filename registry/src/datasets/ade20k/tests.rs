@@ -83,10 +83,10 @@ fn images_are_sorted_and_classes_named() {
     assert_eq!(samples.len(), 2);
     assert!(samples.get(0).unwrap().id.ends_with("images/training/a.jpg"));
     assert_eq!(get(root.path(), true).unwrap(), map(149));
-    let classes = samples.pixel_classes().unwrap();
+    let classes = samples.classes(TaskKind::Segment).unwrap();
     assert_eq!((classes.len(), &*classes[0], &*classes[149]), (150, "wall", "flag"));
     let distinct: HashSet<_> = classes.iter().collect();
-    assert!(samples.classes().is_none());
+    assert!(samples.classes(TaskKind::Classify).is_none());
     assert!(distinct.len() == 150 && classes.iter().all(|class| class.trim() == class));
 }
 

@@ -60,8 +60,8 @@ impl ShapeClass {
         }
     }
 
-    /// Distance from a point to the outline of the shape about the origin, y pointing up. All of the shape lies within the unit
-    /// circle.
+    /// Distance from a point to the outline of the shape about the origin, y pointing up. All of the shape
+    /// lies within the unit circle.
     pub fn distance(self, [x, y]: [f32; 2]) -> f32 {
         match self {
             Self::Circle => x.hypot(y) - 0.92,

@@ -63,8 +63,8 @@ fn all_classes_come_up_about_equally_often() {
         counts[samples.get(index).unwrap().target.class.unwrap()] += 1;
     }
     assert!(counts.iter().all(|count| (25..80).contains(count)), "{counts:?}");
-    assert_eq!(samples.classes().unwrap()[3], "star");
-    let of_pixels = samples.pixel_classes().unwrap();
+    assert_eq!(samples.classes(TaskKind::Classify).unwrap()[3], "star");
+    let of_pixels = samples.classes(TaskKind::Segment).unwrap();
     assert_eq!((of_pixels.len(), &*of_pixels[0], &*of_pixels[4]), (11, "background", "star"));
 }
 
@@ -100,7 +100,8 @@ fn what_cannot_be_drawn_is_refused() {
     assert!(refused(r#"{ "objects": [3, 2] }"#).contains("`objects` is [3, 2]"));
 }
 
-/// Writes pictures and their masks to look at: `CONTACT_SHEET=sheet.png cargo test contact_sheet -- --ignored`.
+/// Writes pictures and their masks to look at: `CONTACT_SHEET=sheet.png cargo test contact_sheet --
+/// --ignored`.
 #[test]
 #[ignore = "for the eye"]
 fn contact_sheet() {

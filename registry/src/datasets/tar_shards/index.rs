@@ -1,10 +1,10 @@
-//! What lies where in a shard.
+//! The index of a shard: offsets and sizes of its members.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::DataError;
+use convmae_framework::data::DataError;
 
 use crate::datasets::IMAGE_EXTENSIONS;
 
@@ -52,8 +52,8 @@ pub fn read(shard: &Path, stem: &str, member: &Member) -> Result<Vec<u8>, DataEr
 /// Scans the headers of a shard; contents are skipped, not read.
 ///
 /// # Errors
-/// [`DataError::Invalid`], naming the shard and the member, if the archive is damaged or truncated, or a sample lacks its image
-/// or, where labels are asked for, its label.
+/// [`DataError::Invalid`], naming the shard and the member, if the archive is damaged or truncated, or a
+/// sample lacks its image or, where labels are asked for, its label.
 pub fn scan(shard: &Path, labelled: bool) -> Result<Vec<Group>, DataError> {
     let io = |source| DataError::Io { path: shard.to_owned(), source };
     let invalid = |reason: String| DataError::Invalid { path: shard.to_owned(), reason };

@@ -1,15 +1,16 @@
-//! Shell patterns for the names of shards.
+//! Brace expansion and globs for the names of shards.
 
 use std::path::{Path, PathBuf};
 
-use convmae_framework::component::DataError;
+use convmae_framework::data::DataError;
 
 use crate::datasets::what_is_there;
 
 /// More names than anyone has shards: a typing error in a range.
 const MAX_NAMES: usize = 1_000_000;
 
-/// The files that a pattern stands for: `{000..146}` and `{a,b}` name files that must exist, `*`, `?` and `[..]` find them.
+/// The files that a pattern stands for: `{000..146}` and `{a,b}` name files that must exist, `*`, `?` and
+/// `[..]` find them.
 pub fn files(pattern: &str) -> Result<Vec<PathBuf>, DataError> {
     let invalid = |path: &str, reason: String| DataError::Invalid { path: path.into(), reason };
     let mut files = Vec::new();

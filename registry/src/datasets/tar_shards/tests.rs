@@ -202,7 +202,7 @@ fn classes_are_named_by_a_file() {
     let names = folder.path().join("classes.txt");
     std::fs::write(&names, "cat\ndog\n").unwrap();
     let samples = TarShards { classes: Some(names), ..dataset(&path) }.open().unwrap();
-    assert_eq!(samples.classes().unwrap(), ["cat", "dog"]);
+    assert_eq!(samples.classes(TaskKind::Classify).unwrap(), ["cat", "dog"]);
     assert!(samples.get(1).is_ok());
     let message = samples.get(2).unwrap_err().to_string();
     assert!(message.ends_with("002.cls: class 2, but only 2 classes are named"), "{message}");

@@ -74,7 +74,10 @@ fn train() -> Context {
 
 fn logits(module: &dyn HeadModule, features: &Features) -> Vec<f32> {
     let batch = batch(vec![of_class(0), of_class(1)]);
-    module.predict(features, &batch, &eval()).unwrap().arrays["logits"].1.clone()
+    match module.predict(features, &batch, &eval()).unwrap() {
+        Prediction::Logits(logits) => logits.values,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn loss(module: &dyn HeadModule, targets: Vec<Target>, ctx: &Context) -> nn::Result<f32> {

@@ -1,4 +1,5 @@
-//! `cv::cvtColor` between RGB and HSV of 8 bits (`modules/imgproc/src/color_hsv.simd.hpp`): the hue in steps of two degrees, from 0 to
+//! `cv::cvtColor` between RGB and HSV of 8 bits (`modules/imgproc/src/color_hsv.simd.hpp`): the hue in steps
+//! of two degrees, from 0 to
 //! 179. Back from HSV, `OpenCV`'s scalar code rounds and its vector code truncates; this is the former.
 
 /// Number of hues.

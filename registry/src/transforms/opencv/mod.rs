@@ -1,4 +1,5 @@
-//! The pixel operations of `OpenCV`, equal to its scalar code in every bit: what mmsegmentation augments with.
+//! The pixel operations of `OpenCV`, equal to its scalar code in every bit: what mmsegmentation augments
+//! with.
 
 pub mod hsv;
 pub mod resize;

@@ -12,8 +12,8 @@ struct Taps {
 }
 
 impl Taps {
-    /// Those of all output positions. Columns beyond the edge are the edge (`clamped`); rows beyond it are, too, but keep their
-    /// weights, which rounds differently.
+    /// Those of all output positions. Columns beyond the edge are the edge (`clamped`); rows beyond it are,
+    /// too, but keep their weights, which rounds differently.
     fn all(input: usize, output: usize, clamped: bool) -> Vec<Self> {
         let scale = input as f64 / output as f64;
         let last = input as i64 - 1;

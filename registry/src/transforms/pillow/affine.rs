@@ -2,8 +2,8 @@
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
 
-/// Where each pixel of the result comes from: `x = x[0] * column + x[1] * row + x[2]`, and `y` likewise, at the centres of
-/// pixels.
+/// Where each pixel of the result comes from: `x = x[0] * column + x[1] * row + x[2]`, and `y` likewise, at
+/// the centres of pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
     x: [f64; 3],
@@ -50,7 +50,8 @@ impl Affine {
         [(e * x - b * y) / determinant, (a * y - d * x) / determinant]
     }
 
-    /// The image moved, pixels between pixels found by Pillow's cubic (a = -1, cut off to whole levels, not rounded).
+    /// The image moved, pixels between pixels found by Pillow's cubic (a = -1, cut off to whole levels, not
+    /// rounded).
     pub fn bicubic(&self, image: &RgbImage, fill: [u8; 3]) -> RgbImage {
         let (width, height) = image.dimensions();
         let mut moved = RgbImage::from_pixel(width, height, Rgb(fill));
@@ -111,7 +112,8 @@ impl Neighbours<'_> {
         cubic([rows[0], rows[1], rows[2], rows[3]], dy)
     }
 
-    /// Four pixels of a row: at `left`, the one before it and the two after it. Beyond the border, those at the border.
+    /// Four pixels of a row: at `left`, the one before it and the two after it. Beyond the border, those at
+    /// the border.
     fn four(&self, row: i32, left: i32) -> [[u8; 3]; 4] {
         let clamp = |at: i32, length: u32| at.clamp(0, length as i32 - 1) as usize;
         let width = self.width as usize;
@@ -126,7 +128,8 @@ fn floor(value: f64) -> i32 {
     if value < 0.0 { -1 } else { value as i32 }
 }
 
-/// Between the second and the third of four values, at the fraction `d`; for several at once, in Pillow's order of operations.
+/// Between the second and the third of four values, at the fraction `d`; for several at once, in Pillow's
+/// order of operations.
 fn cubic<const N: usize>([v1, v2, v3, v4]: [[f64; N]; 4], d: f64) -> [f64; N] {
     std::array::from_fn(|at| {
         let [v1, v2, v3, v4] = [v1[at], v2[at], v3[at], v4[at]];

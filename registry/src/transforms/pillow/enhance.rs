@@ -1,5 +1,5 @@
-//! `ImageEnhance`: the image blended with what it is without brightness, contrast, colour or sharpness. A factor of 1 leaves
-//! it, 0 takes all of the property, more than 1 exaggerates.
+//! `ImageEnhance`: the image blended with what it is without brightness, contrast, colour or sharpness. A
+//! factor of 1 leaves it, 0 takes all of the property, more than 1 exaggerates.
 
 use image::RgbImage;
 

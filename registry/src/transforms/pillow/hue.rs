@@ -2,7 +2,8 @@
 
 use image::RgbImage;
 
-/// Turns the hue by `turn` of the circle (torchvision's `adjust_hue`). Colours come back rounded even if `turn` is 0.
+/// Turns the hue by `turn` of the circle (torchvision's `adjust_hue`). Colours come back rounded even if
+/// `turn` is 0.
 pub fn shift_hue(image: &mut RgbImage, turn: f64) {
     // Around the circle, as the bytes of torchvision.
     let shift = (turn * 255.0) as i32 as u8;

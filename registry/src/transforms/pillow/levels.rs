@@ -1,4 +1,4 @@
-//! Operations that map every level of a channel to another one, as `ImageOps` does with `Image.point`.
+//! Point operations by lookup table, as `ImageOps` does them with `Image.point`.
 
 use image::RgbImage;
 

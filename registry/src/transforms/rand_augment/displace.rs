@@ -3,8 +3,8 @@ use image::{GrayImage, RgbImage};
 
 use super::super::pillow::affine::Affine;
 
-/// Moves an image and what is known of it. Objects get the box of what is left of them, those of which nothing is are dropped; one that
-/// is known by its box only gets the box around the moved one.
+/// Moves an image and what is known of it. Objects get the box of what is left of them, those of which
+/// nothing is are dropped; one that is known by its box only gets the box around the moved one.
 pub fn displace(affine: &Affine, fill: [u8; 3], image: &mut RgbImage, target: &mut Target) {
     *image = affine.bicubic(image, fill);
     let size = (image.height() as usize, image.width() as usize);

@@ -2,8 +2,8 @@ mod displace;
 mod operation;
 mod policy;
 
-use convmae_framework::component::{DataError, Problem, SampleShape, Transform};
-use convmae_framework::data::{Pixels, Sample};
+use convmae_framework::component::{Problem, SampleShape, Transform};
+use convmae_framework::data::{DataError, Pixels, Sample};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use schemars::JsonSchema;
@@ -13,21 +13,23 @@ use self::operation::{Draw, Operation};
 use self::policy::Policy;
 use super::check_pixels;
 
-/// A few random operations an image, `RandAugment` of timm 0.3.2 on Pillow images: the augmentation of MAE's and ConvMAE's
-/// finetuning.
+/// A few random operations an image, `RandAugment` of timm 0.3.2 on Pillow images: the augmentation of MAE's
+/// and ConvMAE's finetuning.
 ///
-/// Each operation is one of 15, drawn with replacement, and is applied with a probability of 0.5: `AutoContrast`, `Equalize`,
-/// `Invert`, `Rotate` (to 30 degrees), `Posterize` (to 0 bits), `Solarize`, `SolarizeAdd` (to 110 levels), `Color`, `Contrast`,
-/// `Brightness`, `Sharpness` (by a factor of 0.1 to 1.9), `ShearX`, `ShearY` (to 0.3), `TranslateX`, `TranslateY` (to 0.45 of the
-/// image). The magnitude, 0 to 10, says how far each goes; half of those with a direction go the other way. Boxes, masks and label
-/// maps move with the image.
+/// Each operation is one of 15, drawn with replacement, and is applied with a probability of 0.5:
+/// `AutoContrast`, `Equalize`, `Invert`, `Rotate` (to 30 degrees), `Posterize` (to 0 bits), `Solarize`,
+/// `SolarizeAdd` (to 110 levels), `Color`, `Contrast`, `Brightness`, `Sharpness` (by a factor of 0.1 to 1.9),
+/// `ShearX`, `ShearY` (to 0.3), `TranslateX`, `TranslateY` (to 0.45 of the image). The magnitude, 0 to 10,
+/// says how far each goes; half of those with a direction go the other way. Boxes, masks and label maps move
+/// with the image.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandAugment {
-    /// The policy as timm writes it: `rand`, then parts in any order, joined by `-`. `mN`: the magnitude, 0 to 10 (default 10).
-    /// `nN`: operations an image (default 2). `mstdX`: standard deviation of the magnitude (default 0). `inc1`: operations whose
-    /// effect grows with the magnitude; without it, `Posterize` and `Solarize` weaken with it and the factors of `Color`,
-    /// `Contrast`, `Brightness` and `Sharpness` go from 0.1 to 1.9.
+    /// The policy as timm writes it: `rand`, then parts in any order, joined by `-`. `mN`: the magnitude, 0
+    /// to 10 (default 10). `nN`: operations an image (default 2). `mstdX`: standard deviation of the
+    /// magnitude (default 0). `inc1`: operations whose effect grows with the magnitude; without it,
+    /// `Posterize` and `Solarize` weaken with it and the factors of `Color`, `Contrast`, `Brightness` and
+    /// `Sharpness` go from 0.1 to 1.9.
     pub policy: String,
     /// Colour that comes in where the image is moved away; by default the mean of ImageNet.
     pub fill: [u8; 3],

@@ -55,8 +55,8 @@ impl Operation {
         Self::TranslateY,
     ];
 
-    /// The number that the operation takes (timm's level functions): degrees, bits, a threshold, a factor, a part of the image.
-    /// 0 for those that take none. `increasing` names the set of operations.
+    /// The number that the operation takes (timm's level functions): degrees, bits, a threshold, a factor, a
+    /// part of the image. 0 for those that take none. `increasing` names the set of operations.
     pub fn argument(self, Draw { magnitude, negative }: Draw, increasing: bool) -> f64 {
         let level = magnitude / MAX_MAGNITUDE;
         let signed = |value: f64| if negative { -value } else { value };

@@ -1,0 +1,105 @@
+//! The output of a command: its text, or its error.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use super::convert::ConvertError;
+use crate::engine::EngineError;
+use crate::recipe::Diagnostics;
+use crate::report::ReportError;
+use crate::runs::RunsError;
+use crate::sweep::SweepError;
+use crate::table::TableError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum CliError {
+    /// The recipe has mistakes.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Recipe(#[from] Diagnostics),
+    /// The run failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Engine(#[from] EngineError),
+    /// The sweep could not be done.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sweep(#[from] SweepError),
+    /// Weights could not be converted.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Convert(#[from] ConvertError),
+    /// Runs could not be listed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Runs(#[from] RunsError),
+    /// A table could not be made.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Table(#[from] TableError),
+    /// The command was asked for something that is not there.
+    #[error("{message}")]
+    Usage {
+        /// What is not there.
+        message: String,
+        /// What is.
+        #[help]
+        help: Option<String>,
+    },
+    /// The run was stopped by a signal, where that is a failure.
+    #[error("stopped by a signal after step {0}, before its end")]
+    Stopped(u64),
+    /// Standard output could not be written.
+    #[error("cannot print: {0}")]
+    Print(#[from] std::io::Error),
+}
+
+impl CliError {
+    /// The exit code of the program.
+    pub(super) fn code(&self) -> ExitCode {
+        match self {
+            Self::Recipe(_)
+            | Self::Usage { .. }
+            | Self::Convert(ConvertError::Extension(_) | ConvertError::SameFile(_))
+            | Self::Engine(
+                EngineError::Recipe(_)
+                | EngineError::RecipeChanged { .. }
+                | EngineError::Usage(_)
+                | EngineError::Report(
+                    ReportError::AlreadyARun(_)
+                    | ReportError::Occupied(_)
+                    | ReportError::NotADirectory(_)
+                    | ReportError::NoRun(_),
+                ),
+            ) => ExitCode::from(2),
+            Self::Engine(EngineError::Report(ReportError::Locked { .. })) => {
+                ExitCode::from(crate::sweep::local::HELD)
+            }
+            Self::Table(error) if error.is_usage() => ExitCode::from(2),
+            Self::Runs(error) if error.is_usage() => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Prints an error to standard error. Lines are wrapped for a terminal only, so that paths can be searched
+/// for elsewhere.
+pub(super) fn complain(error: CliError) {
+    // Fails where a hook is set already.
+    let _ = miette::set_hook(Box::new(|_| {
+        let handler = miette::MietteHandlerOpts::new()
+            // Our messages name their causes.
+            .without_cause_chain()
+            .wrap_lines(std::io::stderr().is_terminal());
+        Box::new(handler.build())
+    }));
+    eprintln!("{:?}", miette::Report::new(error));
+}
+
+/// Prints a text to standard output; a closed pipe is an error, not a panic.
+pub(super) fn print(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", text.trim_end())?;
+    Ok(())
+}

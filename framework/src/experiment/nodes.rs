@@ -1,0 +1,191 @@
+//! The nodes of the `model` section, as the recipe states them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use crate::component::{self, Backbone, Head, Kind, Masker, Neck};
+
+/// The `model` section: named nodes in the order of the recipe.
+#[derive(Debug)]
+pub struct Nodes(pub Vec<Node>);
+
+/// A node: a component, and where its input comes from.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name, unique in the model.
+    pub name: String,
+    /// Upstream nodes, as far as the recipe names them.
+    pub from: Vec<Source>,
+    /// What stands before the names of its parameters; empty in the official checkpoints.
+    pub prefix: String,
+    /// Whether its parameters stay as they are, and it runs as in evaluation.
+    pub frozen: bool,
+    /// The value of `type`.
+    pub type_name: String,
+    /// The component.
+    pub kind: NodeKind,
+}
+
+/// The component of a node.
+#[derive(Debug)]
+pub enum NodeKind {
+    /// Draws masks for a backbone.
+    Masker(Box<dyn Masker>),
+    /// Images to features.
+    Backbone(Box<dyn Backbone>),
+    /// Features to features.
+    Neck(Box<dyn Neck>),
+    /// Features to losses and predictions.
+    Head(Box<dyn Head>),
+}
+
+impl NodeKind {
+    /// The kind of the component.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Masker(_) => Kind::Masker,
+            Self::Backbone(_) => Kind::Backbone,
+            Self::Neck(_) => Kind::Neck,
+            Self::Head(_) => Kind::Head,
+        }
+    }
+}
+
+/// An upstream node, or one of its levels: `backbone`, `backbone.s2`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Name of the node.
+    pub node: String,
+    /// Name of the level; all levels if none is named.
+    pub level: Option<String>,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.level {
+            Some(level) => write!(f, "{}.{level}", self.node),
+            None => f.write_str(&self.node),
+        }
+    }
+}
+
+impl From<&str> for Source {
+    fn from(text: &str) -> Self {
+        match text.split_once('.') {
+            Some((node, level)) => Self { node: node.to_owned(), level: Some(level.to_owned()) },
+            None => Self { node: text.to_owned(), level: None },
+        }
+    }
+}
+
+/// The keys that any node may have besides those of its component.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+struct Wiring {
+    /// The upstream node or nodes (`backbone`, or one level of it: `backbone.s2`). May be left out where only
+    /// one fits.
+    #[serde(default)]
+    from: Sources,
+    /// What stands before the names of this node's parameters. Needed where two nodes would use the same
+    /// names.
+    #[serde(default)]
+    prefix: String,
+    /// Whether its parameters stay as they are, and it runs as in evaluation (no dropout, running
+    /// statistics): for linear probing.
+    #[serde(default)]
+    frozen: bool,
+}
+
+/// One source or several.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Sources {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Sources {
+    fn sources(&self) -> Vec<Source> {
+        match self {
+            Self::One(source) => vec![source.as_str().into()],
+            Self::Many(sources) => sources.iter().map(|source| source.as_str().into()).collect(),
+        }
+    }
+}
+
+impl JsonSchema for Nodes {
+    fn schema_name() -> Cow<'static, str> {
+        "Nodes".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let wiring = schema_for!(Wiring);
+        json_schema!({
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {
+                "x-component": ["masker", "backbone", "neck", "head"],
+                "x-extra": wiring,
+            },
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Nodes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let nodes = Map::<String, Value>::deserialize(deserializer)?;
+        nodes
+            .into_iter()
+            .map(|(name, value)| node(name, value).map_err(D::Error::custom))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+fn node(name: String, value: Value) -> Result<Node, String> {
+    let Value::Object(mut fields) = value else { return Err(format!("`{name}` is not a mapping")) };
+    let mut wiring = Map::new();
+    for key in ["from", "prefix", "frozen"] {
+        if let Some(value) = fields.remove(key) {
+            wiring.insert(key.to_owned(), value);
+        }
+    }
+    let wiring: Wiring = typed(&name, Value::Object(wiring))?;
+    let type_name = match fields.get("type") {
+        Some(Value::String(type_name)) => type_name.clone(),
+        _ => return Err(format!("`{name}` has no `type`")),
+    };
+    let fields = Value::Object(fields);
+    let kind = match component::entry(&type_name).map(|entry| entry.kind) {
+        Some(Kind::Masker) => NodeKind::Masker(typed(&name, fields)?),
+        Some(Kind::Backbone) => NodeKind::Backbone(typed(&name, fields)?),
+        Some(Kind::Neck) => NodeKind::Neck(typed(&name, fields)?),
+        Some(Kind::Head) => NodeKind::Head(typed(&name, fields)?),
+        Some(kind) => {
+            return Err(format!("`{name}`: `{type_name}` is a {kind}, which is no part of a model"));
+        }
+        None => return Err(format!("`{name}`: there is no component `{type_name}`")),
+    };
+    Ok(Node {
+        name,
+        from: wiring.from.sources(),
+        prefix: wiring.prefix,
+        frozen: wiring.frozen,
+        type_name,
+        kind,
+    })
+}
+
+fn typed<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| format!("`{name}`: {error}"))
+}

@@ -1,0 +1,298 @@
+//! Batches of an epoch, read ahead by worker threads.
+//!
+//! Which samples a batch holds, and every pixel of them, depends on seed, epoch and position only: workers
+//! race for work, not for content. Corrupt samples are judged by the consumer, batch by batch, so that even
+//! that failure comes at the same place.
+
+mod pipeline;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Batch, DataError, Sample};
+pub use pipeline::{Pipeline, output_shape};
+use queue::{Claim, Queue};
+
+/// How an epoch is cut into batches, and how it is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoaderOptions {
+    /// Samples in a batch, at least 1.
+    pub batch_size: usize,
+    /// Threads that read and transform, at least 1.
+    pub workers: usize,
+    /// Batches being prepared or ready while one is used, at least 1.
+    pub prefetch: usize,
+    /// Whether samples come in the dataset's order for the epoch, or as they are stored.
+    pub shuffle: bool,
+    /// Whether an incomplete batch at the end is left out.
+    pub drop_last: bool,
+    /// The fraction of the dataset's samples that may be corrupt; one may in any case, unless it is 0.
+    pub max_corrupt: f64,
+}
+
+impl LoaderOptions {
+    /// Shuffled, complete batches only.
+    pub fn train(batch_size: usize) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { batch_size, workers, prefetch: 2, shuffle: true, drop_last: true, max_corrupt: 0.01 }
+    }
+
+    /// Every sample once, in the order of the dataset.
+    pub fn evaluate(batch_size: usize) -> Self {
+        Self { shuffle: false, drop_last: false, ..Self::train(batch_size) }
+    }
+}
+
+/// A sample that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorruptSample {
+    /// Its index in the dataset.
+    pub index: usize,
+    /// The file, with its place within an archive where it has one.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Batches of a dataset, epoch by epoch.
+pub struct Loader {
+    pipeline: Arc<Pipeline>,
+    options: LoaderOptions,
+    corrupt: Arc<Mutex<BTreeMap<usize, CorruptSample>>>,
+}
+
+impl Loader {
+    /// A loader over `pipeline`. Nothing is read yet.
+    ///
+    /// # Errors
+    /// [`DataError::Transform`] if an epoch would have no batch, or an option has no meaning.
+    pub fn new(pipeline: Arc<Pipeline>, options: LoaderOptions) -> Result<Self, DataError> {
+        let length = pipeline.samples.len();
+        let LoaderOptions { batch_size, workers, prefetch, max_corrupt, .. } = options;
+        for (name, value) in [("batch_size", batch_size), ("workers", workers), ("prefetch", prefetch)] {
+            if value == 0 {
+                return Err(DataError::Transform(format!("`{name}` is 0; at least 1 is needed")));
+            }
+        }
+        if !(0.0..=1.0).contains(&max_corrupt) {
+            return Err(DataError::Transform(format!(
+                "`max_corrupt` is {max_corrupt}; it is a fraction, 0 to 1"
+            )));
+        }
+        if length == 0 {
+            return Err(DataError::Transform("the dataset has no samples".to_owned()));
+        }
+        if options.drop_last && length < batch_size {
+            return Err(DataError::Transform(format!(
+                "the dataset has {length} samples, fewer than one batch of {batch_size}: lower `batch_size`, or keep the \
+                 incomplete batch"
+            )));
+        }
+        Ok(Self { pipeline, options, corrupt: Arc::default() })
+    }
+
+    /// Number of batches of an epoch.
+    pub fn batches(&self) -> usize {
+        let length = self.pipeline.samples.len();
+        if self.options.drop_last {
+            length / self.options.batch_size
+        } else {
+            length.div_ceil(self.options.batch_size)
+        }
+    }
+
+    /// Where samples come from.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// The batches of an epoch from number `from_batch` on; those before are not read. Ends after the first
+    /// error.
+    pub fn epoch(&self, epoch: u64, from_batch: usize) -> Epoch {
+        let length = self.pipeline.samples.len();
+        let order = if self.options.shuffle {
+            self.pipeline.samples.order(self.pipeline.seed, epoch)
+        } else {
+            (0..length).collect()
+        };
+        let broken = (order.len() != length).then(|| {
+            let reason = format!("the dataset has {length} samples, but its order names {}", order.len());
+            DataError::Transform(reason)
+        });
+        let max_corrupt = self.options.max_corrupt;
+        let limit = if max_corrupt > 0.0 { (max_corrupt * length as f64).max(1.0) as usize } else { 0 };
+        let end = length.min(self.batches() * self.options.batch_size);
+        let reader = Arc::new(EpochReader {
+            pipeline: Arc::clone(&self.pipeline),
+            epoch,
+            order,
+            limit,
+            queue: Queue::new(from_batch, end, self.options.batch_size, self.options.prefetch),
+        });
+        let spawn = |number: usize| {
+            let reader = Arc::clone(&reader);
+            let name = format!("loader-{number}");
+            std::thread::Builder::new().name(name).spawn(move || reader.work())
+        };
+        let mut epoch = Epoch {
+            reader: Arc::clone(&reader),
+            threads: Vec::new(),
+            corrupt: Arc::clone(&self.corrupt),
+            broken,
+        };
+        let workers = if epoch.broken.is_some() { 0 } else { self.options.workers };
+        for number in 0..workers {
+            match spawn(number) {
+                Ok(thread) => epoch.threads.push(thread),
+                Err(source) => {
+                    epoch.broken = Some(DataError::Io { path: "thread of the loader".into(), source });
+                }
+            }
+        }
+        epoch
+    }
+
+    /// Counts samples that were found corrupt before: in an earlier session of the run.
+    pub fn remember_corrupt(&mut self, samples: Vec<CorruptSample>) {
+        lock(&self.corrupt).extend(samples.into_iter().map(|sample| (sample.index, sample)));
+    }
+
+    /// The corrupt samples met so far, by index.
+    pub fn corrupt(&self) -> Vec<CorruptSample> {
+        lock(&self.corrupt).values().cloned().collect()
+    }
+}
+
+/// What a worker made of one position, or of a whole batch.
+struct Read<T> {
+    result: Result<T, DataError>,
+    corrupt: Vec<CorruptSample>,
+}
+
+/// What the workers of an epoch share.
+struct EpochReader {
+    pipeline: Arc<Pipeline>,
+    epoch: u64,
+    order: Vec<usize>,
+    limit: usize,
+    queue: Queue<Read<Sample>, Read<Batch>>,
+}
+
+impl EpochReader {
+    fn work(&self) {
+        while let Some(claim) = self.queue.claim() {
+            let read = self.read(&claim);
+            if let Some(parts) = self.queue.deposit(&claim, read) {
+                let first = self.order[self.queue.positions(&claim).start];
+                self.queue.finish(&claim, self.stack(claim.group, first, parts));
+            }
+        }
+    }
+
+    /// Reads the sample at a position; in place of a corrupt one the next in the dataset.
+    fn read(&self, claim: &Claim) -> Read<Sample> {
+        let length = self.pipeline.samples.len();
+        let mut corrupt = Vec::new();
+        for step in 0..length.min(self.limit + 1) {
+            let index = (self.order[claim.position] + step) % length;
+            match catch(index, || self.pipeline.part(self.epoch, index)) {
+                Err(DataError::Corrupt { path, reason }) => {
+                    corrupt.push(CorruptSample { index, path, reason });
+                }
+                result => return Read { result, corrupt },
+            }
+        }
+        Read { result: Err(self.too_many(corrupt.iter())), corrupt }
+    }
+
+    /// Makes batch `number`, whose first sample has index `first`, of its samples.
+    fn stack(&self, number: usize, first: usize, parts: Vec<Read<Sample>>) -> Read<Batch> {
+        // All that is corrupt counts, whichever sample's error comes first.
+        let (results, corrupt): (Vec<_>, Vec<_>) =
+            parts.into_iter().map(|part| (part.result, part.corrupt)).unzip();
+        let samples: Result<Vec<_>, _> = results.into_iter().collect();
+        // Without a result for the batch, the consumer would wait for ever.
+        let result =
+            samples.and_then(|samples| catch(first, || self.pipeline.stack(samples, self.epoch, number)));
+        Read { result, corrupt: corrupt.concat() }
+    }
+
+    fn too_many<'a>(&self, corrupt: impl ExactSizeIterator<Item = &'a CorruptSample>) -> DataError {
+        let count = corrupt.len();
+        let first: Vec<_> =
+            corrupt.take(3).map(|sample| format!("{}: {}", sample.path.display(), sample.reason)).collect();
+        let (length, limit) = (self.pipeline.samples.len(), self.limit);
+        DataError::TooManyCorrupt { count, length, limit, first: first.join("; ") }
+    }
+}
+
+/// Turns a panic of a dataset, of a transform or of stacking into an error.
+fn catch<T>(index: usize, read: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let message = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned();
+        Err(DataError::Panicked { index, message })
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The batches of one epoch. Dropping it ends its threads.
+pub struct Epoch {
+    reader: Arc<EpochReader>,
+    threads: Vec<JoinHandle<()>>,
+    corrupt: Arc<Mutex<BTreeMap<usize, CorruptSample>>>,
+    broken: Option<DataError>,
+}
+
+impl Epoch {
+    /// Logs corrupt samples that are new; an error if they are too many by now.
+    fn judge(&self, corrupt: Vec<CorruptSample>) -> Result<(), DataError> {
+        let mut known = lock(&self.corrupt);
+        for sample in corrupt {
+            if let Entry::Vacant(entry) = known.entry(sample.index) {
+                let CorruptSample { index, path, reason } = entry.insert(sample);
+                tracing::warn!(index, path = %path.display(), reason, "corrupt sample, replaced by the next one");
+            }
+        }
+        if known.len() > self.reader.limit { Err(self.reader.too_many(known.values())) } else { Ok(()) }
+    }
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let result = if let Some(error) = self.broken.take() {
+            Err(error)
+        } else {
+            let read = self.reader.queue.next()?;
+            self.judge(read.corrupt).and(read.result)
+        };
+        if result.is_err() {
+            self.reader.queue.stop();
+        }
+        Some(result)
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        self.reader.queue.stop();
+        for thread in self.threads.drain(..) {
+            // A worker's panic was reported as the error of its sample.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! A dataset with its transforms: samples by index, batches by number.
+
+use crate::component::{BatchTransform, Problem, SampleShape, Samples, Transform};
+use crate::data::{Batch, DataError, Sample};
+use crate::random::{self, Purpose};
+
+/// A dataset and what happens to its samples.
+pub struct Pipeline {
+    /// Where samples come from.
+    pub samples: Box<dyn Samples>,
+    /// What happens to them, in order.
+    pub transforms: Vec<Box<dyn Transform>>,
+    /// What happens to a batch of them, in order.
+    pub batch_transforms: Vec<Box<dyn BatchTransform>>,
+    /// The seed of order and augmentation.
+    pub seed: u64,
+}
+
+impl Pipeline {
+    /// Sample `index` as epoch `epoch` sees it: a function of seed, epoch and index only.
+    pub fn sample(&self, epoch: u64, index: usize) -> Result<Sample, DataError> {
+        self.apply(&self.transforms, epoch, index)
+    }
+
+    /// Sample `index` as [`Self::stack`] takes it: not normalised if the last transform does nothing else.
+    pub(super) fn part(&self, epoch: u64, index: usize) -> Result<Sample, DataError> {
+        match self.transforms.split_last() {
+            Some((last, others)) if last.normalization().is_some() => self.apply(others, epoch, index),
+            _ => self.sample(epoch, index),
+        }
+    }
+
+    /// Batch `number` of epoch `epoch`, of what [`Self::part`] gave: the same as of the samples.
+    pub(super) fn stack(&self, parts: Vec<Sample>, epoch: u64, number: usize) -> Result<Batch, DataError> {
+        let batch = match self.transforms.last().and_then(|last| last.normalization()) {
+            Some(normalization) => Batch::normalize_and_stack(parts, normalization),
+            None => Batch::stack(parts),
+        };
+        let mut rng = random::stream(Purpose::Mix, &[self.seed, epoch, number as u64]);
+        self.batch_transforms.iter().try_fold(batch?, |batch, transform| transform.apply(batch, &mut rng))
+    }
+
+    fn apply(
+        &self,
+        transforms: &[Box<dyn Transform>],
+        epoch: u64,
+        index: usize,
+    ) -> Result<Sample, DataError> {
+        let mut rng = random::stream(Purpose::Augment, &[self.seed, epoch, index as u64]);
+        let sample = self.samples.get(index)?;
+        transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
+    }
+}
+
+/// What is known of samples after all of `transforms`.
+///
+/// # Errors
+/// The position of the transform that does not fit, and why.
+pub fn output_shape(
+    transforms: &[Box<dyn Transform>],
+    input: SampleShape,
+) -> Result<SampleShape, (usize, Problem)> {
+    transforms.iter().enumerate().try_fold(input, |shape, (position, transform)| {
+        transform.output(shape).map_err(|problem| (position, problem))
+    })
+}
