@@ -101,6 +101,10 @@ mod contract {
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;
 
+    const _: fn(&conv2d::Conv2d, &Values, &Values, Option<&Values>) -> Result<Buffer> = conv2d::forward;
+    const _: fn(&conv2d::Conv2d, &Values, &Values) -> Result<Buffer> = conv2d::grad_input;
+    const _: fn(&conv2d::Conv2d, &Values, &Values) -> Result<Buffer> = conv2d::grad_weight;
+
     // Rows by index, with one row more for what is past the last; the gradients of all rows, and of one.
     const _: fn(&Values, Option<&Values>, usize, &[u32]) -> Result<Buffer> = tokens::gather_rows;
     const _: fn(&mut Values, &Values, usize, &[u32]) -> Result<()> = tokens::add_rows;

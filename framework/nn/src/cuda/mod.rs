@@ -10,6 +10,7 @@ mod buffer;
 mod card;
 pub mod chunks;
 pub mod concat;
+pub mod conv2d;
 pub mod elementwise;
 pub mod gelu;
 mod gemm;
