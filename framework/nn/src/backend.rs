@@ -101,6 +101,18 @@ mod contract {
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;
 
+    // Masks are of the host.
+    const _: fn(
+        &depthwise::Depthwise<'_>,
+        &Values,
+        &Values,
+        Option<&Values>,
+        Option<&[f32]>,
+    ) -> Result<Buffer> = depthwise::forward;
+    const _: fn(&depthwise::Depthwise<'_>, &Values, &Values, Option<&[f32]>) -> Result<Buffer> =
+        depthwise::grad_input;
+    const _: fn(&depthwise::Depthwise<'_>, &Values, &Values, Option<&[f32]>) -> Result<Buffer> =
+        depthwise::grad_weight;
     const _: fn(&conv2d::Conv2d, &Values, &Values, Option<&Values>) -> Result<Buffer> = conv2d::forward;
     const _: fn(&conv2d::Conv2d, &Values, &Values) -> Result<Buffer> = conv2d::grad_input;
     const _: fn(&conv2d::Conv2d, &Values, &Values) -> Result<Buffer> = conv2d::grad_weight;
