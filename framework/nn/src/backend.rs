@@ -129,4 +129,6 @@ mod contract {
     const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::split_cells;
     const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens;
     const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens_grad;
+    const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::forward;
+    const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::grad_input;
 }

@@ -22,6 +22,7 @@ pub mod patches;
 pub mod pool;
 pub mod relative_position;
 pub mod relu;
+pub mod resample;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
