@@ -131,4 +131,8 @@ mod contract {
     const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens_grad;
     const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::forward;
     const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::grad_input;
+
+    // Targets and masks are of the host; losses and their gradients are `[1]`.
+    const _: fn(&Values, &[f32], &[f32], usize) -> Result<Buffer> = loss::masked_mse;
+    const _: fn(&Values, &[f32], &[f32], usize, &Values) -> Result<Buffer> = loss::masked_mse_grad;
 }

@@ -17,6 +17,7 @@ pub mod gelu;
 mod gemm;
 pub mod layer_norm;
 pub mod linear;
+pub mod loss;
 mod module;
 pub mod patches;
 pub mod pool;
