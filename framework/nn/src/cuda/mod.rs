@@ -11,6 +11,7 @@ mod card;
 pub mod chunks;
 pub mod concat;
 pub mod conv2d;
+pub mod cross_entropy;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gelu;
