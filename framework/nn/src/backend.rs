@@ -147,4 +147,6 @@ mod contract {
         f32,
         &Values,
     ) -> Result<Buffer> = cross_entropy::backward;
+
+    const _: fn(Vec<adamw::AdamwTensor<'_>>) -> Result<()> = adamw::adamw;
 }

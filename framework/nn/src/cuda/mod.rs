@@ -3,6 +3,7 @@
 //! Everything goes to the null stream of the card of this thread ([`crate::device`]), in order with what dfdx does there; the
 //! host waits only where it reads a value. Sums are added up in a fixed order, so that results do not change from run to run.
 
+pub mod adamw;
 pub mod attention;
 pub mod batch_norm;
 pub mod bridge;
