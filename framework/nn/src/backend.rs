@@ -149,4 +149,5 @@ mod contract {
     ) -> Result<Buffer> = cross_entropy::backward;
 
     const _: fn(Vec<adamw::AdamwTensor<'_>>) -> Result<()> = adamw::adamw;
+    const _: fn(&mut Values, &Values, Option<&mut Values>, sgd::SgdStep) -> Result<()> = sgd::sgd;
 }

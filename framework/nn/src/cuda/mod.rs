@@ -26,6 +26,7 @@ pub mod pool;
 pub mod relative_position;
 pub mod relu;
 pub mod resample;
+pub mod sgd;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
