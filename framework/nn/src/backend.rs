@@ -150,4 +150,5 @@ mod contract {
 
     const _: fn(Vec<adamw::AdamwTensor<'_>>) -> Result<()> = adamw::adamw;
     const _: fn(&mut Values, &Values, Option<&mut Values>, sgd::SgdStep) -> Result<()> = sgd::sgd;
+    const _: fn(&mut Values, &Values, &mut Values, lars::LarsStep) -> Result<()> = lars::lars;
 }

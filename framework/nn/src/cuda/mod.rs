@@ -17,6 +17,7 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod gelu;
 mod gemm;
+pub mod lars;
 pub mod layer_norm;
 pub mod linear;
 pub mod loss;
