@@ -101,6 +101,22 @@ mod contract {
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
     const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;
 
+    // Masks are of the host.
+    const _: fn(
+        &depthwise::Depthwise<'_>,
+        &Values,
+        &Values,
+        Option<&Values>,
+        Option<&[f32]>,
+    ) -> Result<Buffer> = depthwise::forward;
+    const _: fn(&depthwise::Depthwise<'_>, &Values, &Values, Option<&[f32]>) -> Result<Buffer> =
+        depthwise::grad_input;
+    const _: fn(&depthwise::Depthwise<'_>, &Values, &Values, Option<&[f32]>) -> Result<Buffer> =
+        depthwise::grad_weight;
+    const _: fn(&conv2d::Conv2d, &Values, &Values, Option<&Values>) -> Result<Buffer> = conv2d::forward;
+    const _: fn(&conv2d::Conv2d, &Values, &Values) -> Result<Buffer> = conv2d::grad_input;
+    const _: fn(&conv2d::Conv2d, &Values, &Values) -> Result<Buffer> = conv2d::grad_weight;
+
     // Rows by index, with one row more for what is past the last; the gradients of all rows, and of one.
     const _: fn(&Values, Option<&Values>, usize, &[u32]) -> Result<Buffer> = tokens::gather_rows;
     const _: fn(&mut Values, &Values, usize, &[u32]) -> Result<()> = tokens::add_rows;
@@ -113,4 +129,26 @@ mod contract {
     const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::split_cells;
     const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens;
     const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens_grad;
+    const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::forward;
+    const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::grad_input;
+
+    // Targets and masks are of the host; losses and their gradients are `[1]`.
+    const _: fn(&Values, &[f32], &[f32], usize) -> Result<Buffer> = loss::masked_mse;
+    const _: fn(&Values, &[f32], &[f32], usize, &Values) -> Result<Buffer> = loss::masked_mse_grad;
+    const _: fn(
+        &Values,
+        &[Option<cross_entropy::ClassTarget>],
+        f32,
+    ) -> Result<(Buffer, cross_entropy::LogSums)> = cross_entropy::forward;
+    const _: fn(
+        &Values,
+        &cross_entropy::LogSums,
+        &[Option<cross_entropy::ClassTarget>],
+        f32,
+        &Values,
+    ) -> Result<Buffer> = cross_entropy::backward;
+
+    const _: fn(Vec<adamw::AdamwTensor<'_>>) -> Result<()> = adamw::adamw;
+    const _: fn(&mut Values, &Values, Option<&mut Values>, sgd::SgdStep) -> Result<()> = sgd::sgd;
+    const _: fn(&mut Values, &Values, &mut Values, lars::LarsStep) -> Result<()> = lars::lars;
 }

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::Values;
 use super::elementwise::CHUNK;
 use super::simd::multiversion;
 use crate::Result;
@@ -22,15 +23,18 @@ pub struct AdamwStep {
 }
 
 /// A parameter and its moments, all of equal length.
-pub struct AdamwTensor<'a> {
+pub type AdamwTensor<'a> = AdamwOperands<'a, Values>;
+
+/// [`AdamwTensor`] for values of any device.
+pub struct AdamwOperands<'a, V: ?Sized> {
     /// The parameter's values.
-    pub values: &'a mut [f32],
+    pub values: &'a mut V,
     /// Its gradient.
-    pub grad: &'a [f32],
+    pub grad: &'a V,
     /// First moment.
-    pub exp_avg: &'a mut [f32],
+    pub exp_avg: &'a mut V,
     /// Second moment.
-    pub exp_avg_sq: &'a mut [f32],
+    pub exp_avg_sq: &'a mut V,
     /// How it is stepped.
     pub at: AdamwStep,
 }
@@ -72,8 +76,9 @@ impl<'a> AdamwTensor<'a> {
 }
 
 /// What [`AdamwStep`] comes to for a single value.
-#[derive(Clone, Copy)]
-struct Factors {
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Factors {
     /// What the weight decay leaves of a value.
     keep: f32,
     /// The learning rate over the bias correction of the first moment.
@@ -87,7 +92,8 @@ struct Factors {
 }
 
 impl Factors {
-    fn new(at: AdamwStep) -> Self {
+    /// Those of a step.
+    pub fn new(at: AdamwStep) -> Self {
         let [beta1, beta2] = at.betas;
         Self {
             keep: (1.0 - at.lr * at.weight_decay) as f32,

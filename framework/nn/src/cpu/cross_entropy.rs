@@ -27,7 +27,7 @@ impl ClassTarget {
     }
 
     /// The classes and their shares of the target, without those that have none.
-    fn shares(self) -> impl Iterator<Item = (usize, f64)> {
+    pub fn shares(self) -> impl Iterator<Item = (usize, f64)> {
         let share = f64::from(self.share);
         let shares = [(self.class as usize, 1.0 - share), (self.other as usize, share)];
         shares.into_iter().filter(|&(_, share)| share != 0.0)

@@ -55,6 +55,21 @@ impl Side {
         Self { inputs, starts, taps }
     }
 
+    /// The number of inputs.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// For every output where its taps start, and then where the last ones end: `[outputs + 1]`.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    /// Inputs with their weights, one output's behind the other's.
+    pub fn taps(&self) -> &[(usize, f32)] {
+        &self.taps
+    }
+
     /// The number of outputs.
     pub fn outputs(&self) -> usize {
         self.starts.len() - 1
@@ -72,7 +87,7 @@ impl Side {
     }
 
     /// From the gradients of the outputs to those of the inputs: the transposed matrix.
-    fn transposed(&self) -> Self {
+    pub fn transposed(&self) -> Self {
         let mut columns = vec![Vec::new(); self.inputs];
         for output in 0..self.outputs() {
             for &(input, weight) in self.of(output) {

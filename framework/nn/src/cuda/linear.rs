@@ -16,11 +16,17 @@ pub fn forward(
     inputs: usize,
     outputs: usize,
 ) -> Result<Buffer> {
-    let y = product(x, weight, bias, inputs, outputs)?;
+    let mut y = product(x, weight, bias, inputs, outputs)?;
     if let Some(bias) = bias {
-        KERNELS.launch("add_bias", Grid::elements(y.len()), arguments![y, *bias, outputs, y.len()])?;
+        add_bias(&mut y, bias)?;
     }
     Ok(y)
+}
+
+/// Adds the bias to every row.
+pub(super) fn add_bias(y: &mut Values, bias: &Values) -> Result<()> {
+    assert!(y.len().is_multiple_of(bias.len()));
+    KERNELS.launch("add_bias", Grid::elements(y.len()), arguments![*y, *bias, bias.len(), y.len()])
 }
 
 /// [`forward`], added to `residual`, `[R, O]`.

@@ -52,7 +52,7 @@ impl Depthwise<'_> {
     }
 
     /// Positions of all images.
-    fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.layout.ids.len() * self.layout.cell * self.layout.cell
     }
 
