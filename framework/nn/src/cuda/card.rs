@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use cudarc::cublas::CudaBlas;
+use cudarc::cublas::sys::{cublasMath_t, cublasSetMathMode};
 use cudarc::driver::CudaDevice;
 
 use super::module::Functions;
@@ -33,9 +34,17 @@ pub fn card() -> Result<Rc<Card>> {
     }
     let device = checked(CudaDevice::new(usize::from(number)))?;
     let blas = checked(CudaBlas::new(Arc::clone(&device)))?;
+    allow_tf32(&blas)?;
     let card = Rc::new(Card { device, blas, functions: Functions::default() });
     CARDS.with_borrow_mut(|cards| cards.insert(number, Rc::clone(&card)));
     Ok(card)
+}
+
+/// Lets cuBLAS multiply `f32` in TF32 (10 bits of the mantissa), as the official code does on A100 and later cards; the environment's
+/// `NVIDIA_TF32_OVERRIDE=0` forbids it.
+fn allow_tf32(blas: &CudaBlas) -> Result<()> {
+    // SAFETY: the handle is that of a library which is open.
+    checked(unsafe { cublasSetMathMode(*blas.handle(), cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH) }.result())
 }
 
 /// The result of the driver or of a library, with an error as those of dfdx.

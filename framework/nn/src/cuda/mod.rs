@@ -14,6 +14,7 @@ pub mod concat;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod depthwise;
+pub mod device;
 pub mod elementwise;
 pub mod gelu;
 mod gemm;

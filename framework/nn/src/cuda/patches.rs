@@ -1,11 +1,29 @@
 //! Positions of patches as rows.
 
-use super::buffer::unspecified;
+use super::buffer::{unspecified, upload_plain};
 use super::module::{Grid, Source, arguments, source};
 use super::{Buffer, Values};
-use crate::Result;
+use crate::{PatchLayout, Result};
 
 static KERNELS: Source = source!("patches");
+
+/// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches only.
+///
+/// From images `[B, channels, rows * cell * k, cols * cell * k]` to `[B, P * cell * cell, channels * k * k]`, with columns (channel, row,
+/// column) as in a flattened weight `[O, channels, k, k]`.
+pub fn windows(images: &Values, channels: usize, k: usize, layout: &PatchLayout) -> Result<Buffer> {
+    let PatchLayout { rows, cols, cell, kept, .. } = *layout;
+    assert_eq!(images.len(), layout.batch() * channels * rows * cols * cell * cell * k * k);
+    let y = unspecified(layout.ids.len() * cell * cell * channels * k * k)?;
+    let ids = upload_plain(&layout.ids)?;
+    let grid = Grid::elements(y.len());
+    KERNELS.launch(
+        "windows",
+        grid,
+        arguments![y, *images, ids, channels, rows, cols, cell, kept, k, y.len()],
+    )?;
+    Ok(y)
+}
 
 /// Joins `k x k` positions of each patch into one row.
 ///
@@ -33,6 +51,19 @@ mod tests {
     use super::*;
     use crate::cpu::patches as cpu;
     use crate::testing::noise;
+
+    #[test]
+    fn windows_are_taken_as_on_the_cpu() {
+        let case = Case::exact("copies");
+        for (channels, cell, k, ids) in
+            [(1, 1, 1, vec![0, 5]), (3, 2, 4, vec![4, 1, 0, 3]), (2, 4, 1, vec![5, 2, 3, 0, 1, 4])]
+        {
+            let layout = PatchLayout::new(2, 3, cell, ids.len() / 2, ids).unwrap();
+            let images = noise(1, 2 * channels * 6 * cell * cell * k * k);
+            let card = windows(&on_card(&images), channels, k, &layout).unwrap();
+            case.same(&card, &cpu::windows(&images, channels, k, &layout).unwrap());
+        }
+    }
 
     #[test]
     fn cells_are_merged_and_split_as_on_the_cpu() {

@@ -17,3 +17,16 @@ extern "C" __global__ void split_cells(float *y, const float *x, unsigned channe
                                        unsigned count) {
     each(count, [=](unsigned i) { y[i] = x[merged(i, channels, cell, k)]; });
 }
+
+/// The pixels under the windows of a convolution with kernel = stride = `k`, at the patches `ids`, `kept` of each image.
+extern "C" __global__ void windows(float *y, const float *images, const unsigned *ids, unsigned channels, unsigned rows,
+                                   unsigned cols, unsigned cell, unsigned kept, unsigned k, unsigned count) {
+    const unsigned height = rows * cell * k, width = cols * cell * k;
+    each(count, [=](unsigned i) {
+        const unsigned tap = i % (k * k), channel = i / (k * k) % channels, window = i / (k * k * channels);
+        const unsigned position = window % (cell * cell), patch = window / (cell * cell), id = ids[patch];
+        const unsigned row = (id / cols * cell + position / cell) * k + tap / k;
+        const unsigned col = (id % cols * cell + position % cell) * k + tap % k;
+        y[i] = images[((patch / kept * channels + channel) * height + row) * width + col];
+    });
+}
