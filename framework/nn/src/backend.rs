@@ -14,6 +14,8 @@ pub mod cuda;
 pub use crate::cpu::*;
 
 /// What a backend has.
+// A signature is the shortest way to say what it is.
+#[allow(clippy::type_complexity, clippy::wildcard_imports)]
 mod contract {
     #[cfg(not(feature = "cuda"))]
     use super::bridge;

@@ -173,6 +173,7 @@ pub fn copy(values: &Values) -> Result<Buffer> {
 }
 
 /// Values of the host in memory of the device.
+#[allow(clippy::needless_pass_by_value)] // On the CPU they are the buffer.
 pub fn upload(values: Vec<f32>) -> Result<Buffer> {
     upload_slice(&values)
 }
