@@ -45,7 +45,7 @@ fn main() -> Result<()> {
 
 /// The options that name what to compile for, of [`CAPABILITIES`] those that this nvcc knows.
 fn targets() -> Result<Vec<String>> {
-    let output = Command::new("nvcc").arg("--list-gpu-code").output().map_err(missing)?;
+    let output = Command::new("nvcc").arg("--list-gpu-code").output().map_err(|error| missing(&error))?;
     let known = String::from_utf8_lossy(&output.stdout);
     let mut targets: Vec<String> = CAPABILITIES
         .iter()
@@ -61,10 +61,10 @@ fn targets() -> Result<Vec<String>> {
 fn start(source: &Path, out_dir: &Path, targets: &[String]) -> Result<Child> {
     let mut nvcc = Command::new("nvcc");
     nvcc.args(["--fatbin", "--std=c++17"]).args(targets).arg("--output-directory").arg(out_dir).arg(source);
-    Ok(nvcc.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(missing)?)
+    Ok(nvcc.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|error| missing(&error))?)
 }
 
-fn missing(error: std::io::Error) -> String {
+fn missing(error: &std::io::Error) -> String {
     format!(
         "nvcc does not start ({error}): the feature `cuda` needs the CUDA toolkit, with its `bin` on PATH"
     )

@@ -3,6 +3,9 @@
 //! The contract, function by function. Operations and layers call nothing else, so what another device needs is a module with the same
 //! names. What a device computes may fail, for want of memory first of all.
 
+// A signature is the shortest way to say what it is.
+#![allow(clippy::type_complexity)]
+
 // Between dfdx and the kernels: dfdx's device is the CPU or a card by the same feature.
 #[cfg(not(feature = "cuda"))]
 #[path = "cpu/bridge.rs"]

@@ -14,6 +14,7 @@ pub type Flat = dfdx::tensor::Tensor<(usize,), f32, Device>;
 pub type Gradient = <Device as Storage<f32>>::Vec;
 
 /// The values of a tensor whose values lie one behind the other. Costs one copy.
+#[allow(clippy::needless_pass_by_value)] // Cards take a tensor that no one else holds apart.
 pub fn from_tensor(tensor: Typed<(usize,)>) -> Result<Buffer> {
     let tensor = tensor.retaped::<NoneTape>();
     let mut values = Buffer::unspecified(tensor.shape().0);

@@ -87,6 +87,7 @@ impl Side {
     }
 
     /// From the gradients of the outputs to those of the inputs: the transposed matrix.
+    #[must_use]
     pub fn transposed(&self) -> Self {
         let mut columns = vec![Vec::new(); self.inputs];
         for output in 0..self.outputs() {

@@ -48,7 +48,7 @@ pub fn into_tensor(values: Buffer) -> Result<Flat> {
         return Ok(shaped);
     }
     let mut gradients = Gradients::leaky();
-    **gradients.get_or_alloc_mut(&shaped)? = values.into_memory();
+    **gradients.get_or_alloc_mut(&shaped)? = values.into_memory()?;
     Ok(gradients.get(&shaped))
 }
 
@@ -62,7 +62,7 @@ pub fn take_grad(grad: &mut Gradient) -> Result<Buffer> {
 pub fn add_grad(grad: &mut Gradient, values: &Values) -> Result<()> {
     let mut sum = take_grad(grad)?;
     elementwise::add_assign(&mut sum, values)?;
-    **grad = sum.into_memory();
+    **grad = sum.into_memory()?;
     Ok(())
 }
 

@@ -123,19 +123,26 @@ impl DerefMut for SliceMut<'_> {
 #[derive(Debug)]
 pub struct Buffer {
     values: Values,
-    /// Freed, in the order of the stream, with the buffer.
-    memory: CudaSlice<f32>,
+    /// Freed, in the order of the stream, with the buffer. None of a buffer that was never on a card.
+    memory: Option<CudaSlice<f32>>,
 }
 
 impl Buffer {
     /// The first `len` values of memory that has at least as many.
     pub(super) fn new(memory: CudaSlice<f32>, len: usize) -> Self {
-        Self { values: Values { address: *memory.device_ptr(), len }, memory }
+        Self { values: Values { address: *memory.device_ptr(), len }, memory: Some(memory) }
     }
 
     /// The memory; of no values, memory for one.
-    pub(super) fn into_memory(self) -> CudaSlice<f32> {
-        self.memory
+    pub(super) fn into_memory(self) -> Result<CudaSlice<f32>> {
+        self.memory.map_or_else(|| scratch(1), Ok)
+    }
+}
+
+/// No values; no card is asked for memory.
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { values: Values { address: 0, len: 0 }, memory: None }
     }
 }
 
@@ -173,6 +180,7 @@ pub fn copy(values: &Values) -> Result<Buffer> {
 }
 
 /// Values of the host in memory of the device.
+#[allow(clippy::needless_pass_by_value)] // On the CPU they are the buffer.
 pub fn upload(values: Vec<f32>) -> Result<Buffer> {
     upload_slice(&values)
 }

@@ -71,14 +71,14 @@ mod tests {
         for len in LENGTHS {
             let (y, x) = (noise(1, len), noise(2, len));
             let case = Case::exact("rounded once");
-            case.in_place(&y, |y| cpu::add_assign(y, &x), |y| add_assign(y, &*on_card(&x)));
-            case.in_place(&y, |y| cpu::mul_assign(y, &x), |y| mul_assign(y, &*on_card(&x)));
+            case.in_place(&y, |y| cpu::add_assign(y, &x), |y| add_assign(y, &on_card(&x)));
+            case.in_place(&y, |y| cpu::mul_assign(y, &x), |y| mul_assign(y, &on_card(&x)));
             case.in_place(&y, |y| cpu::scale(y, 0.3), |y| scale(y, 0.3));
             for mode in [Output::Replace, Output::Add] {
-                case.in_place(&y, |y| cpu::accumulate(y, &x, mode), |y| accumulate(y, &*on_card(&x), mode));
+                case.in_place(&y, |y| cpu::accumulate(y, &x, mode), |y| accumulate(y, &on_card(&x), mode));
             }
             let case = Case::relative(1e-6, "a product and a sum may be rounded as one");
-            case.in_place(&y, |y| cpu::lerp(y, &x, 0.9), |y| lerp(y, &*on_card(&x), 0.9));
+            case.in_place(&y, |y| cpu::lerp(y, &x, 0.9), |y| lerp(y, &on_card(&x), 0.9));
         }
     }
 
@@ -88,12 +88,12 @@ mod tests {
         for (batch, tokens, channels) in [(1, 1, 1), (3, 7, 24), (2, 49, 256)] {
             let y = noise(1, batch * tokens * channels);
             let factors = noise(2, batch);
-            case.in_place(&y, |y| cpu::scale_parts(y, &factors), |y| scale_parts(y, &*on_card(&factors)));
+            case.in_place(&y, |y| cpu::scale_parts(y, &factors), |y| scale_parts(y, &on_card(&factors)));
             let factors = noise(3, batch * channels);
             case.in_place(
                 &y,
                 |y| cpu::scale_channels(y, &factors, channels),
-                |y| scale_channels(y, &*on_card(&factors), channels),
+                |y| scale_channels(y, &on_card(&factors), channels),
             );
         }
         case.in_place(&[], |y| cpu::scale(y, 0.3), |y| scale(y, 0.3));

@@ -87,7 +87,7 @@ mod tests {
             case.in_place(
                 &x,
                 |x| cpu::add_rows(x, &rows, width, &index),
-                |x| add_rows(x, &*on_card(&rows), width, &index),
+                |x| add_rows(x, &on_card(&rows), width, &index),
             );
         }
         let (rows, index) = (noise(1, 6), [1, 0, 1]);
