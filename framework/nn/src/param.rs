@@ -201,7 +201,10 @@ impl Param {
         let own = bridge::into_tensor(copy(&self.values())?)?;
         if self.requires_grad() {
             let (param, ghost) = (self.clone(), own.ghost());
-            tape.record(move |grads| param.add_grad(&bridge::take_grad(grads.get_or_alloc_mut(&ghost)?)?));
+            tape.record(move |grads| {
+                let grad = bridge::take_grad(grads.get_or_alloc_mut(&ghost)?)?;
+                param.add_grad(&grad)
+            });
         }
         Ok(own.put_tape(tape.clone()))
     }

@@ -130,7 +130,8 @@ impl Branch for Attention {
         drop((qkv, output, grad_output, biases));
         if let (Some(RelativePositionBias { table, grid }), Some(grad)) = (&self.bias, grad_biases) {
             table.accumulate_grad(|sum, mode| {
-                accumulate(sum, &relative_position::grad_table(&grad, *grid, self.heads)?, mode)
+                let grad = relative_position::grad_table(&grad, *grid, self.heads)?;
+                accumulate(sum, &grad, mode)
             })?;
         }
         self.qkv.backward_params(&grad_qkv, Some(x))?;

@@ -226,7 +226,8 @@ fn take_rows(
         let places = InverseIndex::new(&index, rows + 1);
         if let Some(extra) = extra {
             extra.accumulate_grad(|sum, mode| {
-                accumulate(sum, &tokens::scatter_row(&grad, channels, &places, rows)?, mode)
+                let grad = tokens::scatter_row(&grad, channels, &places, rows)?;
+                accumulate(sum, &grad, mode)
             })?;
         }
         if !pass.wants_input {

@@ -7,7 +7,7 @@ use dfdx::tensor_ops::{
 };
 
 use super::rows::{T2, T3, T4, dense, gather};
-use crate::backend::relative_position::index;
+use crate::cpu::relative_position::index;
 use crate::device;
 use crate::tensor::{Result, Tensor};
 use crate::{Param, Tape};
