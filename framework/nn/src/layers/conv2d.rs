@@ -142,7 +142,8 @@ mod tests {
     use crate::random::{Purpose, stream};
     use crate::tape::backward;
     use crate::testing::{
-        assert_close, check_gradient, context, loss, loss_weights, noise, noise_param, on_threads, run, take_grad, wide,
+        assert_close, check_gradient, context, loss, loss_weights, noise, noise_param, on_threads, run,
+        take_grad, wide,
     };
     use crate::{Tape, oracle};
 

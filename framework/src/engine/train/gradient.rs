@@ -47,7 +47,8 @@ mod tests {
         let norm_on = |threads| {
             on_threads(threads, || {
                 let scope = Scope::new(0);
-                let len = 3 * elementwise::CHUNK + 5;
+                // More than one thread takes at once.
+                let len = (3 << 16) + 5;
                 let param = scope.param("a", &[len], &Init::ZEROS);
                 param.add_grad(&upload(noise(1, len)).unwrap()).unwrap();
                 norm(&scope.params()).unwrap().to_bits()
