@@ -60,7 +60,7 @@ const _: fn(&Values) -> Result<f64> = chunks::norm_squared;
 
 const _: fn(&Values) -> Result<Buffer> = gelu::forward;
 // The gradient in place, and the activation in place of what went into it.
-const _: fn(&mut Values, &mut Values) -> Result<()> = gelu::backward_again;
+const _: fn(&mut Values, &mut Values) -> Result<()> = gelu::backward_and_recompute;
 const _: fn(&Values) -> Result<Buffer> = relu::forward;
 const _: fn(&mut Values, &Values) -> Result<()> = relu::backward;
 
@@ -74,7 +74,7 @@ const _: fn(&Values, &Values, usize, usize, &mut Values) -> Result<Buffer> = lin
 const _: fn(&Values, &Values, usize, usize, &mut Values, Output) -> Result<()> = linear::backward_weight;
 
 const _: fn(&Values, &Values, &Values, f32) -> Result<(Buffer, layer_norm::Statistics)> = layer_norm::forward;
-const _: fn(&Values, &layer_norm::Statistics, &Values, &Values) -> Result<Buffer> = layer_norm::again;
+const _: fn(&Values, &layer_norm::Statistics, &Values, &Values) -> Result<Buffer> = layer_norm::recompute;
 // Adds the gradient of the rows; returns those of weight and bias.
 const _: fn(&Values, &Values, &layer_norm::Statistics, &Values, &mut Values) -> Result<[Buffer; 2]> =
     layer_norm::backward_onto;

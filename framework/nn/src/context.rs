@@ -120,18 +120,17 @@ impl Context {
     /// # Errors
     /// If the device fails.
     pub fn record(&self, name: &str, tensor: &Tensor) -> Result<()> {
-        match self.is_recording() {
-            true => self.record_values(name, tensor.shape(), tensor.to_vec()?),
-            false => Ok(()),
+        if self.is_recording() {
+            self.record_values(name, tensor.shape(), tensor.to_vec()?);
         }
+        Ok(())
     }
 
     /// [`Context::record`] of values, row-major.
-    pub(crate) fn record_values(&self, name: &str, shape: Shape, values: Vec<f32>) -> Result<()> {
+    pub(crate) fn record_values(&self, name: &str, shape: Shape, values: Vec<f32>) {
         if let Some(records) = &self.records {
             records.borrow_mut().push((name.to_owned(), (shape.to_vec(), values)));
         }
-        Ok(())
     }
 
     /// What was recorded, in order.

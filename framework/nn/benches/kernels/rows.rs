@@ -64,10 +64,10 @@ pub fn gelu(suite: &mut Suite) {
             b.iter(|| gelu::forward(&x));
         });
         let work = Work::flops(GELU_BACKWARD * len).updates(2 * len);
-        suite.bench("gelu backward_again", &shape, work, |b| {
+        suite.bench("gelu backward_and_recompute", &shape, work, |b| {
             b.iter_batched_ref(
                 || (Buffer::copy(&grad), Buffer::copy(&x)),
-                |(grad, x)| gelu::backward_again(grad, x),
+                |(grad, x)| gelu::backward_and_recompute(grad, x),
                 BatchSize::PerIteration,
             );
         });

@@ -97,7 +97,7 @@ fn row(logits: &[f32], log_sum: f64, target: ClassTarget, smoothing: f64) -> f64
     (1.0 - smoothing) * mixture + smoothing * uniform
 }
 
-/// The gradient of [`cross_entropy`] with respect to the logits, times `grad`.
+/// The gradient of [`forward`] with respect to the logits, times `grad`.
 pub fn backward(
     logits: &[f32],
     log_sums: &LogSums,

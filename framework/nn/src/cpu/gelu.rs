@@ -32,14 +32,14 @@ pub fn forward_row(y: &mut [f32], x: &mut [f32], bias: Option<&[f32]>) {
 }
 
 /// Replaces the gradient of the output by that of the input, and the input by the output.
-pub fn backward_again(grad: &mut [f32], x: &mut [f32]) -> Result<()> {
+pub fn backward_and_recompute(grad: &mut [f32], x: &mut [f32]) -> Result<()> {
     let _span = profile::kernel("gelu");
     assert_eq!(grad.len(), x.len());
     grad.par_chunks_mut(CHUNK).zip(x.par_chunks_mut(CHUNK)).for_each(|(grad, x)| backward_row(grad, x));
     Ok(())
 }
 
-/// [`backward_again`] on one thread.
+/// [`backward_and_recompute`] on one thread.
 pub fn backward_row(grad: &mut [f32], x: &mut [f32]) {
     Arch::new().dispatch(Backward { grad, x });
 }
@@ -168,7 +168,7 @@ mod tests {
         let expected: Vec<f64> = x.iter().map(|&x| f64::from(x) * normal_cdf(f64::from(x))).collect();
         assert_close(&forward(&x).unwrap(), &expected, 1e-6);
         let (mut grad_x, mut again) = (grad.clone(), x.clone());
-        backward_again(&mut grad_x, &mut again).unwrap();
+        backward_and_recompute(&mut grad_x, &mut again).unwrap();
         assert_close(&again, &expected, 1e-6);
         check_gradient(&x, &grad_x, |x| {
             x.iter().zip(&grad).map(|(x, &grad)| f64::from(grad) * x * normal_cdf(*x)).sum()

@@ -44,7 +44,7 @@ pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Result<(Buf
 }
 
 /// What [`forward`] yielded, from its statistics.
-pub fn again(x: &[f32], statistics: &Statistics, weight: &[f32], bias: &[f32]) -> Result<Buffer> {
+pub fn recompute(x: &[f32], statistics: &Statistics, weight: &[f32], bias: &[f32]) -> Result<Buffer> {
     let statistics = &*statistics.0;
     let _span = profile::kernel("layer norm");
     let channels = weight.len();
@@ -339,7 +339,7 @@ mod tests {
 
             let (y, statistics) = forward(&x, &weight, &bias, EPS).unwrap();
             assert_close(&y, &reference(&x64, &weight64, &bias64), 1e-5);
-            assert_eq!(again(&x, &statistics, &weight, &bias).unwrap(), y);
+            assert_eq!(recompute(&x, &statistics, &weight, &bias).unwrap(), y);
             let mut grad_x = vec![0.0; x.len()];
             let [grad_weight, grad_bias] =
                 backward_onto(&grad, &x, &statistics, &weight, &mut grad_x).unwrap();

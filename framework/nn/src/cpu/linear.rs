@@ -192,7 +192,7 @@ mod tests {
 
         let grad = noise(4, rows * inputs);
         let mut expected = backward_input(&grad, &weight, outputs, inputs).unwrap();
-        gelu::backward_again(&mut expected, &mut Buffer::copy(&hidden)).unwrap();
+        gelu::backward_and_recompute(&mut expected, &mut Buffer::copy(&hidden)).unwrap();
         let mut again = hidden;
         assert_eq!(backward_input_gelu(&grad, &weight, outputs, inputs, &mut again).unwrap(), expected);
         assert_eq!(again, activations);

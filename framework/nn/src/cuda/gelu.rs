@@ -15,9 +15,9 @@ pub fn forward(x: &Values) -> Result<Buffer> {
 }
 
 /// Replaces the gradient of the output by that of the input, and the input by the output.
-pub fn backward_again(grad: &mut Values, x: &mut Values) -> Result<()> {
+pub fn backward_and_recompute(grad: &mut Values, x: &mut Values) -> Result<()> {
     assert_eq!(grad.len(), x.len());
-    KERNELS.launch("backward_again", Grid::elements(x.len()), arguments![*grad, *x, x.len()])
+    KERNELS.launch("backward_and_recompute", Grid::elements(x.len()), arguments![*grad, *x, x.len()])
 }
 
 #[cfg(test)]
@@ -36,9 +36,9 @@ mod tests {
             let grad = noise(2, len);
             case.same(&forward(&on_card(&x)).unwrap(), &cpu::forward(&x).unwrap());
             let (mut expected, mut again) = (CpuBuffer::copy(&grad), CpuBuffer::copy(&x));
-            cpu::backward_again(&mut expected, &mut again).unwrap();
+            cpu::backward_and_recompute(&mut expected, &mut again).unwrap();
             let (mut actual, mut actual_again) = (on_card(&grad), on_card(&x));
-            backward_again(&mut actual, &mut actual_again).unwrap();
+            backward_and_recompute(&mut actual, &mut actual_again).unwrap();
             case.same(&actual, &expected);
             case.same(&actual_again, &again);
         }

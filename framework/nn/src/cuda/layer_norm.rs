@@ -24,7 +24,7 @@ pub fn forward(x: &Values, weight: &Values, bias: &Values, eps: f32) -> Result<(
 }
 
 /// What [`forward`] yielded, from its statistics.
-pub fn again(x: &Values, statistics: &Statistics, weight: &Values, bias: &Values) -> Result<Buffer> {
+pub fn recompute(x: &Values, statistics: &Statistics, weight: &Values, bias: &Values) -> Result<Buffer> {
     let channels = weight.len();
     assert!(2 * x.len() == statistics.0.len() * channels && bias.len() == channels);
     let y = unspecified(x.len())?;
@@ -73,7 +73,7 @@ mod tests {
             let (y, statistics) = cpu::forward(&x, &weight, &bias, 1e-6).unwrap();
             let (card_y, card_statistics) = forward(&card_x, &card_weight, &card_bias, 1e-6).unwrap();
             case.same(&card_y, &y);
-            case.same(&again(&card_x, &card_statistics, &card_weight, &card_bias).unwrap(), &y);
+            case.same(&recompute(&card_x, &card_statistics, &card_weight, &card_bias).unwrap(), &y);
             let (mut grad_x, mut card_grad_x) = (noise(5, x.len()), on_card(&noise(5, x.len())));
             let grads = cpu::backward_onto(&grad, &x, &statistics, &weight, &mut grad_x).unwrap();
             let (card_grad, card_grad_x) = (on_card(&grad), &mut card_grad_x);

@@ -94,7 +94,7 @@ pub fn backward_input_gelu(
     hidden: &mut Values,
 ) -> Result<Buffer> {
     let mut grad_x = backward_input(grad, weight, inputs, outputs)?;
-    gelu::backward_again(&mut grad_x, hidden)?;
+    gelu::backward_and_recompute(&mut grad_x, hidden)?;
     Ok(grad_x)
 }
 

@@ -72,7 +72,7 @@ impl LayerNorm {
     /// # Errors
     /// If the device fails.
     pub fn recompute(&self, x: &Values, statistics: &Statistics) -> Result<Buffer> {
-        layer_norm::again(x, statistics, &self.weight.values(), &self.bias.values())
+        layer_norm::recompute(x, statistics, &self.weight.values(), &self.bias.values())
     }
 
     /// Adds the gradients of the parameters, and that of the rows to `grad_x`.

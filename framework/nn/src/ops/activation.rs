@@ -37,7 +37,7 @@ impl Layer for Gelu {
     fn forward(self: Box<Self>, mut x: Buffer, _: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
         let y = gelu_kernel::forward(&x)?;
         let backward = move |mut grad: Buffer| {
-            gelu_kernel::backward_again(&mut grad, &mut x)?;
+            gelu_kernel::backward_and_recompute(&mut grad, &mut x)?;
             Ok(Some(grad))
         };
         Ok((y, Box::new(backward)))

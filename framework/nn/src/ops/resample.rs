@@ -126,7 +126,7 @@ mod tests {
                 let own = run(&x, shape, &[], |x| operation(x, (rows, cols)));
                 assert_close(&own.values, &direct(&wide(&x), shape, (rows, cols), definition), 2e-6);
                 let resample = Resample { rows: side(height, rows), cols: side(width, cols) };
-                let other = run(&x, shape, &[], |x| oracle::resample(x, resample));
+                let other = run(&x, shape, &[], |x| oracle::resample(x, &resample));
                 own.assert_close(&other, 5e-6);
             }
         }

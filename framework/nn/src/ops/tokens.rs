@@ -3,7 +3,7 @@
 use super::layer::{Layer, LayerBackward, Pass, apply_constant};
 use crate::backend::elementwise::accumulate;
 use crate::backend::tokens::{self, InverseIndex};
-use crate::backend::{Buffer, Output, zeros};
+use crate::backend::{Buffer, Output, Values, zeros};
 use crate::tensor::{Error, Result, Tensor};
 use crate::{Param, Shape};
 
@@ -83,7 +83,7 @@ impl Layer for GatherTokens {
         let (batch, tokens, _) = shape.dims3()?;
         let ids = self.ids.chunks_exact(self.ids.len() / batch).enumerate();
         let index = ids.flat_map(|(image, ids)| ids.iter().map(move |id| (image * tokens) as u32 + id));
-        take_rows(x, shape, None, index.collect(), pass)
+        take_rows(&x, shape, None, index.collect(), pass)
     }
 }
 
@@ -105,7 +105,7 @@ impl Layer for DropPrefix {
             return Ok((x, Box::new(|grad| Ok(Some(grad)))));
         }
         let index = index(batch, tokens - prefix, |image, place| image * tokens + prefix + place);
-        take_rows(x, shape, None, index, pass)
+        take_rows(&x, shape, None, index, pass)
     }
 }
 
@@ -133,7 +133,7 @@ impl Layer for RestoreTokens {
             };
             if token < tokens { image * tokens + token } else { batch * tokens }
         });
-        take_rows(x, shape, Some(mask_token), index, pass)
+        take_rows(&x, shape, Some(mask_token), index, pass)
     }
 }
 
@@ -150,7 +150,7 @@ impl Layer for PrependToken {
             Some(token) => image * tokens + token,
             None => batch * tokens,
         });
-        take_rows(x, shape, Some(self.token), index, pass)
+        take_rows(&x, shape, Some(self.token), index, pass)
     }
 }
 
@@ -210,7 +210,7 @@ impl Layer for AddPositions {
 
 /// Rows of `x`, of the given shape, by a flat index; one past its last row is `extra`.
 fn take_rows(
-    x: Buffer,
+    x: &Values,
     shape: Shape,
     extra: Option<Param>,
     index: Vec<u32>,
@@ -219,7 +219,7 @@ fn take_rows(
     let (batch, tokens, channels) = shape.dims3()?;
     let y = {
         let row = extra.as_ref().map(Param::values);
-        tokens::gather_rows(&x, row.as_deref(), channels, &index)?
+        tokens::gather_rows(x, row.as_deref(), channels, &index)?
     };
     let backward = move |grad: Buffer| {
         let rows = batch * tokens;

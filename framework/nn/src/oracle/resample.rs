@@ -9,7 +9,7 @@ use crate::tensor::{Result, Tensor};
 
 /// Two matrix products for each image. Rows and columns change places for the second one: one matrix for every row
 /// would be large.
-pub fn resample(x: Tensor, resample: Resample) -> Result<Tensor> {
+pub fn resample(x: Tensor, resample: &Resample) -> Result<Tensor> {
     let (batch, height, width, channels) = x.dims4()?;
     let (rows, cols) = (resample.rows.outputs(), resample.cols.outputs());
     let x = x.typed((batch, height, width * channels))?;
