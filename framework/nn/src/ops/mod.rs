@@ -27,7 +27,7 @@ pub use maps::{to_maps, to_tokens};
 pub use operation::{Backward, operation};
 pub use patches::{MergeCells, Patches};
 pub use pool::mean_tokens;
-pub use resample::{adaptive_avg_pool2d, resize_bilinear};
+pub use resample::{adaptive_avg_pool2d, resize_bilinear, resize_nearest};
 pub use sequential::Sequential;
 pub use tokens::{
     AddPositions, DropPrefix, GatherTokens, PrependToken, RestoreTokens, drop_prefix, gather_tokens,
