@@ -127,6 +127,9 @@ const _: fn(&max_pool::MaxPool, &Values) -> Result<(Buffer, max_pool::Argmax)> =
 const _: fn(&max_pool::MaxPool, &Values, &max_pool::Argmax) -> Result<Buffer> = max_pool::backward;
 const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::forward;
 const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::grad_input;
+// Maps of all levels; regions are of the host.
+const _: fn(&roi_align::RoiAlign, &[Buffer], &[roi_align::Roi]) -> Result<Buffer> = roi_align::forward;
+const _: fn(&roi_align::RoiAlign, &Values, &[roi_align::Roi]) -> Result<Vec<Buffer>> = roi_align::backward;
 
 // Targets and masks are of the host; losses and their gradients are `[1]`.
 const _: fn(&Values, &[f32], &[f32], usize) -> Result<Buffer> = loss::masked_mse;

@@ -172,6 +172,21 @@ pub fn segmentation_golden() -> safetensors::SafeTensors<'static> {
     safetensors::SafeTensors::deserialize(bytes).unwrap()
 }
 
+/// What detectron2 computes: a file of `tests/data/detection`.
+pub fn detection_golden(name: &str) -> safetensors::SafeTensors<'static> {
+    let bytes: &[u8] = match name {
+        "box_ops" => include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/data/detection/box_ops.safetensors"
+        )),
+        "ops" => {
+            include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/detection/ops.safetensors"))
+        }
+        _ => panic!("there is no file {name}"),
+    };
+    safetensors::SafeTensors::deserialize(bytes).unwrap()
+}
+
 /// The values of a golden tensor; those of maps, `[B, C, H, W]`, with their channels last.
 #[track_caller]
 pub fn golden(tensors: &safetensors::SafeTensors<'_>, name: &str) -> Vec<f32> {

@@ -28,6 +28,7 @@ pub mod reduce;
 pub mod relative_position;
 pub mod relu;
 pub mod resample;
+pub mod roi_align;
 pub mod sgd;
 pub mod simd;
 pub mod softmax;

@@ -29,6 +29,7 @@ pub mod pool;
 pub mod relative_position;
 pub mod relu;
 pub mod resample;
+pub mod roi_align;
 pub mod sgd;
 #[cfg(test)]
 mod testing;

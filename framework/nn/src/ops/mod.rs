@@ -15,6 +15,7 @@ mod operation;
 mod patches;
 mod pool;
 mod resample;
+mod roi_align;
 mod sequential;
 mod tokens;
 
@@ -30,6 +31,7 @@ pub use operation::{Backward, operation};
 pub use patches::{MergeCells, Patches};
 pub use pool::mean_tokens;
 pub use resample::{adaptive_avg_pool2d, resize_bilinear, resize_nearest};
+pub use roi_align::{Roi, roi_align};
 pub use sequential::Sequential;
 pub use tokens::{
     AddPositions, DropPrefix, GatherTokens, PrependToken, RestoreTokens, drop_prefix, gather_tokens,
