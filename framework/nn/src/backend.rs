@@ -143,6 +143,16 @@ const _: fn(
     f32,
     &Values,
 ) -> Result<Buffer> = cross_entropy::backward;
+// The targets' indices ascend.
+const _: fn(pointwise_loss::PointwiseLoss, &Values, &[pointwise_loss::ValueTarget], f32) -> Result<Buffer> =
+    pointwise_loss::forward;
+const _: fn(
+    pointwise_loss::PointwiseLoss,
+    &Values,
+    &[pointwise_loss::ValueTarget],
+    f32,
+    &Values,
+) -> Result<Buffer> = pointwise_loss::backward;
 
 const _: fn(Vec<adamw::AdamwTensor<'_>>) -> Result<()> = adamw::adamw;
 const _: fn(&mut Values, &Values, Option<&mut Values>, sgd::SgdStep) -> Result<()> = sgd::sgd;

@@ -23,6 +23,7 @@ pub mod loss;
 pub mod max_pool;
 mod output;
 pub mod patches;
+pub mod pointwise_loss;
 pub mod pool;
 pub mod reduce;
 pub mod relative_position;

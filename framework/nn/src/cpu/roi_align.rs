@@ -1,7 +1,7 @@
 //! Bilinear samples of regions of interest (RoIs) in maps `[B, H, W, C]`, averaged over bins.
 //!
-//! Bilinear interpolation, its border and the mean are products of a weight of the row and one of the column. So a bin is a weighted sum
-//! of rows, then of columns, and a pixel that many samples share is read once.
+//! Bilinear interpolation, its border and the mean are products of a weight of the row and one of the column. So a bin is a
+//! weighted sum of rows, then of columns, and a pixel that many samples share is read once.
 
 use rayon::prelude::*;
 

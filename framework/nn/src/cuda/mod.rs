@@ -25,6 +25,7 @@ pub mod loss;
 pub mod max_pool;
 mod module;
 pub mod patches;
+pub mod pointwise_loss;
 pub mod pool;
 pub mod relative_position;
 pub mod relu;

@@ -10,11 +10,12 @@ pub use crate::backend::roi_align::Roi;
 /// Regions of interest (RoIs) of maps `[B, H, W, C]`, as `output` (rows, columns) bins each: `[R, rows, columns, C]`.
 ///
 /// A bin is the mean of `sampling_ratio` x `sampling_ratio` bilinear samples, or of one per pixel if that is 0, as detectron2's
-/// `ROIAlignV2`: `ROIAlign` (He et al. 2017) with `aligned=True`. The maps, such as the levels of a pyramid, come with their scale, which
-/// is 1 over the stride. No gradient flows to the boxes.
+/// `ROIAlignV2`: `ROIAlign` (He et al. 2017) with `aligned=True`. The maps, such as the levels of a pyramid, come with their
+/// scale, which is 1 over the stride. No gradient flows to the boxes.
 ///
 /// # Errors
-/// If the maps differ in their images or channels, a region is of no map or image, or no box (NaN, infinite); or if the device fails.
+/// If the maps differ in their images or channels, a region is of no map or image, or no box (NaN, infinite); or if the device
+/// fails.
 pub fn roi_align(
     maps: Vec<(Tensor, f32)>,
     rois: &[Roi],
