@@ -6,6 +6,7 @@ pub mod backbones;
 pub mod batch_transforms;
 mod checks;
 pub mod datasets;
+pub mod detection;
 pub mod evaluators;
 pub mod heads;
 pub mod inferences;
