@@ -8,6 +8,7 @@ pub mod box_coder;
 pub mod boxes;
 pub mod matcher;
 pub mod nms;
+pub mod roi_pooler;
 pub mod sampler;
 #[cfg(test)]
 mod testing;
