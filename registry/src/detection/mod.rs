@@ -6,6 +6,8 @@
 pub mod anchors;
 pub mod box_coder;
 pub mod boxes;
+pub mod mask_paste;
+pub mod mask_targets;
 pub mod matcher;
 pub mod nms;
 pub mod roi_pooler;

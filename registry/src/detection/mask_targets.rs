@@ -1,0 +1,99 @@
+//! What mask heads are to predict: the mask of an object within a box (`crop_and_resize` of `detectron2.structures.masks`).
+
+use convmae_framework::data::{Mask, Rle};
+use convmae_framework::nn::cpu::roi_align::{self, Roi, RoiAlign, RoiLevel};
+use convmae_framework::nn::{Error, Result};
+
+/// The part of a mask within a box, as `[mask_size, mask_size]`, row-major: whether a cell is on.
+///
+/// # Errors
+/// If a polygon cannot be rasterised: it has not finite corners.
+pub fn crop_and_resize(mask: &Mask, bbox: [f32; 4], mask_size: usize) -> Result<Vec<bool>> {
+    match mask {
+        Mask::Polygons(polygons) => rasterize_polygons_within_box(polygons, bbox, mask_size),
+        Mask::Rle(runs) => align_bitmap(runs, bbox, mask_size),
+    }
+}
+
+/// Polygons moved and stretched from the box to `mask_size` cells along each side, and rasterised as COCO does.
+fn rasterize_polygons_within_box(
+    polygons: &[Vec<[f64; 2]>],
+    [x0, y0, x1, y1]: [f32; 4],
+    mask_size: usize,
+) -> Result<Vec<bool>> {
+    // NumPy divides in `f32`, the type of the box.
+    let ratio = |side: f32| f64::from(mask_size as f32 / side.max(0.1));
+    let (across, down) = (ratio(x1 - x0), ratio(y1 - y0));
+    let mut target = vec![false; mask_size * mask_size];
+    for polygon in polygons {
+        let corner = |[x, y]: &[f64; 2]| [(x - f64::from(x0)) * across, (y - f64::from(y0)) * down];
+        let corners: Vec<f64> = polygon.iter().flat_map(corner).collect();
+        let runs = hotcoco::mask::fr_poly(&corners, mask_size as u32, mask_size as u32)
+            .map_err(|error| Error::Value(format!("a polygon cannot be rasterised: {error}")))?;
+        // Down the columns.
+        for (at, on) in hotcoco::mask::decode(&runs).into_iter().enumerate() {
+            target[at % mask_size * mask_size + at / mask_size] |= on > 0;
+        }
+    }
+    Ok(target)
+}
+
+/// Where the mean of a cell is at least a half.
+fn align_bitmap(runs: &Rle, bbox: [f32; 4], mask_size: usize) -> Result<Vec<bool>> {
+    let [height, width] = runs.size();
+    let levels = vec![RoiLevel { height, width, scale: 1.0 }];
+    let align = RoiAlign { levels, batch: 1, channels: 1, output: [mask_size, mask_size], sampling_ratio: 0 };
+    let map: Vec<f32> = runs.decode().iter().map(|&pixel| f32::from(pixel > 0)).collect();
+    let cells = roi_align::forward(&align, &[map.into()], &[Roi { level: 0, image: 0, bbox }])?;
+    Ok(cells.iter().map(|&mean| mean >= 0.5).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{GrayImage, Luma};
+
+    use super::super::testing::Golden;
+    use super::*;
+
+    /// The masks of the golden's ground truth, image by image.
+    fn polygons() -> Vec<Vec<Mask>> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/detection/train_gt.json");
+        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let mask = |object: &serde_json::Value| {
+            let polygons: Vec<Vec<f64>> = serde_json::from_value(object["polygons"].clone()).unwrap();
+            Mask::Polygons(polygons.iter().map(|corners| corners.as_chunks().0.to_vec()).collect())
+        };
+        let images = json["images"].as_array().unwrap().iter();
+        images.map(|objects| objects.as_array().unwrap().iter().map(mask).collect()).collect()
+    }
+
+    fn bitmaps(golden: &Golden, image: usize) -> Vec<Mask> {
+        let name = format!("gt_bitmasks_{image}");
+        let bitmap = |row: usize| {
+            let bits = golden.bits(&name, row);
+            let pixel = |x: u32, y: u32| Luma([u8::from(bits[(y * 256 + x) as usize]) * 255]);
+            Mask::Rle(Rle::encode(&GrayImage::from_fn(256, 256, pixel)))
+        };
+        (0..golden.shape(&name)[0]).map(bitmap).collect()
+    }
+
+    #[test]
+    fn targets_are_those_of_detectron2() {
+        let (golden, polygons) = (Golden::read("roi_train"), polygons());
+        for image in 0..2 {
+            let of_image = |name: &str| format!("{name}_{image}");
+            let (boxes, gts) =
+                (golden.boxes(&of_image("sampled_boxes")), golden.indices(&of_image("sampled_gt_idx")));
+            for (name, masks) in [("polygon", &polygons[image]), ("bitmask", &bitmaps(&golden, image))] {
+                let expected = golden.bytes(&of_image(&format!("mask_targets_{name}"))).chunks_exact(28 * 28);
+                assert!(expected.len() > 10);
+                for (at, expected) in expected.enumerate() {
+                    let own = crop_and_resize(&masks[gts[at]], boxes[at], 28).unwrap();
+                    let off = own.iter().zip(expected).filter(|&(own, &expected)| u8::from(*own) != expected);
+                    // Corners on a rounding boundary.
+                    assert!(off.count() <= 2, "{name} {at} of image {image}");
+                }
+            }
+        }
+    }
+}
