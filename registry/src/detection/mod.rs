@@ -6,11 +6,14 @@
 pub mod anchors;
 pub mod box_coder;
 pub mod boxes;
+pub mod detections;
 pub mod losses;
 pub mod mask_paste;
 pub mod mask_targets;
 pub mod matcher;
 pub mod nms;
+pub mod postprocess;
+pub mod proposals;
 pub mod roi_pooler;
 pub mod sampler;
 #[cfg(test)]

@@ -1,0 +1,110 @@
+//! What the box head detects (`fast_rcnn_inference` of detectron2).
+
+use convmae_framework::data::Instances;
+
+use super::box_coder::Box2BoxTransform;
+use super::boxes::clip;
+use super::nms::batched_nms;
+
+/// Which objects count as found.
+#[derive(Debug, Clone, Copy)]
+pub struct DetectionSelection {
+    /// Scores that are not above it do not count.
+    pub score_thresh: f32,
+    /// IoU above which the better of two boxes of a class suppresses the other.
+    pub nms_thresh: f64,
+    /// Objects of an image at most.
+    pub topk_per_image: usize,
+}
+
+impl DetectionSelection {
+    /// The objects of an image of a height and a width, most certain first, from what is predicted of its `R` proposals.
+    ///
+    /// `logits` are `[R, K + 1]`, the last one that of background; `deltas` are `[R, 4 K]`, or `[R, 4]` for all classes together.
+    /// Proposals of no finite numbers are dropped.
+    pub fn fast_rcnn_inference(
+        &self,
+        proposals: &[[f32; 4]],
+        logits: &[f32],
+        deltas: &[f32],
+        coder: &Box2BoxTransform,
+        image: [usize; 2],
+    ) -> Instances {
+        let regions = proposals.len().max(1);
+        let (classes, width) = (logits.len() / regions, deltas.len() / regions);
+        let (mut boxes, mut scores, mut class_ids) = (Vec::new(), Vec::new(), Vec::new());
+        for (region, &proposal) in proposals.iter().enumerate() {
+            let of_region = softmax(&logits[region * classes..][..classes]);
+            let (deltas, _) = deltas[region * width..][..width].as_chunks::<4>();
+            let of_classes: Vec<_> =
+                deltas.iter().map(|&deltas| coder.apply_deltas(proposal, deltas)).collect();
+            let is_finite = of_region.iter().chain(of_classes.as_flattened()).all(|value| value.is_finite());
+            if !is_finite {
+                continue;
+            }
+            for (class, &score) in of_region[..classes - 1].iter().enumerate() {
+                if score > self.score_thresh {
+                    boxes.push(clip(of_classes[if width == 4 { 0 } else { class }], image));
+                    scores.push(score);
+                    class_ids.push(class);
+                }
+            }
+        }
+        let mut kept = batched_nms(&boxes, &scores, &class_ids, self.nms_thresh);
+        kept.truncate(self.topk_per_image);
+        Instances {
+            boxes: kept.iter().map(|&at| boxes[at]).collect(),
+            scores: kept.iter().map(|&at| scores[at]).collect(),
+            classes: kept.iter().map(|&at| class_ids[at] as u32).collect(),
+            ..Instances::default()
+        }
+    }
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Golden, assert_near};
+    use super::*;
+
+    const SELECTION: DetectionSelection =
+        DetectionSelection { score_thresh: 0.05, nms_thresh: 0.5, topk_per_image: 60 };
+
+    #[test]
+    fn detections_are_those_of_detectron2() {
+        let golden = Golden::read("detections");
+        let (logits, deltas) = (golden.floats("cls_logits"), golden.floats("box_deltas"));
+        let coder = Box2BoxTransform::new([10.0, 10.0, 5.0, 5.0]);
+        for image in 0..2 {
+            let part = |name: &str| format!("{name}_{image}");
+            let proposals = golden.boxes(&part("proposals"));
+            let logits = &logits[image * 100 * 6..][..100 * 6];
+            let deltas = &deltas[image * 100 * 20..][..100 * 20];
+            let own = SELECTION.fast_rcnn_inference(&proposals, logits, deltas, &coder, [256; 2]);
+            let classes: Vec<_> = own.classes.iter().map(|&class| class as usize).collect();
+            assert_eq!(classes, golden.indices(&part("det_classes")));
+            assert_near("scores", &own.scores, &golden.floats(&part("det_scores")), 1e-6);
+            assert_near("boxes", own.boxes.as_flattened(), &golden.floats(&part("det_boxes")), 1e-5);
+        }
+    }
+
+    #[test]
+    fn one_set_of_deltas_is_that_of_all_classes_and_what_is_not_finite_is_dropped() {
+        let proposals = [[0.0, 0.0, 4.0, 4.0], [4.0, 4.0, 8.0, 8.0]];
+        let find = |logits: &[f32], deltas: &[f32]| {
+            let coder = Box2BoxTransform::new([1.0; 4]);
+            SELECTION.fast_rcnn_inference(&proposals, logits, deltas, &coder, [8; 2])
+        };
+        let found = find(&[0.0, 9.0, 0.0, 9.0, 0.0, 0.0], &[0.0; 8]);
+        assert_eq!((found.boxes, found.classes), (proposals.to_vec(), vec![1, 0]));
+        let found = find(&[0.0, 9.0, 0.0, 9.0, f32::NAN, 0.0], &[0.0; 8]);
+        assert_eq!((found.boxes, found.classes), (vec![proposals[0]], vec![1]));
+        assert_eq!(find(&[0.0, 0.0, 9.0, 0.0, 0.0, 9.0], &[0.0; 8]), Instances::default());
+    }
+}
