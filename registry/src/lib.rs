@@ -1,4 +1,4 @@
-//! The components of convmae, one per file.
+//! The components of convmae, one per file; [`detection`] is what those of detection are made of.
 //!
 //! A crate that wants them in its registry says `use convmae_registry as _;`.
 

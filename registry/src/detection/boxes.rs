@@ -26,7 +26,11 @@ pub fn pairwise_iou(a: &[[f32; 4]], b: &[[f32; 4]]) -> Vec<f32> {
         let inter = width * height;
         if inter > 0.0 { inter / (area(one) + area(other) - inter) } else { 0.0 }
     };
-    a.par_iter().flat_map_iter(|&one| b.iter().map(move |&other| iou(one, other))).collect()
+    let mut ious = vec![0.0; a.len() * b.len()];
+    ious.par_chunks_mut(b.len().max(1)).zip(a).for_each(|(ious, &one)| {
+        ious.iter_mut().zip(b).for_each(|(of_pair, &other)| *of_pair = iou(one, other));
+    });
+    ious
 }
 
 #[cfg(test)]

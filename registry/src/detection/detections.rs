@@ -42,7 +42,8 @@ impl DetectionSelection {
             if !is_finite {
                 continue;
             }
-            for (class, &score) in of_region[..classes - 1].iter().enumerate() {
+            let objects = of_region.split_last().map_or(&[][..], |(_, objects)| objects);
+            for (class, &score) in objects.iter().enumerate() {
                 if score > self.score_thresh {
                     boxes.push(clip(of_classes[if width == 4 { 0 } else { class }], image));
                     scores.push(score);

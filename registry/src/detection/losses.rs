@@ -30,6 +30,10 @@ pub fn rpn_losses(
     beta: f32,
     normalizer: f32,
 ) -> Result<[Tensor; 2]> {
+    if logits.len() != deltas.len() {
+        let (logits, deltas) = (logits.len(), deltas.len());
+        return Err(Error::Shape(format!("logits of {logits} levels do not fit deltas of {deltas}")));
+    }
     let (mut first, mut losses) = (0, Vec::new());
     for (logits, deltas) in logits.iter().zip(deltas) {
         if targets.is_empty()

@@ -3,10 +3,10 @@
 /// Assigns boxes to the ground truth that they overlap most.
 #[derive(Debug, Clone)]
 pub struct Matcher {
-    /// Overlaps at which the label changes, ascending.
-    pub thresholds: Vec<f32>,
-    /// Of boxes below the first threshold, between two, and from the last one on.
-    pub labels: Vec<Label>,
+    /// Of boxes below the first threshold.
+    pub below: Label,
+    /// Overlaps from which on a box has another label, ascending.
+    pub thresholds: Vec<(f32, Label)>,
     /// Whether the boxes that overlap a ground truth most are positive, however little that is.
     pub allow_low_quality_matches: bool,
 }
@@ -35,7 +35,7 @@ impl Matcher {
     /// The match of each of `boxes` boxes. `overlaps` are those of every ground truth with every box, `[G, boxes]`.
     pub fn matches(&self, overlaps: &[f32], boxes: usize) -> Vec<Match> {
         if overlaps.is_empty() {
-            return vec![Match { gt: 0, label: self.labels[0] }; boxes];
+            return vec![Match { gt: 0, label: self.below }; boxes];
         }
         let mut best = vec![(0, f32::NEG_INFINITY); boxes];
         for (gt, overlaps) in overlaps.chunks_exact(boxes).enumerate() {
@@ -45,7 +45,10 @@ impl Matcher {
                 }
             }
         }
-        let label = |overlap| self.labels[self.thresholds.partition_point(|&threshold| threshold <= overlap)];
+        let label = |overlap| {
+            let reached = self.thresholds.iter().rfind(|threshold| threshold.0 <= overlap);
+            reached.map_or(self.below, |threshold| threshold.1)
+        };
         let mut matches: Vec<_> =
             best.into_iter().map(|(gt, overlap)| Match { gt, label: label(overlap) }).collect();
         if self.allow_low_quality_matches {
@@ -67,13 +70,13 @@ mod tests {
     use super::*;
 
     fn rpn() -> Matcher {
-        let labels = vec![Label::Negative, Label::Ignored, Label::Positive];
-        Matcher { thresholds: vec![0.3, 0.7], labels, allow_low_quality_matches: true }
+        let thresholds = vec![(0.3, Label::Ignored), (0.7, Label::Positive)];
+        Matcher { below: Label::Negative, thresholds, allow_low_quality_matches: true }
     }
 
     fn roi() -> Matcher {
-        let labels = vec![Label::Negative, Label::Positive];
-        Matcher { thresholds: vec![0.5], labels, allow_low_quality_matches: false }
+        let thresholds = vec![(0.5, Label::Positive)];
+        Matcher { below: Label::Negative, thresholds, allow_low_quality_matches: false }
     }
 
     /// Of the names of the indices and labels.

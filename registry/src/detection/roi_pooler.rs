@@ -1,7 +1,7 @@
 //! Features of boxes from the levels of a pyramid (`detectron2.modeling.poolers.ROIPooler`).
 
 use convmae_framework::nn::ops::{Roi, roi_align};
-use convmae_framework::nn::{Result, Tensor};
+use convmae_framework::nn::{Error, Result, Tensor};
 
 use super::boxes::area;
 
@@ -38,6 +38,10 @@ impl RoiPooler {
     /// If the maps differ in more than their sizes, there are not as many as strides, or a box is not finite; or if the device
     /// fails.
     pub fn forward(&self, maps: &[Tensor], boxes: &[Vec<[f32; 4]>]) -> Result<Tensor> {
+        if maps.len() != self.strides.len() {
+            let (maps, strides) = (maps.len(), self.strides.len());
+            return Err(Error::Shape(format!("{maps} maps do not fit the strides of {strides}")));
+        }
         let maps = maps.iter().zip(&self.strides).map(|(map, &stride)| (map.clone(), 1.0 / stride as f32));
         let of_image = |(image, boxes): (usize, &Vec<[f32; 4]>)| {
             boxes.iter().map(move |&bbox| Roi { level: self.level(bbox), image, bbox }).collect::<Vec<_>>()

@@ -28,7 +28,7 @@ pub fn subsample_labels(
         drawn.into_iter().map(|at| all[at]).collect::<Vec<_>>()
     };
     let positive = draw(Label::Positive, (num_samples as f64 * positive_fraction) as usize);
-    let negative = draw(Label::Negative, num_samples - positive.len());
+    let negative = draw(Label::Negative, num_samples.saturating_sub(positive.len()));
     Sampled { positive, negative }
 }
 
