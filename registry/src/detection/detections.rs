@@ -74,25 +74,32 @@ mod tests {
     use super::super::testing::{Golden, assert_near};
     use super::*;
 
-    const SELECTION: DetectionSelection =
-        DetectionSelection { score_thresh: 0.05, nms_thresh: 0.5, topk_per_image: 60 };
-
-    #[test]
-    fn detections_are_those_of_detectron2() {
-        let golden = Golden::read("detections");
+    /// Of images of these sizes, with at most so many objects.
+    fn assert_detections(name: &str, sizes: [[usize; 2]; 2], topk_per_image: usize) {
+        let golden = Golden::read(name);
+        let selection = DetectionSelection { topk_per_image, ..SELECTION };
         let (logits, deltas) = (golden.floats("cls_logits"), golden.floats("box_deltas"));
         let coder = Box2BoxTransform::new([10.0, 10.0, 5.0, 5.0]);
-        for image in 0..2 {
+        for (image, size) in sizes.into_iter().enumerate() {
             let part = |name: &str| format!("{name}_{image}");
             let proposals = golden.boxes(&part("proposals"));
-            let logits = &logits[image * 100 * 6..][..100 * 6];
-            let deltas = &deltas[image * 100 * 20..][..100 * 20];
-            let own = SELECTION.fast_rcnn_inference(&proposals, logits, deltas, &coder, [256; 2]);
+            let logits = &logits[image * proposals.len() * 6..][..proposals.len() * 6];
+            let deltas = &deltas[image * proposals.len() * 20..][..proposals.len() * 20];
+            let own = selection.fast_rcnn_inference(&proposals, logits, deltas, &coder, size);
             let classes: Vec<_> = own.classes.iter().map(|&class| class as usize).collect();
             assert_eq!(classes, golden.indices(&part("det_classes")));
             assert_near("scores", &own.scores, &golden.floats(&part("det_scores")), 1e-6);
             assert_near("boxes", own.boxes.as_flattened(), &golden.floats(&part("det_boxes")), 1e-5);
         }
+    }
+
+    const SELECTION: DetectionSelection =
+        DetectionSelection { score_thresh: 0.05, nms_thresh: 0.5, topk_per_image: 100 };
+
+    #[test]
+    fn detections_are_those_of_detectron2() {
+        assert_detections("detections", [[256; 2]; 2], 60);
+        assert_detections("unequal_sizes", [[192, 144], [136, 192]], 50);
     }
 
     #[test]

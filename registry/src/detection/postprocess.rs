@@ -34,6 +34,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn boxes_of_padded_images_are_those_of_detectron2() {
+        let golden = Golden::read("unequal_sizes");
+        for (image, size) in [[192, 144], [136, 192]].into_iter().enumerate() {
+            let boxes = golden.boxes(&format!("det_boxes_{image}"));
+            let to = golden.indices(&format!("out_hw_{image}")).try_into().unwrap();
+            let boxes: Vec<_> =
+                Postprocess::Standard.rescale(&boxes, size, to).into_iter().map(|kept| kept.1).collect();
+            let expected = golden.floats(&format!("out_boxes_{image}"));
+            assert_near("boxes", boxes.as_flattened(), &expected, 1e-6);
+        }
+    }
+
+    #[test]
     fn boxes_are_those_of_the_official_postprocessing() {
         let golden = Golden::read("detections");
         for image in 0..2 {

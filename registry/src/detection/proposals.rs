@@ -102,8 +102,19 @@ fn top(values: &[f32], count: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::anchors::AnchorGenerator;
     use super::super::testing::{Golden, assert_near};
     use super::*;
+
+    /// Of each level anchors, logits, deltas.
+    type Level = (Vec<[f32; 4]>, Vec<f32>, Vec<[f32; 4]>);
+
+    fn find(selection: ProposalSelection, levels: &[Level], image: [usize; 2]) -> Proposals {
+        let levels = levels.iter();
+        let levels = levels.map(|(anchors, logits, deltas)| LevelPredictions { anchors, logits, deltas });
+        let coder = Box2BoxTransform::new([1.0; 4]);
+        selection.find_top_rpn_proposals(&levels.collect::<Vec<_>>(), &coder, image, true).unwrap()
+    }
 
     #[test]
     fn proposals_are_those_of_detectron2() {
@@ -121,17 +132,12 @@ mod tests {
             })
             .collect();
         for image in 0..2 {
-            let of_image = |(anchors, logits, deltas): &'_ (Vec<_>, Vec<_>, Vec<_>)| {
+            let of_image = |(anchors, logits, deltas): &Level| {
                 let own = image * anchors.len()..(image + 1) * anchors.len();
                 (anchors.clone(), logits[own.clone()].to_vec(), deltas[own].to_vec())
             };
             let levels: Vec<_> = levels.iter().map(of_image).collect();
-            let predictions: Vec<_> = levels
-                .iter()
-                .map(|(anchors, logits, deltas)| LevelPredictions { anchors, logits, deltas })
-                .collect();
-            let coder = Box2BoxTransform::new([1.0; 4]);
-            let own = selection.find_top_rpn_proposals(&predictions, &coder, [256; 2], true).unwrap();
+            let own = find(selection, &levels, [256; 2]);
             let part = |name: &str| format!("{name}_{image}");
             assert_eq!(own.logits, golden.floats(&part("proposal_logits")));
             assert_near("boxes", own.boxes.as_flattened(), &golden.floats(&part("proposals")), 1e-5);
@@ -140,6 +146,28 @@ mod tests {
             let expected = with_gt.floats(&part("proposals_with_gt"));
             assert_near("boxes", own.boxes.as_flattened(), &expected, 1e-5);
             assert_eq!(own.logits, with_gt.floats(&part("proposals_with_gt_logits")));
+        }
+    }
+
+    #[test]
+    fn boxes_end_where_the_own_image_does_in_a_padded_batch() {
+        let golden = Golden::read("unequal_sizes");
+        let sizes = [32_u16, 64, 128, 256, 512].map(|size| (vec![f64::from(size)], usize::from(size / 8)));
+        let generator = AnchorGenerator::new(&sizes, &[0.5, 1.0, 2.0], 0.0);
+        let selection = ProposalSelection { pre_nms_topk: 100, post_nms_topk: 80, nms_thresh: 0.7 };
+        for (image, size) in [[192, 144], [136, 192]].into_iter().enumerate() {
+            let levels = [48, 24, 12, 6, 3].into_iter().enumerate().map(|(level, side)| {
+                let anchors = generator.grid_anchors(level, [side; 2]);
+                let own = image * anchors.len()..(image + 1) * anchors.len();
+                let part = |name: &str| format!("rpn_{name}_p{}", level + 2);
+                let (logits, deltas) = (golden.floats(&part("logits")), golden.boxes(&part("deltas")));
+                (anchors, logits[own.clone()].to_vec(), deltas[own].to_vec())
+            });
+            let levels: Vec<_> = levels.collect();
+            let own = find(selection, &levels, size);
+            assert_eq!(own.logits, golden.floats(&format!("proposal_logits_{image}")));
+            let expected = golden.floats(&format!("proposals_{image}"));
+            assert_near("boxes", own.boxes.as_flattened(), &expected, 1e-5);
         }
     }
 

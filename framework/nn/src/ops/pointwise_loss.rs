@@ -80,7 +80,10 @@ mod tests {
 
     type Loss = fn(Tensor, &[ValueTarget]) -> Result<Tensor>;
 
-    const LOSSES: [(Loss, fn(f64, f64) -> f64); 3] = [
+    /// Of a value and its target.
+    type Definition = fn(f64, f64) -> f64;
+
+    const LOSSES: [(Loss, Definition); 3] = [
         (
             |x, targets| binary_cross_entropy_with_logits(x, targets, 7.0),
             |x, target| {
