@@ -16,5 +16,6 @@ pub mod postprocess;
 pub mod proposals;
 pub mod roi_pooler;
 pub mod sampler;
+pub mod targets;
 #[cfg(test)]
 mod testing;

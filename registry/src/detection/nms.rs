@@ -72,8 +72,36 @@ fn suppress(suppressed: &mut [u32], bbox: [f32; 4], others: [&[f32]; 5], thresho
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::boxes::pairwise_iou;
     use super::super::testing::Golden;
     use super::*;
+
+    proptest! {
+        /// A box is dropped if and only if a better one of its group, which is kept, overlaps it too much.
+        #[test]
+        fn it_keeps_what_its_definition_keeps(
+            boxes in prop::collection::vec((0_u8..9, 0_u8..9, 1_u8..7, 1_u8..7, 0_u8..5, 0_usize..3), 0..40),
+            threshold in prop::sample::select(vec![0.2, 0.3, 0.5, 0.7]),
+        ) {
+            let scores: Vec<f32> = boxes.iter().map(|bbox| bbox.4.into()).collect();
+            let groups: Vec<_> = boxes.iter().map(|bbox| bbox.5).collect();
+            let boxes: Vec<_> =
+                boxes.iter().map(|&(x, y, width, height, ..)| [x, y, x + width, y + height].map(f32::from)).collect();
+            let kept = batched_nms(&boxes, &scores, &groups, threshold);
+            let rank = |at: usize| (std::cmp::Reverse(scores[at] as u8), at);
+            prop_assert!(kept.is_sorted_by_key(|&at| rank(at)));
+            for at in 0..boxes.len() {
+                let suppresses = |&better: &usize| {
+                    groups[better] == groups[at]
+                        && rank(better) < rank(at)
+                        && f64::from(pairwise_iou(&[boxes[better]], &[boxes[at]])[0]) > threshold
+                };
+                prop_assert_eq!(kept.contains(&at), !kept.iter().any(suppresses));
+            }
+        }
+    }
 
     #[test]
     fn it_keeps_what_torchvision_keeps() {
