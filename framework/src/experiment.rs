@@ -12,7 +12,7 @@ use crate::component::{BatchTransform, Dataset, Evaluator, Inference, Optimizer,
 use crate::nn::DeviceName;
 
 pub use init_from::{InitFrom, InitSource, Names};
-pub use nodes::{Node, NodeKind, Nodes, Source};
+pub use nodes::{HeadWiring, Node, NodeKind, Nodes, Source};
 
 /// An experiment: data, a model as a graph of components, and how to train and evaluate it.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -10,7 +10,7 @@ mod model;
 mod plan;
 mod summary;
 
-pub use catalog::catalog;
+pub use catalog::{block_schema, catalog};
 pub use check::{Checked, check};
 pub use draw::{dot, mermaid};
 pub use model::{Model, Outputs};

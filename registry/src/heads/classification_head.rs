@@ -28,10 +28,6 @@ pub struct ClassificationHead {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub label_smoothing: f32,
-    /// Factor of this head's loss in the total.
-    #[serde(default = "default_loss_weight")]
-    #[schemars(range(min = 0.0))]
-    pub loss_weight: f32,
     /// Standard deviation of the linear layer's first weights.
     #[serde(default = "default_init_std")]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -40,10 +36,6 @@ pub struct ClassificationHead {
 
 fn default_pool() -> Pool {
     Pool::Mean
-}
-
-fn default_loss_weight() -> f32 {
-    1.0
 }
 
 fn default_init_std() -> f32 {
@@ -72,7 +64,6 @@ impl Head for ClassificationHead {
                 Some(&Init::ZEROS),
             ),
             label_smoothing: self.label_smoothing,
-            loss_weight: self.loss_weight,
             level,
         }))
     }

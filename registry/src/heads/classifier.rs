@@ -49,7 +49,6 @@ pub(super) struct Classifier {
     pub head: Linear,
     /// In training.
     pub label_smoothing: f32,
-    pub loss_weight: f32,
 }
 
 impl HeadModule for Classifier {
@@ -61,7 +60,7 @@ impl HeadModule for Classifier {
         let targets = self.targets(batch, ctx.training)?;
         let smoothing = if ctx.training { self.label_smoothing } else { 0.0 };
         let value = ops::cross_entropy(self.logits(features, ctx)?, &targets, smoothing)?;
-        Ok(vec![Loss { name: "cross_entropy".to_owned(), weight: self.loss_weight, value }])
+        Ok(vec![Loss { name: "cross_entropy".to_owned(), weight: 1.0, value }])
     }
 
     fn predict(&self, features: &Features, _: &Batch, ctx: &Context) -> nn::Result<Prediction> {

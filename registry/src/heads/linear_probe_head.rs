@@ -21,10 +21,6 @@ pub struct LinearProbeHead {
     /// have one, it neither scales nor shifts.
     #[serde(default = "default_pool")]
     pub pool: Pool,
-    /// Factor of this head's loss in the total.
-    #[serde(default = "default_loss_weight")]
-    #[schemars(range(min = 0.0))]
-    pub loss_weight: f32,
     /// Standard deviation of the linear layer's first weights.
     #[serde(default = "default_init_std")]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -33,10 +29,6 @@ pub struct LinearProbeHead {
 
 fn default_pool() -> Pool {
     Pool::FirstToken
-}
-
-fn default_loss_weight() -> f32 {
-    1.0
 }
 
 fn default_init_std() -> f32 {
@@ -69,7 +61,6 @@ impl Head for LinearProbeHead {
                 Some(&Init::ZEROS),
             ),
             label_smoothing: 0.0,
-            loss_weight: self.loss_weight,
             level,
         }))
     }

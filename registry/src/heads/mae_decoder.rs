@@ -41,10 +41,6 @@ pub struct MaeDecoder {
     /// Whether each target patch is normalised by its own mean and deviation (official pretraining: yes).
     #[serde(default)]
     pub norm_pix_loss: bool,
-    /// Factor of this head's loss in the total.
-    #[serde(default = "default_loss_weight")]
-    #[schemars(range(min = 0.0))]
-    pub loss_weight: f32,
 }
 
 fn default_embed_dim() -> usize {
@@ -61,10 +57,6 @@ fn default_num_heads() -> usize {
 
 fn default_mlp_ratio() -> f32 {
     4.0
-}
-
-fn default_loss_weight() -> f32 {
-    1.0
 }
 
 #[typetag::serde]
@@ -148,7 +140,7 @@ impl HeadModule for MaeDecoderModule {
             ops::normalize_patches(&mut target, self.patch_values());
         }
         let value = ops::masked_mse(pred, target, &mask.removed)?;
-        Ok(vec![Loss { name: "reconstruction".to_owned(), weight: self.spec.loss_weight, value }])
+        Ok(vec![Loss { name: "reconstruction".to_owned(), weight: 1.0, value }])
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {

@@ -15,11 +15,10 @@ use rayon::prelude::*;
 pub(super) struct PixelClassifier {
     dropout: Dropout2d,
     conv_seg: Conv2d,
-    loss_weight: f32,
 }
 
 impl PixelClassifier {
-    pub fn new(scope: &Scope, channels: usize, num_classes: usize, dropout: f32, loss_weight: f32) -> Self {
+    pub fn new(scope: &Scope, channels: usize, num_classes: usize, dropout: f32) -> Self {
         Self {
             dropout: Dropout2d { probability: dropout },
             conv_seg: Conv2d::with_init(
@@ -31,7 +30,6 @@ impl PixelClassifier {
                 &Init::Normal { std: 0.01 },
                 Some(&Init::ZEROS),
             ),
-            loss_weight,
         }
     }
 
@@ -61,7 +59,7 @@ impl PixelClassifier {
         let loss = (ops::cross_entropy(logits, &targets, 0.0)? * (labelled as f32 / all))?;
         let accuracy = Tensor::from_vec(vec![100.0 * correct as f32 / all], (), &Tape::none())?;
         Ok(vec![
-            Loss { name: "loss_seg".to_owned(), weight: self.loss_weight, value: loss },
+            Loss { name: "loss_seg".to_owned(), weight: 1.0, value: loss },
             Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy },
         ])
     }
@@ -141,7 +139,7 @@ mod tests {
     }
 
     fn classifier() -> PixelClassifier {
-        PixelClassifier::new(&Scope::new(0), 4, 3, 0.1, 1.0)
+        PixelClassifier::new(&Scope::new(0), 4, 3, 0.1)
     }
 
     fn logits(values: &[f32]) -> Tensor {
