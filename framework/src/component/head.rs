@@ -2,7 +2,7 @@
 
 use super::registry::slot_schema;
 use super::{Features, ImageShape, LevelShape, Macs, MaskGrid, Prediction, Problem, Task};
-use crate::data::Batch;
+use crate::data::{Batch, Target};
 use crate::nn::{Context, Result, Scope, Tensor};
 
 /// A head, as the recipe states it. `loss_weight` and `auxiliary` are keys of every head: the graph reads them.
@@ -10,6 +10,12 @@ use crate::nn::{Context, Result, Scope, Tensor};
 pub trait Head: std::fmt::Debug + Send + Sync {
     /// What it predicts.
     fn task(&self) -> Task;
+
+    /// Adds to the target of an example image, number `index` of a batch, what the head is trained on: `bench` trains on such images.
+    /// Other heads may have added theirs.
+    fn example(&self, index: usize, image: ImageShape, target: &mut Target) {
+        self.task().example(index, image, target);
+    }
 
     /// Creates the parameters (none are allocated in a describing scope) and answers for the shapes.
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem>;

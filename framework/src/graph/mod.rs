@@ -6,6 +6,7 @@
 mod catalog;
 mod check;
 mod draw;
+mod example;
 mod model;
 mod plan;
 mod summary;
