@@ -4,7 +4,7 @@ use convmae_framework::component::{
     Evaluator, Measured, Meter, MeterError, Needs, Prediction, Semantic, TaskKind,
 };
 use convmae_framework::data::{Batch, IGNORED};
-use convmae_framework::metrics::ConfusionAreas;
+use convmae_framework::metrics::{ConfusionAreas, state};
 use image::GrayImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,15 @@ impl Meter for AreaMeter {
             }
             self.areas.add(found.as_raw(), map.as_raw());
         }
+        Ok(())
+    }
+
+    fn state(&self) -> Vec<u8> {
+        state::write(&self.areas)
+    }
+
+    fn merge(&mut self, state: &[u8]) -> Result<(), MeterError> {
+        self.areas.merge(&state::read(state)?);
         Ok(())
     }
 
@@ -163,6 +172,23 @@ mod tests {
         };
         assert_eq!(names(false), ["mIoU", "mAcc", "aAcc"]);
         assert_eq!(names(true)[3..], ["IoU.0", "IoU.7", "IoU.254", "Acc.0", "Acc.254"]);
+    }
+
+    #[test]
+    fn merged_halves_equal_the_whole() {
+        let images: [(&[u8], &[u8]); 2] = [(&[0, 7, 1, 1], &[0, 7, 7, 255]), (&[2, 7, 0, 0], &[2, 2, 0, 1])];
+        let meter = |images: &[(&[u8], &[u8])]| {
+            let mut meter = MeanIoU { per_class: true }.meter();
+            for (found, label) in images {
+                let found = semantic(2, 2, found);
+                meter.update(Measured::Predictions(&[&found]), &batch(2, 2, label)).unwrap();
+            }
+            meter
+        };
+        let mut merged = meter(&images[..1]);
+        merged.merge(&meter(&images[1..]).state()).unwrap();
+        assert_eq!(merged.finish(), meter(&images).finish());
+        assert!(matches!(merged.merge(b"?"), Err(MeterError::State(_))));
     }
 
     #[test]
