@@ -11,6 +11,7 @@ mod finetuning;
 mod golden;
 mod inference;
 mod mistakes;
+mod padding;
 mod plugin;
 mod pretrain_golden;
 mod registry;

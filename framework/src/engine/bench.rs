@@ -170,6 +170,7 @@ fn load_data(data: Data, seed: u64) -> DataSpeed {
                 samples,
                 transforms: train.transforms,
                 batch_transforms: train.batch_transforms,
+                pad_to: train.pad_to,
                 seed,
             }),
             options,

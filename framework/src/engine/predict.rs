@@ -9,7 +9,7 @@ use super::EngineError;
 use super::evaluate::{Predictor, label_maps};
 use super::setup::{LoadedModel, TrainedOptions, classes};
 use crate::component::{self, Logits, Picture, TaskKind, Transform};
-use crate::data::{Batch, DataError, IGNORED, Sample, Target, read_image};
+use crate::data::{Batch, DataError, IGNORED, Sample, Size, Target, read_image};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 use crate::report::label_map::{self, ClassShare};
@@ -68,14 +68,16 @@ pub fn predict<E: From<EngineError>>(
         ctx: Context::eval(random::stream(Purpose::Evaluate, &[experiment.seed])),
         seed: experiment.seed,
         transforms: &val.transforms,
+        pad_to: val.pad_to,
         image_names: names(TaskKind::Classify),
         pixel_names: names(TaskKind::Segment),
         of_pixels,
         topk,
         with_pictures,
     };
-    // Images of any size do not make a batch.
-    let together = if session.predictor.inference.is_some() { 1 } else { val.batch_size };
+    // Images of any size do not make a batch, unless they are padded.
+    let any_size = session.predictor.inference.is_some() && session.pad_to.is_none();
+    let together = if any_size { 1 } else { val.batch_size };
     let mut predictions = Vec::with_capacity(images.len());
     for (number, paths) in images.chunks(together).enumerate() {
         for mut prediction in session.batch(number as u64, paths)? {
@@ -94,6 +96,7 @@ struct Session<'a> {
     ctx: Context,
     seed: u64,
     transforms: &'a [Box<dyn Transform>],
+    pad_to: Option<Size>,
     image_names: Vec<String>,
     pixel_names: Vec<String>,
     /// Whether classes of pixels are predicted.
@@ -111,7 +114,7 @@ impl Session<'_> {
             self.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
         };
         let samples = paths.iter().enumerate().map(sample).collect::<Result<Vec<_>, _>>()?;
-        let batch = Batch::stack(samples)?;
+        let batch = Batch::stack(samples, self.pad_to)?;
         let mut asked = self.predictor.ask(&batch, &self.ctx);
         let mut tasks = vec![TaskKind::Classify, TaskKind::Segment];
         tasks.retain(|&task| asked.is_predicted(task));

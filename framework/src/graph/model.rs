@@ -109,6 +109,12 @@ impl Model {
         tasks.filter_map(|(built, task)| Some((built.planned.node.name.as_str(), task.classes()?))).collect()
     }
 
+    /// The heads of a task.
+    pub fn heads_of(&self, kind: TaskKind) -> impl Iterator<Item = &str> {
+        let tasks = self.tasks().filter(move |(_, task)| task.kind() == kind);
+        tasks.map(|(built, _)| built.planned.node.name.as_str())
+    }
+
     /// The heads that predict for a task: none of them auxiliary.
     pub fn predicting(&self, kind: TaskKind) -> Vec<&str> {
         let tasks = self.tasks().filter(|(built, task)| task.kind() == kind && built.predicts());

@@ -79,7 +79,7 @@ impl HeadModule for Classifier {
             let logits: Vec<f32> =
                 by_token.chunks_exact(self.classes()).map(|logits| logits[class]).collect();
             let original = batch.picture(&batch.images, image);
-            let heat = evidence::overlay(&original, &logits, grid);
+            let heat = evidence::overlay(&original, &logits, grid, (batch.height, batch.width));
             vec![
                 Picture { caption: "original".to_owned(), image: original },
                 Picture { caption: format!("evidence for {class}"), image: heat },

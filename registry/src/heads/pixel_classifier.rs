@@ -73,16 +73,15 @@ pub(super) fn prediction(logits: Tensor, batch: &Batch) -> nn::Result<Prediction
     Ok(Prediction::Semantic(Semantic::of(logits, batch)))
 }
 
-/// What the pixels of a batch are, where that is known.
+/// What the pixels of a batch are, where that is known: of padding it is not.
 fn targets(batch: &Batch, classes: usize) -> nn::Result<Vec<Option<ClassTarget>>> {
     let mut targets = Vec::with_capacity(batch.len() * batch.height * batch.width);
-    for (id, target) in batch.ids.iter().zip(&batch.targets) {
+    for ((id, target), &size) in batch.ids.iter().zip(&batch.targets).zip(&batch.sizes) {
         let Some(map) = &target.semantic else {
             return Err(Error::Value(format!(
                 "{id}: the image has no label map; segmentation is trained on them"
             )));
         };
-        let size = [batch.height, batch.width];
         let found = [map.height() as usize, map.width() as usize];
         if found != size {
             return Err(Error::Shape(format!(
@@ -92,7 +91,11 @@ fn targets(batch: &Batch, classes: usize) -> nn::Result<Vec<Option<ClassTarget>>
         }
         check_labels(id, map, classes)?;
         let target = |&label: &u8| (label != IGNORED).then(|| ClassTarget::of(u32::from(label)));
-        targets.extend(map.as_raw().iter().map(target));
+        for row in map.as_raw().chunks_exact(size[1]) {
+            targets.extend(row.iter().map(target));
+            targets.extend(std::iter::repeat_n(None, batch.width - size[1]));
+        }
+        targets.extend(std::iter::repeat_n(None, (batch.height - size[0]) * batch.width));
     }
     Ok(targets)
 }
@@ -177,6 +180,21 @@ mod tests {
         assert_eq!(losses(&[1, 1, 1, 255, 255, 255]), [0.0, 50.0]);
         assert_eq!(losses(&[0, 1, 1, 1, 255, 255]), [1000.0 / 6.0, 50.0]);
         assert_eq!(losses(&[255; 6]), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn padding_counts_as_ignored_pixels_do_and_is_not_predicted() {
+        let values: Vec<f32> = (0..18).map(|at| (at as f32 * 1.3).sin()).collect();
+        let losses = |batch: &Batch| {
+            let losses = classifier().losses(logits(&values), batch).unwrap();
+            losses.iter().map(|loss| loss.value.to_vec().unwrap()[0]).collect::<Vec<_>>()
+        };
+        let mut padded = batch(&[Some((1, 2, &[1, 2]))]);
+        padded.sizes[0] = [1, 2];
+        assert_eq!(losses(&padded), losses(&batch(&[Some((2, 3, &[1, 2, 255, 255, 255, 255]))])));
+        let found = prediction(logits(&values), &padded).unwrap();
+        let Prediction::Semantic(Semantic { maps, .. }) = found else { panic!("{found:?}") };
+        assert_eq!(maps[0].dimensions(), (2, 1));
     }
 
     #[test]

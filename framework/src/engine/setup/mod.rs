@@ -97,9 +97,10 @@ impl Prepared {
         }
         let batches = match (samples.len(), &self.inference) {
             (0, _) => Vec::new(),
-            (_, None) => vec![Batch::stack(samples)?],
+            (_, None) => vec![Batch::stack(samples, pipeline.pad_to)?],
             (_, Some(_)) => {
-                samples.into_iter().map(|sample| Batch::stack(vec![sample])).collect::<Result<_, _>>()?
+                let alone = |sample| Batch::stack(vec![sample], pipeline.pad_to);
+                samples.into_iter().map(alone).collect::<Result<_, _>>()?
             }
         };
         Ok(batches)
@@ -269,7 +270,7 @@ pub fn open(
     let at =
         |key: String| move |error: DataError| recipe.diagnose(vec![Problem::new(&key, error.to_string())]);
     let samples = split.dataset.open().map_err(at(format!("{key}.dataset")))?;
-    let pipeline =
-        Pipeline { samples, transforms: split.transforms, batch_transforms: split.batch_transforms, seed };
+    let Split { transforms, batch_transforms, pad_to, .. } = split;
+    let pipeline = Pipeline { samples, transforms, batch_transforms, pad_to, seed };
     Ok(Loader::new(Arc::new(pipeline), options).map_err(at(key.to_owned()))?)
 }
