@@ -15,16 +15,17 @@ use serde::{Deserialize, Serialize};
 /// (`loss`), over all images, which must have a class. Of equal logits the class with the lower index comes first; a prediction that is
 /// not a number is wrong. Of several heads with classes the first counts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Accuracy {
     /// The numbers of classes; 1 is always among them. More than the head has are as many as it has.
-    #[serde(default = "default_topk")]
     #[schemars(inner(range(min = 1)))]
     pub topk: Vec<usize>,
 }
 
-fn default_topk() -> Vec<usize> {
-    vec![1, 5]
+impl Default for Accuracy {
+    fn default() -> Self {
+        Self { topk: vec![1, 5] }
+    }
 }
 
 #[typetag::serde]

@@ -20,43 +20,28 @@ use crate::transformer::{TRANSFORMER_EPS, plain_blocks, position_embedding, tran
 /// Reconstructs the pixels of removed patches from the last level's kept tokens: a light transformer over the kept tokens and a
 /// learned mask token (MAE; `forward_decoder` and `forward_loss` of `models_convmae.py`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct MaeDecoder {
     /// Channels.
-    #[serde(default = "default_embed_dim")]
     #[schemars(range(min = 4, max = 65536))]
     pub embed_dim: usize,
     /// Transformer blocks.
-    #[serde(default = "default_depth")]
     #[schemars(range(max = 1024))]
     pub depth: usize,
     /// Attention heads.
-    #[serde(default = "default_num_heads")]
     #[schemars(range(min = 1))]
     pub num_heads: usize,
     /// Hidden channels of the MLP, as a multiple of the channels.
-    #[serde(default = "default_mlp_ratio")]
     #[schemars(range(min = 0.0, max = 1024.0))]
     pub mlp_ratio: f32,
     /// Whether each target patch is normalised by its own mean and deviation (official pretraining: yes).
-    #[serde(default)]
     pub norm_pix_loss: bool,
 }
 
-fn default_embed_dim() -> usize {
-    512
-}
-
-fn default_depth() -> usize {
-    8
-}
-
-fn default_num_heads() -> usize {
-    16
-}
-
-fn default_mlp_ratio() -> f32 {
-    4.0
+impl Default for MaeDecoder {
+    fn default() -> Self {
+        Self { embed_dim: 512, depth: 8, num_heads: 16, mlp_ratio: 4.0, norm_pix_loss: false }
+    }
 }
 
 #[typetag::serde]

@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 /// Removes every other token, like the black squares of a checkerboard. Which half stays is drawn for every
 /// image.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct CheckerboardMasker {
     /// Whether each image draws its half; otherwise the corner at the top left always stays.
-    #[serde(default = "yes")]
     pub random_half: bool,
 }
 
-fn yes() -> bool {
-    true
+impl Default for CheckerboardMasker {
+    fn default() -> Self {
+        Self { random_half: true }
+    }
 }
 
 #[typetag::serde]
