@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod ablations;
+mod accumulation;
 mod bad_input;
 mod bench;
 mod docs;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::EngineError;
 use super::evaluate::{Evaluation, Predictor};
 use super::setup::{LoadedModel, Loading, TrainedOptions, classes, open};
+use crate::distributed::SingleProcess;
 use crate::loader::LoaderOptions;
 
 /// The metrics of weights.
@@ -43,7 +44,8 @@ pub fn eval(options: &TrainedOptions) -> Result<EvalReport, EngineError> {
     }
     let evaluate = &experiment.evaluate;
     let predictor = Predictor { model: &model, inference: evaluate.inference.as_deref() };
-    let evaluation = Evaluation::run(predictor, &loader, &evaluate.evaluators, experiment.seed)?;
+    let evaluation =
+        Evaluation::run(predictor, &loader, &evaluate.evaluators, experiment.seed, &SingleProcess)?;
     Ok(EvalReport {
         name: experiment.name,
         weights: options.weights.clone(),

@@ -65,7 +65,6 @@ pub fn predict<E: From<EngineError>>(
     let of_pixels = !model.predicting(TaskKind::Segment).is_empty();
     let session = Session {
         predictor: Predictor { model: &model, inference: experiment.evaluate.inference.as_deref() },
-        ctx: Context::eval(random::stream(Purpose::Evaluate, &[experiment.seed])),
         seed: experiment.seed,
         transforms: &val.transforms,
         pad_to: val.pad_to,
@@ -79,8 +78,8 @@ pub fn predict<E: From<EngineError>>(
     let any_size = session.predictor.inference.is_some() && session.pad_to.is_none();
     let together = if any_size { 1 } else { val.batch_size };
     let mut predictions = Vec::with_capacity(images.len());
-    for (number, paths) in images.chunks(together).enumerate() {
-        for mut prediction in session.batch(number as u64, paths)? {
+    for paths in images.chunks(together) {
+        for mut prediction in session.batch(predictions.len() as u64, paths)? {
             each(predictions.len(), &prediction)?;
             prediction.labels = None;
             prediction.pictures = Vec::new();
@@ -93,7 +92,6 @@ pub fn predict<E: From<EngineError>>(
 /// What predictions for many images have in common.
 struct Session<'a> {
     predictor: Predictor<'a>,
-    ctx: Context,
     seed: u64,
     transforms: &'a [Box<dyn Transform>],
     pad_to: Option<Size>,
@@ -106,16 +104,17 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Predicts for the images of a batch.
-    fn batch(&self, number: u64, paths: &[PathBuf]) -> Result<Vec<Prediction>, EngineError> {
+    /// Predicts for the images of a batch, of which the first is number `first` of all.
+    fn batch(&self, first: u64, paths: &[PathBuf]) -> Result<Vec<Prediction>, EngineError> {
         let sample = |(index, path): (usize, &PathBuf)| {
-            let mut rng = random::stream(Purpose::Augment, &[self.seed, number, index as u64]);
+            let mut rng = random::stream(Purpose::Augment, &[self.seed, 0, first + index as u64]);
             let sample = read(path, self.of_pixels)?;
             self.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
         };
         let samples = paths.iter().enumerate().map(sample).collect::<Result<Vec<_>, _>>()?;
         let batch = Batch::stack(samples, self.pad_to)?;
-        let mut asked = self.predictor.ask(&batch, &self.ctx);
+        let ctx = Context::eval(random::stream(Purpose::Evaluate, &[self.seed])).with_first_image(first);
+        let mut asked = self.predictor.ask(&batch, &ctx);
         let mut tasks = vec![TaskKind::Classify, TaskKind::Segment];
         tasks.retain(|&task| asked.is_predicted(task));
         let found = asked.predictions(&tasks)?;

@@ -64,7 +64,7 @@ pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
 }
 
 fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<TensorMap, EngineError> {
-    let rng = random::stream(Purpose::Step, &[seed, 0, 0]);
+    let rng = random::stream(Purpose::Step, &[seed, 0]);
     let ctx = if grads { Context::train(rng) } else { Context::eval(rng) };
     let ctx = ctx.with_given(inputs.values()).recording();
     let features = model.forward(&inputs.batch, &ctx)?;

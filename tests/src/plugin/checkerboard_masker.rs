@@ -33,11 +33,7 @@ impl Masker for CheckerboardMasker {
     }
 
     fn draw(&self, grid: &MaskGrid, batch: usize, ctx: &Context) -> Result<Mask> {
-        let halves = if self.random_half {
-            ctx.uniform("half", &ctx.image_seeds(batch), 1)?
-        } else {
-            vec![0.0; batch]
-        };
+        let halves = if self.random_half { ctx.uniform("half", batch, 1)? } else { vec![0.0; batch] };
         let colour = |half: f32, token: usize| {
             let black = !(token / grid.cols + token % grid.cols).is_multiple_of(2);
             f32::from(black != (half >= 0.5))

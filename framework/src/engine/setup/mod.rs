@@ -7,10 +7,12 @@ pub mod lineage;
 mod loaded_model;
 pub mod position_grids;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::component::{Evaluator, Inference, Optimizer, Picture, Problem, Schedule, TaskKind};
 use crate::data::{Batch, DataError};
+use crate::distributed::SingleProcess;
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Summary};
 use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline};
@@ -109,11 +111,12 @@ impl Prepared {
     /// Pictures of batches, a row per image, under the same masks every time.
     pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
         let Self { trainer, inference, settings, .. } = self;
-        let ctx = Context::eval(random::stream(Purpose::Evaluate, &[settings.seed, 1]));
         trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
             let mut rows = Vec::new();
             for batch in batches {
+                let rng = random::stream(Purpose::Evaluate, &[settings.seed, 1]);
+                let ctx = Context::eval(rng).with_first_image(rows.len() as u64);
                 let mut asked = predictor.ask(batch, &ctx);
                 // Other heads draw from the features.
                 let of_pixels = asked.is_predicted(TaskKind::Segment);
@@ -233,6 +236,7 @@ pub fn build_trainer(
         checkpoint_activations: train.checkpoint_activations,
         ema: train.ema,
         seed,
+        communicator: Rc::new(SingleProcess),
     }))
 }
 

@@ -2,9 +2,16 @@
 
 use rayon::prelude::*;
 
+use crate::distributed::{CommunicationError, Communicator};
 use crate::nn::Param;
 use crate::nn::kernels::chunks;
 use crate::nn::kernels::elementwise::CHUNK;
+
+/// Replaces the gradient by the sum of those of all processes.
+pub fn all_reduce(params: &[Param], communicator: &dyn Communicator) -> Result<(), CommunicationError> {
+    let reduce = |param: &Param| param.with_grad_mut(|grad| communicator.all_reduce(grad)).unwrap_or(Ok(()));
+    params.iter().try_for_each(reduce)
+}
 
 /// The L2 norm of all gradients together, summed in double precision and in an order that the number of threads
 /// does not change.
