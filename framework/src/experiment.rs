@@ -177,8 +177,9 @@ pub struct Split {
     /// What happens to every batch, in order.
     #[serde(default)]
     pub batch_transforms: Vec<Box<dyn BatchTransform>>,
-    /// Pads the images of a batch, which then may differ in size, to this one: to the right and to the bottom, by the mean colour. Unlike
-    /// with the transform `Pad` their own sizes stay known: predictions have no padding.
+    /// Pads the images of a batch, which then may differ in size, to this one: to the right and to the
+    /// bottom, by the mean colour. Unlike with the transform `Pad` their own sizes stay known: predictions
+    /// have no padding.
     #[serde(default)]
     pub pad_to: Option<Size>,
     /// Images per batch (and, with `train.accumulate`, micro-batch).

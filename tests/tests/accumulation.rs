@@ -1,5 +1,5 @@
-//! A training does not depend on how the images of a step are cut into batches, nor on how many processes share
-//! them: up to rounding, for models without statistics of a batch.
+//! A training does not depend on how the images of a step are cut into batches, nor on how many processes
+//! share them: up to rounding, for models without statistics of a batch.
 
 use std::path::PathBuf;
 use std::rc::Rc;

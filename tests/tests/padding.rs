@@ -1,5 +1,5 @@
-//! Images of different sizes in one batch: padded to one size, and without padding in all that is measured and
-//! drawn.
+//! Images of different sizes in one batch: padded to one size, and without padding in all that is measured
+//! and drawn.
 
 use std::fs;
 

@@ -45,7 +45,8 @@ pub trait Meter {
     /// The batch cannot be measured: the evaluation ends.
     fn update(&mut self, measured: Measured<'_>, batch: &Batch) -> Result<(), MeterError>;
 
-    /// What it has collected so far, for [`Meter::merge`] of another process: see [`metrics::state`](crate::metrics::state).
+    /// What it has collected so far, for [`Meter::merge`] of another process: see
+    /// [`metrics::state`](crate::metrics::state).
     fn state(&self) -> Vec<u8>;
 
     /// Takes what another meter of the same evaluator has collected: as if it had seen its batches, too.

@@ -5,14 +5,15 @@ use super::{Features, ImageShape, LevelShape, Macs, MaskGrid, Prediction, Proble
 use crate::data::{Batch, Target};
 use crate::nn::{Context, Result, Scope, Tensor};
 
-/// A head, as the recipe states it. `loss_weight` and `auxiliary` are keys of every head: the graph reads them.
+/// A head, as the recipe states it. `loss_weight` and `auxiliary` are keys of every head: the graph reads
+/// them.
 #[typetag::serde(tag = "type")]
 pub trait Head: std::fmt::Debug + Send + Sync {
     /// What it predicts.
     fn task(&self) -> Task;
 
-    /// Adds to the target of an example image, number `index` of a batch, what the head is trained on: `bench` trains on such images.
-    /// Other heads may have added theirs.
+    /// Adds to the target of an example image, number `index` of a batch, what the head is trained on:
+    /// `bench` trains on such images. Other heads may have added theirs.
     fn example(&self, index: usize, image: ImageShape, target: &mut Target) {
         self.task().example(index, image, target);
     }

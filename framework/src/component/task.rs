@@ -53,8 +53,8 @@ impl Task {
         }
     }
 
-    /// Adds to the target of an example image, number `index` of a batch, what the task needs. What is there of another head of the
-    /// task stays, with no class beyond those of both.
+    /// Adds to the target of an example image, number `index` of a batch, what the task needs. What is there
+    /// of another head of the task stays, with no class beyond those of both.
     pub fn example(self, index: usize, image: ImageShape, target: &mut Target) {
         let last = self.classes().unwrap_or(1).max(1) - 1;
         match self {

@@ -63,11 +63,12 @@ impl Batch {
         })
     }
 
-    /// Stacks samples: of one size, or padded to `pad_to` with 0 to the right and to the bottom. Targets stay as they are.
+    /// Stacks samples: of one size, or padded to `pad_to` with 0 to the right and to the bottom. Targets stay
+    /// as they are.
     ///
     /// # Errors
-    /// [`DataError::Transform`] if there is no sample, an image is not normalised, or two differ in size and are not padded, or one
-    /// is larger than `pad_to`.
+    /// [`DataError::Transform`] if there is no sample, an image is not normalised, or two differ in size and
+    /// are not padded, or one is larger than `pad_to`.
     pub fn stack(samples: Vec<Sample>, pad_to: Option<Size>) -> Result<Self, DataError> {
         Self::assemble(samples, pad_to, |id, pixels| match pixels {
             Pixels::Normalized { normalization, .. } => Ok(*normalization),
@@ -77,8 +78,8 @@ impl Batch {
         })
     }
 
-    /// Stacks samples of 8 bit pixels, normalised: what [`Self::stack`] makes of them after `Normalize`, without that any
-    /// but the batch holds normalised values.
+    /// Stacks samples of 8 bit pixels, normalised: what [`Self::stack`] makes of them after `Normalize`,
+    /// without that any but the batch holds normalised values.
     ///
     /// # Errors
     /// [`DataError::Transform`] as [`Self::stack`], or if an image is normalised already.
@@ -149,7 +150,8 @@ impl Batch {
     }
 }
 
-/// Appends the channels of an image of rows and columns to `values`, enlarged by 0 to the right and to the bottom.
+/// Appends the channels of an image of rows and columns to `values`, enlarged by 0 to the right and to the
+/// bottom.
 fn pad(
     image: &[f32],
     (rows, columns): (usize, usize),

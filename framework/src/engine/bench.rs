@@ -48,14 +48,16 @@ pub struct BenchReport {
     pub seconds_per_step: Timings,
     /// Images of a step over its median time.
     pub images_per_s: f64,
-    /// Billions of floating-point operations per second: twice the multiply-adds of the forward, three times (the backward has a
-    /// product for each input and one for each weight).
+    /// Billions of floating-point operations per second: twice the multiply-adds of the forward, three times
+    /// (the backward has a product for each input and one for each weight).
     pub gflops: f64,
-    /// Billions of floating-point operations per second of a large matrix product on the same device, measured after the steps.
+    /// Billions of floating-point operations per second of a large matrix product on the same device,
+    /// measured after the steps.
     pub matmul_ceiling_gflops: f64,
     /// `gflops` over `matmul_ceiling_gflops`.
     pub share_of_ceiling: f64,
-    /// The largest resident memory of this process so far, where the system tells; on CUDA, what it held of the card.
+    /// The largest resident memory of this process so far, where the system tells; on CUDA, what it held of
+    /// the card.
     pub peak_memory_bytes: Option<u64>,
     /// Seconds of a step by phase.
     pub phases: Vec<Item>,

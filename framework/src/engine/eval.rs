@@ -23,7 +23,8 @@ pub struct EvalReport {
     pub metrics: Vec<(String, f64)>,
 }
 
-/// Evaluates weights as training with the same recipe does: the same images, the same masks, the same figures.
+/// Evaluates weights as training with the same recipe does: the same images, the same masks, the same
+/// figures.
 pub fn eval(options: &TrainedOptions) -> Result<EvalReport, EngineError> {
     let mut trained = LoadedModel::load(options)?;
     let loading = Loading::of(&trained.experiment.data);

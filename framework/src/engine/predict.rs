@@ -24,8 +24,8 @@ pub struct Prediction {
     /// The classes of its pixels, the largest first, where the model tells those apart.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pixel_classes: Vec<ClassShare>,
-    /// The class of every pixel: as large as the image if the recipe states an `inference` and the transforms leave label maps as
-    /// they are, else as large as the model's images.
+    /// The class of every pixel: as large as the image if the recipe states an `inference` and the transforms
+    /// leave label maps as they are, else as large as the model's images.
     #[serde(skip)]
     pub labels: Option<GrayImage>,
     /// What its heads have to show.
@@ -44,8 +44,9 @@ pub struct ClassProbability {
     pub probability: f64,
 }
 
-/// Predicts for images, prepared by the transforms of the validation set: `topk` classes for each, and pictures if they are wanted.
-/// `each` gets every prediction with its number as soon as it is there; then its pictures and its label map are let go.
+/// Predicts for images, prepared by the transforms of the validation set: `topk` classes for each, and
+/// pictures if they are wanted. `each` gets every prediction with its number as soon as it is there; then its
+/// pictures and its label map are let go.
 pub fn predict<E: From<EngineError>>(
     options: &TrainedOptions,
     images: &[PathBuf],
@@ -142,8 +143,8 @@ impl Session<'_> {
     }
 }
 
-/// Reads an image. Where classes of pixels are predicted its label map says that nothing is known, and by its size how large the
-/// prediction should be.
+/// Reads an image. Where classes of pixels are predicted its label map says that nothing is known, and by its
+/// size how large the prediction should be.
 fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
     let image = read_image(path)?;
     let unknown = || GrayImage::from_pixel(image.width(), image.height(), Luma([IGNORED]));
@@ -151,7 +152,8 @@ fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
     Ok(Sample::new(path.display().to_string(), image, target))
 }
 
-/// Label maps over the images of their files, or over the prepared ones where the size is not that of the file.
+/// Label maps over the images of their files, or over the prepared ones where the size is not that of the
+/// file.
 fn overlays(paths: &[PathBuf], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Vec<Picture>>, DataError> {
     let overlay = |(at, (path, map)): (usize, (&PathBuf, &GrayImage))| {
         let of_file = read_image(path)?;

@@ -22,7 +22,8 @@ pub struct Checked {
     pub summary: Summary,
 }
 
-/// Checks everything that can be known without data. All problems are reported at once, at their places in the recipe.
+/// Checks everything that can be known without data. All problems are reported at once, at their places in
+/// the recipe.
 pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     let mut experiment: Experiment = recipe.deserialize("")?;
     let ImageSize { height, width } = experiment.image_size;
@@ -50,7 +51,8 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     }
 }
 
-/// Evaluators and an inference that fit no head, and heads of which it is unclear which one predicts the classes of pixels.
+/// Evaluators and an inference that fit no head, and heads of which it is unclear which one predicts the
+/// classes of pixels.
 fn problems_of_evaluation(model: &Model, evaluate: &Evaluate) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let [first, second, ..] = model.predicting(TaskKind::Segment).as_slice() {
@@ -95,7 +97,8 @@ fn problems_of_padding(model: &Model, data: &Data) -> Vec<Problem> {
     padded.map(problem).collect()
 }
 
-/// What is wrong with the transforms: steps that do not fit each other or themselves, or a size that is not the recipe's `image_size`.
+/// What is wrong with the transforms: steps that do not fit each other or themselves, or a size that is not
+/// the recipe's `image_size`.
 fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
     let mut problems = Vec::new();
     if experiment.data.val.is_none() && !experiment.evaluate.evaluators.is_empty() {

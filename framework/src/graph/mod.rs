@@ -1,7 +1,8 @@
 //! From a resolved recipe to a checked and built model.
 //!
-//! The `model` section of a recipe is a graph of named nodes. [`Plan`] connects them and puts them in order; [`Model::build`] creates
-//! their modules, in a describing scope (shapes, parameters and multiply-adds only) or with values.
+//! The `model` section of a recipe is a graph of named nodes. [`Plan`] connects them and puts them in order;
+//! [`Model::build`] creates their modules, in a describing scope (shapes, parameters and multiply-adds only)
+//! or with values.
 
 mod catalog;
 mod check;

@@ -66,8 +66,8 @@ pub struct Outputs {
 }
 
 impl Model {
-    /// Builds the modules in order. In a scope that only describes nothing is allocated. Problems carry keys relative to the
-    /// `model` section; a node whose source failed is passed over.
+    /// Builds the modules in order. In a scope that only describes nothing is allocated. Problems carry keys
+    /// relative to the `model` section; a node whose source failed is passed over.
     pub fn build(plan: &Plan, image: ImageShape, scope: &Scope) -> std::result::Result<Self, Vec<Problem>> {
         let mut model = Self { image, nodes: Vec::new(), scope: scope.clone() };
         let mut problems = Vec::new();
@@ -227,7 +227,8 @@ impl Model {
         Ok(rows)
     }
 
-    /// The circumstances of a node: a frozen one runs as in evaluation, and without a tape if nothing before it is trained.
+    /// The circumstances of a node: a frozen one runs as in evaluation, and without a tape if nothing before
+    /// it is trained.
     fn context(&self, built: &Built, ctx: &Context) -> Context {
         match built.planned.node.frozen {
             true if self.is_constant(built) => ctx.frozen(Tape::none()),

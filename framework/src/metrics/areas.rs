@@ -7,8 +7,9 @@ use crate::data::IGNORED;
 /// How many pixels each class has in predictions, in label maps and in both, over any number of images
 /// (`eval_metrics` of mmsegmentation 0.11). Pixels with the label [`IGNORED`] are left out of everything.
 ///
-/// A label that is no class is in no class' label area, as in mmsegmentation 1: version 0.11 counts that of one past the last
-/// class as the last one's (the closed last bin of `numpy.histogram`), which no label map of ADE20K has.
+/// A label that is no class is in no class' label area, as in mmsegmentation 1: version 0.11 counts that of
+/// one past the last class as the last one's (the closed last bin of `numpy.histogram`), which no label map
+/// of ADE20K has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfusionAreas {
     intersection: Vec<u64>,

@@ -11,9 +11,10 @@ use convmae_framework::nn::kernels::cross_entropy::log_sums;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Share of images, in percent, whose class is among the `k` with the largest logits (`top1`, `top5`), and the mean cross entropy
-/// (`loss`), over all images, which must have a class. Of equal logits the class with the lower index comes first; a prediction that is
-/// not a number is wrong. Of several heads with classes the first counts.
+/// Share of images, in percent, whose class is among the `k` with the largest logits (`top1`, `top5`), and
+/// the mean cross entropy (`loss`), over all images, which must have a class. Of equal logits the class with
+/// the lower index comes first; a prediction that is not a number is wrong. Of several heads with classes the
+/// first counts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Accuracy {

@@ -9,15 +9,18 @@ use image::GrayImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Figures of semantic segmentation in percent, over the pixels of all images, as mmsegmentation computes them: the mean
-/// over classes of intersection over union (`mIoU`) and of accuracy (`mAcc`), and the accuracy over pixels (`aAcc`).
+/// Figures of semantic segmentation in percent, over the pixels of all images, as mmsegmentation computes
+/// them: the mean over classes of intersection over union (`mIoU`) and of accuracy (`mAcc`), and the accuracy
+/// over pixels (`aAcc`).
 ///
-/// Pixels with the label 255 are left out; a class that is neither predicted nor there is left out of the means. Predictions
-/// must be as large as the label maps. Of several heads that predict classes of pixels the first counts.
+/// Pixels with the label 255 are left out; a class that is neither predicted nor there is left out of the
+/// means. Predictions must be as large as the label maps. Of several heads that predict classes of pixels the
+/// first counts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeanIoU {
-    /// Whether intersection over union and accuracy of every class that has them are reported as well (`IoU.0`, `Acc.0`).
+    /// Whether intersection over union and accuracy of every class that has them are reported as well
+    /// (`IoU.0`, `Acc.0`).
     #[serde(default)]
     pub per_class: bool,
 }
@@ -138,7 +141,8 @@ mod tests {
         let golden: Value =
             serde_json::from_slice(&std::fs::read(dir.join("metrics.json")).unwrap()).unwrap();
         let maps = weights::read(&dir.join("metrics.safetensors")).unwrap().tensors;
-        // The label past the last class of case 4 is a class like any other here; case 2 has labels that a dataset reduces.
+        // The label past the last class of case 4 is a class like any other here; case 2 has labels that a
+        // dataset reduces.
         let excluded = |case: &&Value| case["name"] != "case4" && case["name"] != "case2";
         for case in golden["cases"].as_array().unwrap().iter().filter(excluded) {
             let mut meter = MeanIoU { per_class: true }.meter();

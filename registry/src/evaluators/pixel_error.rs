@@ -7,10 +7,11 @@ use convmae_framework::nn::kernels::patches::patchify;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Mean squared error of reconstructed pixels in removed patches (`pixel_mse`), and that of filling them with the mean colour
-/// of the visible patches (`pixel_mse_mean_colour`); both in normalised units.
+/// Mean squared error of reconstructed pixels in removed patches (`pixel_mse`), and that of filling them with
+/// the mean colour of the visible patches (`pixel_mse_mean_colour`); both in normalised units.
 ///
-/// A decoder with `norm_pix_loss` borrows every patch's own mean and deviation for its picture, so there the first figure flatters.
+/// A decoder with `norm_pix_loss` borrows every patch's own mean and deviation for its picture, so there the
+/// first figure flatters.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PixelError {}

@@ -6,7 +6,8 @@ use convmae_framework::metrics::{WeightedMean, state};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The heads' losses, averaged over all images of the validation set (every image has as many masked patches).
+/// The heads' losses, averaged over all images of the validation set (every image has as many masked
+/// patches).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReconstructionLoss {}

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::classifier::{self, Classifier, Pool};
 use crate::transformer::TRANSFORMER_EPS;
 
-/// Tells the class of an image from the last level's tokens: pooled, normalised, and a linear layer (`models_convvit.py` and
-/// `main_finetune.py` of the official code). Trained by cross entropy with smoothed, possibly mixed labels; evaluated by plain cross
-/// entropy.
+/// Tells the class of an image from the last level's tokens: pooled, normalised, and a linear layer
+/// (`models_convvit.py` and `main_finetune.py` of the official code). Trained by cross entropy with smoothed,
+/// possibly mixed labels; evaluated by plain cross entropy.
 ///
-/// With `pool: mean` the head has its own norm, so a `ConvViT` is to have `final_norm: false`; with `first_token` it takes the
-/// tokens as they are, normalised by the backbone.
+/// With `pool: mean` the head has its own norm, so a `ConvViT` is to have `final_norm: false`; with
+/// `first_token` it takes the tokens as they are, normalised by the backbone.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassificationHead {

@@ -1,4 +1,5 @@
-//! What heads of image classes have in common: tokens to logits, the loss, and where in the image the evidence is.
+//! What heads of image classes have in common: tokens to logits, the loss, and where in the image the
+//! evidence is.
 
 mod evidence;
 
@@ -21,7 +22,8 @@ use super::unmasked_levels;
 pub enum Pool {
     /// The mean over the patches, normalised by a LayerNorm `fc_norm` (official `--global_pool`).
     Mean,
-    /// The first token: the cls token of a `ViT`; a `ConvViT` has none, so its top left patch (official `--cls_token`).
+    /// The first token: the cls token of a `ViT`; a `ConvViT` has none, so its top left patch (official
+    /// `--cls_token`).
     FirstToken,
 }
 

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::pixel_classifier::{PixelClassifier, prediction};
 use super::unmasked_levels;
 
-/// Tells the class of every pixel from one level by a few convolutions (`FCNHead` of mmsegmentation; Long et al. 2015). Beside a
-/// `UperHead` it is an auxiliary loss: `from: backbone.s3`, `loss_weight: 0.4`, `auxiliary: true`.
+/// Tells the class of every pixel from one level by a few convolutions (`FCNHead` of mmsegmentation; Long et
+/// al. 2015). Beside a `UperHead` it is an auxiliary loss: `from: backbone.s3`, `loss_weight: 0.4`,
+/// `auxiliary: true`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FcnHead {
@@ -39,7 +40,8 @@ pub struct FcnHead {
     #[serde(default = "default_dropout")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub dropout: f32,
-    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none to share them with.
+    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none
+    /// to share them with.
     #[serde(default)]
     pub sync: bool,
 }

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::checks;
 use crate::transformer::{TRANSFORMER_EPS, plain_blocks, position_embedding, transformer_blocks};
 
-/// Reconstructs the pixels of removed patches from the last level's kept tokens: a light transformer over the kept tokens and a
-/// learned mask token (MAE; `forward_decoder` and `forward_loss` of `models_convmae.py`).
+/// Reconstructs the pixels of removed patches from the last level's kept tokens: a light transformer over the
+/// kept tokens and a learned mask token (MAE; `forward_decoder` and `forward_loss` of `models_convmae.py`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaeDecoder {
@@ -194,8 +194,8 @@ impl MaeDecoderModule {
         patchify(&batch.images, 3, batch.height, batch.width, self.patch)
     }
 
-    /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean and deviation
-    /// back, as in the demonstration of MAE.
+    /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean
+    /// and deviation back, as in the demonstration of MAE.
     fn pixels(&self, mut pred: Vec<f32>, batch: &Batch) -> Vec<f32> {
         if self.spec.norm_pix_loss {
             let size = self.patch_values();

@@ -1,5 +1,5 @@
-//! What heads of semantic segmentation have in common: maps to logits, the loss, the predictions (mmsegmentation's
-//! `BaseDecodeHead`).
+//! What heads of semantic segmentation have in common: maps to logits, the loss, the predictions
+//! (mmsegmentation's `BaseDecodeHead`).
 
 use convmae_framework::component::{Loss, PixelLogits, Prediction, Semantic};
 use convmae_framework::data::{Batch, IGNORED};
@@ -46,8 +46,9 @@ impl PixelClassifier {
         self.conv_seg.macs(positions)
     }
 
-    /// The cross entropy (`loss_seg`), summed over the labelled pixels and divided by the number of all, as mmsegmentation 0.11
-    /// does; and the share of all pixels that are right, in percent (`acc_seg`), which is only shown.
+    /// The cross entropy (`loss_seg`), summed over the labelled pixels and divided by the number of all, as
+    /// mmsegmentation 0.11 does; and the share of all pixels that are right, in percent (`acc_seg`), which is
+    /// only shown.
     pub fn losses(&self, logits: Tensor, batch: &Batch) -> nn::Result<Vec<Loss>> {
         let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
         let (_, _, _, classes) = logits.dims4()?;

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::pixel_classifier::{PixelClassifier, prediction};
 use super::unmasked_levels;
 
-/// Tells the class of every pixel from all levels: pyramid pooling of the last one, a feature pyramid from there to the first, and
-/// their fusion (`UPerHead` of mmsegmentation; Xiao et al. 2018).
+/// Tells the class of every pixel from all levels: pyramid pooling of the last one, a feature pyramid from
+/// there to the first, and their fusion (`UPerHead` of mmsegmentation; Xiao et al. 2018).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UperHead {
@@ -32,7 +32,8 @@ pub struct UperHead {
     #[serde(default = "default_dropout")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub dropout: f32,
-    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none to share them with.
+    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none
+    /// to share them with.
     #[serde(default)]
     pub sync: bool,
 }

@@ -20,8 +20,8 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Evaluates a model on every sample once. Masks are the same every time, whatever the batch size. What the processes have
-    /// measured is put together, so that each has the metrics of all samples.
+    /// Evaluates a model on every sample once. Masks are the same every time, whatever the batch size. What
+    /// the processes have measured is put together, so that each has the metrics of all samples.
     pub fn run(
         predictor: Predictor<'_>,
         loader: &Loader,

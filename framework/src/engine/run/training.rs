@@ -196,7 +196,8 @@ impl Session {
         if kind == Kind::Last && self.saved == trainer.steps_done() {
             return Ok(());
         }
-        // Before the checkpoint: what is logged beyond it is cut off when resuming, what is missing would be lost.
+        // Before the checkpoint: what is logged beyond it is cut off when resuming, what is missing would be
+        // lost.
         self.metrics.write(&self.dir.metrics())?;
         self.events.iter_mut().try_for_each(EventLog::flush)?;
         let (corrupt_train, corrupt_val) = self.prepared.corrupt();

@@ -82,8 +82,8 @@ impl Prepared {
         }
     }
 
-    /// The validation images that the report shows, spread over the set; unreadable ones are left out. They are one batch, if they
-    /// all have the size of the model's images.
+    /// The validation images that the report shows, spread over the set; unreadable ones are left out. They
+    /// are one batch, if they all have the size of the model's images.
     pub fn pictured(&self) -> Result<Vec<Batch>, EngineError> {
         let Some(val) = &self.val else { return Ok(Vec::new()) };
         let pipeline = val.pipeline();

@@ -13,8 +13,8 @@ pub fn all_reduce(params: &[Param], communicator: &dyn Communicator) -> Result<(
     params.iter().try_for_each(reduce)
 }
 
-/// The L2 norm of all gradients together, summed in double precision and in an order that the number of threads
-/// does not change.
+/// The L2 norm of all gradients together, summed in double precision and in an order that the number of
+/// threads does not change.
 pub fn norm(params: &[Param]) -> f64 {
     let squares = |param: &Param| param.grad().map_or(0.0, |grad| chunks::sum_of_squares(&grad));
     params.iter().map(squares).sum::<f64>().sqrt()

@@ -29,7 +29,8 @@ pub struct Position {
 }
 
 impl TrainingPlan {
-    /// A run of `length` over epochs of `batches` batches; `None` if an epoch does not fill one optimizer step.
+    /// A run of `length` over epochs of `batches` batches; `None` if an epoch does not fill one optimizer
+    /// step.
     pub fn new(batches: usize, batch_size: usize, accumulate: usize, length: Span) -> Option<Self> {
         let (batches, accumulate) = (batches as u64, accumulate.max(1) as u64);
         let steps_per_epoch = batches / accumulate;
@@ -48,8 +49,8 @@ impl TrainingPlan {
         Position { epoch: step / self.steps_per_epoch, step: within, batch: within * self.accumulate }
     }
 
-    /// What the schedule is told before a step: the epoch advances evenly with every step. As in the official code, but for
-    /// batches that do not fill a step, which there make it jump at the end of an epoch.
+    /// What the schedule is told before a step: the epoch advances evenly with every step. As in the official
+    /// code, but for batches that do not fill a step, which there make it jump at the end of an epoch.
     pub fn progress(&self, step: u64) -> Progress {
         let Position { epoch, step: within, .. } = self.position(step);
         Progress {

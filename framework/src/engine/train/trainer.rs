@@ -122,9 +122,10 @@ impl Trainer {
         Rc::clone(&self.communicator)
     }
 
-    /// One optimizer step over `plan.accumulate` batches; of several processes each takes an equal share of them, in order
-    /// of rank. What is random about an image depends on its number among those of the step, not on how these are cut into
-    /// batches. A loss or a gradient that is not finite leaves the parameters as they were.
+    /// One optimizer step over `plan.accumulate` batches; of several processes each takes an equal share of
+    /// them, in order of rank. What is random about an image depends on its number among those of the step,
+    /// not on how these are cut into batches. A loss or a gradient that is not finite leaves the parameters
+    /// as they were.
     pub fn step(
         &mut self,
         batches: impl Iterator<Item = Result<Batch, EngineError>>,

@@ -3,8 +3,8 @@
 use convmae_framework::data::{CropBox, Interpolation, resize};
 use image::{Rgb, RgbImage};
 
-/// Values on a grid of (rows, columns) as heat over an image in grey: black is the smallest of the image's values, white the largest.
-/// The grid covers (height, width), of which the image is the upper left part.
+/// Values on a grid of (rows, columns) as heat over an image in grey: black is the smallest of the image's
+/// values, white the largest. The grid covers (height, width), of which the image is the upper left part.
 pub fn overlay(
     image: &RgbImage,
     values: &[f32],
