@@ -60,7 +60,7 @@ impl Task {
         match self {
             Self::Reconstruct | Self::Other => {}
             Self::Classify { .. } => {
-                target.class = Some(target.class.unwrap_or(index % (last + 1)).min(last))
+                target.class = Some(target.class.unwrap_or(index % (last + 1)).min(last));
             }
             Self::Segment { .. } => {
                 let last = last.min(usize::from(IGNORED) - 1) as u8;

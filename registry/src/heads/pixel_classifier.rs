@@ -45,25 +45,25 @@ impl PixelClassifier {
     pub fn macs(&self, positions: usize) -> u64 {
         self.conv_seg.macs(positions)
     }
+}
 
-    /// The cross entropy (`loss_seg`), summed over the labelled pixels and divided by the number of all, as
-    /// mmsegmentation 0.11 does; and the share of all pixels that are right, in percent (`acc_seg`), which is
-    /// only shown.
-    pub fn losses(&self, logits: Tensor, batch: &Batch) -> nn::Result<Vec<Loss>> {
-        let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
-        let (_, _, _, classes) = logits.dims4()?;
-        let targets = targets(batch, classes)?;
-        let correct = correct(&logits.to_vec()?, classes, &targets);
-        let labelled = targets.iter().flatten().count();
-        let all = targets.len() as f32;
-        // The operation averages over the labelled pixels.
-        let loss = (ops::cross_entropy(logits, &targets, 0.0)? * (labelled as f32 / all))?;
-        let accuracy = Tensor::from_vec(vec![100.0 * correct as f32 / all], (), &Tape::none())?;
-        Ok(vec![
-            Loss { name: "loss_seg".to_owned(), weight: 1.0, value: loss },
-            Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy },
-        ])
-    }
+/// The cross entropy (`loss_seg`), summed over the labelled pixels and divided by the number of all, as
+/// mmsegmentation 0.11 does; and the share of all pixels that are right, in percent (`acc_seg`), which is
+/// only shown.
+pub(super) fn losses(logits: Tensor, batch: &Batch) -> nn::Result<Vec<Loss>> {
+    let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
+    let (_, _, _, classes) = logits.dims4()?;
+    let targets = targets(batch, classes)?;
+    let correct = correct(&logits.to_vec()?, classes, &targets);
+    let labelled = targets.iter().flatten().count();
+    let all = targets.len() as f32;
+    // The operation averages over the labelled pixels.
+    let loss = (ops::cross_entropy(logits, &targets, 0.0)? * (labelled as f32 / all))?;
+    let accuracy = Tensor::from_vec(vec![100.0 * correct as f32 / all], (), &Tape::none())?;
+    Ok(vec![
+        Loss { name: "loss_seg".to_owned(), weight: 1.0, value: loss },
+        Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy },
+    ])
 }
 
 /// Logits as large as the images of the batch, and the maps of the largest.
@@ -152,7 +152,7 @@ mod tests {
 
     fn refusal(maps: &[Option<(u32, u32, &[u8])>]) -> String {
         let zeros = vec![0.0; maps.len() * 18];
-        classifier().losses(logits(&zeros), &batch(maps)).err().unwrap().to_string()
+        super::losses(logits(&zeros), &batch(maps)).err().unwrap().to_string()
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
         // Every pixel is certainly of class 1.
         let certain: Vec<f32> = [0.0, 1000.0, 0.0].repeat(6);
         let losses = |labels: &[u8]| {
-            let losses = classifier().losses(logits(&certain), &batch(&[Some((2, 3, labels))])).unwrap();
+            let losses = super::losses(logits(&certain), &batch(&[Some((2, 3, labels))])).unwrap();
             losses.iter().map(|loss| loss.value.to_vec().unwrap()[0]).collect::<Vec<_>>()
         };
         assert_eq!(losses(&[1; 6]), [0.0, 100.0]);
@@ -187,7 +187,7 @@ mod tests {
     fn padding_counts_as_ignored_pixels_do_and_is_not_predicted() {
         let values: Vec<f32> = (0..18).map(|at| (at as f32 * 1.3).sin()).collect();
         let losses = |batch: &Batch| {
-            let losses = classifier().losses(logits(&values), batch).unwrap();
+            let losses = super::losses(logits(&values), batch).unwrap();
             losses.iter().map(|loss| loss.value.to_vec().unwrap()[0]).collect::<Vec<_>>()
         };
         let mut padded = batch(&[Some((1, 2, &[1, 2]))]);

@@ -9,7 +9,7 @@ use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pixel_classifier::{PixelClassifier, prediction};
+use super::pixel_classifier::{PixelClassifier, losses, prediction};
 use super::unmasked_levels;
 
 /// Tells the class of every pixel from all levels: pyramid pooling of the last one, a feature pyramid from
@@ -156,7 +156,7 @@ impl HeadModule for UperModule {
     }
 
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
-        self.classifier.losses(self.logits(features, ctx)?, batch)
+        losses(self.logits(features, ctx)?, batch)
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
