@@ -1,7 +1,7 @@
 //! Transformer blocks, drop path rates and position embeddings, for backbones and decoders.
 
 use convmae_framework::component::Problem;
-use convmae_framework::nn::modules::{Block, BlockConfig};
+use convmae_framework::nn::layers::{Block, BlockConfig};
 use convmae_framework::nn::position::sin_cos_table;
 use convmae_framework::nn::{Init, Param, Positions, Scope};
 

@@ -1,4 +1,4 @@
-//! Components of a third party: a masker, a neck and a head that convmae knows nothing of.
+//! Components of a third party: a masker, necks, heads and a block that convmae knows nothing of.
 //!
 //! A crate like this one depends on the framework, writes its components, and links them with those of the
 //! registry into a program of its own (`main.rs`). All end-to-end tests run that program.

@@ -10,7 +10,8 @@ use convmae_framework::data::Batch;
 use convmae_framework::distributed::{CommunicationError, Communicator, SingleProcess};
 use convmae_framework::engine::train::{StepResult, Trainer, TrainerParts, TrainingPlan};
 use convmae_framework::graph::{Model, catalog, check};
-use convmae_framework::nn::Scope;
+use convmae_framework::nn::backend::{self, Values, elementwise};
+use convmae_framework::nn::{Param, Scope};
 use convmae_framework::recipe::{Sources, load};
 use convmae_framework::report::{MetricLog, Split};
 
@@ -46,13 +47,13 @@ impl Communicator for Threads {
         Ok(())
     }
 
-    fn all_reduce(&self, values: &mut [f32]) -> Result<(), CommunicationError> {
-        let own: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        values.fill(0.0);
+    fn all_reduce(&self, values: &mut Values) -> Result<(), CommunicationError> {
+        let own: Vec<u8> =
+            backend::download(values).unwrap().iter().flat_map(|value| value.to_le_bytes()).collect();
+        elementwise::scale(values, 0.0).unwrap();
         for other in self.all_gather(&own)? {
-            for (sum, bytes) in values.iter_mut().zip(other.chunks_exact(4)) {
-                *sum += f32::from_le_bytes(bytes.try_into().unwrap());
-            }
+            let other = other.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+            elementwise::add_assign(values, &backend::upload(other.collect()).unwrap()).unwrap();
         }
         Ok(())
     }
@@ -99,10 +100,11 @@ fn step(recipe: PathBuf, batch_size: usize, communicator: Rc<dyn Communicator>) 
         checkpoint_activations: false,
         seed: 3,
         communicator,
-    });
+    })
+    .unwrap();
     let result = trainer.step(batches.into_iter().map(Ok)).unwrap();
     let gradient =
-        |param: &convmae_framework::nn::Param| Some((param.name().to_owned(), param.grad()?.to_vec()));
+        |param: &Param| Some((param.name().to_owned(), backend::download(&param.grad()?).unwrap()));
     Step { result, gradients: params.iter().filter_map(gradient).collect() }
 }
 

@@ -2,11 +2,14 @@
 
 use serde_json::Value;
 
+use convmae_framework::weights::read_safetensors;
+
 use crate::support::{Folder, stdout};
 
-const COMPONENTS: [(&str, &str); 4] = [
+const COMPONENTS: [(&str, &str); 5] = [
     ("masker", "CheckerboardMasker"),
     ("neck", "ProjectionNeck"),
+    ("neck", "WindowAttentionNeck"),
     ("head", "MeanColorHead"),
     ("head", "PatchVoteHead"),
 ];
@@ -114,4 +117,23 @@ fn they_are_varied_by_a_sweep() {
         assert_eq!(run["status"], "finished", "{listed}");
         assert!(run["metrics.color.mean_color"].as_f64().is_some_and(f64::is_finite), "{listed}");
     }
+}
+
+#[test]
+fn a_block_of_their_own_is_trained_and_checked() {
+    let folder = Folder::new();
+    let tiny = std::fs::read_to_string(folder.path("tiny.yaml")).unwrap();
+    let (before, rest) = tiny.split_once("model:\n").unwrap();
+    let (_, after) = rest.split_once("\noptimizer:").unwrap();
+    let graph = "  backbone: { type: ConvViT, patch_size: [2, 2, 2], embed_dim: [8, 12, 16], depth: [1, 1, 1], num_heads: 4 }
+  neck: { type: WindowAttentionNeck, num_heads: 4, window_size: 2 }
+  color: { type: MeanColorHead, from: neck.s3 }
+";
+    std::fs::write(folder.path("windows.yaml"), format!("{before}model:\n{graph}\noptimizer:{after}"))
+        .unwrap();
+    folder.succeeds(["run", "windows.yaml", "--out", "run"]);
+    let weights = read_safetensors(&folder.path("run/model.safetensors")).unwrap().tensors;
+    assert_eq!(weights.get("block.attn.qkv.weight").unwrap().shape, [48, 16]);
+    let words = ["model.neck.window_size", "windows of 3 x 3 do not tile 4 x 4 tokens"];
+    folder.fails(["check", "windows.yaml", "--set", "model.neck.window_size=3"], 2, &words);
 }

@@ -1,8 +1,8 @@
 //! The official implementation's numbers, through `convmae trace`. Tolerances: `tests/data/README.md`.
 
 use convmae_framework::component::{Mask, MaskGrid};
-use convmae_framework::nn::kernels::loss::normalize_patches;
-use convmae_framework::nn::kernels::patches::patchify;
+use convmae_framework::nn::cpu::loss::normalize_patches;
+use convmae_framework::nn::cpu::patches::patchify;
 use convmae_framework::weights::{HostTensor, TensorMap, read_safetensors};
 use serde_json::Value;
 

@@ -3,11 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::Result;
-
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
+use super::backend::device::LARGE_MATRIX;
+use super::backend::{linear, upload};
+use super::device::synchronize;
 
 /// Products of which the fastest counts.
 const PRODUCTS: usize = 20;
@@ -15,9 +13,20 @@ const PRODUCTS: usize = 20;
 /// Billions of floating-point operations per second of a large matrix product of the kind that the operations use.
 ///
 /// # Errors
-/// If the device cannot hold three matrices.
+/// If the device cannot hold two matrices.
 pub fn matmul_gflops() -> Result<f64> {
-    let (size, best) = implementation::best_of(PRODUCTS)?;
+    let size = LARGE_MATRIX;
+    // Values that are not all alike.
+    let values = (0..size * size).map(|at| (at % 97) as f32 * 0.01).collect();
+    let a = upload(values)?;
+    let mut best = Duration::MAX;
+    for _ in 0..PRODUCTS {
+        synchronize()?;
+        let start = Instant::now();
+        let _product = linear::forward(&a, &a, None, size, size)?;
+        synchronize()?;
+        best = best.min(start.elapsed());
+    }
     Ok(2.0 * (size as f64).powi(3) / best.as_secs_f64() / 1e9)
 }
 
@@ -43,67 +52,4 @@ pub fn copy(footprint: usize) -> f64 {
     });
     let slowest = seconds.into_iter().fold(0.0, f64::max);
     (2 * size_of::<f32>() * len * threads * repetitions) as f64 / slowest
-}
-
-/// Values that are not all alike.
-fn values(len: usize) -> Vec<f32> {
-    (0..len).map(|i| (i % 97) as f32 * 0.01).collect()
-}
-
-/// The shortest of several measurements.
-fn shortest(count: usize, mut measure: impl FnMut() -> Result<Duration>) -> Result<Duration> {
-    let mut best = Duration::MAX;
-    for _ in 0..count {
-        best = best.min(measure()?);
-    }
-    Ok(best)
-}
-
-#[cfg(not(feature = "cuda"))]
-mod kernel {
-    use std::time::{Duration, Instant};
-
-    use super::{shortest, values};
-    use crate::Result;
-    use crate::kernels::gemm::{Matrix, Threads, gemm};
-    use crate::kernels::{Buffer, Output};
-
-    pub fn best_of(count: usize) -> Result<(usize, Duration)> {
-        const SIZE: usize = 1536;
-        let a = values(SIZE * SIZE);
-        let mut out = Buffer::zeros(SIZE * SIZE);
-        let best = shortest(count, || {
-            let start = Instant::now();
-            let (x, w) = (Matrix::new(&a, SIZE, SIZE), Matrix::new(&a, SIZE, SIZE));
-            gemm(&mut out, Output::Replace, 1.0, x, w, Threads::All);
-            Ok(start.elapsed())
-        })?;
-        Ok((SIZE, best))
-    }
-}
-
-#[cfg(feature = "cuda")]
-mod composed {
-    use std::time::{Duration, Instant};
-
-    use dfdx::tensor_ops::TryMatMul as _;
-
-    use super::{shortest, values};
-    use crate::device::synchronize;
-    use crate::tensor::{T2, from_vec};
-    use crate::{Result, Tape};
-
-    pub fn best_of(count: usize) -> Result<(usize, Duration)> {
-        // 1.1 TFLOP: milliseconds on a card, against microseconds of starting it.
-        const SIZE: usize = 8192;
-        let a = from_vec(values(SIZE * SIZE), (SIZE, SIZE), &Tape::none())?;
-        let best = shortest(count, || {
-            synchronize()?;
-            let start = Instant::now();
-            let _product: T2 = a.clone().try_matmul(a.clone())?;
-            synchronize()?;
-            Ok(start.elapsed())
-        })?;
-        Ok((SIZE, best))
-    }
 }

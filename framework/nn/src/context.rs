@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rand::Rng as _;
 
-use super::{Error, Result, Tape, Tensor};
+use super::{Error, Result, Shape, Tape, Tensor};
 use crate::random::{self, Purpose, Rng};
 
 /// A recorded intermediate result: shape and values.
@@ -115,12 +115,27 @@ impl Context {
         self.given.keys().map(String::as_str).filter(|name| !used.contains(*name)).collect()
     }
 
+    /// Whether someone asked for intermediate results.
+    pub fn is_recording(&self) -> bool {
+        self.records.is_some()
+    }
+
     /// Records an intermediate result under a name, if someone asked for it.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn record(&self, name: &str, tensor: &Tensor) -> Result<()> {
-        if let Some(records) = &self.records {
-            records.borrow_mut().push((name.to_owned(), (tensor.dims().to_vec(), tensor.to_vec()?)));
+        if self.is_recording() {
+            self.record_values(name, tensor.shape(), tensor.to_vec()?);
         }
         Ok(())
+    }
+
+    /// [`Context::record`] of values, row-major.
+    pub(crate) fn record_values(&self, name: &str, shape: Shape, values: Vec<f32>) {
+        if let Some(records) = &self.records {
+            records.borrow_mut().push((name.to_owned(), (shape.to_vec(), values)));
+        }
     }
 
     /// What was recorded, in order.

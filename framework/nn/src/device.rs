@@ -1,8 +1,5 @@
 //! The device that tensors live on: the CPU, or a card of a program built with the feature `cuda`.
 
-#[cfg(feature = "cuda")]
-mod cuda;
-
 use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
@@ -10,22 +7,12 @@ use std::str::FromStr;
 use dfdx::tensor::{AutoDevice, Synchronize as _};
 use serde::{Deserialize, Serialize};
 
+use super::backend::device as backend;
+pub use super::backend::device::DeviceError;
 use super::tensor::Result;
-
-#[cfg(not(feature = "cuda"))]
-use cpu as backend;
-#[cfg(feature = "cuda")]
-use cuda as backend;
 
 /// The device chosen when compiling: the CPU, or CUDA with the feature `cuda`.
 pub type Device = AutoDevice;
-
-/// The error type of dfdx on the [`Device`].
-#[cfg(not(feature = "cuda"))]
-pub type DeviceError = dfdx::tensor::CpuError;
-/// The error type of dfdx on the [`Device`].
-#[cfg(feature = "cuda")]
-pub type DeviceError = dfdx::tensor::CudaError;
 
 /// The name of a device: `cpu`, `cuda:1`; `cuda` is the first card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +27,7 @@ pub enum DeviceName {
 /// What the program was built for.
 impl Default for DeviceName {
     fn default() -> Self {
-        if cfg!(feature = "cuda") { Self::Cuda(0) } else { Self::Cpu }
+        backend::DEFAULT
     }
 }
 
@@ -118,6 +105,14 @@ pub fn device() -> Result<Device> {
     opened().map(|opened| opened.device)
 }
 
+/// The name of the device of this thread.
+///
+/// # Errors
+/// As [`device`].
+pub fn name() -> Result<DeviceName> {
+    Ok(opened()?.name)
+}
+
 /// Waits until the device has done what it was given. The CPU always has.
 ///
 /// # Errors
@@ -138,8 +133,8 @@ pub fn describe() -> Result<String> {
     })
 }
 
-/// The most memory in bytes that this process has held on the card so far: what dfdx took for tensors, with what lay idle between
-/// them. None on the CPU, and for a card without memory pools.
+/// The most memory in bytes that this process has held so far: of the CPU (on Linux), or on the card, what was taken for tensors with
+/// what lay idle between them. None for a card without memory pools.
 pub fn peak_memory() -> Option<u64> {
     backend::peak_memory(opened().ok()?.name)
 }
@@ -152,27 +147,6 @@ fn opened() -> Result<Opened> {
     let opened = Opened { name, device: backend::open(name)? };
     OPENED.set(Some(opened.clone()));
     Ok(opened)
-}
-
-#[cfg(not(feature = "cuda"))]
-mod cpu {
-    use super::{Device, DeviceName};
-    use crate::tensor::{Error, Result};
-
-    pub fn open(name: DeviceName) -> Result<Device> {
-        match name {
-            DeviceName::Cpu => Ok(Device::default()),
-            DeviceName::Cuda(_) => Err(Error::BuiltWithoutCuda),
-        }
-    }
-
-    pub fn model(_: DeviceName) -> Option<String> {
-        None
-    }
-
-    pub fn peak_memory(_: DeviceName) -> Option<u64> {
-        None
-    }
 }
 
 #[cfg(test)]
@@ -200,7 +174,10 @@ mod tests {
 
     #[test]
     fn a_device_of_the_other_build_is_refused() {
-        let other = if cfg!(feature = "cuda") { DeviceName::Cpu } else { DeviceName::Cuda(0) };
+        let other = match DeviceName::default() {
+            DeviceName::Cpu => DeviceName::Cuda(0),
+            DeviceName::Cuda(_) => DeviceName::Cpu,
+        };
         let message = select(other).unwrap_err().to_string();
         assert!(message.contains("`--features cuda`"), "{message}");
     }
@@ -210,14 +187,5 @@ mod tests {
         let message = |count| Error::NoSuchCard { card: 3, count }.to_string();
         assert_eq!(message(1), "there is no card `cuda:3`: 1 is visible, `cuda:0`");
         assert_eq!(message(2), "there is no card `cuda:3`: 2 are visible, `cuda:0` to `cuda:1`");
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    #[test]
-    fn the_processor_needs_no_selection() {
-        assert_eq!(describe().unwrap(), "cpu");
-        select(DeviceName::Cpu).unwrap();
-        synchronize().unwrap();
-        assert_eq!((describe().unwrap().as_str(), peak_memory()), ("cpu", None));
     }
 }

@@ -1,17 +1,20 @@
-//! The layer on dfdx: tensors, tape, parameters, operations, modules.
+//! The layer on dfdx: tensors, tape, parameters, operations, layers.
 //!
 //! Tokens are `[B, N, C]`, channels last; a convolutional stage is the same with its positions grouped by patch
 //! ([`layout::PatchLayout`]), so that 1x1 convolutions are matmuls and masked patches are simply absent. An operation
-//! ([`ops`]) puts a kernel ([`kernels`]: pure functions on slices) on the tape; on CUDA it is composed of dfdx's operations.
+//! ([`ops`]) puts kernels of the [`backend`] on the tape.
 
+pub mod backend;
 pub mod ceiling;
 pub mod context;
+pub mod cpu;
 pub mod device;
 pub mod init;
-pub mod kernels;
+pub mod layers;
 pub mod layout;
-pub mod modules;
 pub mod ops;
+#[cfg(test)]
+mod oracle;
 pub mod param;
 pub mod position;
 pub mod profile;

@@ -4,11 +4,12 @@ use std::cell::{Ref, RefCell, RefMut};
 use std::fmt;
 use std::rc::Rc;
 
-use dfdx::tensor::{PutTape, TensorFromVec};
+use dfdx::tensor::PutTape as _;
 
-use super::kernels::Output;
+use super::backend::elementwise::accumulate;
+use super::backend::{Buffer, Output, Values, bridge, copy, download, upload, zeros};
 use super::tensor::{Error, Result, Typed};
-use super::{Init, Positions, Tape, device};
+use super::{Init, Positions, Tape};
 use crate::random::{self, Purpose};
 
 /// Whether a parameter is trained, kept, or a running statistic.
@@ -29,14 +30,14 @@ struct Inner {
     layer: Option<usize>,
     positions: Option<Positions>,
     /// Empty in a scope that only describes.
-    values: RefCell<Vec<f32>>,
+    values: RefCell<Buffer>,
     grad: RefCell<Gradient>,
 }
 
 /// The sum of the gradients since it was last cleared. Its memory stays.
 #[derive(Default)]
 struct Gradient {
-    values: Vec<f32>,
+    values: Option<Buffer>,
     /// Whether anything was added.
     any: bool,
 }
@@ -82,22 +83,48 @@ impl Param {
         self.0.kind == ParamKind::Trainable
     }
 
+    /// That there are values: a parameter of a scope that only describes has none.
+    pub(crate) fn check_allocated(&self) -> Result<()> {
+        if self.values().len() == self.numel() {
+            return Ok(());
+        }
+        Err(Error::Value(format!("{} has no values: its model was only described", self.name())))
+    }
+
+    /// That it is one value a channel, `[C]`, and has values.
+    pub(crate) fn check_channels(&self, channels: usize) -> Result<()> {
+        if self.shape() != [channels] || channels == 0 {
+            return Err(Error::Shape(format!(
+                "{}: {channels} channels need the shape [{channels}], not {:?}",
+                self.name(),
+                self.shape()
+            )));
+        }
+        self.check_allocated()
+    }
+
+    /// The values in memory of the device, row-major. Empty in a scope that only describes.
+    pub fn values(&self) -> Ref<'_, Values> {
+        Ref::map(self.0.values.borrow(), |values| &**values)
+    }
+
+    /// The values in memory of the device, to be changed in place. Empty in a scope that only describes.
+    pub fn values_mut(&self) -> RefMut<'_, Values> {
+        RefMut::map(self.0.values.borrow_mut(), |values| &mut **values)
+    }
+
     /// The values, row-major. Empty in a scope that only describes.
-    pub fn values(&self) -> Ref<'_, [f32]> {
-        Ref::map(self.0.values.borrow(), Vec::as_slice)
-    }
-
-    /// The values, to be changed in place. Empty in a scope that only describes.
-    pub fn values_mut(&self) -> RefMut<'_, [f32]> {
-        RefMut::map(self.0.values.borrow_mut(), Vec::as_mut_slice)
-    }
-
-    /// Changes the values in place.
-    pub fn update<R>(&self, change: impl FnOnce(&mut [f32]) -> R) -> R {
-        change(&mut self.0.values.borrow_mut())
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn to_vec(&self) -> Result<Vec<f32>> {
+        download(&self.values())
     }
 
     /// Replaces the values.
+    ///
+    /// # Errors
+    /// If there are not as many, or the device fails.
     pub fn set(&self, values: &[f32]) -> Result<()> {
         if values.len() != self.numel() {
             return Err(Error::Shape(format!(
@@ -107,31 +134,55 @@ impl Param {
                 self.shape()
             )));
         }
-        self.update(|own| own.copy_from_slice(values));
+        *self.0.values.borrow_mut() = upload(values.to_vec())?;
         Ok(())
     }
 
+    /// Exchanges the values with as many others.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn swap(&self, values: &mut Buffer) {
+        assert_eq!(values.len(), self.numel());
+        std::mem::swap(&mut *self.0.values.borrow_mut(), values);
+    }
+
     /// The gradient accumulated since [`Param::clear_grad`], if any operation used this parameter.
-    pub fn grad(&self) -> Option<Ref<'_, [f32]>> {
-        Ref::filter_map(self.0.grad.borrow(), |grad| grad.any.then_some(&*grad.values)).ok()
+    pub fn grad(&self) -> Option<Ref<'_, Values>> {
+        Ref::filter_map(self.0.grad.borrow(), |grad| grad.values.as_deref().filter(|_| grad.any)).ok()
     }
 
     /// Lets `change` read or modify the gradient, if there is one.
-    pub fn with_grad_mut<R>(&self, change: impl FnOnce(&mut [f32]) -> R) -> Option<R> {
-        let mut grad = self.0.grad.borrow_mut();
-        grad.any.then(|| change(&mut grad.values))
+    pub fn with_grad_mut<R>(&self, change: impl FnOnce(&mut Values) -> R) -> Option<R> {
+        let Gradient { values, any } = &mut *self.0.grad.borrow_mut();
+        values.as_deref_mut().filter(|_| *any).map(change)
     }
 
     /// Adds to the gradient: `add` gets the gradient so far and adds to it ([`Output::Add`]), or writes it where it is the first
     /// since [`Param::clear_grad`] ([`Output::Replace`]). Does nothing for a parameter that needs no gradient.
-    pub fn accumulate_grad(&self, add: impl FnOnce(&mut [f32], Output)) {
+    ///
+    /// # Errors
+    /// Those of `add`.
+    pub fn accumulate_grad(&self, add: impl FnOnce(&mut Values, Output) -> Result<()>) -> Result<()> {
         if self.requires_grad() {
-            let mut grad = self.0.grad.borrow_mut();
-            grad.values.resize(self.numel(), 0.0);
-            let mode = if grad.any { Output::Add } else { Output::Replace };
-            grad.any = true;
-            add(&mut grad.values, mode);
+            let Gradient { values, any } = &mut *self.0.grad.borrow_mut();
+            let mode = if *any { Output::Add } else { Output::Replace };
+            let sum = match values {
+                Some(sum) => sum,
+                None => values.insert(zeros(self.numel())?),
+            };
+            *any = true;
+            add(sum, mode)?;
         }
+        Ok(())
+    }
+
+    /// Adds to the gradient.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn add_grad(&self, values: &Values) -> Result<()> {
+        self.accumulate_grad(|sum, mode| accumulate(sum, values, mode))
     }
 
     /// Forgets the gradient.
@@ -142,20 +193,17 @@ impl Param {
     /// The values as a flat tensor on `tape`, for operations composed of dfdx's.
     ///
     /// When the backward reaches this use, the gradient found for the tensor is added to the parameter's.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn tensor(&self, tape: &Tape) -> Result<Typed<(usize,)>> {
-        use dfdx::tensor::Tape as _;
         // A fresh id for every use: each use collects its own gradient, exactly once.
-        let own = device()?.try_tensor_from_vec(self.values().to_vec(), (self.numel(),))?;
+        let own = bridge::into_tensor(copy(&self.values())?)?;
         if self.requires_grad() {
             let (param, ghost) = (self.clone(), own.ghost());
-            tape.clone().add_backward_op(move |grads| {
-                grads.try_alloc_for(&ghost)?;
-                let grad = grads.get(&ghost);
-                param.accumulate_grad(|sum, mode| match mode {
-                    Output::Replace => grad.copy_into(sum),
-                    Output::Add => mode.write(sum, &grad.as_vec()),
-                });
-                Ok(())
+            tape.record(move |grads| {
+                let grad = bridge::take_grad(grads.get_or_alloc_mut(&ghost)?)?;
+                param.add_grad(&grad)
             });
         }
         Ok(own.put_tape(tape.clone()))
@@ -180,6 +228,8 @@ pub struct Scope {
     frozen: bool,
     seed: u64,
     allocate: bool,
+    /// The first failure of the device.
+    failure: Rc<RefCell<Option<Error>>>,
 }
 
 impl Scope {
@@ -193,6 +243,7 @@ impl Scope {
             frozen: false,
             seed,
             allocate: true,
+            failure: Rc::default(),
         }
     }
 
@@ -252,6 +303,14 @@ impl Scope {
         self.allocate
     }
 
+    /// That the device had memory for the parameters created so far.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn check(&self) -> Result<()> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
     /// All parameters created from this root so far, in order of creation.
     pub fn params(&self) -> Vec<Param> {
         self.params.borrow().clone()
@@ -269,9 +328,12 @@ impl Scope {
         let name = self.name(name);
         let values = if self.allocate {
             let mut rng = random::stream(Purpose::Init, &[self.seed, random::name_counter(&name)]);
-            init.values(shape, &mut rng)
+            upload(init.values(shape, &mut rng)).unwrap_or_else(|error| {
+                self.failure.borrow_mut().get_or_insert(error);
+                Buffer::default()
+            })
         } else {
-            Vec::new()
+            Buffer::default()
         };
         let param = Param(Rc::new(Inner {
             name,
@@ -294,9 +356,10 @@ mod tests {
 
     use super::*;
     use crate::Tensor;
+    use crate::backend::elementwise::scale;
     use crate::ops::add;
     use crate::tape::backward;
-    use crate::testing::{loss, loss_weights, noise_param};
+    use crate::testing::{loss, loss_weights, noise_param, take_grad};
 
     const INIT: Init = Init::Normal { std: 1.0 };
 
@@ -312,8 +375,8 @@ mod tests {
         assert_eq!(names, ["blocks1.0.conv1.weight", "pos_embed", "blocks1.0.bn.running_mean"]);
         let kinds: Vec<_> = params.iter().map(Param::kind).collect();
         assert_eq!(kinds, [ParamKind::Trainable, ParamKind::Frozen, ParamKind::Buffer]);
-        weight.update(|values| values[0] = 7.0);
-        assert_eq!(params[0].values()[0], 7.0);
+        weight.set(&[7.0; 6]).unwrap();
+        assert_eq!(params[0].to_vec().unwrap(), [7.0; 6]);
     }
 
     #[test]
@@ -334,7 +397,7 @@ mod tests {
             if before {
                 scope.param("other", &[5], &INIT);
             }
-            scope.child("a").param(name, &[8], &INIT).values().to_vec()
+            scope.child("a").param(name, &[8], &INIT).to_vec().unwrap()
         };
         assert_eq!(values(1, false, "w"), values(1, true, "w"));
         assert_ne!(values(1, false, "w"), values(2, false, "w"));
@@ -352,11 +415,12 @@ mod tests {
     fn gradients_accumulate_until_they_are_cleared() {
         let param = noise_param(1, &[2]);
         assert!(param.grad().is_none() && param.with_grad_mut(|_| ()).is_none());
-        param.accumulate_grad(|sum, mode| mode.write(sum, &[0.0, 1.0]));
-        param.accumulate_grad(|sum, mode| mode.write(sum, &[0.0, 2.0]));
-        assert_eq!(*param.grad().unwrap(), [0.0, 3.0]);
-        param.with_grad_mut(|grad| grad[0] = 5.0);
-        assert_eq!(*param.grad().unwrap(), [5.0, 3.0]);
+        let grad = || download(&param.grad().unwrap()).unwrap();
+        param.add_grad(&upload(vec![0.0, 1.0]).unwrap()).unwrap();
+        param.add_grad(&upload(vec![0.0, 2.0]).unwrap()).unwrap();
+        assert_eq!(grad(), [0.0, 3.0]);
+        param.with_grad_mut(|grad| scale(grad, 2.0)).unwrap().unwrap();
+        assert_eq!(grad(), [0.0, 6.0]);
         param.clear_grad();
         assert!(param.grad().is_none());
     }
@@ -365,7 +429,7 @@ mod tests {
     fn only_trainable_parameters_get_gradients() {
         let scope = Scope::new(0);
         for param in [scope.frozen("f", &[2], &INIT), scope.buffer("b", &[2], &INIT)] {
-            param.accumulate_grad(|sum, _| sum[0] = 1.0);
+            param.add_grad(&upload(vec![1.0; param.numel()]).unwrap()).unwrap();
             assert!(param.grad().is_none());
         }
     }
@@ -376,7 +440,7 @@ mod tests {
         let [first, second] = [0; 2].map(|_| Tensor::from_typed(param.tensor(&tape).unwrap()).unwrap());
         backward(loss(add(add(first.clone(), second).unwrap(), first).unwrap())).unwrap();
         let expected: Vec<f32> = loss_weights(3).iter().map(|weight| 3.0 * weight).collect();
-        assert_eq!(*param.grad().unwrap(), expected);
+        assert_eq!(take_grad(&param), expected);
     }
 
     #[test]
@@ -384,6 +448,6 @@ mod tests {
         let param = noise_param(1, &[2, 2]);
         assert!(matches!(param.set(&[1.0; 3]), Err(Error::Shape(_))));
         param.set(&[1.0; 4]).unwrap();
-        assert_eq!(*param.values(), [1.0; 4]);
+        assert_eq!(param.to_vec().unwrap(), [1.0; 4]);
     }
 }

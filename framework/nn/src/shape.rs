@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Deref;
 
+use super::{Error, Result};
+
 /// The most dimensions that a tensor has.
 const MAX_RANK: usize = 6;
 
@@ -29,6 +31,33 @@ impl Shape {
     /// The number of values, the product of the dimensions; 1 for a scalar.
     pub fn numel(&self) -> usize {
         self.iter().product()
+    }
+
+    /// The last dimension, the channels of tokens and maps; 0 for a scalar.
+    pub fn channels(&self) -> usize {
+        self.last().copied().unwrap_or_default()
+    }
+
+    /// The dimensions of tokens, `[B, N, C]`.
+    ///
+    /// # Errors
+    /// If there are not three.
+    pub fn dims3(&self) -> Result<(usize, usize, usize)> {
+        Ok(self.ranked::<3>()?.into())
+    }
+
+    /// The dimensions of maps `[B, H, W, C]`, or of images `[B, C, H, W]`.
+    ///
+    /// # Errors
+    /// If there are not four.
+    pub fn dims4(&self) -> Result<(usize, usize, usize, usize)> {
+        Ok(self.ranked::<4>()?.into())
+    }
+
+    pub(crate) fn ranked<const N: usize>(&self) -> Result<[usize; N]> {
+        (**self)
+            .try_into()
+            .map_err(|_| Error::Shape(format!("a tensor of {N} dimensions is needed, this one is {self:?}")))
     }
 
     /// The same but for the last dimension, which becomes `channels`.

@@ -14,7 +14,7 @@ use super::tensor::{Error, Result, Tensor};
 /// The gradients of the tensors that are no parameters, while a backward runs and after it.
 type DeviceGradients = dfdx::tensor::Gradients<f32, Device>;
 
-type BackwardOp = Box<dyn FnOnce(&mut DeviceGradients) -> std::result::Result<(), DeviceError>>;
+type BackwardOp = Box<dyn FnOnce(&mut DeviceGradients) -> Result<()>>;
 
 /// An operation on the list.
 struct Recorded {
@@ -69,6 +69,11 @@ impl Tape {
         self.clone()
     }
 
+    /// Puts the backward of an operation on the tape.
+    pub(crate) fn record(&self, backward: impl FnOnce(&mut DeviceGradients) -> Result<()> + 'static) {
+        self.extend([Recorded { backward: Box::new(backward), node: profile::current_node() }]);
+    }
+
     /// Takes the last operation off the tape.
     fn pop(&self) -> Option<Recorded> {
         match &mut *self.resolve().list?.borrow_mut() {
@@ -118,7 +123,7 @@ impl dfdx::tensor::Tape<f32, Device> for Tape {
     where
         F: 'static + FnOnce(&mut DeviceGradients) -> std::result::Result<(), DeviceError>,
     {
-        self.extend([Recorded { backward: Box::new(operation), node: profile::current_node() }]);
+        self.record(|grads| Ok(operation(grads)?));
     }
 }
 

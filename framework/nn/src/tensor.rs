@@ -4,8 +4,8 @@ use dfdx::shapes::{HasShape as _, Shape as TypedShape};
 use dfdx::tensor::{NoneTape, PutTape as _, SplitTape as _, TensorFromVec as _};
 use dfdx::tensor_ops::ReshapeTo as _;
 
+use super::backend::{Buffer, bridge};
 use super::device::{Device, DeviceError, device};
-use super::kernels::Buffer;
 use super::{Shape, Tape};
 
 /// Values of `f32` on the [`Device`] in row-major order, with their dimensions and a handle of the tape they are recorded on.
@@ -60,7 +60,7 @@ impl Tensor {
     /// # Errors
     /// If it has another rank.
     pub fn dims1(&self) -> Result<usize> {
-        let [a] = self.ranked()?;
+        let [a] = self.shape.ranked()?;
         Ok(a)
     }
 
@@ -69,7 +69,7 @@ impl Tensor {
     /// # Errors
     /// If it has another rank.
     pub fn dims2(&self) -> Result<(usize, usize)> {
-        Ok(self.ranked::<2>()?.into())
+        Ok(self.shape.ranked::<2>()?.into())
     }
 
     /// The dimensions of tokens, `[B, N, C]`.
@@ -77,7 +77,7 @@ impl Tensor {
     /// # Errors
     /// If it has another rank.
     pub fn dims3(&self) -> Result<(usize, usize, usize)> {
-        Ok(self.ranked::<3>()?.into())
+        self.shape.dims3()
     }
 
     /// The dimensions of maps `[B, H, W, C]`, or of images `[B, C, H, W]`.
@@ -85,13 +85,7 @@ impl Tensor {
     /// # Errors
     /// If it has another rank.
     pub fn dims4(&self) -> Result<(usize, usize, usize, usize)> {
-        Ok(self.ranked::<4>()?.into())
-    }
-
-    fn ranked<const N: usize>(&self) -> Result<[usize; N]> {
-        self.dims().try_into().map_err(|_| {
-            Error::Shape(format!("a tensor of {N} dimensions is needed, this one is {:?}", self.shape))
-        })
+        self.shape.dims4()
     }
 
     /// The number of values.
@@ -128,19 +122,18 @@ impl Tensor {
     /// If the device fails.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         let mut values = vec![0.0; self.numel()];
-        self.copy_into(&mut values);
+        self.flat.retaped::<NoneTape>().copy_into(&mut values);
         Ok(values)
     }
 
-    /// [`Tensor::to_vec`] in memory of kernels.
-    pub(crate) fn to_buffer(&self) -> Buffer {
-        let mut values = Buffer::unspecified(self.numel());
-        self.copy_into(&mut values);
-        values
+    /// The values in memory of kernels.
+    pub(crate) fn to_buffer(&self) -> Result<Buffer> {
+        bridge::from_tensor(self.flat.clone())
     }
 
-    fn copy_into(&self, values: &mut [f32]) {
-        self.flat.retaped::<NoneTape>().copy_into(values);
+    /// Of values that a kernel computed, on no tape.
+    pub(crate) fn from_buffer(values: Buffer, shape: Shape) -> Result<Self> {
+        Ok(Self { flat: bridge::into_tensor(values)?.put_tape(Tape::none()), shape })
     }
 
     /// As a tensor of dfdx, for operations of one's own that are made of dfdx's.

@@ -1,14 +1,13 @@
 //! Helpers of the tests of kernels and operations.
 #![allow(clippy::panic, clippy::unwrap_used)]
-// On CUDA, there are no kernels to compare with.
-#![cfg_attr(feature = "cuda", allow(dead_code))]
 
 use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 use rand::Rng as _;
 
+use super::backend::download;
 use super::tape::backward;
 use super::tensor::Tensor;
-use super::{Init, Param, Result, Scope, Shape, Tape};
+use super::{Context, Init, Param, Result, Scope, Shape, Tape};
 use crate::random::{self, Purpose};
 
 /// `len` values, uniform in `[-1, 1)`.
@@ -21,6 +20,13 @@ pub fn noise(seed: u64, len: usize) -> Vec<f32> {
 pub fn noise_param(seed: u64, shape: &[usize]) -> Param {
     let values = noise(seed, shape.iter().product());
     Scope::new(0).param("p", shape, &Init::Values(values))
+}
+
+/// A pass that records on the tape of its input alone.
+pub fn context(training: bool) -> Context {
+    let mut ctx = Context::eval(random::stream(Purpose::Step, &[0]));
+    ctx.training = training;
+    ctx
 }
 
 /// Runs `work` in a rayon pool of `threads` threads.
@@ -131,7 +137,7 @@ pub fn loss_weights(len: usize) -> Vec<f32> {
 
 /// The gradient of a parameter, which is cleared.
 pub fn take_grad(param: &Param) -> Vec<f32> {
-    let grad = param.grad().unwrap().to_vec();
+    let grad = download(&param.grad().unwrap()).unwrap();
     param.clear_grad();
     grad
 }

@@ -68,8 +68,6 @@ enum Command {
 /// The `main` of the program, and of any program that brings components of its own: link them with
 /// `use my_crate as _;`, then `fn main() -> ExitCode { convmae_framework::cli::main() }`.
 pub fn main() -> ExitCode {
-    #[cfg(feature = "cuda")]
-    allow_tf32();
     let cli = Cli::parse();
     // The main thread works in the pool instead of waiting for it. Fails where a program has set up the pool
     // itself.
@@ -101,16 +99,5 @@ pub fn main() -> ExitCode {
             complain(error);
             code
         }
-    }
-}
-
-/// Lets cuBLAS multiply `f32` in TF32, unless the user has decided about it.
-#[cfg(feature = "cuda")]
-fn allow_tf32() {
-    const SWITCH: &str = "NVIDIA_TF32_OVERRIDE";
-    if std::env::var_os(SWITCH).is_none() {
-        // SAFETY: the first thing `main` does; there is no other thread that could read the environment
-        // meanwhile.
-        unsafe { std::env::set_var(SWITCH, "1") };
     }
 }

@@ -34,7 +34,10 @@ pub trait OptimizerModule {
     fn step(&mut self, lr: f64) -> nn::Result<()>;
 
     /// The state, by name (`exp_avg.<parameter>`), for checkpoints.
-    fn state(&self) -> TensorMap;
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn state(&self) -> nn::Result<TensorMap>;
 
     /// Restores the state.
     fn load_state(&mut self, state: &TensorMap) -> nn::Result<()>;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::TaskKind;
 use crate::data::{Batch, IGNORED, Instances};
-use crate::nn::kernels::argmax::argmax;
+use crate::nn::cpu::argmax::argmax;
 use crate::nn::{Error, Result};
 
 /// What a head predicts for a batch of `B` images.

@@ -4,6 +4,8 @@ mod single;
 
 pub use single::SingleProcess;
 
+use crate::nn::backend::Values;
+
 /// The processes that train one model together. Calls are collective: every process makes the same calls in
 /// the same order.
 pub trait Communicator {
@@ -19,11 +21,11 @@ pub trait Communicator {
     /// If a process cannot be reached; likewise below.
     fn barrier(&self) -> Result<(), CommunicationError>;
 
-    /// Replaces `values`, as many in every process, by their sums over the processes: the same bits in all.
+    /// Replaces `values`, as many in every process and where the device computes, by their sums over the processes: the same bits in all.
     ///
     /// # Errors
     /// See [`Communicator::barrier`].
-    fn all_reduce(&self, values: &mut [f32]) -> Result<(), CommunicationError>;
+    fn all_reduce(&self, values: &mut Values) -> Result<(), CommunicationError>;
 
     /// What every process gives, in order of rank.
     ///

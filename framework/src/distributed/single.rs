@@ -1,6 +1,7 @@
 //! One process alone.
 
 use super::{CommunicationError, Communicator};
+use crate::nn::backend::Values;
 
 /// A run of one process: what it gives is what it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +20,7 @@ impl Communicator for SingleProcess {
         Ok(())
     }
 
-    fn all_reduce(&self, _: &mut [f32]) -> Result<(), CommunicationError> {
+    fn all_reduce(&self, _: &mut Values) -> Result<(), CommunicationError> {
         Ok(())
     }
 

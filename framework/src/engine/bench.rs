@@ -141,7 +141,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     }
     let profile = profile::finish();
     // Before the matrices of the ceiling are held, too.
-    let peak_memory_bytes = peak_memory();
+    let peak_memory_bytes = device::peak_memory();
     let matmul_ceiling_gflops = ceiling::matmul_gflops()?;
     let seconds_per_step = timings(all);
     let gflops = flops / seconds_per_step.median / 1e9;
@@ -234,18 +234,6 @@ fn items<'a>(profile: &'a Profile, steps: usize, by: impl Fn(&'a Place) -> &'a s
     let mut items: Vec<_> = groups.into_iter().map(item).collect();
     items.sort_by(|a, b| b.total.total_cmp(&a.total));
     items
-}
-
-fn peak_memory() -> Option<u64> {
-    if cfg!(feature = "cuda") { device::peak_memory() } else { largest_resident_set() }
-}
-
-/// The largest resident memory of this process so far; on Linux.
-fn largest_resident_set() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::component::{Loss, Span};
 use crate::experiment::{Experiment, Train};
 use crate::graph::{Checked, Model, catalog, check};
+use crate::nn::backend::download;
 use crate::nn::tape::backward;
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
@@ -91,7 +92,12 @@ fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<Tensor
         backward(total)?;
         for param in model.params().iter().filter(|param| param.requires_grad()) {
             if let Some(grad) = param.grad() {
-                insert(&mut outputs, format!("grad.{}", param.name()), param.shape().to_vec(), &grad);
+                insert(
+                    &mut outputs,
+                    format!("grad.{}", param.name()),
+                    param.shape().to_vec(),
+                    &download(&grad)?,
+                );
             }
         }
     }
@@ -136,7 +142,7 @@ fn train(
     for (name, values) in [("step.loss", &losses), ("step.lr", &rates), ("step.grad_norm", &norms)] {
         insert(&mut outputs, name.to_owned(), vec![values.len()], values);
     }
-    for (name, tensor) in trainer.tensors() {
+    for (name, tensor) in trainer.tensors()? {
         outputs.insert(name, tensor);
     }
     Ok(outputs)

@@ -77,7 +77,9 @@ impl Model {
                 continue;
             }
             let start = scope.params().len();
-            match model.module(planned, scope) {
+            let name = &planned.node.name;
+            let allocated = || scope.check().map_err(|error| Problem::new(name, error.to_string()));
+            match model.module(planned, scope).and_then(|module| allocated().map(|()| module)) {
                 Ok(module) => {
                     let planned = Rc::clone(planned);
                     model.nodes.push(Built { planned, module, params: start..scope.params().len() });

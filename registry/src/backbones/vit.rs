@@ -6,9 +6,9 @@ use convmae_framework::component::{
     Backbone, BackboneModule, Features, ImageShape, Level, LevelShape, Macs, Mask, MaskGrid, MaskPlan,
     Problem,
 };
-use convmae_framework::nn::modules::{Block, LayerNorm};
-use convmae_framework::nn::ops::LinearParams;
-use convmae_framework::nn::{self, Context, Init, Param, PatchLayout, Scope, Tensor, ops};
+use convmae_framework::nn::layers::{Block, LayerNorm, MergeConv};
+use convmae_framework::nn::ops::{AddPositions, PrependToken, Sequential};
+use convmae_framework::nn::{self, Context, Init, Param, PatchLayout, Scope, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -86,9 +86,7 @@ impl Backbone for ViT {
         let fan_in = image.channels * patch * patch;
         // The layers of the layer-wise learning rate decay.
         let first = scope.at_layer(0);
-        let proj = first.child("patch_embed").child("proj");
         let module = ViTModule {
-            patch,
             cls_token: first.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
             pos_embed: position_embedding(
                 &first,
@@ -98,12 +96,14 @@ impl Backbone for ViT {
                 1,
                 self.train_pos_embed,
             )?,
-            proj_weight: proj.param(
-                "weight",
-                &[dim, image.channels, patch, patch],
+            proj: MergeConv::with_init(
+                &first.child("patch_embed").child("proj"),
+                image.channels,
+                dim,
+                patch,
                 &Init::xavier_uniform(fan_in, dim),
+                &Init::kaiming_uniform(fan_in),
             ),
-            proj_bias: proj.param("bias", &[dim], &Init::kaiming_uniform(fan_in)),
             blocks: transformer_blocks(
                 &scope.child("blocks").at_layer(1),
                 dim,
@@ -121,7 +121,6 @@ impl Backbone for ViT {
                 channels: dim,
                 stride: patch,
             },
-            patch_macs: (fan_in * dim) as u64,
         };
         Ok(Box::new(module))
     }
@@ -130,16 +129,12 @@ impl Backbone for ViT {
 convmae_framework::register!(Backbone: ViT);
 
 struct ViTModule {
-    patch: usize,
     level: LevelShape,
     cls_token: Param,
     pos_embed: Param,
-    proj_weight: Param,
-    proj_bias: Param,
+    proj: MergeConv,
     blocks: Vec<Block>,
     norm: LayerNorm,
-    /// Multiply-adds of embedding one patch.
-    patch_macs: u64,
 }
 
 impl BackboneModule for ViTModule {
@@ -150,8 +145,8 @@ impl BackboneModule for ViTModule {
     fn macs(&self) -> Macs {
         let blocks: u64 = self.blocks.iter().map(|block| block.macs(self.level.tokens())).sum();
         Macs {
-            computed: self.patch_macs * self.level.kept as u64 + blocks,
-            dense: self.patch_macs * (self.level.rows * self.level.cols) as u64 + blocks,
+            computed: self.proj.macs(self.level.kept) + blocks,
+            dense: self.proj.macs(self.level.rows * self.level.cols) + blocks,
         }
     }
 
@@ -162,13 +157,19 @@ impl BackboneModule for ViTModule {
             Some(mask) => PatchLayout::new(rows, cols, 1, kept, mask.ids_keep.clone())?,
             None => PatchLayout::dense(batch, rows, cols, 1),
         };
-        let patches = ops::patches(images, self.patch, &layout)?;
-        let proj = LinearParams { weight: &self.proj_weight, bias: Some(&self.proj_bias) };
-        let x = ops::linear_rows(patches, (batch, kept), proj, &ctx.tape)?;
-        let x = ops::prepend_token(x, &self.cls_token)?;
-        let x = ops::add_positions(x, &self.pos_embed, rows * cols, Some(&layout.ids), 1)?;
-        let x = Block::forward_all(&self.blocks, x, ctx)?;
-        let tokens = self.norm.forward(x, ctx)?;
+        let positions = AddPositions {
+            table: self.pos_embed.clone(),
+            grid: rows * cols,
+            ids: Some(layout.ids.clone()),
+            prefix: 1,
+        };
+        let tokens = Sequential::new()
+            .then(self.proj.image_layers(&Rc::new(layout)))
+            .then(PrependToken { token: self.cls_token.clone() })
+            .then(positions)
+            .then_all(self.blocks.iter().map(|block| block.layers(batch, ctx)))
+            .then(self.norm.clone())
+            .forward(images.clone(), ctx)?;
         Ok(Features { levels: vec![Level { shape: self.level.clone(), tokens }], mask: mask.cloned() })
     }
 }

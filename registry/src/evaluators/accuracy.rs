@@ -7,7 +7,7 @@ use convmae_framework::component::{
 };
 use convmae_framework::data::Batch;
 use convmae_framework::metrics::{WeightedMean, state};
-use convmae_framework::nn::kernels::cross_entropy::log_sums;
+use convmae_framework::nn::cpu::cross_entropy::log_sums;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 use convmae_framework::component::{Evaluator, Measured, Meter, MeterError, Needs, Prediction, TaskKind};
 use convmae_framework::data::Batch;
 use convmae_framework::metrics::state;
-use convmae_framework::nn::kernels::patches::patchify;
+use convmae_framework::nn::cpu::patches::patchify;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

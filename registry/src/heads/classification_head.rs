@@ -1,7 +1,7 @@
 //! The head of finetuning.
 
 use convmae_framework::component::{Head, HeadInputs, HeadModule, Problem, Task};
-use convmae_framework::nn::modules::{LayerNorm, Linear};
+use convmae_framework::nn::layers::{LayerNorm, Linear};
 use convmae_framework::nn::{Init, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -7,8 +7,8 @@ use convmae_framework::component::{
     Features, HeadInputs, HeadModule, Level, LevelShape, Logits, Loss, Macs, Picture, Prediction, Problem,
 };
 use convmae_framework::data::Batch;
-use convmae_framework::nn::kernels::argmax::argmax;
-use convmae_framework::nn::modules::{BatchNorm, LayerNorm, Linear};
+use convmae_framework::nn::cpu::argmax::argmax;
+use convmae_framework::nn::layers::{BatchNorm, LayerNorm, Linear};
 use convmae_framework::nn::ops::{self, ClassTarget};
 use convmae_framework::nn::{self, Context, Error, Tensor};
 use schemars::JsonSchema;

@@ -1,7 +1,7 @@
 //! The head of linear probing.
 
 use convmae_framework::component::{Head, HeadInputs, HeadModule, Problem, Task};
-use convmae_framework::nn::modules::{BatchNorm, LayerNorm, Linear};
+use convmae_framework::nn::layers::{BatchNorm, LayerNorm, Linear};
 use convmae_framework::nn::{Init, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

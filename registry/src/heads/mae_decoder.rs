@@ -7,10 +7,11 @@ use convmae_framework::component::{
     Reconstruction, Task,
 };
 use convmae_framework::data::Batch;
-use convmae_framework::nn::kernels::loss::patch_statistics;
-use convmae_framework::nn::kernels::patches::{patchify, unpatchify};
-use convmae_framework::nn::modules::{Block, LayerNorm, Linear};
-use convmae_framework::nn::{self, Context, Error, Init, Param, Scope, Tensor, ops};
+use convmae_framework::nn::cpu::loss::{normalize_patches, patch_statistics};
+use convmae_framework::nn::cpu::patches::{patchify, unpatchify};
+use convmae_framework::nn::layers::{Block, LayerNorm, Linear};
+use convmae_framework::nn::ops::{self, AddPositions, DropPrefix, RestoreTokens, Sequential};
+use convmae_framework::nn::{self, Context, Error, Init, Param, Scope, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -122,7 +123,7 @@ impl HeadModule for MaeDecoderModule {
         let (pred, mask) = self.reconstruct(features, ctx)?;
         let mut target = self.patches(batch);
         if self.spec.norm_pix_loss {
-            ops::normalize_patches(&mut target, self.patch_values());
+            normalize_patches(&mut target, self.patch_values());
         }
         let value = ops::masked_mse(pred, target, &mask.removed)?;
         Ok(vec![Loss { name: "reconstruction".to_owned(), weight: 1.0, value }])
@@ -172,16 +173,31 @@ impl MaeDecoderModule {
         };
         let prefix = self.level.prefix_tokens;
         ctx.record("latent", &level.tokens)?;
-        let x = self.decoder_embed.forward(level.tokens.clone(), ctx)?;
-        let x = ops::restore_tokens(x, &self.mask_token, &mask.ids_restore, prefix)?;
-        let mut x = ops::add_positions(x, &self.decoder_pos_embed, mask.grid.tokens(), None, prefix)?;
-        ctx.record("decoder_tokens_in", &x)?;
-        x = Block::forward_all(&self.decoder_blocks, x, ctx)?;
-        ctx.record("decoder_tokens_out", &x)?;
-        let x = self.decoder_pred.forward(self.decoder_norm.forward(x, ctx)?, ctx)?;
-        let x = if prefix > 0 { ops::drop_prefix(x, prefix)? } else { x };
-        ctx.record("pred", &x)?;
-        Ok((x, Rc::clone(mask)))
+        let (batch, ..) = level.tokens.dims3()?;
+        let restore = RestoreTokens {
+            mask_token: self.mask_token.clone(),
+            ids_restore: mask.ids_restore.clone(),
+            prefix,
+        };
+        let positions = AddPositions {
+            table: self.decoder_pos_embed.clone(),
+            grid: mask.grid.tokens(),
+            ids: None,
+            prefix,
+        };
+        let pred = Sequential::new()
+            .then(self.decoder_embed.clone())
+            .then(restore)
+            .then(positions)
+            .record("decoder_tokens_in", ctx)
+            .then_all(self.decoder_blocks.iter().map(|block| block.layers(batch, ctx)))
+            .record("decoder_tokens_out", ctx)
+            .then(self.decoder_norm.clone())
+            .then(self.decoder_pred.clone())
+            .then(DropPrefix { prefix })
+            .record("pred", ctx)
+            .forward(level.tokens.clone(), ctx)?;
+        Ok((pred, Rc::clone(mask)))
     }
 
     /// Values of a patch.

@@ -3,9 +3,9 @@
 
 use convmae_framework::component::{Loss, PixelLogits, Prediction, Semantic};
 use convmae_framework::data::{Batch, IGNORED};
-use convmae_framework::nn::kernels::argmax::argmax;
-use convmae_framework::nn::modules::{Conv2d, Dropout2d};
-use convmae_framework::nn::ops::{self, ClassTarget, Window};
+use convmae_framework::nn::cpu::argmax::argmax;
+use convmae_framework::nn::layers::{Conv2d, Dropout2d, Window};
+use convmae_framework::nn::ops::{self, ClassTarget};
 use convmae_framework::nn::{self, Context, Error, Init, Scope, Tape, Tensor};
 use image::GrayImage;
 use rayon::prelude::*;

@@ -4,7 +4,7 @@ use convmae_framework::component::{
     Features, Head, HeadInputs, HeadModule, Level, LevelShape, Loss, Macs, Prediction, Problem, Task,
 };
 use convmae_framework::data::Batch;
-use convmae_framework::nn::modules::ConvModule;
+use convmae_framework::nn::layers::ConvModule;
 use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

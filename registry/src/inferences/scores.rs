@@ -1,6 +1,6 @@
 //! Logits or probabilities of every pixel.
 
-use convmae_framework::nn::kernels::argmax::argmax;
+use convmae_framework::nn::cpu::argmax::argmax;
 use convmae_framework::nn::{self, Tape, Tensor, ops};
 use rayon::prelude::*;
 

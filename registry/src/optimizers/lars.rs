@@ -1,10 +1,8 @@
 //! LARS: layer-wise adaptive rate scaling.
 
 use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
-use convmae_framework::nn::Param;
-use convmae_framework::nn::kernels::chunks::sum_of_squares;
-use convmae_framework::nn::kernels::elementwise::CHUNK;
-use rayon::prelude::*;
+use convmae_framework::nn::backend::lars::{LarsStep, lars};
+use convmae_framework::nn::{self, Param};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +54,7 @@ impl Optimizer for Lars {
         let slots = Slots::new(["mu"], params, Grouping::by_decay(self.weight_decay))?;
         let spec = self.clone();
         Ok(slots.updated_by(move |updates, lr| {
-            updates.into_par_iter().for_each(|update| spec.update(update, lr));
+            updates.into_iter().try_for_each(|update| spec.update(update, lr))
         }))
     }
 }
@@ -64,42 +62,21 @@ impl Optimizer for Lars {
 convmae_framework::register!(Optimizer: Lars);
 
 impl Lars {
-    fn update(&self, update: Update<'_, 1>, lr: f64) {
+    fn update(&self, update: Update<'_, 1>, lr: f64) -> nn::Result<()> {
         let Update { values, grad, buffers: [mu], axes, group, .. } = update;
-        let (lr, momentum) = ((lr * group.lr_scale) as f32, self.momentum as f32);
-        let decay = group.weight_decay as f32;
-        let scale = if axes > 1 { self.scale(values, grad, decay) } else { 1.0 };
-        let chunks = values.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK));
-        chunks.zip(mu.par_chunks_mut(CHUNK)).for_each(|((values, grads), mu)| {
-            for ((value, grad), mu) in values.iter_mut().zip(grads).zip(mu) {
-                *mu = momentum * *mu + scale * (grad + decay * *value);
-                *value -= lr * *mu;
-            }
-        });
+        let at = LarsStep {
+            lr: (lr * group.lr_scale) as f32,
+            momentum: self.momentum as f32,
+            weight_decay: group.weight_decay as f32,
+            trust_coefficient: (axes > 1).then_some(self.trust_coefficient),
+        };
+        lars(values, grad, mu, at)
     }
-
-    /// What the decayed gradient is multiplied by; 1 where it or the tensor is zero.
-    fn scale(&self, values: &[f32], grad: &[f32], decay: f32) -> f32 {
-        let norm = sum_of_squares(values).sqrt();
-        let decayed = norm_of_decayed(values, grad, decay);
-        if norm > 0.0 && decayed > 0.0 { (self.trust_coefficient * norm / decayed) as f32 } else { 1.0 }
-    }
-}
-
-/// The norm of `grad + decay * values`: sums of chunks, added in order.
-fn norm_of_decayed(values: &[f32], grad: &[f32], decay: f32) -> f64 {
-    let chunks = values.par_chunks(CHUNK).zip(grad.par_chunks(CHUNK));
-    let sums: Vec<f64> = chunks
-        .map(|(values, grads)| {
-            let decayed = values.iter().zip(grads).map(|(value, grad)| f64::from(grad + decay * value));
-            decayed.map(|value| value * value).sum()
-        })
-        .collect();
-    sums.iter().sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
 mod tests {
+    use convmae_framework::nn::backend::upload;
     use convmae_framework::nn::{Init, Scope};
     use convmae_framework::weights::read_safetensors;
     use serde_json::Value;
@@ -188,18 +165,19 @@ mod tests {
             bias.set(&tensor("init.bias")).unwrap();
             let mut module = lars(weight_decay).build(&scope.params()).unwrap();
             for step in golden[run]["steps_f64"].as_array().unwrap() {
-                let grads = gradients(&features, &tensor("labels"), &weight.values(), &bias.values());
+                let [w, b] = [&weight, &bias].map(|param| param.to_vec().unwrap());
+                let grads = gradients(&features, &tensor("labels"), &w, &b);
                 for (param, grad) in [(&weight, &grads.0), (&bias, &grads.1)] {
                     param.clear_grad();
-                    param.accumulate_grad(|sum, mode| mode.write(sum, grad));
+                    param.add_grad(&upload(grad.clone()).unwrap()).unwrap();
                 }
                 module.step(step["lr"].as_f64().unwrap()).unwrap();
             }
-            let state = module.state();
+            let state = module.state().unwrap();
             for param in [&weight, &bias] {
                 let name = param.name();
                 let mu = state.get(&format!("mu.{name}")).unwrap().to_f32();
-                for (key, values) in [("final", param.values().to_vec()), ("mu", mu)] {
+                for (key, values) in [("final", param.to_vec().unwrap()), ("mu", mu)] {
                     let expected = tensor(&format!("{run}.{key}.{name}"));
                     let differences = values.iter().zip(&expected).map(|(a, b)| (a - b).abs());
                     let largest = differences.fold(0.0, f32::max);

@@ -1,9 +1,8 @@
 //! SGD: stochastic gradient descent, with momentum.
 
 use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
-use convmae_framework::nn::Param;
-use convmae_framework::nn::kernels::elementwise::CHUNK;
-use rayon::prelude::*;
+use convmae_framework::nn::backend::sgd::{SgdStep, sgd};
+use convmae_framework::nn::{self, Param};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -74,31 +73,21 @@ impl Sgd {
         let slots = Slots::new(names, params, Grouping::by_decay(self.weight_decay))?;
         let spec = self.clone();
         Ok(slots.updated_by(move |updates, lr| {
-            updates.into_par_iter().for_each(|update| spec.update(update, lr));
+            updates.into_iter().try_for_each(|update| spec.update(update, lr))
         }))
     }
 
-    fn update<const N: usize>(&self, update: Update<'_, N>, lr: f64) {
+    fn update<const N: usize>(&self, update: Update<'_, N>, lr: f64) -> nn::Result<()> {
         let Update { values, grad, buffers, group, step, .. } = update;
-        let (lr, decay) = ((lr * group.lr_scale) as f32, group.weight_decay as f32);
-        let momentum = self.momentum as f32;
-        // The first direction is the whole gradient.
-        let enters = if step == 1 { 1.0 } else { (1.0 - self.dampening) as f32 };
-        let chunks = values.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK));
-        let Some(buffer) = buffers.into_iter().next() else {
-            return chunks.for_each(|(values, grads)| {
-                for (value, grad) in values.iter_mut().zip(grads) {
-                    *value -= lr * (grad + decay * *value);
-                }
-            });
+        let at = SgdStep {
+            lr: (lr * group.lr_scale) as f32,
+            momentum: self.momentum as f32,
+            // The first direction is the whole gradient.
+            enters: if step == 1 { 1.0 } else { (1.0 - self.dampening) as f32 },
+            nesterov: self.nesterov,
+            weight_decay: group.weight_decay as f32,
         };
-        chunks.zip(buffer.par_chunks_mut(CHUNK)).for_each(|((values, grads), directions)| {
-            for ((value, grad), direction) in values.iter_mut().zip(grads).zip(directions) {
-                let grad = grad + decay * *value;
-                *direction = momentum * *direction + enters * grad;
-                *value -= lr * if self.nesterov { grad + momentum * *direction } else { *direction };
-            }
-        });
+        sgd(values, grad, buffers.into_iter().next(), at)
     }
 }
 

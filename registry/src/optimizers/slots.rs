@@ -1,6 +1,7 @@
 //! Optimizer state: parameters, their groups, and buffers per parameter, saved and restored.
 
 use convmae_framework::component::{OptimizerModule, ParameterGroup, Problem};
+use convmae_framework::nn::backend::{Buffer, Values, download, upload, zeros};
 use convmae_framework::nn::{self, Error, Param};
 use convmae_framework::weights::{HostTensor, TensorMap};
 
@@ -16,18 +17,18 @@ pub(super) struct Slots<const N: usize> {
 struct Slot<const N: usize> {
     param: Param,
     group: usize,
-    buffers: [Vec<f32>; N],
+    buffers: [Buffer; N],
     step: u64,
 }
 
 /// A parameter that has a gradient, on its way to new values.
 pub(super) struct Update<'a, const N: usize> {
     /// The parameter's values.
-    pub values: &'a mut [f32],
+    pub values: &'a mut Values,
     /// Its gradient.
-    pub grad: &'a [f32],
+    pub grad: &'a Values,
     /// Its buffers.
-    pub buffers: [&'a mut [f32]; N],
+    pub buffers: [&'a mut Values; N],
     /// Number of its axes.
     pub axes: usize,
     /// The group that it belongs to.
@@ -40,24 +41,28 @@ impl<const N: usize> Slots<N> {
     /// The trainable ones of `params`, with buffers of these names.
     pub fn new(names: [&'static str; N], params: &[Param], grouping: Grouping<'_>) -> Result<Self, Problem> {
         let (groups, members) = grouping.sort(params)?;
-        let slots = members.into_iter().map(|(param, group)| {
-            let buffers = std::array::from_fn(|_| vec![0.0; param.numel()]);
-            Slot { param, group, buffers, step: 0 }
-        });
-        Ok(Self { names, groups, slots: slots.collect() })
+        let slot = |(param, group): (Param, usize)| -> nn::Result<_> {
+            let mut buffers = std::array::from_fn(|_| Buffer::default());
+            for buffer in &mut buffers {
+                *buffer = zeros(param.numel())?;
+            }
+            Ok(Slot { param, group, buffers, step: 0 })
+        };
+        let slots = members.into_iter().map(slot).collect::<nn::Result<_>>();
+        Ok(Self { names, groups, slots: slots.map_err(|error| Problem::new("", error.to_string()))? })
     }
 
     /// The optimizer that updates its parameters by `rule`, which gets all that have a gradient, and the
     /// learning rate.
     pub fn updated_by<F>(self, rule: F) -> Box<dyn OptimizerModule>
     where
-        F: Fn(Vec<Update<'_, N>>, f64) + 'static,
+        F: Fn(Vec<Update<'_, N>>, f64) -> nn::Result<()> + 'static,
     {
         Box::new(Module { slots: self, rule })
     }
 
     /// Lets `step` update all parameters that have a gradient.
-    fn update(&mut self, step: impl FnOnce(Vec<Update<'_, N>>)) {
+    fn update(&mut self, step: impl FnOnce(Vec<Update<'_, N>>) -> nn::Result<()>) -> nn::Result<()> {
         let params: Vec<_> = self.slots.iter().map(|slot| slot.param.clone()).collect();
         let mut borrowed: Vec<_> = params.iter().map(|param| (param.values_mut(), param.grad())).collect();
         let mut updates = Vec::with_capacity(params.len());
@@ -67,29 +72,28 @@ impl<const N: usize> Slots<N> {
             updates.push(Update {
                 values,
                 grad,
-                buffers: slot.buffers.each_mut().map(Vec::as_mut_slice),
+                buffers: slot.buffers.each_mut().map(|buffer| &mut **buffer),
                 axes: slot.param.shape().len(),
                 group: &self.groups[slot.group],
                 step: slot.step,
             });
         }
-        step(updates);
+        step(updates)
     }
 
     /// The buffers as `<buffer>.<parameter>`, and the steps as `step.<parameter>`.
-    fn state(&self) -> TensorMap {
+    fn state(&self) -> nn::Result<TensorMap> {
         let mut state = TensorMap::new();
         for slot in &self.slots {
             let name = slot.param.name();
             for (key, values) in self.names.iter().zip(&slot.buffers) {
-                // The lengths agree: the buffer was made from the parameter's shape.
-                if let Ok(tensor) = HostTensor::from_f32(slot.param.shape().to_vec(), values) {
-                    state.insert(format!("{key}.{name}"), tensor);
-                }
+                let tensor = HostTensor::from_f32(slot.param.shape().to_vec(), &download(values)?)
+                    .map_err(|error| Error::Shape(error.to_string()))?;
+                state.insert(format!("{key}.{name}"), tensor);
             }
             state.insert(format!("step.{name}"), HostTensor::scalar_i64(slot.step as i64));
         }
-        state
+        Ok(state)
     }
 
     /// Restores what [`Self::state`] gave.
@@ -106,7 +110,7 @@ impl<const N: usize> Slots<N> {
                 if values.len() != buffer.len() {
                     return Err(Error::Shape(format!("`{key}` of the optimizer state has another shape")));
                 }
-                *buffer = values;
+                *buffer = upload(values)?;
             }
             let key = format!("step.{name}");
             slot.step = state.get(&key).and_then(HostTensor::as_i64).ok_or_else(|| missing(&key))? as u64;
@@ -121,13 +125,12 @@ struct Module<F, const N: usize> {
     rule: F,
 }
 
-impl<F: Fn(Vec<Update<'_, N>>, f64), const N: usize> OptimizerModule for Module<F, N> {
+impl<F: Fn(Vec<Update<'_, N>>, f64) -> nn::Result<()>, const N: usize> OptimizerModule for Module<F, N> {
     fn step(&mut self, lr: f64) -> nn::Result<()> {
-        self.slots.update(|updates| (self.rule)(updates, lr));
-        Ok(())
+        self.slots.update(|updates| (self.rule)(updates, lr))
     }
 
-    fn state(&self) -> TensorMap {
+    fn state(&self) -> nn::Result<TensorMap> {
         self.slots.state()
     }
 

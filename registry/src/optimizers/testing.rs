@@ -1,6 +1,7 @@
 //! Tests that every optimizer passes.
 
 use convmae_framework::component::Optimizer;
+use convmae_framework::nn::backend::upload;
 use convmae_framework::nn::{Init, Param, Scope};
 
 /// A matrix, a bias and something frozen, of a fixed random content.
@@ -16,9 +17,8 @@ pub fn params() -> Vec<Param> {
 pub fn set_gradients(params: &[Param], step: usize) {
     for param in params {
         param.clear_grad();
-        param.accumulate_grad(|grad, _| {
-            grad.iter_mut().enumerate().for_each(|(i, g)| *g = ((i * 7 + step * 3) % 11) as f32 - 4.7);
-        });
+        let grad: Vec<f32> = (0..param.numel()).map(|i| ((i * 7 + step * 3) % 11) as f32 - 4.7).collect();
+        param.add_grad(&upload(grad).unwrap()).unwrap();
     }
 }
 
@@ -31,15 +31,15 @@ fn train(optimizer: &dyn Optimizer, steps: usize, resumed: bool) -> Vec<Vec<f32>
         set_gradients(&params, step);
         module.step(0.1).unwrap();
         if resumed {
-            let state = module.state();
+            let state = module.state().unwrap();
             let fresh = self::params();
-            fresh.iter().zip(&params).for_each(|(to, from)| to.set(&from.values()).unwrap());
+            fresh.iter().zip(&params).for_each(|(to, from)| to.set(&from.to_vec().unwrap()).unwrap());
             params = fresh;
             module = optimizer.build(&params).unwrap();
             module.load_state(&state).unwrap();
         }
     }
-    params.iter().map(|param| param.values().to_vec()).collect()
+    params.iter().map(|param| param.to_vec().unwrap()).collect()
 }
 
 /// That a restored state continues bit for bit, and that the number of threads changes nothing.
@@ -63,8 +63,8 @@ pub fn descend(optimizer: &dyn Optimizer, shape: &[usize], values: &[f32], grads
     let mut module = optimizer.build(&scope.params()).unwrap();
     for grad in grads {
         param.clear_grad();
-        param.accumulate_grad(|sum, mode| mode.write(sum, grad));
+        param.add_grad(&upload(grad.to_vec()).unwrap()).unwrap();
         module.step(0.1).unwrap();
     }
-    param.values().to_vec()
+    param.to_vec().unwrap()
 }

@@ -4,7 +4,7 @@ use convmae_framework::component::{
     Features, Head, HeadInputs, HeadModule, Loss, Macs, Prediction, Problem, Task,
 };
 use convmae_framework::data::Batch;
-use convmae_framework::nn::modules::Linear;
+use convmae_framework::nn::layers::Linear;
 use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

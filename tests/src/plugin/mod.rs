@@ -4,8 +4,12 @@ mod checkerboard_masker;
 mod mean_color_head;
 mod patch_vote_head;
 mod projection_neck;
+mod window_attention;
+mod window_attention_neck;
 
 pub use checkerboard_masker::CheckerboardMasker;
 pub use mean_color_head::MeanColorHead;
 pub use patch_vote_head::PatchVoteHead;
 pub use projection_neck::ProjectionNeck;
+pub use window_attention::WindowAttention;
+pub use window_attention_neck::WindowAttentionNeck;

@@ -4,7 +4,7 @@ use convmae_framework::component::{
     Features, Head, HeadInputs, HeadModule, Loss, Macs, PixelLogits, Prediction, Problem, Semantic, Task,
 };
 use convmae_framework::data::Batch;
-use convmae_framework::nn::modules::Linear;
+use convmae_framework::nn::layers::Linear;
 use convmae_framework::nn::ops::{self, ClassTarget};
 use convmae_framework::nn::{self, Context, Error, Scope, Tensor};
 use schemars::JsonSchema;

@@ -3,7 +3,7 @@
 use convmae_framework::component::{
     Features, ImageShape, Level, LevelShape, Macs, Neck, NeckModule, Problem,
 };
-use convmae_framework::nn::modules::Linear;
+use convmae_framework::nn::layers::Linear;
 use convmae_framework::nn::{self, Context, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Convolutions: depthwise on kept patches, and of whole maps.
 
-use convmae_nn::kernels::conv2d::{Conv2d, Window};
-use convmae_nn::kernels::depthwise::Depthwise;
+use convmae_nn::cpu::conv2d::{self, Conv2d, Window};
+use convmae_nn::cpu::depthwise::{self, Depthwise};
 use convmae_nn::{PatchLayout, Result};
 
 use crate::roofline::Work;
@@ -21,13 +21,13 @@ pub fn depthwise(suite: &mut Suite) -> Result<()> {
         let products = conv.sources().into_iter().flatten().count() * channels;
         let work = Work::flops(2 * products).reads(values);
         suite.bench("depthwise forward", &shape, work.writes(values), |b| {
-            b.iter(|| conv.forward(&x, &weight, Some(&bias), None));
+            b.iter(|| depthwise::forward(&conv, &x, &weight, Some(&bias), None));
         });
         suite.bench("depthwise grad_input", &shape, work.writes(values), |b| {
-            b.iter(|| conv.grad_input(&grad, &weight, None));
+            b.iter(|| depthwise::grad_input(&conv, &grad, &weight, None));
         });
         suite.bench("depthwise grad_weight", &shape, work.reads(values), |b| {
-            b.iter(|| conv.grad_weight(&x, &grad, None));
+            b.iter(|| depthwise::grad_weight(&conv, &x, &grad, None));
         });
     }
     Ok(())
@@ -51,12 +51,12 @@ pub fn conv2d(suite: &mut Suite) {
     let (weight, bias) = (noise(3, channels * channels * 9), noise(4, channels));
     let work = Work::flops(2 * 9 * values * channels).reads(values + weight.len());
     suite.bench("conv2d forward", &shape, work.writes(values), |b| {
-        b.iter(|| conv.forward(&x, &weight, Some(&bias)));
+        b.iter(|| conv2d::forward(&conv, &x, &weight, Some(&bias)));
     });
     suite.bench("conv2d grad_input", &shape, work.writes(values), |b| {
-        b.iter(|| conv.grad_input(&grad, &weight));
+        b.iter(|| conv2d::grad_input(&conv, &grad, &weight));
     });
     suite.bench("conv2d grad_weight", &shape, work.reads(values), |b| {
-        b.iter(|| conv.grad_weight(&x, &grad));
+        b.iter(|| conv2d::grad_weight(&conv, &x, &grad));
     });
 }

@@ -3,6 +3,8 @@
 //!
 //! `cargo bench -p convmae-nn -- --quick` takes about a minute; a word instead of `--quick` selects kernels.
 
+#![allow(clippy::unwrap_used)]
+
 mod convolutions;
 mod pixels;
 mod products;

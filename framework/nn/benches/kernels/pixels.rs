@@ -1,6 +1,6 @@
 //! Images to patches, patches to rows, and the loss.
 
-use convmae_nn::kernels::{loss, patches};
+use convmae_nn::cpu::{loss, patches};
 use convmae_nn::{PatchLayout, Result};
 
 use crate::roofline::Work;
@@ -57,6 +57,6 @@ pub fn loss(suite: &mut Suite) {
         b.iter(|| loss::masked_mse(&pred, &target, &removed, WIDTH));
     });
     suite.bench("masked_mse_grad", &shape, Work::flops(2 * read).reads(2 * read).writes(len), |b| {
-        b.iter(|| loss::masked_mse_grad(&pred, &target, &removed, WIDTH, 1.0));
+        b.iter(|| loss::masked_mse_grad(&pred, &target, &removed, WIDTH, &[1.0]));
     });
 }

@@ -2,8 +2,8 @@
 
 use criterion::BatchSize;
 
-use convmae_nn::kernels::attention::{self, Dims};
-use convmae_nn::kernels::{Buffer, Output, linear};
+use convmae_nn::cpu::attention::{self, Dims};
+use convmae_nn::cpu::{Buffer, Output, linear};
 
 use crate::roofline::Work;
 use crate::rows::{GELU, GELU_BACKWARD};
@@ -114,7 +114,7 @@ pub fn attention(suite: &mut Suite) {
         });
         // Five: the scores again, and the gradients of probabilities, values, queries and keys.
         let work = Work::flops(scores * (5 * 2 * head_dim + SOFTMAX)).reads(4 * values).writes(3 * values);
-        let (_, normalisers) = attention::forward(&qkv, None, dims);
+        let (_, normalisers) = attention::forward(&qkv, None, dims).unwrap();
         suite.bench("attention backward", &shape, work, |b| {
             b.iter(|| attention::backward(&grad, &qkv, None, &normalisers, dims));
         });

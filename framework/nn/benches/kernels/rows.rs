@@ -2,9 +2,9 @@
 
 use criterion::BatchSize;
 
-use convmae_nn::kernels::batch_norm::{self, Moments};
-use convmae_nn::kernels::tokens::{self, Takers};
-use convmae_nn::kernels::{Buffer, Output, chunks, elementwise, gelu, layer_norm};
+use convmae_nn::cpu::batch_norm;
+use convmae_nn::cpu::tokens::{self, InverseIndex};
+use convmae_nn::cpu::{Buffer, Output, chunks, elementwise, gelu, layer_norm};
 
 use crate::roofline::Work;
 use crate::suite::Suite;
@@ -29,7 +29,7 @@ pub fn layer_norm(suite: &mut Suite) {
         suite.bench("layer_norm forward", &shape, Work::flops(8 * len).reads(len).writes(len), |b| {
             b.iter(|| layer_norm::forward(&x, &weight, &weight, 1e-6));
         });
-        let (_, statistics) = layer_norm::forward(&x, &weight, &weight, 1e-6);
+        let (_, statistics) = layer_norm::forward(&x, &weight, &weight, 1e-6).unwrap();
         let work = Work::flops(17 * len).reads(2 * len).updates(len);
         let mut grad_x = vec![0.0; len];
         suite.bench("layer_norm backward_onto", &shape, work, |b| {
@@ -42,21 +42,17 @@ pub fn layer_norm(suite: &mut Suite) {
 pub fn batch_norm(suite: &mut Suite) {
     let (rows, channels) = (1024, 768);
     let (shape, len) = (format!("{rows}x{channels}"), rows * channels);
-    let (mut x, mut grad) = (noise(1, len), noise(2, len));
-    let (zeros, ones) = (vec![0.0; channels], vec![1.0; channels]);
+    let (x, mut grad) = (noise(1, len), noise(2, len));
+    let ones = vec![1.0; channels];
     suite.bench("batch_norm moments", &shape, Work::flops(4 * len).reads(len), |b| {
-        b.iter(|| Moments::of(&x, channels));
+        b.iter(|| batch_norm::moments(&x, channels));
     });
-    // With these values nothing changes, however often.
-    suite.bench("batch_norm normalize", &shape, Work::flops(3 * len).updates(len), |b| {
-        b.iter(|| batch_norm::normalize(&mut x, &zeros, &ones, &zeros));
+    let moments = batch_norm::moments(&x, channels).unwrap();
+    suite.bench("batch_norm forward", &shape, Work::flops(3 * len).reads(len).writes(len), |b| {
+        b.iter(|| batch_norm::forward(&x, &moments, None, 1e-5));
     });
-    suite.bench("batch_norm grad_affine", &shape, Work::flops(4 * len).reads(2 * len), |b| {
-        b.iter(|| batch_norm::grad_affine(&x, &grad, &zeros, &ones));
-    });
-    let means = Some((&zeros[..], &zeros[..]));
-    suite.bench("batch_norm grad_input", &shape, Work::flops(7 * len).reads(len).updates(len), |b| {
-        b.iter(|| batch_norm::grad_input(&x, &mut grad, &zeros, &ones, &ones, means));
+    suite.bench("batch_norm backward", &shape, Work::flops(11 * len).reads(3 * len).updates(len), |b| {
+        b.iter(|| batch_norm::backward(&x, &mut grad, &moments, Some(&ones), 1e-5, true));
     });
 }
 
@@ -68,10 +64,10 @@ pub fn gelu(suite: &mut Suite) {
             b.iter(|| gelu::forward(&x));
         });
         let work = Work::flops(GELU_BACKWARD * len).updates(2 * len);
-        suite.bench("gelu backward_again", &shape, work, |b| {
+        suite.bench("gelu backward_and_recompute", &shape, work, |b| {
             b.iter_batched_ref(
                 || (Buffer::copy(&grad), Buffer::copy(&x)),
-                |(grad, x)| gelu::backward_again(grad, x),
+                |(grad, x)| gelu::backward_and_recompute(grad, x),
                 BatchSize::PerIteration,
             );
         });
@@ -107,18 +103,18 @@ pub fn tokens(suite: &mut Suite) {
     let (rows, extra) = (noise(1, BATCH * KEPT * channels), noise(2, channels));
     let (len, shape) = (index.len() * channels, format!("{}x{channels}", index.len()));
     suite.bench("gather_rows", &shape, Work::flops(0).reads(rows.len()).writes(len), |b| {
-        b.iter(|| tokens::gather_rows(&rows, &extra, channels, &index));
+        b.iter(|| tokens::gather_rows(&rows, Some(&extra), channels, &index));
     });
     let (grad, mut sums) = (noise(3, len), noise(4, rows.len()));
-    let takers = Takers::new(&index, BATCH * KEPT + 1);
-    let kept = Work::flops(rows.len()).reads(rows.len()).updates(rows.len());
-    suite.bench("Takers add_grad", &shape, kept, |b| {
-        b.iter(|| takers.add_grad(&grad, channels, &mut sums));
+    let (kept, masked) = (BATCH * KEPT, BATCH * (PATCHES - KEPT));
+    let places = InverseIndex::new(&index, kept + 1);
+    let work = Work::flops(rows.len()).reads(rows.len()).updates(rows.len());
+    suite.bench("scatter_rows", &shape, work, |b| {
+        b.iter(|| tokens::scatter_rows(&grad, channels, &places, &mut sums, Output::Add));
     });
-    let masked = takers.of(BATCH * KEPT);
-    let work = Work::flops(masked.len() * channels).reads(masked.len() * channels);
-    suite.bench("sum_rows at places", &format!("{}x{channels}", masked.len()), work, |b| {
-        b.iter(|| tokens::sum_rows(&grad, channels, masked));
+    let work = Work::flops(masked * channels).reads(masked * channels);
+    suite.bench("scatter_row", &format!("{masked}x{channels}"), work, |b| {
+        b.iter(|| tokens::scatter_row(&grad, channels, &places, kept));
     });
     let (rows, channels) = FEATURES[2];
     let (mut x, table) = (noise(1, rows * channels), noise(2, PATCHES * channels));

@@ -1,7 +1,7 @@
 //! What is done to all parameters once a step.
 
-use convmae_nn::kernels::adamw::{AdamwStep, AdamwTensor, adamw};
-use convmae_nn::kernels::chunks;
+use convmae_nn::cpu::adamw::{AdamwStep, AdamwTensor, adamw};
+use convmae_nn::cpu::chunks;
 
 use crate::noise;
 use crate::roofline::Work;
@@ -18,7 +18,7 @@ pub fn optimizer(suite: &mut Suite) {
     suite.bench("adamw", &PARAMETERS.to_string(), work, |b| {
         b.iter(|| {
             let (values, exp_avg, exp_avg_sq) = (&mut values, &mut exp_avg, &mut exp_avg_sq);
-            adamw(vec![AdamwTensor { values, grad: &grad, exp_avg, exp_avg_sq, at }]);
+            adamw(vec![AdamwTensor { values, grad: &grad, exp_avg, exp_avg_sq, at }]).unwrap();
         });
     });
 }
@@ -26,7 +26,7 @@ pub fn optimizer(suite: &mut Suite) {
 pub fn gradient(suite: &mut Suite) {
     let grad = noise(1, PARAMETERS);
     let work = Work::flops(2 * PARAMETERS).reads(PARAMETERS);
-    suite.bench("sum_of_squares", &PARAMETERS.to_string(), work, |b| {
-        b.iter(|| chunks::sum_of_squares(&grad));
+    suite.bench("norm_squared", &PARAMETERS.to_string(), work, |b| {
+        b.iter(|| chunks::norm_squared(&grad));
     });
 }

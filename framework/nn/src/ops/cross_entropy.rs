@@ -1,12 +1,9 @@
 //! The loss of classifiers.
 
-pub use crate::kernels::cross_entropy::ClassTarget;
+use super::operation::operation;
+pub use crate::backend::cross_entropy::ClassTarget;
+use crate::backend::{Buffer, cross_entropy as kernel};
 use crate::tensor::{Error, Result, Tensor};
-
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
 
 /// The cross entropy of `logits`, `[.., K]`, with a target for each row, averaged over the rows that have one; 0 if none has.
 ///
@@ -30,78 +27,25 @@ pub fn cross_entropy(logits: Tensor, targets: &[Option<ClassTarget>], smoothing:
             return Err(Error::Value(format!("row {row} is of class {class}; there are {classes} classes")));
         }
     }
-    implementation::cross_entropy(logits, classes, targets, smoothing)
+    let targets = targets.to_vec();
+    operation(vec![logits], (), move |mut inputs, records| {
+        let logits = inputs.swap_remove(0);
+        let (value, log_sums) = kernel::forward(&logits, &targets, smoothing)?;
+        let backward = move |grad: Buffer| {
+            Ok(vec![Some(kernel::backward(&logits, &log_sums, &targets, smoothing, &grad)?)])
+        };
+        Ok((value, records.then(|| Box::new(backward) as _)))
+    })
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
-    use super::ClassTarget;
-    use crate::kernels::{Buffer, cross_entropy as kernel};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn cross_entropy(
-        logits: Tensor,
-        classes: usize,
-        targets: &[Option<ClassTarget>],
-        smoothing: f32,
-    ) -> Result<Tensor> {
-        let targets = targets.to_vec();
-        operation(vec![logits], (), move |mut inputs, record| {
-            let logits = inputs.swap_remove(0);
-            let log_sums = kernel::log_sums(&logits, classes);
-            let value = kernel::cross_entropy(&logits, &log_sums, &targets, smoothing);
-            let backward = move |grad: Buffer| {
-                vec![kernel::cross_entropy_grad(&logits, &log_sums, &targets, smoothing, grad[0])]
-            };
-            Ok((vec![value].into(), record.then(|| Box::new(backward) as _)))
-        })
-    }
-}
-
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::{Axes2, Axis};
-    use dfdx::tensor_ops::{SumTo as _, TryMul as _};
-
-    use super::ClassTarget;
-    use crate::ops::rows::{T0, constant};
-    use crate::tensor::{Result, Tensor};
-
-    pub fn cross_entropy(
-        logits: Tensor,
-        classes: usize,
-        targets: &[Option<ClassTarget>],
-        smoothing: f32,
-    ) -> Result<Tensor> {
-        let shape = (targets.len(), classes);
-        let logits = logits.typed(shape)?;
-        let weight = -1.0 / targets.iter().flatten().count().max(1) as f32;
-        let mut weights = Vec::with_capacity(targets.len() * classes);
-        for target in targets {
-            match target {
-                Some(target) => weights
-                    .extend(target.probabilities(classes, smoothing).into_iter().map(|share| share * weight)),
-                None => weights.resize(weights.len() + classes, 0.0),
-            }
-        }
-        let weights = constant(weights, shape)?;
-        let loss: T0 = logits.try_log_softmax::<Axis<1>>()?.try_mul(weights)?.try_sum::<_, Axes2<0, 1>>()?;
-        Tensor::from_typed(loss)
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
-    use crate::Tape;
-    use crate::tensor::Tensor;
     use crate::testing::{
         assert_golden, check_gradient, golden, golden_shape, loss_weights, noise, run, run_against,
         segmentation_golden,
     };
+    use crate::{Tape, oracle};
 
     const CLASSES: usize = 7;
 
@@ -120,7 +64,7 @@ mod tests {
             let own =
                 run(&logits(), (4, CLASSES), &[], |logits| cross_entropy(logits, &targets(), smoothing));
             let other = run(&logits(), (4, CLASSES), &[], |logits| {
-                composed::cross_entropy(logits, CLASSES, &targets(), smoothing)
+                oracle::cross_entropy(logits, &targets(), smoothing)
             });
             own.assert_close(&other, 1e-6);
         }

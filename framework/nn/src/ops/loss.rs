@@ -1,12 +1,8 @@
 //! The reconstruction loss.
 
-pub use crate::kernels::loss::normalize_patches;
+use super::operation::operation;
+use crate::backend::{Buffer, loss};
 use crate::tensor::{Error, Result, Tensor};
-
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
 
 /// The mean squared error of the removed patches (`forward_loss` of the official `models_convmae.py`).
 ///
@@ -28,55 +24,22 @@ pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Ten
     if removed.iter().all(|&weight| weight == 0.0) {
         return Err(Error::Value("no patch is removed, so there is nothing to reconstruct".into()));
     }
-    implementation::masked_mse(pred, target, removed)
+    let removed = removed.to_vec();
+    operation(vec![pred], (), move |mut inputs, records| {
+        let pred = inputs.swap_remove(0);
+        let value = loss::masked_mse(&pred, &target, &removed, width)?;
+        let backward = move |grad: Buffer| {
+            Ok(vec![Some(loss::masked_mse_grad(&pred, &target, &removed, width, &grad)?)])
+        };
+        Ok((value, records.then(|| Box::new(backward) as _)))
+    })
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
-
-    use crate::kernels::{Buffer, loss};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Tensor> {
-        let (_, _, width) = pred.dims3()?;
-        let removed = removed.to_vec();
-        operation(vec![pred], (), move |mut inputs, record| {
-            let pred = inputs.swap_remove(0);
-            let value = loss::masked_mse(&pred, &target, &removed, width);
-            let backward =
-                move |grad: Buffer| vec![loss::masked_mse_grad(&pred, &target, &removed, width, grad[0])];
-            Ok((vec![value].into(), record.then(|| Box::new(backward) as _)))
-        })
-    }
-}
-
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::{Axes2, Axis};
-    use dfdx::tensor_ops::{MeanTo as _, SumTo as _, TryMul as _, TrySub as _};
-
-    use crate::ops::rows::{T0, T2, constant};
-    use crate::tensor::{Result, Tensor};
-
-    pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Tensor> {
-        let (batch, patches, width) = pred.dims3()?;
-        let pred = pred.typed((batch, patches, width))?;
-        let target = constant(target, (batch, patches, width))?;
-        let errors: T2 = pred.try_sub(target)?.try_square()?.try_mean::<_, Axis<2>>()?;
-        let total: f32 = removed.iter().sum();
-        let weights = removed.iter().map(|weight| weight / total).collect();
-        let loss: T0 = errors.try_mul(constant(weights, (batch, patches))?)?.try_sum::<_, Axes2<0, 1>>()?;
-        Tensor::from_typed(loss)
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Tape;
-    use crate::tensor::Tensor;
     use crate::testing::{check_gradient, loss_weights, noise, run};
+    use crate::{Tape, oracle};
 
     const REMOVED: [f32; 6] = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0];
 
@@ -84,7 +47,7 @@ mod tests {
     fn agrees_with_the_composition() {
         let (pred, target) = (noise(1, 42), noise(2, 42));
         let own = run(&pred, (2, 3, 7), &[], |pred| masked_mse(pred, target.clone(), &REMOVED));
-        let other = run(&pred, (2, 3, 7), &[], |pred| composed::masked_mse(pred, target.clone(), &REMOVED));
+        let other = run(&pred, (2, 3, 7), &[], |pred| oracle::masked_mse(pred, target.clone(), &REMOVED));
         own.assert_close(&other, 1e-6);
     }
 

@@ -37,10 +37,8 @@ pub fn to_tokens(x: Tensor) -> Result<Tensor> {
     x.reshape((batch, height * width, channels))
 }
 
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
     use crate::Tape;
     use crate::tensor::Tensor;

@@ -1,14 +1,14 @@
 //! How a kernel gets on the tape.
 
-use dfdx::tensor::{Merge as _, SplitTape as _, Tape as _};
+use dfdx::tensor::{Merge as _, SplitTape as _};
 
-use crate::kernels::{Buffer, elementwise};
+use crate::backend::{Buffer, bridge};
 use crate::tensor::{Result, Tensor};
 use crate::{Shape, Tape, profile};
 
-/// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order.
-/// An empty gradient stands for zeros.
-pub type Backward = Box<dyn FnOnce(Buffer) -> Vec<Buffer>>;
+/// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order; none where
+/// it is zero, or nobody asks for it.
+pub type Backward = Box<dyn FnOnce(Buffer) -> Result<Vec<Option<Buffer>>>>;
 
 /// Puts a kernel on the tape of its inputs.
 ///
@@ -25,7 +25,7 @@ pub fn operation(
 }
 
 /// [`operation`] on a given tape, too: for those with parameters, which need a backward even where all inputs are constants.
-pub fn operation_on(
+pub(super) fn operation_on(
     tape: &Tape,
     inputs: Vec<Tensor>,
     shape: impl Into<Shape>,
@@ -33,12 +33,12 @@ pub fn operation_on(
 ) -> Result<Tensor> {
     let shape = shape.into();
     let tapes = inputs.iter().map(Tensor::tape);
-    let mut tape = tapes.fold(tape.clone(), Tape::merge);
+    let tape = tapes.fold(tape.clone(), Tape::merge);
     let span = profile::kernel("copy");
-    let values = inputs.iter().map(Tensor::to_buffer).collect();
+    let values = inputs.iter().map(Tensor::to_buffer).collect::<Result<_>>()?;
     drop(span);
     let (values, backward) = forward(values, tape.is_recording())?;
-    let output = Tensor::from_vec(values.into_vec(), shape, &Tape::none())?;
+    let output = Tensor::from_buffer(values, shape)?;
     if let (true, Some(backward)) = (tape.is_recording(), backward) {
         // An input that is on no tape is a constant: nobody asks for its gradient.
         let ghosts: Vec<_> = inputs
@@ -49,12 +49,12 @@ pub fn operation_on(
             })
             .collect();
         let ghost = output.clone().into_flat().split_tape().0.ghost();
-        tape.add_backward_op(move |grads| {
-            let grad_output = std::mem::take(&mut **grads.get_or_alloc_mut(&ghost)?);
-            for (ghost, grad) in ghosts.iter().zip(backward(grad_output.into())) {
-                if let (Some(ghost), false) = (ghost, grad.is_empty()) {
+        tape.record(move |grads| {
+            let grad_output = bridge::take_grad(grads.get_or_alloc_mut(&ghost)?)?;
+            for (ghost, grad) in ghosts.iter().zip(backward(grad_output)?) {
+                if let (Some(ghost), Some(grad)) = (ghost, grad) {
                     let _span = profile::kernel("add gradient");
-                    elementwise::add_assign(grads.get_or_alloc_mut(ghost)?, &grad);
+                    bridge::add_grad(grads.get_or_alloc_mut(ghost)?, &grad)?;
                 }
             }
             Ok(())

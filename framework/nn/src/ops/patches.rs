@@ -1,110 +1,114 @@
-//! Images to rows of pixels, and the joining of neighbouring positions.
+//! Images to patches of pixels, and the joining of neighbouring positions.
 
-use crate::PatchLayout;
-use crate::kernels::patches::windows;
-use crate::tensor::{Error, Result, Tensor};
+use std::rc::Rc;
 
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
+use super::layer::{Layer, LayerBackward, Pass};
+use crate::backend::{Buffer, patches};
+use crate::tensor::{Error, Result};
+use crate::{PatchLayout, Shape};
 
-/// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches only.
+/// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches of a layout only.
 ///
-/// From images `[B, C, rows * cell * k, cols * cell * k]` to rows `[B, P * cell * cell, C * k * k]`, with columns (channel, row,
-/// column) as in a flattened weight `[O, C, k, k]`. Images get no gradient.
-///
-/// # Errors
-/// If the images do not have the size of the layout.
-pub fn patches(images: &Tensor, k: usize, layout: &PatchLayout) -> Result<Vec<f32>> {
-    let (batch, channels, height, width) = images.dims4()?;
-    let expected = (layout.batch(), layout.rows * layout.cell * k, layout.cols * layout.cell * k);
-    if (batch, height, width) != expected {
-        return Err(Error::Shape(format!(
-            "{batch} images of {height} x {width} pixels do not fit the patches of {} images of {} x {}",
-            expected.0, expected.1, expected.2
-        )));
-    }
-    Ok(windows(&images.to_vec()?, channels, k, layout))
+/// From images `[B, C, rows * cell * k, cols * cell * k]` to `[B, P * cell * cell, C * k * k]`, with columns (channel, row, column) as in
+/// a flattened weight `[O, C, k, k]`. Images get no gradient.
+#[derive(Debug, Clone)]
+pub struct Patches {
+    /// `k`.
+    pub kernel: usize,
+    /// Where the patches are.
+    pub layout: Rc<PatchLayout>,
 }
 
 /// Joins `k x k` neighbouring positions: `[B, P * cell * cell, C]` to `[B, P * (cell / k)^2, C * k * k]`, with columns
 /// (channel, row, column). A convolution with kernel = stride = `k` is then a linear layer with its flattened weight.
-///
-/// # Errors
-/// If the positions do not make patches of `cell x cell`, or `k` does not divide `cell`.
-pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
-    let (_, positions, _) = x.dims3()?;
-    if k == 0 || cell == 0 || !cell.is_multiple_of(k) || !positions.is_multiple_of(cell * cell) {
-        return Err(Error::Shape(format!(
-            "{positions} positions in patches of {cell} x {cell} cannot be joined {k} x {k}"
-        )));
-    }
-    implementation::merge_cells(x, cell, k)
+#[derive(Debug, Clone, Copy)]
+pub struct MergeCells {
+    /// Positions along each side of a patch.
+    pub cell: usize,
+    /// `k`, which divides `cell`.
+    pub kernel: usize,
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
-
-    use crate::kernels::{Buffer, patches};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
-        let (batch, positions, channels) = x.dims3()?;
-        let shape = (batch, positions / (k * k), channels * k * k);
-        operation(vec![x], shape, |inputs, record| {
-            let merged = patches::merge_cells(&inputs[0], channels, cell, k);
-            let backward = move |grad: Buffer| vec![patches::split_cells(&grad, channels, cell, k)];
-            Ok((merged, record.then(|| Box::new(backward) as _)))
-        })
+impl Layer for Patches {
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let Self { kernel, layout } = self;
+        let (batch, channels, height, width) = input.dims4()?;
+        let side = layout.cell * kernel;
+        let expected = (layout.batch(), layout.rows * side, layout.cols * side);
+        if (batch, height, width) != expected {
+            return Err(Error::Shape(format!(
+                "{batch} images of {height} x {width} pixels do not fit the patches of {} images of {} x {}",
+                expected.0, expected.1, expected.2
+            )));
+        }
+        Ok(Shape::from((batch, layout.positions(), channels * kernel * kernel)))
     }
-}
 
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::Axes5;
-    use dfdx::tensor_ops::PermuteTo as _;
+    fn may_train(&self) -> bool {
+        false
+    }
 
-    use crate::ops::rows::dense;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
-        let (batch, positions, channels) = x.dims3()?;
-        let groups = cell / k;
-        let x = x.typed((batch * positions / (cell * k), k, groups, k, channels))?;
-        // (row of groups, row, column of groups, column, channel): the channel comes before row and column.
-        let x = dense(x.try_permute::<_, Axes5<0, 2, 4, 1, 3>>()?)?;
-        Tensor::from_typed(x)?.reshape((batch, positions / (k * k), channels * k * k))
+    fn forward(self: Box<Self>, images: Buffer, input: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
+        let (_, channels, _, _) = input.dims4()?;
+        let pixels = patches::windows(&images, channels, self.kernel, &self.layout)?;
+        Ok((pixels, Box::new(|_| Ok(None))))
     }
 }
 
-#[cfg(all(test, not(feature = "cuda")))]
+impl Layer for MergeCells {
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let Self { cell, kernel } = *self;
+        let (batch, positions, channels) = input.dims3()?;
+        if kernel == 0
+            || cell == 0
+            || !cell.is_multiple_of(kernel)
+            || !positions.is_multiple_of(cell * cell)
+            || channels == 0
+        {
+            return Err(Error::Shape(format!(
+                "{positions} positions in patches of {cell} x {cell} cannot be joined {kernel} x {kernel}"
+            )));
+        }
+        let area = kernel * kernel;
+        Ok(Shape::from((batch, positions / area, channels * area)))
+    }
+
+    fn forward(self: Box<Self>, x: Buffer, input: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
+        let (Self { cell, kernel }, channels) = (*self, input.channels());
+        let merged = patches::merge_cells(&x, channels, cell, kernel)?;
+        let backward = move |grad: Buffer| patches::split_cells(&grad, channels, cell, kernel).map(Some);
+        Ok((merged, Box::new(backward)))
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use super::super::layer::apply_constant;
     use super::*;
-    use crate::Tape;
-    use crate::tensor::Tensor;
+    use crate::oracle;
     use crate::testing::{noise, run};
 
     #[test]
     fn merging_agrees_with_the_composition() {
-        for (cell, k) in [(4, 4), (4, 2), (6, 3), (2, 1)] {
+        for (cell, kernel) in [(4, 4), (4, 2), (6, 3), (2, 1)] {
             let shape = (2, 3 * cell * cell, 5);
-            let x = noise(1, 2 * shape.1 * 5);
-            let own = run(&x, shape, &[], |x| merge_cells(x, cell, k));
-            assert_eq!(own, run(&x, shape, &[], |x| composed::merge_cells(x, cell, k)), "{cell} by {k}");
+            let (x, merge) = (noise(1, 2 * shape.1 * 5), MergeCells { cell, kernel });
+            let own = run(&x, shape, &[], |x| apply_constant(merge, x));
+            assert_eq!(own, run(&x, shape, &[], |x| oracle::merge_cells(x, cell, kernel)), "{merge:?}");
         }
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let x = Tensor::from_vec(noise(1, 64), (1, 16, 4), &Tape::none()).unwrap();
-        assert!(merge_cells(x.clone(), 4, 3).is_err());
-        assert!(merge_cells(x.clone(), 3, 3).is_err());
-        assert!(merge_cells(x, 4, 0).is_err());
-        let images = Tensor::from_vec(noise(1, 3 * 64), (1, 3, 8, 8), &Tape::none()).unwrap();
-        assert!(patches(&images, 4, &PatchLayout::dense(1, 2, 2, 1)).is_ok());
-        assert!(patches(&images, 2, &PatchLayout::dense(1, 2, 2, 1)).is_err());
-        assert!(patches(&images, 4, &PatchLayout::dense(2, 2, 2, 1)).is_err());
+        let merges = |cell, kernel| MergeCells { cell, kernel }.output_shape(Shape::from((1, 16, 4))).is_ok();
+        assert_eq!(
+            [(4, 2), (4, 3), (3, 3), (4, 0)].map(|(cell, k)| merges(cell, k)),
+            [true, false, false, false]
+        );
+        let fits = |kernel, batch| {
+            let layout = Rc::new(PatchLayout::dense(batch, 2, 2, 1));
+            Patches { kernel, layout }.output_shape(Shape::from((1, 3, 8, 8))).is_ok()
+        };
+        assert_eq!([(4, 1), (2, 1), (4, 2)].map(|(kernel, batch)| fits(kernel, batch)), [true, false, false]);
     }
 }

@@ -1,70 +1,36 @@
 //! Tokens to one token of an image.
 
+use super::operation::operation;
+use crate::backend::{Buffer, pool};
 use crate::tensor::{Error, Result, Tensor};
-
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
 
 /// The mean over the tokens of each image (global average pooling): `[B, N, C]` to `[B, 1, C]`.
 ///
 /// # Errors
 /// If there is no token.
 pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
-    let (_, tokens, channels) = x.dims3()?;
+    let (batch, tokens, channels) = x.dims3()?;
     if tokens * channels == 0 {
         return Err(Error::Shape(format!("there is no mean over {:?}", x.shape())));
     }
-    implementation::mean_tokens(x)
+    operation(vec![x], (batch, 1, channels), move |inputs, records| {
+        let output = pool::mean_tokens(&inputs[0], tokens, channels)?;
+        let backward = move |grad: Buffer| Ok(vec![Some(pool::mean_tokens_grad(&grad, tokens, channels)?)]);
+        Ok((output, records.then(|| Box::new(backward) as _)))
+    })
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
-
-    use crate::kernels::{Buffer, pool};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
-        let (batch, tokens, channels) = x.dims3()?;
-        operation(vec![x], (batch, 1, channels), move |inputs, record| {
-            let output = pool::mean_tokens(&inputs[0], tokens, channels);
-            let backward = move |grad: Buffer| vec![pool::mean_tokens_grad(&grad, tokens, channels)];
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
-}
-
-#[cfg(any(test, feature = "cuda"))]
-mod composed {
-    use dfdx::shapes::Axis;
-    use dfdx::tensor_ops::MeanTo as _;
-
-    use crate::ops::rows::T2;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
-        let (batch, tokens, channels) = x.dims3()?;
-        let mean: T2 = x.typed((batch, tokens, channels))?.try_mean::<_, Axis<1>>()?;
-        Tensor::from_typed(mean)?.reshape((batch, 1, channels))
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
-    use crate::Tape;
-    use crate::tensor::Tensor;
     use crate::testing::{check_gradient, loss_weights, noise, run};
+    use crate::{Tape, oracle};
 
     #[test]
     fn agrees_with_the_composition() {
         let x = noise(1, 2 * 5 * 3);
         let own = run(&x, (2, 5, 3), &[], mean_tokens);
-        own.assert_close(&run(&x, (2, 5, 3), &[], composed::mean_tokens), 1e-6);
+        own.assert_close(&run(&x, (2, 5, 3), &[], oracle::mean_tokens), 1e-6);
     }
 
     #[test]

@@ -1,12 +1,9 @@
 //! Maps of another size: adaptive average pooling and bilinear interpolation.
 
-use crate::kernels::resample::{Resample, Side};
+use super::operation::operation;
+use crate::backend::Buffer;
+use crate::backend::resample::{self, Resample, Side};
 use crate::tensor::{Error, Result, Tensor};
-
-#[cfg(feature = "cuda")]
-use composed as implementation;
-#[cfg(not(feature = "cuda"))]
-use kernel as implementation;
 
 /// Means over `output` (rows, columns) bins of maps `[B, H, W, C]`, as PyTorch's `adaptive_avg_pool2d`: bin `i` of a side goes from
 /// `floor(i * in / out)` up to `ceil((i + 1) * in / out)`. The output may be larger than the input.
@@ -39,72 +36,24 @@ fn resample(x: Tensor, output: (usize, usize), side: fn(usize, usize) -> Side) -
     if output == (height, width) {
         return Ok(x);
     }
-    implementation::resample(x, Resample { rows: side(height, output.0), cols: side(width, output.1) })
+    let resample = Resample { rows: side(height, output.0), cols: side(width, output.1) };
+    operation(vec![x], (batch, output.0, output.1, channels), move |inputs, records| {
+        let output = resample::forward(&resample, &inputs[0], channels)?;
+        let backward = move |grad: Buffer| Ok(vec![Some(resample::grad_input(&resample, &grad, channels)?)]);
+        Ok((output, records.then(|| Box::new(backward) as _)))
+    })
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
-
-    use crate::kernels::Buffer;
-    use crate::kernels::resample::Resample;
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
-
-    pub fn resample(x: Tensor, resample: Resample) -> Result<Tensor> {
-        let (batch, _, _, channels) = x.dims4()?;
-        let shape = (batch, resample.rows.outputs(), resample.cols.outputs(), channels);
-        operation(vec![x], shape, move |inputs, record| {
-            let output = resample.forward(&inputs[0], channels);
-            let backward = move |grad: Buffer| vec![resample.grad_input(&grad, channels)];
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
-}
-
-#[cfg(any(test, feature = "cuda"))]
-#[allow(clippy::needless_pass_by_value)] // The signatures are those of the kernels.
-mod composed {
-    use dfdx::shapes::Axes4;
-    use dfdx::tensor_ops::{PermuteTo as _, ReshapeTo as _, TryMatMul as _};
-
-    use crate::kernels::resample::{Resample, Side};
-    use crate::ops::rows::{T3, T4, constant, dense};
-    use crate::tensor::{Result, Tensor};
-
-    /// Two matrix products for each image. Rows and columns change places for the second one: one matrix for every row
-    /// would be large.
-    pub fn resample(x: Tensor, resample: Resample) -> Result<Tensor> {
-        let (batch, height, width, channels) = x.dims4()?;
-        let (rows, cols) = (resample.rows.outputs(), resample.cols.outputs());
-        let x = x.typed((batch, height, width * channels))?;
-        let x: T3 = side(batch, &resample.rows)?.try_matmul(x)?;
-        let x: T4 = x.try_reshape_like(&(batch, rows, width, channels))?;
-        let x = dense(x.try_permute::<_, Axes4<0, 2, 1, 3>>()?)?;
-        let x: T3 = x.try_reshape_like(&(batch, width, rows * channels))?;
-        let x: T3 = side(batch, &resample.cols)?.try_matmul(x)?;
-        let x: T4 = x.try_reshape_like(&(batch, cols, rows, channels))?;
-        Tensor::from_typed(dense(x.try_permute::<_, Axes4<0, 2, 1, 3>>()?)?)
-    }
-
-    /// The matrix of a side for every image, `[B, outputs, inputs]`.
-    fn side(batch: usize, side: &Side) -> Result<T3> {
-        let matrix = side.dense();
-        let shape = (batch, side.outputs(), matrix.len() / side.outputs());
-        constant(matrix.repeat(batch), shape)
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Tape;
-    use crate::tensor::Tensor;
     use crate::testing::{
         Outcome, assert_close, assert_golden, check_gradient, golden, golden_shape, loss_weights, noise,
         on_threads, run, run_against, segmentation_golden, wide,
     };
+    use crate::{Tape, oracle};
 
     type Operation = fn(Tensor, (usize, usize)) -> Result<Tensor>;
 
@@ -177,7 +126,7 @@ mod tests {
                 let own = run(&x, shape, &[], |x| operation(x, (rows, cols)));
                 assert_close(&own.values, &direct(&wide(&x), shape, (rows, cols), definition), 2e-6);
                 let resample = Resample { rows: side(height, rows), cols: side(width, cols) };
-                let other = run(&x, shape, &[], |x| composed::resample(x, resample));
+                let other = run(&x, shape, &[], |x| oracle::resample(x, &resample));
                 own.assert_close(&other, 5e-6);
             }
         }

@@ -1,83 +1,164 @@
 //! Tokens: taken, put back, prepended, and given their positions.
 
-use crate::Param;
+use super::layer::{Layer, LayerBackward, Pass, apply_constant};
+use crate::backend::elementwise::accumulate;
+use crate::backend::tokens::{self, InverseIndex};
+use crate::backend::{Buffer, Output, Values, zeros};
 use crate::tensor::{Error, Result, Tensor};
-
-#[cfg(feature = "cuda")]
-use composed::{add_rows, take_rows};
-#[cfg(not(feature = "cuda"))]
-use kernel::{add_rows, take_rows};
+use crate::{Param, Shape};
 
 /// The tokens `ids`, `[B, M]`, of `x`, `[B, N, C]`: `[B, M, C]`. A token may be taken many times, or never.
-pub fn gather_tokens(x: Tensor, ids: &[u32]) -> Result<Tensor> {
-    let (batch, tokens, _) = x.dims3()?;
-    check_ids(ids, batch, tokens)?;
-    let per_image = ids.len() / batch;
-    let index =
-        index(batch, per_image, |image, place| image * tokens + ids[image * per_image + place] as usize);
-    take_rows(x, None, index)
-}
-
-/// Puts kept tokens back to their places, and `mask_token` everywhere else (`forward_decoder` of the official
-/// `models_convmae.py`).
 ///
-/// From `[B, prefix + kept, D]` to `[B, prefix + L, D]`. `ids_restore`, `[B, L]`, says where in the shuffled order (kept tokens first) a
-/// token of the grid is; the prefix tokens stay in front. `mask_token` is `[1, 1, D]`.
-pub fn restore_tokens(x: Tensor, mask_token: &Param, ids_restore: &[u32], prefix: usize) -> Result<Tensor> {
-    let (batch, tokens, channels) = x.dims3()?;
-    check_token(mask_token, channels)?;
-    if tokens < prefix {
-        return Err(Error::Shape(format!("{tokens} tokens do not hold {prefix} prefix tokens")));
-    }
-    let grid = ids_restore.len() / batch.max(1);
-    check_ids(ids_restore, batch, grid)?;
-    let index = index(batch, prefix + grid, |image, place| {
-        let token =
-            if place < prefix { place } else { prefix + ids_restore[image * grid + place - prefix] as usize };
-        if token < tokens { image * tokens + token } else { batch * tokens }
-    });
-    take_rows(x, Some(mask_token), index)
-}
-
-/// Puts a learned token `[1, 1, C]` (cls) in front of the tokens of each image: `[B, N, C]` to `[B, 1 + N, C]`.
-pub fn prepend_token(x: Tensor, token: &Param) -> Result<Tensor> {
-    let (batch, tokens, channels) = x.dims3()?;
-    check_token(token, channels)?;
-    let index = index(batch, 1 + tokens, |image, place| match place {
-        0 => batch * tokens,
-        _ => image * tokens + place - 1,
-    });
-    take_rows(x, Some(token), index)
+/// # Errors
+/// If there are no ids, or there is no token of one of them; or if the device fails.
+pub fn gather_tokens(x: Tensor, ids: &[u32]) -> Result<Tensor> {
+    apply_constant(GatherTokens { ids: ids.to_vec() }, x)
 }
 
 /// The tokens without the first `prefix` of each image.
+///
+/// # Errors
+/// If no token is left, or the device fails.
 pub fn drop_prefix(x: Tensor, prefix: usize) -> Result<Tensor> {
-    let (batch, tokens, _) = x.dims3()?;
-    if prefix == 0 {
-        return Ok(x);
-    }
-    let Some(kept @ 1..) = tokens.checked_sub(prefix) else {
-        return Err(Error::Shape(format!("{tokens} tokens hold nothing behind {prefix} prefix tokens")));
-    };
-    take_rows(x, None, index(batch, kept, |image, place| image * tokens + prefix + place))
+    if prefix == 0 { Ok(x) } else { apply_constant(DropPrefix { prefix }, x) }
 }
 
-/// Adds to each token of `x`, `[B, prefix + N, C]`, the row of its position in `table`.
+/// Takes tokens by index, `[B, N, C]` to `[B, M, C]`: [`gather_tokens`] as a layer.
+#[derive(Debug, Clone)]
+pub struct GatherTokens {
+    /// `[B, M]`.
+    pub ids: Vec<u32>,
+}
+
+/// Takes the tokens behind the first ones of each image: [`drop_prefix`] as a layer.
+#[derive(Debug, Clone, Copy)]
+pub struct DropPrefix {
+    /// How many are dropped.
+    pub prefix: usize,
+}
+
+/// Puts kept tokens back to their places, and a learned token everywhere else (`forward_decoder` of the official
+/// `models_convmae.py`).
 ///
-/// `table` is `[1, L, C]` for the `L` patches of the grid, or `[1, prefix + L, C]` with rows of the prefix tokens in front, which take
-/// none otherwise. `ids`, `[B, N]`, are the patches of the tokens; without them the tokens are the whole grid in order. The
-/// table may be trained.
-pub fn add_positions(
-    x: Tensor,
-    table: &Param,
-    grid: usize,
-    ids: Option<&[u32]>,
-    prefix: usize,
-) -> Result<Tensor> {
-    let (batch, tokens, channels) = x.dims3()?;
-    let rows = match *table.shape() {
-        [1, rows, width] if width == channels && (rows == grid || rows == prefix + grid) => rows,
-        _ => {
+/// From `[B, prefix + kept, D]` to `[B, prefix + L, D]`; the prefix tokens stay in front.
+#[derive(Debug, Clone)]
+pub struct RestoreTokens {
+    /// `[1, 1, D]`.
+    pub mask_token: Param,
+    /// `[B, L]`: where in the shuffled order (kept tokens first) a token of the grid is.
+    pub ids_restore: Vec<u32>,
+    /// Tokens in front of those of the grid.
+    pub prefix: usize,
+}
+
+/// Puts a learned token (cls) in front of the tokens of each image: `[B, N, C]` to `[B, 1 + N, C]`.
+#[derive(Debug, Clone)]
+pub struct PrependToken {
+    /// `[1, 1, C]`.
+    pub token: Param,
+}
+
+/// Adds to each token, `[B, prefix + N, C]`, the row of its position in a table, which may be trained.
+#[derive(Debug, Clone)]
+pub struct AddPositions {
+    /// `[1, L, C]` for the `L` patches of the grid, or `[1, prefix + L, C]` with rows of the prefix tokens in front, which take none
+    /// otherwise.
+    pub table: Param,
+    /// `L`.
+    pub grid: usize,
+    /// The patches of the tokens, `[B, N]`; without them the tokens are the whole grid in order.
+    pub ids: Option<Vec<u32>>,
+    /// Tokens in front of those of the grid.
+    pub prefix: usize,
+}
+
+impl Layer for GatherTokens {
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let (batch, tokens, channels) = input.dims3()?;
+        check_ids(&self.ids, batch, tokens)?;
+        Ok(Shape::from((batch, self.ids.len() / batch, channels)))
+    }
+
+    fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
+        let (batch, tokens, _) = shape.dims3()?;
+        let ids = self.ids.chunks_exact(self.ids.len() / batch).enumerate();
+        let index = ids.flat_map(|(image, ids)| ids.iter().map(move |id| (image * tokens) as u32 + id));
+        take_rows(&x, shape, None, index.collect(), pass)
+    }
+}
+
+impl Layer for DropPrefix {
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let (batch, tokens, channels) = input.dims3()?;
+        match tokens.checked_sub(self.prefix) {
+            Some(rest @ 1..) => Ok(Shape::from((batch, rest, channels))),
+            _ => Err(Error::Shape(format!(
+                "{tokens} tokens hold nothing behind {} prefix tokens",
+                self.prefix
+            ))),
+        }
+    }
+
+    fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
+        let ((batch, tokens, _), prefix) = (shape.dims3()?, self.prefix);
+        if prefix == 0 {
+            return Ok((x, Box::new(|grad| Ok(Some(grad)))));
+        }
+        let index = index(batch, tokens - prefix, |image, place| image * tokens + prefix + place);
+        take_rows(&x, shape, None, index, pass)
+    }
+}
+
+impl Layer for RestoreTokens {
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let Self { mask_token, ids_restore, prefix } = self;
+        let (batch, tokens, channels) = input.dims3()?;
+        check_token(mask_token, channels)?;
+        if tokens < *prefix {
+            return Err(Error::Shape(format!("{tokens} tokens do not hold {prefix} prefix tokens")));
+        }
+        let grid = ids_restore.len() / batch.max(1);
+        check_ids(ids_restore, batch, grid)?;
+        Ok(Shape::from((batch, prefix + grid, channels)))
+    }
+
+    fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
+        let Self { mask_token, ids_restore, prefix } = *self;
+        let (batch, tokens, _) = shape.dims3()?;
+        let grid = ids_restore.len() / batch;
+        let index = index(batch, prefix + grid, |image, place| {
+            let token = match place.checked_sub(prefix) {
+                Some(patch) => prefix + ids_restore[image * grid + patch] as usize,
+                None => place,
+            };
+            if token < tokens { image * tokens + token } else { batch * tokens }
+        });
+        take_rows(&x, shape, Some(mask_token), index, pass)
+    }
+}
+
+impl Layer for PrependToken {
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let (batch, tokens, channels) = input.dims3()?;
+        check_token(&self.token, channels)?;
+        Ok(Shape::from((batch, 1 + tokens, channels)))
+    }
+
+    fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
+        let (batch, tokens, _) = shape.dims3()?;
+        let index = index(batch, 1 + tokens, |image, place| match place.checked_sub(1) {
+            Some(token) => image * tokens + token,
+            None => batch * tokens,
+        });
+        take_rows(&x, shape, Some(self.token), index, pass)
+    }
+}
+
+impl Layer for AddPositions {
+    fn output_shape(&self, input: Shape) -> Result<Shape> {
+        let (batch, tokens, channels) = input.dims3()?;
+        let Self { table, grid, ids, prefix } = self;
+        if ![*grid, prefix + grid].iter().any(|&rows| table.shape() == [1, rows, channels]) {
             return Err(Error::Shape(format!(
                 "{}: positions of a grid of {grid} patches are [1, {grid} or {}, {channels}], not {:?}",
                 table.name(),
@@ -85,26 +166,78 @@ pub fn add_positions(
                 table.shape()
             )));
         }
-    };
-    let Some(patches) = tokens.checked_sub(prefix).filter(|&n| ids.is_some() || n == grid) else {
-        return Err(Error::Shape(format!(
-            "{tokens} tokens are not {prefix} and the {grid} patches of the grid"
-        )));
-    };
-    if let Some(ids) = ids {
-        check_ids(ids, batch, grid)?;
-        if ids.len() != batch * patches {
-            return Err(Error::Shape(format!("{} ids do not name {batch} x {patches} tokens", ids.len())));
+        let Some(patches) = tokens.checked_sub(*prefix).filter(|n| ids.is_some() || n == grid) else {
+            return Err(Error::Shape(format!(
+                "{tokens} tokens are not {prefix} and the {grid} patches of the grid"
+            )));
+        };
+        if let Some(ids) = ids {
+            check_ids(ids, batch, *grid)?;
+            if ids.len() != batch * patches {
+                return Err(Error::Shape(format!(
+                    "{} ids do not name {batch} x {patches} tokens",
+                    ids.len()
+                )));
+            }
         }
+        table.check_allocated()?;
+        Ok(input)
     }
-    super::check_allocated(table)?;
-    // Past the table where a token takes no row.
-    let index = index(batch, tokens, |image, place| match place.checked_sub(prefix) {
-        None if rows == grid => rows,
-        None => place,
-        Some(patch) => rows - grid + ids.map_or(patch, |ids| ids[image * patches + patch] as usize),
-    });
-    add_rows(x, table, index)
+
+    fn forward(self: Box<Self>, mut x: Buffer, shape: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
+        let Self { table, grid, ids, prefix } = *self;
+        let (batch, tokens, channels) = shape.dims3()?;
+        let (rows, patches) = (table.numel() / channels, tokens - prefix);
+        // Past the table where a token takes no row.
+        let index = index(batch, tokens, |image, place| match place.checked_sub(prefix) {
+            None if rows == grid => rows,
+            None => place,
+            Some(patch) => {
+                let id = ids.as_ref().map_or(patch, |ids| ids[image * patches + patch] as usize);
+                rows - grid + id
+            }
+        });
+        tokens::add_rows(&mut x, &table.values(), channels, &index)?;
+        let backward = move |grad: Buffer| {
+            table.accumulate_grad(|sum, mode| {
+                tokens::scatter_rows(&grad, channels, &InverseIndex::new(&index, rows), sum, mode)
+            })?;
+            Ok(Some(grad))
+        };
+        Ok((x, Box::new(backward)))
+    }
+}
+
+/// Rows of `x`, of the given shape, by a flat index; one past its last row is `extra`.
+fn take_rows(
+    x: &Values,
+    shape: Shape,
+    extra: Option<Param>,
+    index: Vec<u32>,
+    pass: Pass,
+) -> Result<(Buffer, LayerBackward)> {
+    let (batch, tokens, channels) = shape.dims3()?;
+    let y = {
+        let row = extra.as_ref().map(Param::values);
+        tokens::gather_rows(x, row.as_deref(), channels, &index)?
+    };
+    let backward = move |grad: Buffer| {
+        let rows = batch * tokens;
+        let places = InverseIndex::new(&index, rows + 1);
+        if let Some(extra) = extra {
+            extra.accumulate_grad(|sum, mode| {
+                let grad = tokens::scatter_row(&grad, channels, &places, rows)?;
+                accumulate(sum, &grad, mode)
+            })?;
+        }
+        if !pass.wants_input {
+            return Ok(None);
+        }
+        let mut grad_x = zeros(rows * channels)?;
+        tokens::scatter_rows(&grad, channels, &places, &mut grad_x, Output::Add)?;
+        Ok(Some(grad_x))
+    };
+    Ok((y, Box::new(backward)))
 }
 
 /// A flat index for `per_image` places of each image.
@@ -124,7 +257,7 @@ fn check_ids(ids: &[u32], batch: usize, tokens: usize) -> Result<()> {
 
 fn check_token(token: &Param, channels: usize) -> Result<()> {
     if token.shape() == [1, 1, channels] {
-        return super::check_allocated(token);
+        return token.check_allocated();
     }
     Err(Error::Shape(format!(
         "{}: a token of {channels} channels is [1, 1, {channels}], not {:?}",
@@ -133,98 +266,13 @@ fn check_token(token: &Param, channels: usize) -> Result<()> {
     )))
 }
 
-#[cfg(not(feature = "cuda"))]
-mod kernel {
-
-    use crate::Param;
-    use crate::kernels::Buffer;
-    use crate::kernels::tokens::{self, Takers};
-    use crate::ops::operation;
-    use crate::tensor::{Result, Tensor};
-
-    /// Rows of `x` by a flat index, `[B, index.len() / B, C]`; one past its last row is `extra`.
-    pub fn take_rows(x: Tensor, extra: Option<&Param>, index: Vec<u32>) -> Result<Tensor> {
-        let (batch, tokens, channels) = x.dims3()?;
-        let shape = (batch, index.len() / batch, channels);
-        let extra = extra.cloned();
-        operation(vec![x], shape, move |inputs, record| {
-            let row = extra.as_ref().map(|extra| extra.values().to_vec()).unwrap_or_default();
-            let output = tokens::gather_rows(&inputs[0], &row, channels, &index);
-            let backward = move |grad: Buffer| {
-                let rows = batch * tokens;
-                let takers = Takers::new(&index, rows + 1);
-                if let Some(extra) = extra {
-                    extra.accumulate_grad(|sum, mode| {
-                        mode.write(sum, &tokens::sum_rows(&grad, channels, takers.of(rows)));
-                    });
-                }
-                let mut grad_input = Buffer::zeros(rows * channels);
-                takers.add_grad(&grad, channels, &mut grad_input);
-                vec![grad_input]
-            };
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
-
-    /// `x` plus rows of the table by a flat index; one past its last row is none.
-    pub fn add_rows(x: Tensor, table: &Param, index: Vec<u32>) -> Result<Tensor> {
-        let (shape, (_, _, channels)) = (x.shape(), x.dims3()?);
-        let table = table.clone();
-        operation(vec![x], shape, move |mut inputs, record| {
-            let mut output = inputs.swap_remove(0);
-            tokens::add_rows(&mut output, &table.values(), channels, &index);
-            let backward = move |grad: Buffer| {
-                let rows = table.numel() / channels;
-                table.accumulate_grad(|sum, mode| {
-                    mode.prepare(sum);
-                    Takers::new(&index, rows).add_grad(&grad, channels, sum);
-                });
-                vec![grad]
-            };
-            Ok((output, record.then(|| Box::new(backward) as _)))
-        })
-    }
-}
-
-#[cfg(any(test, feature = "cuda"))]
-#[allow(clippy::needless_pass_by_value)] // The signatures are those of the kernels.
-mod composed {
-    use dfdx::tensor_ops::{ReshapeTo as _, TryAdd as _};
-
-    use crate::Param;
-    use crate::ops::rows::{T2, append_row, append_zeros, gather};
-    use crate::tensor::{Result, Tensor};
-
-    pub fn take_rows(x: Tensor, extra: Option<&Param>, index: Vec<u32>) -> Result<Tensor> {
-        let (batch, tokens, channels) = x.dims3()?;
-        let tape = x.tape();
-        let mut rows = x.typed((batch * tokens, channels))?;
-        if let Some(extra) = extra {
-            rows = append_row(rows, extra.tensor(&tape)?)?;
-        }
-        Tensor::from_typed(gather(rows, &index)?)?.reshape((batch, index.len() / batch, channels))
-    }
-
-    pub fn add_rows(x: Tensor, table: &Param, index: Vec<u32>) -> Result<Tensor> {
-        let (batch, tokens, channels) = x.dims3()?;
-        let tape = x.tape();
-        let rows: T2 = table.tensor(&tape)?.try_reshape_like(&(table.numel() / channels, channels))?;
-        let rows = append_zeros(rows)?;
-        let x = x.typed((batch * tokens, channels))?;
-        Tensor::from_typed(x.try_add(gather(rows, &index)?)?)?.reshape((batch, tokens, channels))
-    }
-}
-
-#[cfg(all(test, not(feature = "cuda")))]
+#[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Tape;
-    use crate::tensor::Tensor;
     use crate::testing::{noise, noise_param, on_threads, run};
+    use crate::{Tape, oracle};
 
     fn tokens(values: &[f32], shape: (usize, usize, usize)) -> Tensor {
         Tensor::from_vec(values.to_vec(), shape, &Tape::none()).unwrap()
@@ -248,20 +296,45 @@ mod tests {
         (shuffled, restore)
     }
 
+    fn restore_tokens(x: Tensor, mask_token: &Param, ids_restore: &[u32], prefix: usize) -> Result<Tensor> {
+        let ids_restore = ids_restore.to_vec();
+        apply_constant(RestoreTokens { mask_token: mask_token.clone(), ids_restore, prefix }, x)
+    }
+
+    fn prepend_token(x: Tensor, token: &Param) -> Result<Tensor> {
+        apply_constant(PrependToken { token: token.clone() }, x)
+    }
+
+    fn add_positions(
+        x: Tensor,
+        table: &Param,
+        grid: usize,
+        ids: Option<&[u32]>,
+        prefix: usize,
+    ) -> Result<Tensor> {
+        let ids = ids.map(<[u32]>::to_vec);
+        apply_constant(AddPositions { table: table.clone(), grid, ids, prefix }, x)
+    }
+
     #[test]
     fn every_operation_agrees_with_its_composition() {
-        let (batch, count, channels) = (2, 5, 3);
-        let x = noise(1, batch * count * channels);
-        let extra = noise_param(2, &[1, 1, channels]);
-        let index = vec![3, 10, 0, 0, 9, 10, 10, 5];
-        let shape = (batch, count, channels);
-        let own = run(&x, shape, &[&extra], |x| kernel::take_rows(x, Some(&extra), index.clone()));
-        let other = run(&x, shape, &[&extra], |x| composed::take_rows(x, Some(&extra), index.clone()));
+        let (x, shape) = (noise(1, 2 * 5 * 3), (2, 5, 3));
+        let token = noise_param(2, &[1, 1, 3]);
+        let own = run(&x, shape, &[], |x| gather_tokens(x, &[3, 0, 0, 4, 4, 1]));
+        let other = run(&x, shape, &[], |x| oracle::take_rows(x, None, &[3, 0, 0, 9, 9, 6]));
         own.assert_close(&other, 1e-6);
-        let table = noise_param(3, &[1, 7, channels]);
-        let index = vec![6, 7, 0, 0, 3, 2, 7, 1, 0, 5];
-        let own = run(&x, shape, &[&table], |x| kernel::add_rows(x, &table, index.clone()));
-        let other = run(&x, shape, &[&table], |x| composed::add_rows(x, &table, index.clone()));
+        // One prefix token and four kept of a grid of five.
+        let own =
+            run(&x, shape, &[&token], |x| restore_tokens(x, &token, &[4, 2, 0, 1, 3, 0, 1, 2, 3, 4], 1));
+        let index = [0, 10, 3, 1, 2, 4, 5, 6, 7, 8, 9, 10];
+        let other = run(&x, shape, &[&token], |x| oracle::take_rows(x, Some(&token), &index));
+        own.assert_close(&other, 1e-6);
+        let table = noise_param(3, &[1, 7, 3]);
+        // The prefix token takes no row.
+        let ids = [6, 0, 0, 3, 2, 1, 0, 5];
+        let own = run(&x, shape, &[&table], |x| add_positions(x, &table, 7, Some(&ids), 1));
+        let index = [7, 6, 0, 0, 3, 7, 2, 1, 0, 5];
+        let other = run(&x, shape, &[&table], |x| oracle::add_rows(x, &table, &index));
         own.assert_close(&other, 1e-6);
     }
 
@@ -288,7 +361,7 @@ mod tests {
                 let (image, place) = (place / (prefix + grid), place % (prefix + grid));
                 let is_kept = place < prefix || (restore[image * grid + place - prefix] as usize) < kept;
                 let own = &x[(image * (prefix + grid) + place) * 2..][..2];
-                prop_assert_eq!(token, if is_kept { own } else { &*mask_token.values() });
+                prop_assert_eq!(token, if is_kept { own } else { &*mask_token.to_vec().unwrap() });
             }
         }
     }
@@ -299,7 +372,7 @@ mod tests {
         let token = noise_param(2, &[1, 1, 2]);
         let with = prepend_token(tokens(&x, (2, 3, 2)), &token).unwrap();
         let values = with.to_vec().unwrap();
-        assert_eq!([&values[..2], &values[8..10]], [&*token.values(); 2]);
+        assert_eq!([&values[..2], &values[8..10]], [&*token.to_vec().unwrap(); 2]);
         assert_eq!(drop_prefix(with, 1).unwrap().to_vec().unwrap(), x);
     }
 

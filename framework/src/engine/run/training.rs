@@ -168,7 +168,7 @@ impl Session {
         self.save(if better { Kind::Best } else { Kind::Last })?;
         crate::weights::write_safetensors(
             &self.dir.weights(),
-            &self.prepared.trainer.weights(),
+            &self.prepared.trainer.weights()?,
             &self.weights_metadata(),
         )?;
         self.write(&Status::Finished)?;
@@ -213,7 +213,7 @@ impl Session {
             corrupt_val,
         };
         let state = serde_json::to_value(&state).unwrap_or_default();
-        let checkpoint = Checkpoint { step: trainer.steps_done(), tensors: trainer.tensors(), state };
+        let checkpoint = Checkpoint { step: trainer.steps_done(), tensors: trainer.tensors()?, state };
         let path = self.store.save(&checkpoint, kind)?;
         // No process goes on before the checkpoint is there.
         self.prepared.trainer.communicator().barrier()?;

@@ -226,7 +226,7 @@ pub fn build_trainer(
     seed: u64,
 ) -> Result<Trainer, EngineError> {
     let at = |problem: Problem| recipe.diagnose(vec![problem.within("optimizer")]);
-    Ok(Trainer::new(TrainerParts {
+    let trainer = Trainer::new(TrainerParts {
         optimizer: optimizer.build(&model.params()).map_err(at)?,
         base_lr: optimizer.base_lr(plan.images_per_step),
         model,
@@ -237,7 +237,8 @@ pub fn build_trainer(
         ema: train.ema,
         seed,
         communicator: Rc::new(SingleProcess),
-    }))
+    })?;
+    Ok(trainer)
 }
 
 /// How all splits of a recipe are read.

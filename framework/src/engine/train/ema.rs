@@ -1,43 +1,35 @@
 //! An exponential moving average of the parameters.
 
-use rayon::prelude::*;
-
-use crate::nn::kernels::elementwise::CHUNK;
+use crate::nn::backend::elementwise::{accumulate, lerp};
+use crate::nn::backend::{Buffer, Output, copy, upload};
 use crate::nn::{Param, ParamKind, Result};
 use crate::weights::TensorMap;
 
-use super::tensors::{restore_values, tensors};
+use super::tensors::{restore_values, tensor};
 
 /// The averages, in the order of the parameters. Running statistics are copied, not averaged.
 pub struct EmaState {
     decay: f64,
-    averages: Vec<Vec<f32>>,
+    averages: Vec<Buffer>,
 }
 
 impl EmaState {
     /// Averages that start at the parameters.
-    pub fn new(params: &[Param], decay: f64) -> Self {
-        Self { decay, averages: params.iter().map(|param| param.values().to_vec()).collect() }
+    pub fn new(params: &[Param], decay: f64) -> Result<Self> {
+        let averages = params.iter().map(|param| copy(&param.values())).collect::<Result<_>>()?;
+        Ok(Self { decay, averages })
     }
 
     /// Takes in the parameters after an optimizer step.
-    pub fn update(&mut self, params: &[Param]) {
-        let (keep, take) = (self.decay as f32, (1.0 - self.decay) as f32);
+    pub fn update(&mut self, params: &[Param]) -> Result<()> {
         for (param, average) in params.iter().zip(&mut self.averages) {
             let values = param.values();
             match param.kind() {
-                ParamKind::Trainable => {
-                    average.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(
-                        |(average, values)| {
-                            for (average, value) in average.iter_mut().zip(values) {
-                                *average = keep * *average + take * value;
-                            }
-                        },
-                    );
-                }
-                ParamKind::Frozen | ParamKind::Buffer => average.copy_from_slice(&values),
+                ParamKind::Trainable => lerp(average, &values, self.decay)?,
+                ParamKind::Frozen | ParamKind::Buffer => accumulate(average, &values, Output::Replace)?,
             }
         }
+        Ok(())
     }
 
     /// Runs `evaluate` with the averages in place of the parameters.
@@ -49,22 +41,20 @@ impl EmaState {
     }
 
     /// The averages under the parameters' names.
-    pub fn tensors(&self, params: &[Param]) -> TensorMap {
-        tensors(params.iter().zip(self.averages.iter().map(Vec::as_slice)))
+    pub fn tensors(&self, params: &[Param]) -> Result<TensorMap> {
+        params.iter().zip(&self.averages).map(|(param, average)| tensor(param, average)).collect()
     }
 
     /// Restores the averages.
     pub fn restore(&mut self, params: &[Param], saved: &TensorMap) -> Result<()> {
         for (param, average) in params.iter().zip(&mut self.averages) {
-            *average = restore_values(param, saved)?;
+            *average = upload(restore_values(param, saved)?)?;
         }
         Ok(())
     }
 
     fn swap(&mut self, params: &[Param]) {
-        for (param, average) in params.iter().zip(&mut self.averages) {
-            param.update(|values| values.swap_with_slice(average));
-        }
+        params.iter().zip(&mut self.averages).for_each(|(param, average)| param.swap(average));
     }
 }
 
@@ -78,10 +68,10 @@ mod tests {
         let scope = Scope::new(0);
         let param = scope.param("w", &[1], &Init::ZEROS);
         let params = scope.params();
-        let mut ema = EmaState::new(&params, 0.75);
+        let mut ema = EmaState::new(&params, 0.75).unwrap();
         param.set(&[4.0]).unwrap();
-        ema.update(&params);
-        let inside = ema.swapped(&params, || param.values()[0]);
-        assert_eq!((inside, param.values()[0]), (1.0, 4.0));
+        ema.update(&params).unwrap();
+        let inside = ema.swapped(&params, || param.to_vec().unwrap());
+        assert_eq!((inside, param.to_vec().unwrap()), (vec![1.0], vec![4.0]));
     }
 }

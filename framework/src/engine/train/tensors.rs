@@ -1,27 +1,19 @@
 //! Parameters as named tensors, and back: what checkpoints and weights files hold.
 
+use crate::nn::backend::{Values, download};
 use crate::nn::{Error, Param, Result};
 use crate::weights::{HostTensor, TensorMap};
 
-/// Values under their parameters' names.
-pub fn tensors<'a>(values: impl Iterator<Item = (&'a Param, &'a [f32])>) -> TensorMap {
-    let mut tensors = TensorMap::new();
-    values.for_each(|(param, values)| insert(&mut tensors, param, values));
-    tensors
-}
-
 /// The parameters under their names.
-pub fn param_tensors(params: &[Param]) -> TensorMap {
-    let mut tensors = TensorMap::new();
-    params.iter().for_each(|param| insert(&mut tensors, param, &param.values()));
-    tensors
+pub fn param_tensors(params: &[Param]) -> Result<TensorMap> {
+    params.iter().map(|param| tensor(param, &param.values())).collect()
 }
 
-fn insert(tensors: &mut TensorMap, param: &Param, values: &[f32]) {
-    // The length is that of the parameter's shape.
-    if let Ok(tensor) = HostTensor::from_f32(param.shape().to_vec(), values) {
-        tensors.insert(param.name(), tensor);
-    }
+/// Values of the shape of a parameter, under its name.
+pub fn tensor(param: &Param, values: &Values) -> Result<(String, HostTensor)> {
+    let tensor = HostTensor::from_f32(param.shape().to_vec(), &download(values)?)
+        .map_err(|error| Error::Shape(error.to_string()))?;
+    Ok((param.name().to_owned(), tensor))
 }
 
 /// The saved values of a parameter.

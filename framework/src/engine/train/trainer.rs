@@ -11,7 +11,7 @@ use crate::experiment::Ema;
 use crate::graph::Model;
 use crate::metrics::state;
 use crate::nn::tape::backward;
-use crate::nn::{Context, Param, Tensor, profile};
+use crate::nn::{Context, Error, Param, Tensor, profile};
 use crate::random::{self, Purpose};
 use crate::weights::TensorMap;
 
@@ -84,10 +84,13 @@ pub struct StepResult {
 
 impl Trainer {
     /// A trainer at step 0.
-    pub fn new(parts: TrainerParts) -> Self {
+    ///
+    /// # Errors
+    /// If the device has no memory for the moving average.
+    pub fn new(parts: TrainerParts) -> Result<Self, Error> {
         let params = parts.model.params();
-        Self {
-            ema: parts.ema.map(|ema| EmaState::new(&params, ema.decay)),
+        Ok(Self {
+            ema: parts.ema.map(|ema| EmaState::new(&params, ema.decay)).transpose()?,
             params,
             model: parts.model,
             optimizer: parts.optimizer,
@@ -99,7 +102,7 @@ impl Trainer {
             seed: parts.seed,
             communicator: parts.communicator,
             step: 0,
-        }
+        })
     }
 
     /// Optimizer steps done.
@@ -161,14 +164,14 @@ impl Trainer {
         }
         let mut result = self.reduce(&losses, lr)?;
         let _span = profile::phase("optimizer");
-        result.grad_norm = gradient::norm(&self.params);
+        result.grad_norm = gradient::norm(&self.params)?;
         self.check_finite(|| "the norm of the gradient".to_owned(), result.grad_norm, &images)?;
         if let Some(max_norm) = self.clip_grad_norm {
-            gradient::clip(&self.params, result.grad_norm, max_norm);
+            gradient::clip(&self.params, result.grad_norm, max_norm)?;
         }
         self.optimizer.step(lr)?;
         if let Some(ema) = &mut self.ema {
-            ema.update(&self.params);
+            ema.update(&self.params)?;
         }
         self.step += 1;
         Ok(result)
@@ -183,22 +186,28 @@ impl Trainer {
     }
 
     /// The parameters that are evaluated, by name.
-    pub fn weights(&self) -> TensorMap {
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn weights(&self) -> Result<TensorMap, Error> {
         self.ema.as_ref().map_or_else(|| param_tensors(&self.params), |ema| ema.tensors(&self.params))
     }
 
     /// Everything that a checkpoint holds: `model.*`, `optimizer.*`, `ema.*`.
-    pub fn tensors(&self) -> TensorMap {
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn tensors(&self) -> Result<TensorMap, Error> {
         let mut all = TensorMap::new();
-        let ema = self.ema.as_ref().map(|ema| ema.tensors(&self.params)).unwrap_or_default();
+        let ema = self.ema.as_ref().map(|ema| ema.tensors(&self.params)).transpose()?.unwrap_or_default();
         for (prefix, tensors) in
-            [("model", param_tensors(&self.params)), ("optimizer", self.optimizer.state()), ("ema", ema)]
+            [("model", param_tensors(&self.params)?), ("optimizer", self.optimizer.state()?), ("ema", ema)]
         {
             for (name, tensor) in tensors {
                 all.insert(format!("{prefix}.{name}"), tensor);
             }
         }
-        all
+        Ok(all)
     }
 
     /// Continues from a checkpoint after `step` steps.

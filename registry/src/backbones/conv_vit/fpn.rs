@@ -1,7 +1,7 @@
 //! The downsampling level of the segmentation backbone.
 
-use convmae_framework::nn::modules::{BatchNorm, Conv2d};
-use convmae_framework::nn::ops::{self, Window};
+use convmae_framework::nn::layers::{BatchNorm, Conv2d, Window};
+use convmae_framework::nn::ops::{self, Gelu, Sequential};
 use convmae_framework::nn::{Context, Result, Scope, Tensor};
 
 /// A 3x3 convolution with stride 2 and no padding, batch normalisation, GELU (`fpn` of the official
@@ -31,8 +31,8 @@ impl Fpn {
     /// Tokens of the grid, `[B, rows * cols, C]`, to `[B, side(rows) * side(cols), C]`.
     pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         let x = ops::to_maps(x, self.grid, 1)?;
-        let x = self.norm.forward(self.conv.forward(x, ctx)?, ctx)?;
-        ops::gelu(ops::to_tokens(x)?)
+        let layers = Sequential::new().then(self.conv.clone()).then(self.norm.clone()).then(Gelu);
+        ops::to_tokens(layers.forward(x, ctx)?)
     }
 
     /// Multiply-accumulates of one image.

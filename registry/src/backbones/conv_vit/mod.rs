@@ -7,7 +7,7 @@ use convmae_framework::component::{
     Backbone, BackboneModule, ImageShape, LevelShape, MaskGrid, MaskPlan, Problem,
 };
 use convmae_framework::nn::Scope;
-use convmae_framework::nn::modules::{
+use convmae_framework::nn::layers::{
     BlockConfig, ConvBlock, ConvBlockConfig, LayerNorm, Linear, MergeConv, PatchEmbed,
 };
 use schemars::JsonSchema;
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(shape("fpn.0.weight"), Some(&[8, 8, 3, 3][..]));
         assert_eq!(shape("fpn.1.running_var"), Some(&[8][..]));
         let gamma = params.iter().find(|param| param.name() == "blocks3.1.gamma_1").unwrap();
-        assert_eq!((&*gamma.values(), gamma.layer()), (&[0.5; 8][..], Some(2)));
+        assert_eq!((&*gamma.to_vec().unwrap(), gamma.layer()), (&[0.5; 8][..], Some(2)));
         let fpn = params.iter().find(|param| param.name() == "fpn.0.weight").unwrap();
         assert_eq!(fpn.layer(), None);
     }

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use convmae_framework::component::{BackboneModule, Features, Level, LevelShape, Macs, Mask, MaskGrid};
-use convmae_framework::nn::modules::{Block, ConvBlock, LayerNorm, Linear, MergeConv, PatchEmbed};
+use convmae_framework::nn::layers::{Block, ConvBlock, LayerNorm, Linear, MergeConv, PatchEmbed};
+use convmae_framework::nn::ops::{AddPositions, GatherTokens, Sequential};
 use convmae_framework::nn::{Context, Param, PatchLayout, Result, Tensor, ops};
 
 use super::fpn::Fpn;
@@ -52,30 +53,39 @@ impl BackboneModule for ConvViTModule {
         let layout = self.layout(batch, mask)?;
         let [layout1, layout2] = [cell1, cell2].map(|cell| Rc::new(layout.with_cell(cell)));
 
-        let mut x = self.patch_embed1.forward_images(images, &layout1, ctx)?;
-        ctx.record("patch_embed1_out", &x)?;
         let visible = self.visible(mask, 0, cell1);
-        x = ConvBlock::forward_all(&self.blocks1, x, &layout1, visible.as_ref(), ctx)?;
-        let s1 = x.clone();
-        x = self.patch_embed2.forward(x, cell1, ctx)?;
-        ctx.record("patch_embed2_out", &x)?;
+        let s1 = Sequential::new()
+            .then(self.patch_embed1.image_layers(&layout1))
+            .record("patch_embed1_out", ctx)
+            .then_all(self.blocks1.iter().map(|block| block.layers(&layout1, visible.as_ref(), ctx)))
+            .forward(images.clone(), ctx)?;
         let visible = self.visible(mask, 1, cell2);
-        x = ConvBlock::forward_all(&self.blocks2, x, &layout2, visible.as_ref(), ctx)?;
-        let s2 = x.clone();
-        x = self.patch_embed3.forward(x, cell2, ctx)?;
-        ctx.record("patch_embed3_out", &x)?;
-        x = self.patch_embed4.forward(x, ctx)?;
-        x = ops::add_positions(x, &self.pos_embed, self.grid.tokens(), Some(&layout.ids), 0)?;
-        x = self.keep(x, mask)?;
-        ctx.record("tokens_in_blocks3", &x)?;
-        x = Block::forward_all(&self.blocks3, x, ctx)?;
-        ctx.record("tokens_out_blocks3", &x)?;
+        let s2 = Sequential::new()
+            .then(self.patch_embed2.layers(cell1))
+            .record("patch_embed2_out", ctx)
+            .then_all(self.blocks2.iter().map(|block| block.layers(&layout2, visible.as_ref(), ctx)))
+            .forward(s1.clone(), ctx)?;
+        let positions = AddPositions {
+            table: self.pos_embed.clone(),
+            grid: self.grid.tokens(),
+            ids: Some(layout.ids),
+            prefix: 0,
+        };
+        let mut x = Sequential::new()
+            .then(self.patch_embed3.layers(cell2))
+            .record("patch_embed3_out", ctx)
+            .then(self.patch_embed4.clone())
+            .then(positions)
+            .then_all(self.kept(mask))
+            .record("tokens_in_blocks3", ctx)
+            .then_all(self.blocks3.iter().map(|block| block.layers(batch, ctx)))
+            .record("tokens_out_blocks3", ctx)
+            .forward(s2.clone(), ctx)?;
         if let Some([stage1, stage2]) = &self.fusion {
-            let stage1 = self.keep(stage1.forward(s1.clone(), cell1, ctx)?, mask)?;
-            let stage2 = self.keep(stage2.forward(s2.clone(), cell2, ctx)?, mask)?;
-            ctx.record("stage1_embed", &stage1)?;
-            ctx.record("stage2_embed", &stage2)?;
-            x = ops::add(ops::add(x, stage1)?, stage2)?;
+            let stage1 = stage1.layers(cell1).then_all(self.kept(mask)).record("stage1_embed", ctx);
+            let stage2 = stage2.layers(cell2).then_all(self.kept(mask)).record("stage2_embed", ctx);
+            x = ops::add(x, stage1.forward(s1.clone(), ctx)?)?;
+            x = ops::add(x, stage2.forward(s2.clone(), ctx)?)?;
         }
         if let Some(norm) = &self.norm {
             x = norm.forward(x, ctx)?;
@@ -121,12 +131,9 @@ impl ConvViTModule {
         Some(positions.collect())
     }
 
-    /// The kept tokens of a densely computed map.
-    fn keep(&self, x: Tensor, mask: Option<&Rc<Mask>>) -> Result<Tensor> {
-        match mask {
-            Some(mask) if !self.sparse => ops::gather_tokens(x, &mask.ids_keep),
-            _ => Ok(x),
-        }
+    /// Takes the kept tokens of a densely computed map.
+    fn kept(&self, mask: Option<&Rc<Mask>>) -> Option<GatherTokens> {
+        mask.filter(|_| !self.sparse).map(|mask| GatherTokens { ids: mask.ids_keep.clone() })
     }
 
     /// Multiply-adds of everything before the transformer blocks, for a number of patches.

@@ -1,0 +1,144 @@
+//! What tensors are computed with: the kernels of the CPU, or with the feature `cuda` those of NVIDIA's cards.
+//!
+//! The contract, function by function. Operations and layers call nothing else, so what another device needs is a module with the same
+//! names. What a device computes may fail, for want of memory first of all.
+
+// A signature is the shortest way to say what it is.
+#![allow(clippy::type_complexity)]
+
+// Between dfdx and the kernels: dfdx's device is the CPU or a card by the same feature.
+#[cfg(not(feature = "cuda"))]
+#[path = "cpu/bridge.rs"]
+pub mod bridge;
+#[cfg(feature = "cuda")]
+#[path = "cuda/mod.rs"]
+mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "cpu/device.rs"]
+pub mod device;
+
+#[cfg(not(feature = "cuda"))]
+pub use crate::cpu::*;
+#[cfg(feature = "cuda")]
+pub use cuda::*;
+
+use crate::device::{Device, DeviceName};
+use crate::tensor::Typed;
+use crate::{PatchLayout, Result};
+
+const _: DeviceName = device::DEFAULT;
+const _: usize = device::LARGE_MATRIX;
+const _: fn(DeviceName) -> Result<Device> = device::open;
+const _: fn(DeviceName) -> Option<String> = device::model;
+const _: fn(DeviceName) -> Option<u64> = device::peak_memory;
+
+const _: fn(usize) -> Result<Buffer> = unspecified;
+const _: fn(Vec<f32>) -> Result<Buffer> = upload;
+const _: fn(&Values) -> Result<Vec<f32>> = download;
+const _: fn(usize) -> Result<Buffer> = zeros;
+const _: fn(&Values) -> Result<Buffer> = copy;
+
+// From and to tensors of dfdx, and its gradients: one that is taken leaves nothing.
+const _: fn(Typed<(usize,)>) -> Result<Buffer> = bridge::from_tensor;
+const _: fn(Buffer) -> Result<bridge::Flat> = bridge::into_tensor;
+const _: fn(&mut bridge::Gradient) -> Result<Buffer> = bridge::take_grad;
+const _: fn(&mut bridge::Gradient, &Values) -> Result<()> = bridge::add_grad;
+
+// y += x; y or y + x by the mode; y *= x; y *= factor.
+const _: fn(&mut Values, &Values) -> Result<()> = elementwise::add_assign;
+const _: fn(&mut Values, &Values, Output) -> Result<()> = elementwise::accumulate;
+const _: fn(&mut Values, &Values) -> Result<()> = elementwise::mul_assign;
+const _: fn(&mut Values, f32) -> Result<()> = elementwise::scale;
+// Parts of equal length, or the channels of maps, times a factor each.
+const _: fn(&mut Values, &Values) -> Result<()> = elementwise::scale_parts;
+const _: fn(&mut Values, &Values, usize) -> Result<()> = elementwise::scale_channels;
+// A step of an exponential moving average.
+const _: fn(&mut Values, &Values, f64) -> Result<()> = elementwise::lerp;
+// The sum of rows, `[R, C]` to `[C]`; the sum of squares.
+const _: fn(&Values, &mut Values, Output) -> Result<()> = chunks::sum_rows;
+const _: fn(&Values) -> Result<f64> = chunks::norm_squared;
+
+const _: fn(&Values) -> Result<Buffer> = gelu::forward;
+// The gradient in place, and the activation in place of what went into it.
+const _: fn(&mut Values, &mut Values) -> Result<()> = gelu::backward_and_recompute;
+const _: fn(&Values) -> Result<Buffer> = relu::forward;
+const _: fn(&mut Values, &Values) -> Result<()> = relu::backward;
+
+// Rows `[R, I]` to `[R, O]`; the same plus a residual; the same with its GELU.
+const _: fn(&Values, &Values, Option<&Values>, usize, usize) -> Result<Buffer> = linear::forward;
+const _: fn(&Values, &Values, Option<&Values>, usize, usize, &Values) -> Result<Buffer> =
+    linear::forward_residual;
+const _: fn(&Values, &Values, Option<&Values>, usize, usize) -> Result<[Buffer; 2]> = linear::forward_gelu;
+const _: fn(&Values, &Values, usize, usize) -> Result<Buffer> = linear::backward_input;
+const _: fn(&Values, &Values, usize, usize, &mut Values) -> Result<Buffer> = linear::backward_input_gelu;
+const _: fn(&Values, &Values, usize, usize, &mut Values, Output) -> Result<()> = linear::backward_weight;
+
+const _: fn(&Values, &Values, &Values, f32) -> Result<(Buffer, layer_norm::Statistics)> = layer_norm::forward;
+const _: fn(&Values, &layer_norm::Statistics, &Values, &Values) -> Result<Buffer> = layer_norm::recompute;
+// Adds the gradient of the rows; returns those of weight and bias.
+const _: fn(&Values, &Values, &layer_norm::Statistics, &Values, &mut Values) -> Result<[Buffer; 2]> =
+    layer_norm::backward_onto;
+
+const _: fn(&Values, usize) -> Result<batch_norm::Moments> = batch_norm::moments;
+const _: fn(&Values, &Values) -> Result<batch_norm::Moments> = batch_norm::running_moments;
+const _: fn(&mut Values, &mut Values, &batch_norm::Moments, usize, f32) -> Result<()> =
+    batch_norm::update_running;
+const _: fn(&Values, &batch_norm::Moments, Option<[&Values; 2]>, f32) -> Result<Buffer> = batch_norm::forward;
+const _: fn(&Values, &mut Values, &batch_norm::Moments, Option<&Values>, f32, bool) -> Result<[Buffer; 2]> =
+    batch_norm::backward;
+
+const _: fn(&Values, Option<&Values>, attention::Dims) -> Result<(Buffer, attention::Normalisers)> =
+    attention::forward;
+const _: fn(
+    &Values,
+    &Values,
+    Option<&Values>,
+    &attention::Normalisers,
+    attention::Dims,
+) -> Result<(Buffer, Option<Buffer>)> = attention::backward;
+// The biases of all scores from a table by offset, and back.
+const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
+const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;
+
+// Masks are of the host.
+const _: fn(&depthwise::Depthwise<'_>, &Values, &Values, Option<&Values>, Option<&[f32]>) -> Result<Buffer> =
+    depthwise::forward;
+const _: fn(&depthwise::Depthwise<'_>, &Values, &Values, Option<&[f32]>) -> Result<Buffer> =
+    depthwise::grad_input;
+const _: fn(&depthwise::Depthwise<'_>, &Values, &Values, Option<&[f32]>) -> Result<Buffer> =
+    depthwise::grad_weight;
+const _: fn(&conv2d::Conv2d, &Values, &Values, Option<&Values>) -> Result<Buffer> = conv2d::forward;
+const _: fn(&conv2d::Conv2d, &Values, &Values) -> Result<Buffer> = conv2d::grad_input;
+const _: fn(&conv2d::Conv2d, &Values, &Values) -> Result<Buffer> = conv2d::grad_weight;
+
+// Rows by index, with one row more for what is past the last; the gradients of all rows, and of one.
+const _: fn(&Values, Option<&Values>, usize, &[u32]) -> Result<Buffer> = tokens::gather_rows;
+const _: fn(&mut Values, &Values, usize, &[u32]) -> Result<()> = tokens::add_rows;
+const _: fn(&Values, usize, &tokens::InverseIndex, &mut Values, Output) -> Result<()> = tokens::scatter_rows;
+const _: fn(&Values, usize, &tokens::InverseIndex, usize) -> Result<Buffer> = tokens::scatter_row;
+const _: fn(&[Buffer], &[usize]) -> Result<Buffer> = concat::forward;
+const _: fn(&Values, &[usize]) -> Result<Vec<Buffer>> = concat::backward;
+const _: fn(&Values, usize, usize, &PatchLayout) -> Result<Buffer> = patches::windows;
+const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::merge_cells;
+const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::split_cells;
+const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens;
+const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens_grad;
+const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::forward;
+const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::grad_input;
+
+// Targets and masks are of the host; losses and their gradients are `[1]`.
+const _: fn(&Values, &[f32], &[f32], usize) -> Result<Buffer> = loss::masked_mse;
+const _: fn(&Values, &[f32], &[f32], usize, &Values) -> Result<Buffer> = loss::masked_mse_grad;
+const _: fn(&Values, &[Option<cross_entropy::ClassTarget>], f32) -> Result<(Buffer, cross_entropy::LogSums)> =
+    cross_entropy::forward;
+const _: fn(
+    &Values,
+    &cross_entropy::LogSums,
+    &[Option<cross_entropy::ClassTarget>],
+    f32,
+    &Values,
+) -> Result<Buffer> = cross_entropy::backward;
+
+const _: fn(Vec<adamw::AdamwTensor<'_>>) -> Result<()> = adamw::adamw;
+const _: fn(&mut Values, &Values, Option<&mut Values>, sgd::SgdStep) -> Result<()> = sgd::sgd;
+const _: fn(&mut Values, &Values, &mut Values, lars::LarsStep) -> Result<()> = lars::lars;

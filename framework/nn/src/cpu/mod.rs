@@ -1,0 +1,41 @@
+//! Kernels: pure functions on slices, with their backward written by hand. Channels last, row-major.
+//!
+//! A kernel is parallel over chunks of a fixed size and adds up partial results in their order, so its result does not
+//! depend on the number of threads. Kernels assert that the slices fit; the operations check what a user can get wrong.
+
+pub mod adamw;
+pub mod argmax;
+pub mod attention;
+pub mod batch_norm;
+pub mod buffer;
+pub mod chunks;
+pub mod concat;
+pub mod conv2d;
+pub mod cross_entropy;
+pub mod depthwise;
+pub mod elementwise;
+pub mod gelu;
+pub mod gemm;
+pub mod lars;
+pub mod layer_norm;
+pub mod linear;
+pub mod loss;
+mod output;
+pub mod patches;
+pub mod pool;
+pub mod reduce;
+pub mod relative_position;
+pub mod relu;
+pub mod resample;
+pub mod sgd;
+pub mod simd;
+pub mod softmax;
+mod tile;
+pub mod tokens;
+mod transpose;
+
+pub use buffer::{Buffer, copy, download, unspecified, upload, zeros};
+pub use output::Output;
+
+/// Values in memory of the device, which kernels read.
+pub type Values = [f32];

@@ -1,0 +1,32 @@
+#include "common.cuh"
+
+/// Where a value of patches `[cell * cell, channels]` lies when groups of `k * k` positions are rows: `[groups, channels, k * k]`.
+__device__ __forceinline__ unsigned merged(unsigned i, unsigned channels, unsigned cell, unsigned k) {
+    const unsigned channel = i % channels, position = i / channels % (cell * cell), patch = i / channels / (cell * cell);
+    const unsigned row = position / cell, col = position % cell;
+    const unsigned group = row / k * (cell / k) + col / k, tap = row % k * k + col % k;
+    return ((patch * (cell / k) * (cell / k) + group) * channels + channel) * k * k + tap;
+}
+
+extern "C" __global__ void merge_cells(float *y, const float *x, unsigned channels, unsigned cell, unsigned k,
+                                       unsigned count) {
+    each(count, [=](unsigned i) { y[merged(i, channels, cell, k)] = x[i]; });
+}
+
+extern "C" __global__ void split_cells(float *y, const float *x, unsigned channels, unsigned cell, unsigned k,
+                                       unsigned count) {
+    each(count, [=](unsigned i) { y[i] = x[merged(i, channels, cell, k)]; });
+}
+
+/// The pixels under the windows of a convolution with kernel = stride = `k`, at the patches `ids`, `kept` of each image.
+extern "C" __global__ void windows(float *y, const float *images, const unsigned *ids, unsigned channels, unsigned rows,
+                                   unsigned cols, unsigned cell, unsigned kept, unsigned k, unsigned count) {
+    const unsigned height = rows * cell * k, width = cols * cell * k;
+    each(count, [=](unsigned i) {
+        const unsigned tap = i % (k * k), channel = i / (k * k) % channels, window = i / (k * k * channels);
+        const unsigned position = window % (cell * cell), patch = window / (cell * cell), id = ids[patch];
+        const unsigned row = (id / cols * cell + position / cell) * k + tap / k;
+        const unsigned col = (id % cols * cell + position % cell) * k + tap % k;
+        y[i] = images[((patch / kept * channels + channel) * height + row) * width + col];
+    });
+}

@@ -1,0 +1,38 @@
+//! The backend of NVIDIA's cards: the functions of [`crate::cpu`], as kernels of our own (`kernels/*.cu`) and products of cuBLAS.
+//!
+//! Everything goes to the null stream of the card of this thread ([`crate::device`]), in order with what dfdx does there; the
+//! host waits only where it reads a value. Sums are added up in a fixed order, so that results do not change from run to run.
+
+pub mod adamw;
+pub mod attention;
+pub mod batch_norm;
+pub mod bridge;
+mod buffer;
+mod card;
+pub mod chunks;
+pub mod concat;
+pub mod conv2d;
+pub mod cross_entropy;
+pub mod depthwise;
+pub mod device;
+pub mod elementwise;
+pub mod gelu;
+mod gemm;
+pub mod lars;
+pub mod layer_norm;
+pub mod linear;
+pub mod loss;
+mod module;
+pub mod patches;
+pub mod pool;
+pub mod relative_position;
+pub mod relu;
+pub mod resample;
+pub mod sgd;
+#[cfg(test)]
+mod testing;
+pub mod tokens;
+
+pub use buffer::{Buffer, Values, copy, download, unspecified, upload, zeros};
+
+pub use crate::cpu::Output;

@@ -1,0 +1,80 @@
+//! Positions of patches as rows.
+
+use super::buffer::{unspecified, upload_plain};
+use super::module::{Grid, Source, arguments, source};
+use super::{Buffer, Values};
+use crate::{PatchLayout, Result};
+
+static KERNELS: Source = source!("patches");
+
+/// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches only.
+///
+/// From images `[B, channels, rows * cell * k, cols * cell * k]` to `[B, P * cell * cell, channels * k * k]`, with columns (channel, row,
+/// column) as in a flattened weight `[O, channels, k, k]`.
+pub fn windows(images: &Values, channels: usize, k: usize, layout: &PatchLayout) -> Result<Buffer> {
+    let PatchLayout { rows, cols, cell, kept, .. } = *layout;
+    assert_eq!(images.len(), layout.batch() * channels * rows * cols * cell * cell * k * k);
+    let y = unspecified(layout.ids.len() * cell * cell * channels * k * k)?;
+    let ids = upload_plain(&layout.ids)?;
+    let grid = Grid::elements(y.len());
+    KERNELS.launch(
+        "windows",
+        grid,
+        arguments![y, *images, ids, channels, rows, cols, cell, kept, k, y.len()],
+    )?;
+    Ok(y)
+}
+
+/// Joins `k x k` positions of each patch into one row.
+///
+/// From `[B * P, cell * cell, channels]` to `[B * P, (cell / k)^2, channels * k * k]`, with columns (channel, row, column): a
+/// convolution with kernel = stride = `k` is then a product with its flattened weight.
+pub fn merge_cells(x: &Values, channels: usize, cell: usize, k: usize) -> Result<Buffer> {
+    permute("merge_cells", x, channels, cell, k)
+}
+
+/// The inverse of [`merge_cells`], which is also its backward.
+pub fn split_cells(merged: &Values, channels: usize, cell: usize, k: usize) -> Result<Buffer> {
+    permute("split_cells", merged, channels, cell, k)
+}
+
+fn permute(kernel: &'static str, x: &Values, channels: usize, cell: usize, k: usize) -> Result<Buffer> {
+    assert!(cell.is_multiple_of(k) && x.len().is_multiple_of(cell * cell * channels));
+    let y = unspecified(x.len())?;
+    KERNELS.launch(kernel, Grid::elements(x.len()), arguments![y, *x, channels, cell, k, x.len()])?;
+    Ok(y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Case, on_card};
+    use super::*;
+    use crate::cpu::patches as cpu;
+    use crate::testing::noise;
+
+    #[test]
+    fn windows_are_taken_as_on_the_cpu() {
+        let case = Case::exact("copies");
+        for (channels, cell, k, ids) in
+            [(1, 1, 1, vec![0, 5]), (3, 2, 4, vec![4, 1, 0, 3]), (2, 4, 1, vec![5, 2, 3, 0, 1, 4])]
+        {
+            let layout = PatchLayout::new(2, 3, cell, ids.len() / 2, ids).unwrap();
+            let images = noise(1, 2 * channels * 6 * cell * cell * k * k);
+            let card = windows(&on_card(&images), channels, k, &layout).unwrap();
+            case.same(&card, &cpu::windows(&images, channels, k, &layout).unwrap());
+        }
+    }
+
+    #[test]
+    fn cells_are_merged_and_split_as_on_the_cpu() {
+        let case = Case::exact("copies");
+        for (patches, channels, cell, k) in
+            [(0, 3, 2, 2), (1, 1, 1, 1), (3, 5, 6, 3), (2, 24, 4, 2), (9, 40, 8, 4)]
+        {
+            let x = noise(1, patches * cell * cell * channels);
+            let merged = merge_cells(&on_card(&x), channels, cell, k).unwrap();
+            case.same(&merged, &cpu::merge_cells(&x, channels, cell, k).unwrap());
+            case.same(&split_cells(&merged, channels, cell, k).unwrap(), &x);
+        }
+    }
+}

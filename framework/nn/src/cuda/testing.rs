@@ -1,0 +1,48 @@
+//! Kernels beside those of the CPU, on the same values.
+
+use super::{Buffer, Values, download, upload};
+use crate::Result;
+use crate::testing::{assert_close, wide};
+
+/// Values in memory of the card.
+pub fn on_card(values: &[f32]) -> Buffer {
+    upload(values.to_vec()).unwrap()
+}
+
+/// How closely a kernel follows that of the CPU: what may be off, relative to the largest value (at least 1).
+#[derive(Clone, Copy)]
+pub struct Case {
+    tolerance: f64,
+}
+
+impl Case {
+    /// The same bits; `_reason` says why.
+    pub fn exact(_reason: &str) -> Self {
+        Self { tolerance: 0.0 }
+    }
+
+    /// Off by at most `tolerance`; `_reason` says why it is.
+    pub fn relative(tolerance: f64, _reason: &str) -> Self {
+        Self { tolerance }
+    }
+
+    /// Compares what becomes of `values`.
+    #[track_caller]
+    pub fn in_place(
+        self,
+        values: &[f32],
+        cpu: impl FnOnce(&mut [f32]) -> Result<()>,
+        card: impl FnOnce(&mut Values) -> Result<()>,
+    ) {
+        let (mut expected, mut actual) = (values.to_vec(), on_card(values));
+        cpu(&mut expected).unwrap();
+        card(&mut actual).unwrap();
+        self.same(&actual, &expected);
+    }
+
+    /// Compares results.
+    #[track_caller]
+    pub fn same(self, card: &Values, cpu: &[f32]) {
+        assert_close(&download(card).unwrap(), &wide(cpu), self.tolerance);
+    }
+}

@@ -1,0 +1,35 @@
+//! Layers: parameters under the names of the official checkpoints, and what is computed with them.
+//!
+//! A layer is one struct: `new(scope)` makes and initialises its parameters, `forward(x, ctx)` puts it on the tape. As a
+//! [`crate::ops::Layer`] it joins others in a [`crate::ops::Sequential`], which is one operation on the tape. A block is a
+//! [`Residual`] around a [`Branch`], of which there may be more than those here.
+
+mod attention;
+mod batch_norm;
+mod block;
+mod conv2d;
+mod conv_block;
+mod conv_module;
+mod depthwise;
+mod dropout;
+mod layer_norm;
+mod linear;
+mod mlp;
+mod patch_embed;
+mod residual;
+
+pub use attention::Attention;
+pub use batch_norm::BatchNorm;
+pub use block::{Block, BlockConfig};
+pub use conv_block::{ConvBlock, ConvBlockConfig};
+pub use conv_module::ConvModule;
+pub use conv2d::Conv2d;
+pub use depthwise::DepthwiseConv2d;
+pub use dropout::{DropPath, Dropout, Dropout2d};
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;
+pub use mlp::Mlp;
+pub use patch_embed::{MergeConv, PatchEmbed};
+pub use residual::{Branch, Residual};
+
+pub use crate::backend::conv2d::Window;
