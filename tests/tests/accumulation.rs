@@ -104,7 +104,7 @@ fn step(recipe: PathBuf, batch_size: usize, communicator: Rc<dyn Communicator>) 
     .unwrap();
     let result = trainer.step(batches.into_iter().map(Ok)).unwrap();
     let gradient =
-        |param: &Param| Some((param.name().to_owned(), backend::download(&param.grad()?).unwrap()));
+        |param: &Param| Some((param.name().to_owned(), backend::download(&*param.grad()?).unwrap()));
     Step { result, gradients: params.iter().filter_map(gradient).collect() }
 }
 
