@@ -123,6 +123,8 @@ const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::merge_cel
 const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::split_cells;
 const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens;
 const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens_grad;
+const _: fn(&max_pool::MaxPool, &Values) -> Result<(Buffer, max_pool::Argmax)> = max_pool::forward;
+const _: fn(&max_pool::MaxPool, &Values, &max_pool::Argmax) -> Result<Buffer> = max_pool::backward;
 const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::forward;
 const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::grad_input;
 

@@ -20,6 +20,7 @@ pub mod lars;
 pub mod layer_norm;
 pub mod linear;
 pub mod loss;
+pub mod max_pool;
 mod output;
 pub mod patches;
 pub mod pool;

@@ -42,6 +42,14 @@ impl Side {
         })
     }
 
+    /// PyTorch's `nearest`: output `i` is the input `floor(i * inputs / outputs)`. Computed in `f32`, as there.
+    pub fn nearest(inputs: usize, outputs: usize) -> Self {
+        let scale = inputs as f32 / outputs as f32;
+        Self::new(inputs, outputs, |output| {
+            std::iter::once((((output as f32 * scale) as usize).min(inputs - 1), 1.0))
+        })
+    }
+
     fn new<I: Iterator<Item = (usize, f32)>>(
         inputs: usize,
         outputs: usize,

@@ -22,6 +22,7 @@ pub mod lars;
 pub mod layer_norm;
 pub mod linear;
 pub mod loss;
+pub mod max_pool;
 mod module;
 pub mod patches;
 pub mod pool;

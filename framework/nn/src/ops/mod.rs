@@ -10,6 +10,7 @@ mod elementwise;
 mod layer;
 mod loss;
 mod maps;
+mod max_pool;
 mod operation;
 mod patches;
 mod pool;
@@ -24,10 +25,11 @@ pub use elementwise::{add, dropout, scale_channels, scale_samples};
 pub use layer::{Layer, LayerBackward, Pass, apply};
 pub use loss::masked_mse;
 pub use maps::{to_maps, to_tokens};
+pub use max_pool::max_pool2d;
 pub use operation::{Backward, operation};
 pub use patches::{MergeCells, Patches};
 pub use pool::mean_tokens;
-pub use resample::{adaptive_avg_pool2d, resize_bilinear};
+pub use resample::{adaptive_avg_pool2d, resize_bilinear, resize_nearest};
 pub use sequential::Sequential;
 pub use tokens::{
     AddPositions, DropPrefix, GatherTokens, PrependToken, RestoreTokens, drop_prefix, gather_tokens,

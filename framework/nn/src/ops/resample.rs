@@ -1,4 +1,4 @@
-//! Maps of another size: adaptive average pooling and bilinear interpolation.
+//! Maps of another size: adaptive average pooling, bilinear and nearest interpolation.
 
 use super::operation::operation;
 use crate::backend::Buffer;
@@ -21,6 +21,14 @@ pub fn adaptive_avg_pool2d(x: Tensor, output: (usize, usize)) -> Result<Tensor> 
 /// If the maps or the output are empty.
 pub fn resize_bilinear(x: Tensor, output: (usize, usize)) -> Result<Tensor> {
     resample(x, output, Side::linear)
+}
+
+/// Maps `[B, H, W, C]` enlarged or thinned out to `output` (rows, columns), as PyTorch's `interpolate(size=output, mode="nearest")`.
+///
+/// # Errors
+/// If the maps or the output are empty.
+pub fn resize_nearest(x: Tensor, output: (usize, usize)) -> Result<Tensor> {
+    resample(x, output, Side::nearest)
 }
 
 fn resample(x: Tensor, output: (usize, usize), side: fn(usize, usize) -> Side) -> Result<Tensor> {
@@ -60,8 +68,8 @@ mod tests {
     /// The weight of an input in an output, by definition.
     type Definition = fn(usize, usize, (usize, usize)) -> f64;
 
-    const OPERATIONS: [(Operation, Definition); 2] =
-        [(adaptive_avg_pool2d, average), (resize_bilinear, linear)];
+    const OPERATIONS: [(Operation, Definition); 3] =
+        [(adaptive_avg_pool2d, average), (resize_bilinear, linear), (resize_nearest, nearest)];
 
     fn average(input: usize, output: usize, (inputs, outputs): (usize, usize)) -> f64 {
         let start = output * inputs / outputs;
@@ -73,6 +81,10 @@ mod tests {
     fn linear(input: usize, output: usize, (inputs, outputs): (usize, usize)) -> f64 {
         let position = (output as f64 + 0.5) * inputs as f64 / outputs as f64 - 0.5;
         (1.0 - (position.clamp(0.0, inputs as f64 - 1.0) - input as f64).abs()).max(0.0)
+    }
+
+    fn nearest(input: usize, output: usize, (inputs, outputs): (usize, usize)) -> f64 {
+        if output * inputs / outputs == input { 1.0 } else { 0.0 }
     }
 
     /// Every output by all inputs, in f64.
@@ -122,7 +134,8 @@ mod tests {
         ) {
             let shape = (batch, height, width, channels);
             let x = noise(1, batch * height * width * channels);
-            for ((operation, definition), side) in OPERATIONS.into_iter().zip([Side::adaptive_average, Side::linear]) {
+            for ((operation, definition), side) in
+                OPERATIONS.into_iter().zip([Side::adaptive_average, Side::linear, Side::nearest]) {
                 let own = run(&x, shape, &[], |x| operation(x, (rows, cols)));
                 assert_close(&own.values, &direct(&wide(&x), shape, (rows, cols), definition), 2e-6);
                 let resample = Resample { rows: side(height, rows), cols: side(width, cols) };
