@@ -11,7 +11,7 @@ pub fn write(state: &impl Serialize) -> Vec<u8> {
     rmp_serde::to_vec(state).unwrap_or_default()
 }
 
-/// What [`write`] wrote of a value of the same type.
+/// What [`write()`] wrote of a value of the same type.
 ///
 /// # Errors
 /// [`MeterError::State`] if the bytes are of something else.
