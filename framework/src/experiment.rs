@@ -9,10 +9,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::component::{BatchTransform, Dataset, Evaluator, Inference, Optimizer, Schedule, Span, Transform};
+use crate::data::Size;
 use crate::nn::DeviceName;
 
 pub use init_from::{InitFrom, InitSource, Names};
-pub use nodes::{Node, NodeKind, Nodes, Source};
+pub use nodes::{HeadWiring, Node, NodeKind, Nodes, Source};
 
 /// An experiment: data, a model as a graph of components, and how to train and evaluate it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -176,6 +177,11 @@ pub struct Split {
     /// What happens to every batch, in order.
     #[serde(default)]
     pub batch_transforms: Vec<Box<dyn BatchTransform>>,
+    /// Pads the images of a batch, which then may differ in size, to this one: to the right and to the
+    /// bottom, by the mean colour. Unlike with the transform `Pad` their own sizes stay known: predictions
+    /// have no padding.
+    #[serde(default)]
+    pub pad_to: Option<Size>,
     /// Images per batch (and, with `train.accumulate`, micro-batch).
     #[schemars(range(min = 1))]
     pub batch_size: usize,

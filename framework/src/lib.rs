@@ -9,6 +9,7 @@ mod columns;
 pub mod component;
 pub mod condition;
 pub mod data;
+pub mod distributed;
 pub mod engine;
 pub mod experiment;
 pub mod graph;

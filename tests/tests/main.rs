@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod ablations;
+mod accumulation;
 mod bad_input;
 mod bench;
 mod docs;
@@ -11,6 +12,7 @@ mod finetuning;
 mod golden;
 mod inference;
 mod mistakes;
+mod padding;
 mod plugin;
 mod pretrain_golden;
 mod registry;

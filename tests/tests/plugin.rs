@@ -96,6 +96,9 @@ fn they_are_trained_and_evaluated() {
     for name in ["val.decoder.reconstruction", "val.color.mean_color", "train.color.mean_color"] {
         assert!(summary[name].as_f64().is_some_and(f64::is_finite), "{name}: {summary}");
     }
+    let [total, decoder, color] = ["val.loss", "val.decoder.reconstruction", "val.color.mean_color"]
+        .map(|name| summary[name].as_f64().unwrap());
+    assert!((total - (decoder + 0.5 * color)).abs() < 1e-6 * total, "{summary}");
 }
 
 #[test]

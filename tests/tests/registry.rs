@@ -133,6 +133,36 @@ fn every_component_can_be_described() {
     folder.fails(["describe", "xyzzy"], 2, &["`convmae list` names all components"]);
 }
 
+#[test]
+fn every_head_and_nothing_else_has_a_weight_and_may_be_auxiliary() {
+    let folder = Folder::new();
+    for entry in entries() {
+        let text = stdout(&folder.succeeds(["describe", entry.name]));
+        for line in ["loss_weight: number, at least 0 (default 1.0)", "auxiliary: boolean (default false)"] {
+            assert_eq!(text.contains(&format!("\n  {line}\n")), entry.kind == Kind::Head, "{line}: {text}");
+        }
+    }
+    folder.succeeds([
+        "check",
+        "tiny.yaml",
+        "--set",
+        "model.decoder.auxiliary=true",
+        "--set",
+        "evaluate.evaluators=[]",
+    ]);
+    let mistakes = [
+        (
+            "model.decoder.loss_weight=-1",
+            "model.decoder.loss_weight: -1 is out of range: it must be at least 0",
+        ),
+        ("model.decoder.auxiliary=3", "model.decoder.auxiliary: expected"),
+        ("model.backbone.loss_weight=1", "model.backbone.loss_weight: unknown key"),
+    ];
+    for (set, message) in mistakes {
+        folder.fails(["check", "tiny.yaml", "--set", set], 2, &[message]);
+    }
+}
+
 /// The keywords of JSON Schema 2020-12 that we write. Those whose value is a schema, a list or a mapping of
 /// schemas come first.
 const SCHEMA: [&str; 2] = ["items", "additionalProperties"];

@@ -84,7 +84,13 @@ fn the_recipe_of_pretraining_loads_batches_that_differ_between_epochs() {
         { "type": "Normalize" },
     ]))
     .unwrap();
-    let pipeline = Pipeline { samples: Box::new(Photos), transforms, batch_transforms: Vec::new(), seed: 0 };
+    let pipeline = Pipeline {
+        samples: Box::new(Photos),
+        transforms,
+        batch_transforms: Vec::new(),
+        pad_to: None,
+        seed: 0,
+    };
     let loader = Loader::new(pipeline.into(), LoaderOptions::train(3)).unwrap();
     let read = |epoch| loader.epoch(epoch, 0).map(|batch| batch.unwrap().images).collect::<Vec<_>>();
     let (first, second) = (read(0), read(1));
@@ -106,7 +112,13 @@ fn the_recipe_of_finetuning_gives_normalised_batches() {
     .unwrap();
     let shape = output_shape(&transforms, SampleShape::default()).unwrap();
     assert_eq!(shape, SampleShape { size: Some((64, 64)), normalized: true });
-    let pipeline = Pipeline { samples: Box::new(Photos), transforms, batch_transforms: Vec::new(), seed: 0 };
+    let pipeline = Pipeline {
+        samples: Box::new(Photos),
+        transforms,
+        batch_transforms: Vec::new(),
+        pad_to: None,
+        seed: 0,
+    };
     let loader = Loader::new(pipeline.into(), LoaderOptions::train(3)).unwrap();
     let read = |epoch| loader.epoch(epoch, 0).map(|batch| batch.unwrap().images).collect::<Vec<_>>();
     let first = read(0);
@@ -125,8 +137,13 @@ fn scenes_keep_their_targets_through_augmentation() {
         { "type": "Resize", "size": 96 },
     ]))
     .unwrap();
-    let pipeline =
-        Pipeline { samples: scenes.open().unwrap(), transforms, batch_transforms: Vec::new(), seed: 0 };
+    let pipeline = Pipeline {
+        samples: scenes.open().unwrap(),
+        transforms,
+        batch_transforms: Vec::new(),
+        pad_to: None,
+        seed: 0,
+    };
     for index in 0..40 {
         let sample = pipeline.sample(0, index).unwrap();
         let semantic = sample.target.semantic.unwrap();

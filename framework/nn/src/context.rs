@@ -1,6 +1,6 @@
 //! What a forward pass needs besides its inputs: the tape, the mode, randomness, and a place to record what it computes.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -15,7 +15,10 @@ pub type Recorded = (Vec<usize>, Vec<f32>);
 /// Named results in the order of recording.
 type Records = RefCell<Vec<(String, Recorded)>>;
 
-/// The circumstances of one forward pass. Clones share the generator, what is given and what is recorded.
+/// The circumstances of one forward pass. Clones share what is drawn, given and recorded.
+///
+/// Every image has random numbers of its own, which depend on the pass, on the number of the image and on how
+/// often the pass drew before: they are the same in whatever batch the image comes.
 #[derive(Clone)]
 pub struct Context {
     /// Where operations are recorded.
@@ -24,20 +27,26 @@ pub struct Context {
     pub training: bool,
     /// Whether blocks keep their inputs alone and compute the rest again in the backward, `train.checkpoint_activations`.
     pub checkpoint_activations: bool,
-    rng: Rc<RefCell<Rng>>,
+    seed: u64,
+    first_image: u64,
+    /// How often random numbers were drawn.
+    draws: Rc<Cell<u64>>,
     given: Rc<HashMap<String, Vec<f32>>>,
     used: Rc<RefCell<HashSet<String>>>,
     records: Option<Rc<Records>>,
 }
 
 impl Context {
-    /// A training step.
-    pub fn train(rng: Rng) -> Self {
+    /// A training step, or one of the batches that make it. What is random about it starts from one number of
+    /// `rng`.
+    pub fn train(mut rng: Rng) -> Self {
         Self {
             tape: Tape::new(),
             training: true,
             checkpoint_activations: false,
-            rng: Rc::new(RefCell::new(rng)),
+            seed: rng.random(),
+            first_image: 0,
+            draws: Rc::default(),
             given: Rc::default(),
             used: Rc::default(),
             records: None,
@@ -55,6 +64,13 @@ impl Context {
         Self { tape, training: false, ..self.clone() }
     }
 
+    /// The pass of a batch whose first image is number `first` of those that a training step, or an evaluation,
+    /// takes altogether.
+    #[must_use]
+    pub fn with_first_image(self, first: u64) -> Self {
+        Self { first_image: first, ..self }
+    }
+
     /// Uses these values where the pass would draw random ones of that name (`noise`).
     #[must_use]
     pub fn with_given(self, given: HashMap<String, Vec<f32>>) -> Self {
@@ -67,41 +83,30 @@ impl Context {
         Self { records: Some(Rc::default()), ..self }
     }
 
-    /// The generator of this pass.
-    pub fn rng(&self) -> RefMut<'_, Rng> {
-        self.rng.borrow_mut()
+    /// A generator for each image of a batch, other ones at every call.
+    pub fn image_streams(&self, batch: usize) -> impl Iterator<Item = Rng> + use<> {
+        let (seed, first, draw) = (self.seed, self.first_image, self.draws.get());
+        self.draws.set(draw + 1);
+        (first..first + batch as u64).map(move |image| random::stream(Purpose::Image, &[seed, image, draw]))
     }
 
     /// Values drawn uniformly from `[0, 1)`, `[batch, per_image]`, or the ones given under `name`.
     ///
-    /// Every image has a stream of its own, which starts from one number of this pass's generator: with equal generators, an image
-    /// gets the same values in whatever batch it comes. `seeds` are these numbers, see [`Context::image_seeds`].
-    ///
     /// # Errors
     /// If values are given, but not as many.
-    pub fn uniform(&self, name: &str, seeds: &[u64], per_image: usize) -> Result<Vec<f32>> {
+    pub fn uniform(&self, name: &str, batch: usize, per_image: usize) -> Result<Vec<f32>> {
+        let streams = self.image_streams(batch);
         if let Some(values) = self.given.get(name) {
             self.used.borrow_mut().insert(name.to_owned());
-            return match values.len() == seeds.len() * per_image {
+            return match values.len() == batch * per_image {
                 true => Ok(values.clone()),
                 false => Err(Error::Shape(format!(
-                    "{} values are given for `{name}`; [{}, {per_image}] are needed",
+                    "{} values are given for `{name}`; [{batch}, {per_image}] are needed",
                     values.len(),
-                    seeds.len()
                 ))),
             };
         }
-        let draw = |seed: &u64| {
-            let mut rng = random::stream(Purpose::Image, &[*seed, random::name_counter(name)]);
-            (0..per_image).map(move |_| rng.random::<f32>())
-        };
-        Ok(seeds.iter().flat_map(draw).collect())
-    }
-
-    /// A number for every image of a batch, from which everything random about it is drawn.
-    pub fn image_seeds(&self, batch: usize) -> Vec<u64> {
-        let mut rng = self.rng();
-        (0..batch).map(|_| rng.random()).collect()
+        Ok(streams.flat_map(|mut rng| (0..per_image).map(move |_| rng.random::<f32>())).collect())
     }
 
     /// The names of given values that nothing asked for.
@@ -136,5 +141,45 @@ impl Context {
     /// What was recorded, in order.
     pub fn into_records(self) -> Vec<(String, Recorded)> {
         self.records.map(|records| records.take()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(first_image: u64) -> Context {
+        Context::train(random::stream(Purpose::Step, &[3])).with_first_image(first_image)
+    }
+
+    #[test]
+    fn an_image_has_the_same_numbers_in_whatever_batch_it_comes() {
+        let (whole, parts) = (pass(0), [pass(0), pass(1)]);
+        for draw in ["a", "b"] {
+            let [first, rest] = [(&parts[0], 1), (&parts[1], 3)]
+                .map(|(ctx, batch)| ctx.uniform(draw, batch, 5).unwrap_or_default());
+            assert_eq!(whole.uniform(draw, 4, 5).ok(), Some([first, rest].concat()));
+        }
+    }
+
+    #[test]
+    fn images_draws_and_passes_have_numbers_of_their_own() {
+        let ctx = pass(0);
+        let draw = |ctx: &Context| ctx.uniform("noise", 2, 1).unwrap_or_default();
+        let other = Context::train(random::stream(Purpose::Step, &[4]));
+        let mut all = [draw(&ctx), draw(&ctx), draw(&other)].concat();
+        all.sort_by(f32::total_cmp);
+        all.dedup();
+        assert_eq!(all.len(), 6);
+    }
+
+    #[test]
+    fn given_values_leave_the_other_draws_as_they_are() {
+        let given = HashMap::from([("noise".to_owned(), vec![0.5; 2])]);
+        let (own, other) = (pass(0), pass(0).with_given(given));
+        assert_eq!(other.uniform("noise", 2, 1).ok(), Some(vec![0.5; 2]));
+        assert!(own.uniform("noise", 2, 1).is_ok_and(|drawn| drawn != [0.5; 2]));
+        assert_eq!(own.uniform("next", 2, 1).ok(), other.uniform("next", 2, 1).ok());
+        assert!(other.uniform("noise", 3, 1).is_err());
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::output::{CliError, print};
 use crate::component::{Entry, entries, entry};
+use crate::graph::block_schema;
 use crate::reference::{Field, Page, fields, pages};
 
 /// Describe a component: what it does, its fields, their types and defaults.
@@ -30,7 +31,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     }
     let name = args.component.as_deref().unwrap_or_default();
     let Some(entry) = entry(name) else { return Err(unknown(name)) };
-    let schema = (entry.schema)().to_value();
+    let schema = block_schema(entry);
     if args.json {
         return print(&format!("{schema:#}"));
     }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::output::{CliError, print};
 use crate::component::entries;
 use crate::experiment::Experiment;
+use crate::graph::block_schema;
 
 /// Where references to definitions start.
 const DEFINITIONS: &str = "#/$defs/";
@@ -18,7 +19,7 @@ pub fn run(_: &Args) -> Result<(), CliError> {
     let components = entries().into_iter().map(|entry| Component {
         kind: entry.kind.name(),
         name: entry.name,
-        schema: (entry.schema)().to_value(),
+        schema: block_schema(entry),
     });
     let recipe = schemars::schema_for!(Experiment).to_value();
     print(&format!("{:#}", schema(recipe, components.collect())))

@@ -35,8 +35,8 @@ pub trait Samples: Send + Sync {
         None
     }
 
-    /// The names of the classes that a task tells apart, by index, where the data has such classes: of images, of the values of
-    /// label maps, of objects.
+    /// The names of the classes that a task tells apart, by index, where the data has such classes: of
+    /// images, of the values of label maps, of objects.
     fn classes(&self, task: TaskKind) -> Option<&[String]> {
         let _ = task;
         None

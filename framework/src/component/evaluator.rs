@@ -45,6 +45,16 @@ pub trait Meter {
     /// The batch cannot be measured: the evaluation ends.
     fn update(&mut self, measured: Measured<'_>, batch: &Batch) -> Result<(), MeterError>;
 
+    /// What it has collected so far, for [`Meter::merge`] of another process: see
+    /// [`metrics::state`](crate::metrics::state).
+    fn state(&self) -> Vec<u8>;
+
+    /// Takes what another meter of the same evaluator has collected: as if it had seen its batches, too.
+    ///
+    /// # Errors
+    /// The bytes are not the [`Meter::state`] of such a meter.
+    fn merge(&mut self, state: &[u8]) -> Result<(), MeterError>;
+
     /// The metrics by name.
     fn finish(&self) -> Vec<(String, f64)>;
 }
@@ -56,6 +66,10 @@ pub enum MeterError {
     #[error("an evaluator was shown something else than it needs")]
     #[diagnostic(help("this is a mistake in the evaluator: what it `needs` is not what its meter takes"))]
     NotNeeded,
+    /// A state is not that of such a meter.
+    #[error("what another process has measured cannot be read: {0}")]
+    #[diagnostic(help("do all processes run the same recipe with the same version of convmae?"))]
+    State(String),
     /// It is not known what is right for an image.
     #[error("{image}: the image has no {what}, which an evaluator compares the prediction with")]
     #[diagnostic(help("evaluate on a dataset whose every image has one, or remove the evaluator"))]

@@ -2,18 +2,20 @@
 
 use super::registry::slot_schema;
 use super::{Features, ImageShape, LevelShape, Macs, MaskGrid, Prediction, Problem, Task};
-use crate::data::Batch;
+use crate::data::{Batch, Target};
 use crate::nn::{Context, Result, Scope, Tensor};
 
-/// A head, as the recipe states it.
+/// A head, as the recipe states it. `loss_weight` and `auxiliary` are keys of every head: the graph reads
+/// them.
 #[typetag::serde(tag = "type")]
 pub trait Head: std::fmt::Debug + Send + Sync {
     /// What it predicts.
     fn task(&self) -> Task;
 
-    /// Whether it predicts; an auxiliary head only helps to train.
-    fn predicts(&self) -> bool {
-        true
+    /// Adds to the target of an example image, number `index` of a batch, what the head is trained on:
+    /// `bench` trains on such images. Other heads may have added theirs.
+    fn example(&self, index: usize, image: ImageShape, target: &mut Target) {
+        self.task().example(index, image, target);
     }
 
     /// Creates the parameters (none are allocated in a describing scope) and answers for the shapes.
@@ -51,11 +53,11 @@ pub trait HeadModule {
     }
 }
 
-/// A named, weighted loss; or a figure that is only shown, with the weight 0.
+/// A named loss; or a figure that is only shown, with the weight 0.
 pub struct Loss {
     /// Its name in the metrics.
     pub name: String,
-    /// Its factor in the total.
+    /// Its factor in the total, beside the `loss_weight` that the recipe states for the head.
     pub weight: f32,
     /// Its value, on the tape.
     pub value: Tensor,

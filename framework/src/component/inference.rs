@@ -11,7 +11,8 @@ pub type Predict<'a> = dyn FnMut(&Batch) -> Result<Prediction> + 'a;
 /// How a model, which takes images of the recipe's `image_size` only, predicts for images of other sizes.
 #[typetag::serde(tag = "type")]
 pub trait Inference: std::fmt::Debug + Send + Sync {
-    /// Whose predictions it puts together. A recipe without such a head is refused; heads of other tasks predict without it.
+    /// Whose predictions it puts together. A recipe without such a head is refused; heads of other tasks
+    /// predict without it.
     fn task(&self) -> TaskKind;
 
     /// Whether it fits the images of the model; asked before data is read.

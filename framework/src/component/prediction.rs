@@ -104,8 +104,8 @@ pub struct Reconstruction {
 /// The classes of pixels.
 #[derive(Debug, Clone)]
 pub struct Semantic {
-    /// The index of the class of every pixel, image by image: as large as the image without its padding, or, where the recipe states
-    /// an `inference`, as large as its label map.
+    /// The index of the class of every pixel, image by image: as large as the image without its padding, or,
+    /// where the recipe states an `inference`, as large as its label map.
     pub maps: Vec<GrayImage>,
     /// What the maps are the largest of, if the head tells.
     pub logits: Option<PixelLogits>,

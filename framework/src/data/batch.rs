@@ -2,9 +2,9 @@
 
 use image::RgbImage;
 
-use super::{DataError, Normalization, Pixels, Sample, Target};
+use super::{DataError, Normalization, Pixels, Sample, Size, Target};
 
-/// `B` samples of one size.
+/// `B` samples of one size, or padded to one.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// `[B, 3, height, width]`, row-major, normalised.
@@ -48,12 +48,13 @@ impl Batch {
         self.ids.is_empty()
     }
 
-    /// One image of `[B, 3, height, width]` normalised values, as pixels.
+    /// One image of `[B, 3, height, width]` normalised values, as pixels without its padding.
     pub fn picture(&self, values: &[f32], image: usize) -> RgbImage {
         let area = self.height * self.width;
         let values = &values[image * 3 * area..][..3 * area];
         let Normalization { mean, std } = self.normalization;
-        RgbImage::from_fn(self.width as u32, self.height as u32, |x, y| {
+        let [rows, columns] = self.sizes[image];
+        RgbImage::from_fn(columns as u32, rows as u32, |x, y| {
             let at = y as usize * self.width + x as usize;
             let channel = |c: usize| {
                 ((values[c * area + at] * std[c] + mean[c]) * 255.0).round().clamp(0.0, 255.0) as u8
@@ -62,12 +63,14 @@ impl Batch {
         })
     }
 
-    /// Stacks samples.
+    /// Stacks samples: of one size, or padded to `pad_to` with 0 to the right and to the bottom. Targets stay
+    /// as they are.
     ///
     /// # Errors
-    /// [`DataError::Transform`] if there is no sample, an image is not normalised, or two differ in size.
-    pub fn stack(samples: Vec<Sample>) -> Result<Self, DataError> {
-        Self::assemble(samples, |id, pixels| match pixels {
+    /// [`DataError::Transform`] if there is no sample, an image is not normalised, or two differ in size and
+    /// are not padded, or one is larger than `pad_to`.
+    pub fn stack(samples: Vec<Sample>, pad_to: Option<Size>) -> Result<Self, DataError> {
+        Self::assemble(samples, pad_to, |id, pixels| match pixels {
             Pixels::Normalized { normalization, .. } => Ok(*normalization),
             Pixels::Rgb(_) => Err(DataError::Transform(format!(
                 "{id}: the image is not normalised: end the transforms with `Normalize`"
@@ -75,16 +78,17 @@ impl Batch {
         })
     }
 
-    /// Stacks samples of 8 bit pixels, normalised: what [`Self::stack`] makes of them after `Normalize`, without that any
-    /// but the batch holds normalised values.
+    /// Stacks samples of 8 bit pixels, normalised: what [`Self::stack`] makes of them after `Normalize`,
+    /// without that any but the batch holds normalised values.
     ///
     /// # Errors
-    /// [`DataError::Transform`] if there is no sample, an image is normalised already, or two differ in size.
+    /// [`DataError::Transform`] as [`Self::stack`], or if an image is normalised already.
     pub fn normalize_and_stack(
         samples: Vec<Sample>,
         normalization: Normalization,
+        pad_to: Option<Size>,
     ) -> Result<Self, DataError> {
-        Self::assemble(samples, |id, pixels| match pixels {
+        Self::assemble(samples, pad_to, |id, pixels| match pixels {
             Pixels::Rgb(_) => Ok(normalization),
             Pixels::Normalized { .. } => {
                 Err(DataError::Transform(format!("{id}: the image is normalised twice")))
@@ -95,12 +99,14 @@ impl Batch {
     /// Stacks samples with the normalisation that `normalization` tells of each.
     fn assemble(
         samples: Vec<Sample>,
+        pad_to: Option<Size>,
         normalization: impl Fn(&str, &Pixels) -> Result<Normalization, DataError>,
     ) -> Result<Self, DataError> {
         let mut batch: Option<Self> = None;
         let count = samples.len();
         for sample in samples {
-            let (height, width) = sample.size();
+            let (rows, columns) = sample.size();
+            let (height, width) = pad_to.map_or((rows, columns), Size::height_width);
             let Sample { id, pixels, target, original } = sample;
             let normalization = normalization(&id, &pixels)?;
             let batch = batch.get_or_insert_with(|| Self {
@@ -116,20 +122,48 @@ impl Batch {
             if (height, width) != (batch.height, batch.width) {
                 return Err(DataError::Transform(format!(
                     "images of one batch differ in size: {} is {} x {}, {id} is {height} x {width}: add `Resize` and \
-                     `CenterCrop`, or `RandomResizedCrop`, to the transforms",
+                     `CenterCrop`, or `RandomResizedCrop`, to the transforms, or pad them (`pad_to`)",
                     batch.ids[0], batch.height, batch.width
                 )));
             }
+            if rows > height || columns > width {
+                return Err(DataError::Transform(format!(
+                    "{id} is {rows} x {columns}, too large to pad to {height} x {width} (`pad_to`): add a crop or a `Resize` \
+                     to the transforms"
+                )));
+            }
+            let start = batch.images.len();
             match pixels {
                 Pixels::Normalized { values, .. } => batch.images.extend_from_slice(&values),
                 Pixels::Rgb(image) => normalization.append(&image, &mut batch.images),
             }
+            if (rows, columns) != (height, width) {
+                let image = batch.images.split_off(start);
+                pad(&image, (rows, columns), (height, width), &mut batch.images);
+            }
             batch.targets.push(target);
-            batch.sizes.push([height, width]);
+            batch.sizes.push([rows, columns]);
             batch.originals.push(original);
             batch.ids.push(id);
         }
         batch.ok_or_else(|| DataError::Transform("a batch without samples".to_owned()))
+    }
+}
+
+/// Appends the channels of an image of rows and columns to `values`, enlarged by 0 to the right and to the
+/// bottom.
+fn pad(
+    image: &[f32],
+    (rows, columns): (usize, usize),
+    (height, width): (usize, usize),
+    values: &mut Vec<f32>,
+) {
+    for channel in image.chunks_exact(rows * columns) {
+        for row in channel.chunks_exact(columns) {
+            values.extend_from_slice(row);
+            values.extend(std::iter::repeat_n(0.0, width - columns));
+        }
+        values.extend(std::iter::repeat_n(0.0, (height - rows) * width));
     }
 }
 
@@ -152,7 +186,7 @@ mod tests {
 
     #[test]
     fn samples_are_stacked_in_order() {
-        let batch = Batch::stack(vec![sample("a", 1, 2, 0.0), sample("b", 1, 2, 1.0)]).unwrap();
+        let batch = Batch::stack(vec![sample("a", 1, 2, 0.0), sample("b", 1, 2, 1.0)], None).unwrap();
         assert_eq!(batch.images, [[0.0; 6], [1.0; 6]].concat());
         assert_eq!((batch.len(), batch.height, batch.width), (2, 1, 2));
         assert_eq!(batch.targets[1].class, Some(1));
@@ -160,14 +194,48 @@ mod tests {
 
     #[test]
     fn unequal_sizes_name_both_samples_and_the_way_out() {
-        let error = Batch::stack(vec![sample("a.jpg", 4, 6, 0.0), sample("b.jpg", 4, 5, 0.0)]).unwrap_err();
+        let error =
+            Batch::stack(vec![sample("a.jpg", 4, 6, 0.0), sample("b.jpg", 4, 5, 0.0)], None).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("a.jpg is 4 x 6, b.jpg is 4 x 5: add `Resize`"), "{message}");
     }
 
     #[test]
+    fn images_of_unequal_size_are_padded_and_keep_their_sizes() {
+        let pad_to = Some(Size::HeightWidth([2, 3]));
+        let mut small = sample("a", 1, 2, 5.0);
+        small.target.semantic = Some(image::GrayImage::new(2, 1));
+        let batch = Batch::stack(vec![small, sample("b", 2, 3, 1.0)], pad_to).unwrap();
+        let padded = [5.0, 5.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(batch.images, [[padded; 3].concat(), vec![1.0; 18]].concat());
+        assert_eq!((batch.height, batch.width), (2, 3));
+        assert_eq!(
+            (batch.sizes.as_slice(), batch.originals.as_slice()),
+            (&[[1, 2], [2, 3]][..], &[[1, 2], [2, 3]][..])
+        );
+        assert_eq!(batch.targets[0].semantic.as_ref().unwrap().dimensions(), (2, 1));
+        assert_eq!(batch.picture(&batch.images, 0).dimensions(), (2, 1));
+    }
+
+    #[test]
+    fn pixels_are_padded_after_they_are_normalised() {
+        let normalization = Normalization { mean: [0.5; 3], std: [0.25; 3] };
+        let white = RgbImage::from_pixel(1, 1, image::Rgb([255; 3]));
+        let white = Sample::new("a".to_owned(), white, Target::default());
+        let batch =
+            Batch::normalize_and_stack(vec![white], normalization, Some(Size::HeightWidth([1, 2]))).unwrap();
+        assert_eq!(batch.images, [2.0, 0.0].repeat(3));
+    }
+
+    #[test]
+    fn an_image_too_large_to_pad_is_named() {
+        let error = Batch::stack(vec![sample("a.jpg", 4, 6, 0.0)], Some(Size::Single(5))).unwrap_err();
+        assert!(error.to_string().contains("a.jpg is 4 x 6, too large to pad to 5 x 5"), "{error}");
+    }
+
+    #[test]
     fn raw_pixels_are_refused() {
         let raw = Sample { pixels: Pixels::Rgb(image::RgbImage::new(1, 1)), ..sample("a.jpg", 1, 1, 0.0) };
-        assert!(Batch::stack(vec![raw]).unwrap_err().to_string().contains("`Normalize`"));
+        assert!(Batch::stack(vec![raw], None).unwrap_err().to_string().contains("`Normalize`"));
     }
 }

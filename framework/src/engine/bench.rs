@@ -4,18 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use image::{GrayImage, Luma};
-use rand::Rng as _;
 use serde::Serialize;
 
-use crate::component::{ImageShape, Span, TaskKind};
-use crate::data::{Batch, Normalization, Target};
+use crate::component::Span;
 use crate::experiment::{Data, Experiment};
 use crate::graph::{Checked, Model, catalog, check};
 use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::profile::{self, Cost, Place, Profile};
 use crate::nn::{Scope, ceiling, device};
-use crate::random::{self, Purpose};
 use crate::recipe::{Sources, load};
 
 use super::EngineError;
@@ -52,14 +48,16 @@ pub struct BenchReport {
     pub seconds_per_step: Timings,
     /// Images of a step over its median time.
     pub images_per_s: f64,
-    /// Billions of floating-point operations per second: twice the multiply-adds of the forward, three times (the backward has a
-    /// product for each input and one for each weight).
+    /// Billions of floating-point operations per second: twice the multiply-adds of the forward, three times
+    /// (the backward has a product for each input and one for each weight).
     pub gflops: f64,
-    /// Billions of floating-point operations per second of a large matrix product on the same device, measured after the steps.
+    /// Billions of floating-point operations per second of a large matrix product on the same device,
+    /// measured after the steps.
     pub matmul_ceiling_gflops: f64,
     /// `gflops` over `matmul_ceiling_gflops`.
     pub share_of_ceiling: f64,
-    /// The largest resident memory of this process so far, where the system tells; on CUDA, what it held of the card.
+    /// The largest resident memory of this process so far, where the system tells; on CUDA, what it held of
+    /// the card.
     pub peak_memory_bytes: Option<u64>,
     /// Seconds of a step by phase.
     pub phases: Vec<Item>,
@@ -128,12 +126,8 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     let flops = 2.0 * 3.0 * model.macs().computed as f64 * batch_size as f64;
     let training = TrainingPlan::new(1, batch_size, 1, Span::Epochs((options.warmup + options.steps) as f64))
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
-    // Images without a class are no images of a classifier.
-    let fewest = |heads: Vec<(&str, usize)>| heads.into_iter().map(|(_, classes)| classes.max(1)).min();
-    let (classes, pixel_classes) =
-        (fewest(model.classes(TaskKind::Classify)), fewest(model.classes(TaskKind::Segment)));
+    let batch = model.example(batch_size, seed);
     let mut trainer = build_trainer(&recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
-    let batch = random_batch(batch_size, image, (classes, pixel_classes), seed);
     let mut step = || trainer.step(std::iter::once(Ok(batch.clone())));
     for _ in 0..options.warmup {
         step()?;
@@ -178,6 +172,7 @@ fn load_data(data: Data, seed: u64) -> DataSpeed {
                 samples,
                 transforms: train.transforms,
                 batch_transforms: train.batch_transforms,
+                pad_to: train.pad_to,
                 seed,
             }),
             options,
@@ -198,32 +193,6 @@ fn load_data(data: Data, seed: u64) -> DataSpeed {
         }
     }
     DataSpeed::ImagesPerS(images as f64 / start.elapsed().as_secs_f64())
-}
-
-/// Images of random pixels, with classes (of images, of pixels) where there are so many.
-fn random_batch(
-    count: usize,
-    image: ImageShape,
-    (classes, pixel_classes): (Option<usize>, Option<usize>),
-    seed: u64,
-) -> Batch {
-    let ImageShape { height, width, .. } = image;
-    let label_map = |classes: usize| {
-        GrayImage::from_fn(width as u32, height as u32, |x, y| Luma([((x + y) as usize % classes) as u8]))
-    };
-    let target = |image: usize| Target {
-        class: classes.map(|classes| image % classes),
-        semantic: pixel_classes.map(label_map),
-        ..Target::default()
-    };
-    let mut rng = random::stream(Purpose::Image, &[seed]);
-    Batch::new(
-        (0..count * 3 * height * width).map(|_| rng.random_range(-2.0..2.0)).collect(),
-        (height, width),
-        Normalization { mean: [0.0; 3], std: [1.0; 3] },
-        (0..count).map(target).collect(),
-        (0..count).map(|image| format!("random[{image}]")).collect(),
-    )
 }
 
 fn timings(all: Vec<f64>) -> Timings {

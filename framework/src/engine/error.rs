@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::component::MeterError;
 use crate::data::DataError;
+use crate::distributed::CommunicationError;
 use crate::nn;
 use crate::recipe::Diagnostics;
 use crate::report::ReportError;
@@ -25,6 +26,10 @@ pub enum EngineError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Meter(#[from] MeterError),
+    /// The processes of the run cannot work together.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Communication(#[from] CommunicationError),
     /// Tensor code failed.
     #[error(transparent)]
     Tensor(#[from] nn::Error),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::EngineError;
 use super::evaluate::{Evaluation, Predictor};
 use super::setup::{LoadedModel, Loading, TrainedOptions, classes, open};
+use crate::distributed::SingleProcess;
 use crate::loader::LoaderOptions;
 
 /// The metrics of weights.
@@ -22,7 +23,8 @@ pub struct EvalReport {
     pub metrics: Vec<(String, f64)>,
 }
 
-/// Evaluates weights as training with the same recipe does: the same images, the same masks, the same figures.
+/// Evaluates weights as training with the same recipe does: the same images, the same masks, the same
+/// figures.
 pub fn eval(options: &TrainedOptions) -> Result<EvalReport, EngineError> {
     let mut trained = LoadedModel::load(options)?;
     let loading = Loading::of(&trained.experiment.data);
@@ -43,7 +45,8 @@ pub fn eval(options: &TrainedOptions) -> Result<EvalReport, EngineError> {
     }
     let evaluate = &experiment.evaluate;
     let predictor = Predictor { model: &model, inference: evaluate.inference.as_deref() };
-    let evaluation = Evaluation::run(predictor, &loader, &evaluate.evaluators, experiment.seed)?;
+    let evaluation =
+        Evaluation::run(predictor, &loader, &evaluate.evaluators, experiment.seed, &SingleProcess)?;
     Ok(EvalReport {
         name: experiment.name,
         weights: options.weights.clone(),

@@ -1,6 +1,7 @@
 //! What the commands `run`, `eval`, `predict`, `trace` and `bench` do.
 //!
-//! [`train`] and `evaluate` are the loops, `setup` makes from a recipe what they work on, `run` is a training with its run directory.
+//! [`train`] and `evaluate` are the loops, `setup` makes from a recipe what they work on, `run` is a training
+//! with its run directory.
 
 mod bench;
 mod error;

@@ -9,7 +9,7 @@ use super::EngineError;
 use super::evaluate::{Predictor, label_maps};
 use super::setup::{LoadedModel, TrainedOptions, classes};
 use crate::component::{self, Logits, Picture, TaskKind, Transform};
-use crate::data::{Batch, DataError, IGNORED, Sample, Target, read_image};
+use crate::data::{Batch, DataError, IGNORED, Sample, Size, Target, read_image};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 use crate::report::label_map::{self, ClassShare};
@@ -24,8 +24,8 @@ pub struct Prediction {
     /// The classes of its pixels, the largest first, where the model tells those apart.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pixel_classes: Vec<ClassShare>,
-    /// The class of every pixel: as large as the image if the recipe states an `inference` and the transforms leave label maps as
-    /// they are, else as large as the model's images.
+    /// The class of every pixel: as large as the image if the recipe states an `inference` and the transforms
+    /// leave label maps as they are, else as large as the model's images.
     #[serde(skip)]
     pub labels: Option<GrayImage>,
     /// What its heads have to show.
@@ -44,8 +44,9 @@ pub struct ClassProbability {
     pub probability: f64,
 }
 
-/// Predicts for images, prepared by the transforms of the validation set: `topk` classes for each, and pictures if they are wanted.
-/// `each` gets every prediction with its number as soon as it is there; then its pictures and its label map are let go.
+/// Predicts for images, prepared by the transforms of the validation set: `topk` classes for each, and
+/// pictures if they are wanted. `each` gets every prediction with its number as soon as it is there; then its
+/// pictures and its label map are let go.
 pub fn predict<E: From<EngineError>>(
     options: &TrainedOptions,
     images: &[PathBuf],
@@ -65,20 +66,21 @@ pub fn predict<E: From<EngineError>>(
     let of_pixels = !model.predicting(TaskKind::Segment).is_empty();
     let session = Session {
         predictor: Predictor { model: &model, inference: experiment.evaluate.inference.as_deref() },
-        ctx: Context::eval(random::stream(Purpose::Evaluate, &[experiment.seed])),
         seed: experiment.seed,
         transforms: &val.transforms,
+        pad_to: val.pad_to,
         image_names: names(TaskKind::Classify),
         pixel_names: names(TaskKind::Segment),
         of_pixels,
         topk,
         with_pictures,
     };
-    // Images of any size do not make a batch.
-    let together = if session.predictor.inference.is_some() { 1 } else { val.batch_size };
+    // Images of any size do not make a batch, unless they are padded.
+    let any_size = session.predictor.inference.is_some() && session.pad_to.is_none();
+    let together = if any_size { 1 } else { val.batch_size };
     let mut predictions = Vec::with_capacity(images.len());
-    for (number, paths) in images.chunks(together).enumerate() {
-        for mut prediction in session.batch(number as u64, paths)? {
+    for paths in images.chunks(together) {
+        for mut prediction in session.batch(predictions.len() as u64, paths)? {
             each(predictions.len(), &prediction)?;
             prediction.labels = None;
             prediction.pictures = Vec::new();
@@ -91,9 +93,9 @@ pub fn predict<E: From<EngineError>>(
 /// What predictions for many images have in common.
 struct Session<'a> {
     predictor: Predictor<'a>,
-    ctx: Context,
     seed: u64,
     transforms: &'a [Box<dyn Transform>],
+    pad_to: Option<Size>,
     image_names: Vec<String>,
     pixel_names: Vec<String>,
     /// Whether classes of pixels are predicted.
@@ -103,16 +105,17 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Predicts for the images of a batch.
-    fn batch(&self, number: u64, paths: &[PathBuf]) -> Result<Vec<Prediction>, EngineError> {
+    /// Predicts for the images of a batch, of which the first is number `first` of all.
+    fn batch(&self, first: u64, paths: &[PathBuf]) -> Result<Vec<Prediction>, EngineError> {
         let sample = |(index, path): (usize, &PathBuf)| {
-            let mut rng = random::stream(Purpose::Augment, &[self.seed, number, index as u64]);
+            let mut rng = random::stream(Purpose::Augment, &[self.seed, 0, first + index as u64]);
             let sample = read(path, self.of_pixels)?;
             self.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
         };
         let samples = paths.iter().enumerate().map(sample).collect::<Result<Vec<_>, _>>()?;
-        let batch = Batch::stack(samples)?;
-        let mut asked = self.predictor.ask(&batch, &self.ctx);
+        let batch = Batch::stack(samples, self.pad_to)?;
+        let ctx = Context::eval(random::stream(Purpose::Evaluate, &[self.seed])).with_first_image(first);
+        let mut asked = self.predictor.ask(&batch, &ctx);
         let mut tasks = vec![TaskKind::Classify, TaskKind::Segment];
         tasks.retain(|&task| asked.is_predicted(task));
         let found = asked.predictions(&tasks)?;
@@ -140,8 +143,8 @@ impl Session<'_> {
     }
 }
 
-/// Reads an image. Where classes of pixels are predicted its label map says that nothing is known, and by its size how large the
-/// prediction should be.
+/// Reads an image. Where classes of pixels are predicted its label map says that nothing is known, and by its
+/// size how large the prediction should be.
 fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
     let image = read_image(path)?;
     let unknown = || GrayImage::from_pixel(image.width(), image.height(), Luma([IGNORED]));
@@ -149,7 +152,8 @@ fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
     Ok(Sample::new(path.display().to_string(), image, target))
 }
 
-/// Label maps over the images of their files, or over the prepared ones where the size is not that of the file.
+/// Label maps over the images of their files, or over the prepared ones where the size is not that of the
+/// file.
 fn overlays(paths: &[PathBuf], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Vec<Picture>>, DataError> {
     let overlay = |(at, (path, map)): (usize, (&PathBuf, &GrayImage))| {
         let of_file = read_image(path)?;

@@ -28,21 +28,23 @@ pub struct TraceOptions {
     pub sources: Sources,
     /// The weights; the recipe's initial ones if none are given.
     pub weights: Option<PathBuf>,
-    /// A safetensors file with `images` `[B, 3, H, W]` and, optionally, their classes, `labels` `[B]`, what is mixed into these,
-    /// `mixed_labels` `[B]` with `mixed_share` `[B]`, and whatever the pass draws at random (`noise` `[B, L]`).
+    /// A safetensors file with `images` `[B, 3, H, W]` and, optionally, their classes, `labels` `[B]`, what
+    /// is mixed into these, `mixed_labels` `[B]` with `mixed_share` `[B]`, and whatever the pass draws at
+    /// random (`noise` `[B, L]`).
     pub inputs: PathBuf,
     /// The file to write.
     pub out: PathBuf,
     /// Whether to run in training mode and write gradients.
     pub grads: bool,
-    /// Optimizer steps to take on the inputs, as epochs of one batch; random inputs then have a leading axis of steps, images and
-    /// labels stay the same.
+    /// Optimizer steps to take on the inputs, as epochs of one batch; random inputs then have a leading axis
+    /// of steps, images and labels stay the same.
     pub steps: Option<u64>,
 }
 
-/// Runs the graph and writes what every node yields (`<node>.<level>`, and what modules record), the losses (`loss`,
-/// `loss.<node>.<name>`) and, if asked for, the gradients (`grad.<parameter>`). With steps: the loss, learning rate and gradient
-/// norm of each (`step.loss`, `step.lr`, `step.grad_norm`), and the parameters and optimizer state after the last.
+/// Runs the graph and writes what every node yields (`<node>.<level>`, and what modules record), the losses
+/// (`loss`, `loss.<node>.<name>`) and, if asked for, the gradients (`grad.<parameter>`). With steps: the
+/// loss, learning rate and gradient norm of each (`step.loss`, `step.lr`, `step.grad_norm`), and the
+/// parameters and optimizer state after the last.
 pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
     let recipe = load(&options.sources, &catalog())?;
     let checked = check(&recipe)?;
@@ -65,7 +67,7 @@ pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
 }
 
 fn pass(model: &Model, inputs: &Inputs, seed: u64, grads: bool) -> Result<TensorMap, EngineError> {
-    let rng = random::stream(Purpose::Step, &[seed, 0, 0]);
+    let rng = random::stream(Purpose::Step, &[seed, 0]);
     let ctx = if grads { Context::train(rng) } else { Context::eval(rng) };
     let ctx = ctx.with_given(inputs.values()).recording();
     let features = model.forward(&inputs.batch, &ctx)?;

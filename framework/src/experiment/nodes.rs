@@ -41,7 +41,7 @@ pub enum NodeKind {
     /// Features to features.
     Neck(Box<dyn Neck>),
     /// Features to losses and predictions.
-    Head(Box<dyn Head>),
+    Head(Box<dyn Head>, HeadWiring),
 }
 
 impl NodeKind {
@@ -51,7 +51,7 @@ impl NodeKind {
             Self::Masker(_) => Kind::Masker,
             Self::Backbone(_) => Kind::Backbone,
             Self::Neck(_) => Kind::Neck,
-            Self::Head(_) => Kind::Head,
+            Self::Head(..) => Kind::Head,
         }
     }
 }
@@ -98,6 +98,23 @@ struct Wiring {
     /// statistics): for linear probing.
     #[serde(default)]
     frozen: bool,
+}
+
+/// The keys that any head may have besides these and those of its component.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct HeadWiring {
+    /// Factor of this head's loss in the total.
+    #[schemars(range(min = 0.0))]
+    pub loss_weight: f32,
+    /// Whether it only helps to train: it predicts nothing then.
+    pub auxiliary: bool,
+}
+
+impl Default for HeadWiring {
+    fn default() -> Self {
+        Self { loss_weight: 1.0, auxiliary: false }
+    }
 }
 
 /// One source or several.
@@ -154,23 +171,19 @@ impl<'de> Deserialize<'de> for Nodes {
 
 fn node(name: String, value: Value) -> Result<Node, String> {
     let Value::Object(mut fields) = value else { return Err(format!("`{name}` is not a mapping")) };
-    let mut wiring = Map::new();
-    for key in ["from", "prefix", "frozen"] {
-        if let Some(value) = fields.remove(key) {
-            wiring.insert(key.to_owned(), value);
-        }
-    }
-    let wiring: Wiring = typed(&name, Value::Object(wiring))?;
+    let wiring: Wiring = typed(&name, take(&mut fields, &["from", "prefix", "frozen"]))?;
     let type_name = match fields.get("type") {
         Some(Value::String(type_name)) => type_name.clone(),
         _ => return Err(format!("`{name}` has no `type`")),
     };
-    let fields = Value::Object(fields);
     let kind = match component::entry(&type_name).map(|entry| entry.kind) {
-        Some(Kind::Masker) => NodeKind::Masker(typed(&name, fields)?),
-        Some(Kind::Backbone) => NodeKind::Backbone(typed(&name, fields)?),
-        Some(Kind::Neck) => NodeKind::Neck(typed(&name, fields)?),
-        Some(Kind::Head) => NodeKind::Head(typed(&name, fields)?),
+        Some(Kind::Masker) => NodeKind::Masker(typed(&name, fields.into())?),
+        Some(Kind::Backbone) => NodeKind::Backbone(typed(&name, fields.into())?),
+        Some(Kind::Neck) => NodeKind::Neck(typed(&name, fields.into())?),
+        Some(Kind::Head) => {
+            let wiring = typed(&name, take(&mut fields, &["loss_weight", "auxiliary"]))?;
+            NodeKind::Head(typed(&name, fields.into())?, wiring)
+        }
         Some(kind) => {
             return Err(format!("`{name}`: `{type_name}` is a {kind}, which is no part of a model"));
         }
@@ -184,6 +197,11 @@ fn node(name: String, value: Value) -> Result<Node, String> {
         type_name,
         kind,
     })
+}
+
+/// Takes those of these keys that are there.
+fn take(fields: &mut Map<String, Value>, keys: &[&str]) -> Value {
+    keys.iter().filter_map(|key| fields.remove_entry(*key)).collect()
 }
 
 fn typed<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, String> {

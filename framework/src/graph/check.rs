@@ -4,7 +4,8 @@ use super::model::Model;
 use super::plan::Plan;
 use super::summary::Summary;
 use crate::component::{ImageShape, Needs, Problem, SampleShape, Span, TaskKind};
-use crate::experiment::{Evaluate, Experiment, ImageSize, Nodes, Split};
+use crate::data::Size;
+use crate::experiment::{Data, Evaluate, Experiment, ImageSize, Nodes, Split};
 use crate::loader::output_shape;
 use crate::nn::Scope;
 use crate::recipe::{Diagnostics, Recipe};
@@ -21,7 +22,8 @@ pub struct Checked {
     pub summary: Summary,
 }
 
-/// Checks everything that can be known without data. All problems are reported at once, at their places in the recipe.
+/// Checks everything that can be known without data. All problems are reported at once, at their places in
+/// the recipe.
 pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     let mut experiment: Experiment = recipe.deserialize("")?;
     let ImageSize { height, width } = experiment.image_size;
@@ -36,6 +38,7 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
         let misfit = experiment.optimizer.check(&model.params()).err();
         problems.extend(misfit.map(|problem| problem.within("optimizer")));
         problems.extend(problems_of_evaluation(&model, &experiment.evaluate));
+        problems.extend(problems_of_padding(&model, &experiment.data));
         Ok((Summary::new(&model), plan))
     });
     match described {
@@ -48,7 +51,8 @@ pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     }
 }
 
-/// Evaluators and an inference that fit no head, and heads of which it is unclear which one predicts the classes of pixels.
+/// Evaluators and an inference that fit no head, and heads of which it is unclear which one predicts the
+/// classes of pixels.
 fn problems_of_evaluation(model: &Model, evaluate: &Evaluate) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let [first, second, ..] = model.predicting(TaskKind::Segment).as_slice() {
@@ -78,7 +82,23 @@ fn problems_of_evaluation(model: &Model, evaluate: &Evaluate) -> Vec<Problem> {
     problems
 }
 
-/// What is wrong with the transforms: steps that do not fit each other or themselves, or a size that is not the recipe's `image_size`.
+/// Padding that would be learned: nothing tells the pixels of removed patches from it.
+fn problems_of_padding(model: &Model, data: &Data) -> Vec<Problem> {
+    let splits = [("train", Some(&data.train)), ("val", data.val.as_ref())];
+    let padded = splits.into_iter().filter(|(_, split)| split.is_some_and(|split| split.pad_to.is_some()));
+    let Some(head) = model.heads_of(TaskKind::Reconstruct).next() else { return Vec::new() };
+    let problem = |(split, _)| {
+        Problem::new(
+            format!("data.{split}.pad_to"),
+            format!("the head `{head}` would reconstruct the padding, too"),
+        )
+        .help("remove it, and let the transforms yield images of `image_size`")
+    };
+    padded.map(problem).collect()
+}
+
+/// What is wrong with the transforms: steps that do not fit each other or themselves, or a size that is not
+/// the recipe's `image_size`.
 fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
     let mut problems = Vec::new();
     if experiment.data.val.is_none() && !experiment.evaluate.evaluators.is_empty() {
@@ -115,13 +135,21 @@ fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
     problems
 }
 
-/// `image` is the size that the transforms have to yield, if it matters.
-fn problem_of_split(key: &str, split: &Split, image: Option<ImageSize>) -> Option<Problem> {
-    let key = format!("{key}.transforms");
-    match output_shape(&split.transforms, SampleShape::default()) {
+/// `image` is the size that the batches have to have, if it matters.
+fn problem_of_split(split_key: &str, split: &Split, image: Option<ImageSize>) -> Option<Problem> {
+    let key = format!("{split_key}.transforms");
+    let output = output_shape(&split.transforms, SampleShape::default());
+    if let (Some(pad_to), Ok(output)) = (split.pad_to, &output) {
+        let misfit = problem_of_pad_to(pad_to, output.size, image);
+        if misfit.is_some() {
+            return misfit.map(|problem| problem.within(&format!("{split_key}.pad_to")));
+        }
+    }
+    match output {
         Err((position, problem)) => Some(problem.within(&format!("{key}.{position}"))),
         Ok(SampleShape { size: Some((height, width)), .. })
             if let Some(image) = image
+                && split.pad_to.is_none()
                 && (height, width) != (image.height, image.width) =>
         {
             let message = format!(
@@ -136,4 +164,22 @@ fn problem_of_split(key: &str, split: &Split, image: Option<ImageSize>) -> Optio
         ),
         Ok(_) => None,
     }
+}
+
+/// `images` is what the transforms yield, if that is known.
+fn problem_of_pad_to(
+    pad_to: Size,
+    images: Option<(usize, usize)>,
+    image: Option<ImageSize>,
+) -> Option<Problem> {
+    let (height, width) = pad_to.height_width();
+    if let Some(image) = image
+        && (height, width) != (image.height, image.width)
+    {
+        let message = format!("{height} x {width}, but `image_size` is {} x {}", image.height, image.width);
+        return Some(Problem::new("", message).help("write the size once: `pad_to: ${image_size}`"));
+    }
+    let (rows, columns) = images.filter(|&(rows, columns)| rows > height || columns > width)?;
+    let message = format!("{height} x {width}, but the transforms yield images of {rows} x {columns}");
+    Some(Problem::new("", message).help("a larger size, or a crop or a `Resize` in the transforms"))
 }

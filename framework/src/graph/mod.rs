@@ -1,16 +1,18 @@
 //! From a resolved recipe to a checked and built model.
 //!
-//! The `model` section of a recipe is a graph of named nodes. [`Plan`] connects them and puts them in order; [`Model::build`] creates
-//! their modules, in a describing scope (shapes, parameters and multiply-adds only) or with values.
+//! The `model` section of a recipe is a graph of named nodes. [`Plan`] connects them and puts them in order;
+//! [`Model::build`] creates their modules, in a describing scope (shapes, parameters and multiply-adds only)
+//! or with values.
 
 mod catalog;
 mod check;
 mod draw;
+mod example;
 mod model;
 mod plan;
 mod summary;
 
-pub use catalog::catalog;
+pub use catalog::{block_schema, catalog};
 pub use check::{Checked, check};
 pub use draw::{dot, mermaid};
 pub use model::{Model, Outputs};

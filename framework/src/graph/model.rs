@@ -30,14 +30,22 @@ impl Built {
     /// The task of a head.
     fn task(&self) -> Option<Task> {
         match &self.planned.node.kind {
-            NodeKind::Head(head) => Some(head.task()),
+            NodeKind::Head(head, _) => Some(head.task()),
             _ => None,
         }
     }
 
-    /// Whether it is a head that predicts; an auxiliary one only helps to train.
+    /// The factor of a head's losses in the total.
+    fn loss_weight(&self) -> f32 {
+        match &self.planned.node.kind {
+            NodeKind::Head(_, wiring) => wiring.loss_weight,
+            _ => 0.0,
+        }
+    }
+
+    /// Whether it is a head that predicts: an auxiliary one only helps to train.
     fn predicts(&self) -> bool {
-        matches!(&self.planned.node.kind, NodeKind::Head(head) if head.predicts())
+        matches!(&self.planned.node.kind, NodeKind::Head(_, wiring) if !wiring.auxiliary)
     }
 }
 
@@ -58,8 +66,8 @@ pub struct Outputs {
 }
 
 impl Model {
-    /// Builds the modules in order. In a scope that only describes nothing is allocated. Problems carry keys relative to the
-    /// `model` section; a node whose source failed is passed over.
+    /// Builds the modules in order. In a scope that only describes nothing is allocated. Problems carry keys
+    /// relative to the `model` section; a node whose source failed is passed over.
     pub fn build(plan: &Plan, image: ImageShape, scope: &Scope) -> std::result::Result<Self, Vec<Problem>> {
         let mut model = Self { image, nodes: Vec::new(), scope: scope.clone() };
         let mut problems = Vec::new();
@@ -101,6 +109,12 @@ impl Model {
     pub fn classes(&self, kind: TaskKind) -> Vec<(&str, usize)> {
         let tasks = self.tasks().filter(|(_, task)| task.kind() == kind);
         tasks.filter_map(|(built, task)| Some((built.planned.node.name.as_str(), task.classes()?))).collect()
+    }
+
+    /// The heads of a task.
+    pub fn heads_of(&self, kind: TaskKind) -> impl Iterator<Item = &str> {
+        let tasks = self.tasks().filter(move |(_, task)| task.kind() == kind);
+        tasks.map(|(built, _)| built.planned.node.name.as_str())
     }
 
     /// The heads that predict for a task: none of them auxiliary.
@@ -163,14 +177,18 @@ impl Model {
         Ok(Outputs { features })
     }
 
-    /// The losses of all heads, named `<node>.<loss>`.
+    /// The losses of all heads, named `<node>.<loss>`, with the weights of their nodes.
     pub fn losses(&self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Vec<Loss>> {
         let mut losses = Vec::new();
         for (built, head) in self.heads() {
             let _span = profile::node(&built.planned.node.name);
             let ctx = &self.context(built, ctx);
             for loss in head.loss(&self.gather(built, &outputs.features)?, batch, ctx)? {
-                losses.push(Loss { name: format!("{}.{}", built.planned.node.name, loss.name), ..loss });
+                losses.push(Loss {
+                    name: format!("{}.{}", built.planned.node.name, loss.name),
+                    weight: built.loss_weight() * loss.weight,
+                    ..loss
+                });
             }
         }
         Ok(losses)
@@ -197,10 +215,10 @@ impl Model {
         Ok(predictions)
     }
 
-    /// The pictures of all heads, a row per image.
+    /// The pictures of the heads that predict, a row per image.
     pub fn pictures(&self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Vec<Vec<Picture>>> {
         let mut rows: Vec<Vec<Picture>> = Vec::new();
-        for (built, head) in self.heads() {
+        for (built, head) in self.heads().filter(|(built, _)| built.predicts()) {
             let pictures = head.pictures(&self.gather(built, &outputs.features)?, batch, ctx)?;
             if rows.is_empty() {
                 rows = pictures;
@@ -211,7 +229,8 @@ impl Model {
         Ok(rows)
     }
 
-    /// The circumstances of a node: a frozen one runs as in evaluation, and without a tape if nothing before it is trained.
+    /// The circumstances of a node: a frozen one runs as in evaluation, and without a tape if nothing before
+    /// it is trained.
     fn context(&self, built: &Built, ctx: &Context) -> Context {
         match built.planned.node.frozen {
             true if self.is_constant(built) => ctx.frozen(Tape::none()),
@@ -289,7 +308,7 @@ impl Model {
                 let levels = self.levels(planned)?;
                 neck.build(&scope, self.image, &levels).map(Module::Neck).map_err(relative)
             }
-            NodeKind::Head(head) => {
+            NodeKind::Head(head, _) => {
                 let inputs = HeadInputs {
                     image: self.image,
                     levels: self.levels(planned)?,

@@ -22,8 +22,8 @@ pub struct Planned {
 }
 
 impl Plan {
-    /// Resolves every `from`, fills in the ones that are left out, and sorts. All problems are found at once; their keys are
-    /// relative to the `model` section.
+    /// Resolves every `from`, fills in the ones that are left out, and sorts. All problems are found at once;
+    /// their keys are relative to the `model` section.
     pub fn new(nodes: Nodes) -> Result<Self, Vec<Problem>> {
         let known: Vec<(String, Kind)> =
             nodes.0.iter().map(|node| (node.name.clone(), node.kind.kind())).collect();

@@ -1,7 +1,7 @@
 //! A dataset with its transforms: samples by index, batches by number.
 
 use crate::component::{BatchTransform, Problem, SampleShape, Samples, Transform};
-use crate::data::{Batch, DataError, Sample};
+use crate::data::{Batch, DataError, Sample, Size};
 use crate::random::{self, Purpose};
 
 /// A dataset and what happens to its samples.
@@ -12,6 +12,8 @@ pub struct Pipeline {
     pub transforms: Vec<Box<dyn Transform>>,
     /// What happens to a batch of them, in order.
     pub batch_transforms: Vec<Box<dyn BatchTransform>>,
+    /// What the images of a batch are padded to.
+    pub pad_to: Option<Size>,
     /// The seed of order and augmentation.
     pub seed: u64,
 }
@@ -33,8 +35,8 @@ impl Pipeline {
     /// Batch `number` of epoch `epoch`, of what [`Self::part`] gave: the same as of the samples.
     pub(super) fn stack(&self, parts: Vec<Sample>, epoch: u64, number: usize) -> Result<Batch, DataError> {
         let batch = match self.transforms.last().and_then(|last| last.normalization()) {
-            Some(normalization) => Batch::normalize_and_stack(parts, normalization),
-            None => Batch::stack(parts),
+            Some(normalization) => Batch::normalize_and_stack(parts, normalization, self.pad_to),
+            None => Batch::stack(parts, self.pad_to),
         };
         let mut rng = random::stream(Purpose::Mix, &[self.seed, epoch, number as u64]);
         self.batch_transforms.iter().try_fold(batch?, |batch, transform| transform.apply(batch, &mut rng))

@@ -72,6 +72,7 @@ fn loader(samples: Numbers, options: LoaderOptions) -> Loader {
         samples: Box::new(samples),
         transforms: vec![Box::new(AddNoise)],
         batch_transforms: Vec::new(),
+        pad_to: None,
         seed: 7,
     };
     Loader::new(Arc::new(pipeline), options).unwrap()
@@ -229,6 +230,7 @@ fn options_without_a_batch_are_refused() {
             samples: Box::new(numbers(length)),
             transforms: Vec::new(),
             batch_transforms: Vec::new(),
+            pad_to: None,
             seed: 0,
         };
         Loader::new(Arc::new(pipeline), options).err().unwrap().to_string()

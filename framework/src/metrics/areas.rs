@@ -1,13 +1,16 @@
 //! Areas of classes in label maps, and the figures made of them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::data::IGNORED;
 
 /// How many pixels each class has in predictions, in label maps and in both, over any number of images
 /// (`eval_metrics` of mmsegmentation 0.11). Pixels with the label [`IGNORED`] are left out of everything.
 ///
-/// A label that is no class is in no class' label area, as in mmsegmentation 1: version 0.11 counts that of one past the last
-/// class as the last one's (the closed last bin of `numpy.histogram`), which no label map of ADE20K has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A label that is no class is in no class' label area, as in mmsegmentation 1: version 0.11 counts that of
+/// one past the last class as the last one's (the closed last bin of `numpy.histogram`), which no label map
+/// of ADE20K has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfusionAreas {
     intersection: Vec<u64>,
     prediction: Vec<u64>,
@@ -30,6 +33,18 @@ impl ConfusionAreas {
             if predicted == label {
                 count(&mut self.intersection, label);
             }
+        }
+    }
+
+    /// Takes the areas of other images, of as many classes.
+    pub fn merge(&mut self, other: &Self) {
+        let arrays = [
+            (&mut self.intersection, &other.intersection),
+            (&mut self.prediction, &other.prediction),
+            (&mut self.label, &other.label),
+        ];
+        for (areas, others) in arrays {
+            areas.iter_mut().zip(others).for_each(|(area, other)| *area += other);
         }
     }
 
@@ -202,6 +217,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn merging_equals_seeing_everything(
+            pixels in prop::collection::vec((0_u8..5, 0_u8..5), 1..50), at in 0_usize..50,
+        ) {
+            let of = |pixels: &[(u8, u8)]| {
+                let (prediction, label): (Vec<_>, Vec<_>) = pixels.iter().copied().unzip();
+                let mut areas = ConfusionAreas::new(5);
+                areas.add(&prediction, &label);
+                areas
+            };
+            let (left, right) = pixels.split_at(at.min(pixels.len()));
+            let mut merged = of(left);
+            merged.merge(&of(right));
+            prop_assert_eq!(merged, of(&pixels));
+        }
+
         #[test]
         fn a_perfect_prediction_has_ratios_of_one(label in prop::collection::vec(0_u8..5, 1..50)) {
             let mut areas = ConfusionAreas::new(7);

@@ -1,7 +1,9 @@
 //! Averages over batches of unequal size.
 
+use serde::{Deserialize, Serialize};
+
 /// A mean in which every value counts as often as it stands for samples.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct WeightedMean {
     sum: f64,
     count: u64,

@@ -3,6 +3,7 @@
 mod areas;
 mod mean;
 mod smoothing;
+pub mod state;
 mod throughput;
 
 pub use areas::ConfusionAreas;

@@ -1,7 +1,7 @@
 //! Exponential moving averages of noisy series.
 
-/// An exponential moving average with Adam's bias correction (Kingma and Ba 2015, section 3): the first value is
-/// returned as it is instead of being drawn towards zero.
+/// An exponential moving average with Adam's bias correction (Kingma and Ba 2015, section 3): the first value
+/// is returned as it is instead of being drawn towards zero.
 #[derive(Debug, Clone, Copy)]
 pub struct Ema {
     decay: f64,

@@ -10,7 +10,7 @@ use super::example::example;
 use super::fields::{Field, fields, resolve};
 use super::yaml;
 use crate::component::{Entry, Kind, entries};
-use crate::graph::catalog;
+use crate::graph::{block_schema, catalog};
 
 /// A page of the reference.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ fn lower(sentence: &str) -> String {
 fn page(kind: Kind, entries: &[&Entry]) -> String {
     let mut text = format!("{GENERATED}# {}\n\n{}.\n", title(kind), about(kind).trim_end_matches('.'));
     for entry in entries {
-        let schema = (entry.schema)().to_value();
+        let schema = block_schema(entry);
         let about = schema["description"].as_str().unwrap_or_default();
         let _ =
             write!(text, "\n## {}\n\n{about}\n\n```yaml\n{}```\n", entry.name, yaml::block(&example(entry)));

@@ -107,7 +107,8 @@ impl Environment {
     }
 }
 
-/// The commit that `HEAD` of the repository around `directory` points to, read from `.git` without calling git.
+/// The commit that `HEAD` of the repository around `directory` points to, read from `.git` without calling
+/// git.
 pub fn git_commit(directory: &Path) -> Option<String> {
     let git = directory.ancestors().map(|ancestor| ancestor.join(".git")).find(|git| git.exists())?;
     // In a worktree or submodule, `.git` is a file that names the directory.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::{ReportError, RunDir};
 
-/// The run at `root`, or all below it, by name at every level. A run holds no other runs; hidden folders are left out, and links are not
-/// followed.
+/// The run at `root`, or all below it, by name at every level. A run holds no other runs; hidden folders are
+/// left out, and links are not followed.
 ///
 /// # Errors
 /// When `root` cannot be listed.

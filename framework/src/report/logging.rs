@@ -27,8 +27,9 @@ const PENDING_LIMIT: usize = 1 << 20;
 /// Starts logging for the whole process. `verbosity` is the number of `-v` less the number of `-q`: 0 shows
 /// information and above, 1 debug messages, 2 everything, -1 warnings, -2 errors.
 ///
-/// The returned handle takes the log file once the run directory is known; what was said until then goes there as
-/// well. Later calls change nothing but give a handle of their own, so a process that already logs is left alone.
+/// The returned handle takes the log file once the run directory is known; what was said until then goes
+/// there as well. Later calls change nothing but give a handle of their own, so a process that already logs
+/// is left alone.
 pub fn init(verbosity: i8) -> LogFile {
     let log = LogFile::default();
     let level = level_of(verbosity);

@@ -46,8 +46,8 @@ pub struct Point {
 }
 
 /// The figures of a run, in columns as they stand in `metrics.parquet`: `step` (u64), `epoch` (f64), `split`
-/// (`train` or `val`), `name`, `value` (f64), and `seconds` (f64, since the run started, without the time between a
-/// stop and its resume).
+/// (`train` or `val`), `name`, `value` (f64), and `seconds` (f64, since the run started, without the time
+/// between a stop and its resume).
 #[derive(Debug, Clone, Default)]
 pub struct MetricLog {
     step: Vec<u64>,

@@ -1,7 +1,8 @@
 //! Run directories: metrics, summaries, and the HTML report.
 //!
-//! A [`RunDir`] owns the files of a run. [`MetricLog`], [`Summary`], [`PictureStore`], [`Details`] and [`Report`] each
-//! write one kind of them, completely or not at all; [`Progress`] and [`logging`] talk to the person at the terminal.
+//! A [`RunDir`] owns the files of a run. [`MetricLog`], [`Summary`], [`PictureStore`], [`Details`] and
+//! [`Report`] each write one kind of them, completely or not at all; [`Progress`] and [`logging`] talk to the
+//! person at the terminal.
 
 mod console;
 mod details;

@@ -1,7 +1,7 @@
 //! `pictures/`: what the model drew at each evaluation, one PNG per step.
 //!
-//! The pictures of a step are laid out as a grid in one image that any viewer shows; a text chunk of the PNG says
-//! where each of them is and what its caption is, so that they can be taken apart again.
+//! The pictures of a step are laid out as a grid in one image that any viewer shows; a text chunk of the PNG
+//! says where each of them is and what its caption is, so that they can be taken apart again.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
@@ -82,8 +82,8 @@ impl PictureStore {
         }
     }
 
-    /// Up to `limit` sets spread evenly over the run, the first and the last among them. A damaged one is left out
-    /// with a warning: pictures are no reason to stop a run.
+    /// Up to `limit` sets spread evenly over the run, the first and the last among them. A damaged one is
+    /// left out with a warning: pictures are no reason to stop a run.
     pub fn overview(&self, limit: usize) -> Result<Vec<PictureSet>, ReportError> {
         let steps = self.steps()?;
         let load = |step| match self.load(step) {
@@ -114,7 +114,8 @@ fn step_of(name: &str) -> Option<u64> {
     name.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok()
 }
 
-/// Up to `limit` of `steps`, evenly spaced, the first and the last among them (only the last if one is asked for).
+/// Up to `limit` of `steps`, evenly spaced, the first and the last among them (only the last if one is asked
+/// for).
 fn spread(steps: &[u64], limit: usize) -> Vec<u64> {
     match (limit, steps.last()) {
         (0, _) | (_, None) => Vec::new(),

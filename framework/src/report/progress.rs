@@ -23,8 +23,8 @@ pub struct StepReport {
     pub images_per_second: Option<f64>,
 }
 
-/// Shows the progress of a run on standard error. Dropped without [`finish`](Self::finish), it leaves the bar where
-/// it was.
+/// Shows the progress of a run on standard error. Dropped without [`finish`](Self::finish), it leaves the bar
+/// where it was.
 #[derive(Debug)]
 pub struct Progress {
     display: Display,

@@ -20,7 +20,8 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes a new run directory at `root`, which may exist if it is empty, for the resolved recipe `lock_yaml`.
+    /// Makes a new run directory at `root`, which may exist if it is empty, for the resolved recipe
+    /// `lock_yaml`.
     pub fn create(root: &Path, lock_yaml: &str) -> Result<Self, ReportError> {
         if root.exists() && !root.is_dir() {
             return Err(ReportError::NotADirectory(root.to_path_buf()));
@@ -184,7 +185,8 @@ impl RunDir {
     }
 }
 
-/// Locks the file, unless another process runs there. One that only asks [`RunDir::is_held`] holds it for a moment.
+/// Locks the file, unless another process runs there. One that only asks [`RunDir::is_held`] holds it for a
+/// moment.
 fn try_lock(file: &File) -> Result<(), TryLockError> {
     const TRIES: u32 = 5;
     for _ in 1..TRIES {
@@ -220,8 +222,8 @@ const PICTURES: &str = "pictures";
 /// Never removed: a process that removes it could remove the lock of the next one.
 const LOCK: &str = ".lock";
 
-/// Whether a run may begin in `root`: nothing in it, but for what a run leaves that was stopped before it had a
-/// recipe.
+/// Whether a run may begin in `root`: nothing in it, but for what a run leaves that was stopped before it had
+/// a recipe.
 fn is_free(root: &Path) -> Result<bool, ReportError> {
     for entry in fs::read_dir(root).map_err(ReportError::io("list", root))? {
         let entry = entry.map_err(ReportError::io("list", root))?;

@@ -109,6 +109,10 @@ impl Mix {
     fn apply(&self, mut batch: Batch) -> Result<Batch, DataError> {
         let share = self.share(batch.height, batch.width);
         let classes = classes(&batch)?;
+        if batch.sizes.iter().any(|size| *size != [batch.height, batch.width]) {
+            let reason = "`Mixup` cannot take padded images: remove `pad_to` or `Mixup`";
+            return Err(DataError::Transform(reason.to_owned()));
+        }
         if share == 1.0 {
             return Ok(batch);
         }

@@ -6,25 +6,27 @@ use convmae_framework::component::{
     Evaluator, Logits, Measured, Meter, MeterError, Needs, Prediction, TaskKind,
 };
 use convmae_framework::data::Batch;
-use convmae_framework::metrics::WeightedMean;
+use convmae_framework::metrics::{WeightedMean, state};
 use convmae_framework::nn::cpu::cross_entropy::log_sums;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Share of images, in percent, whose class is among the `k` with the largest logits (`top1`, `top5`), and the mean cross entropy
-/// (`loss`), over all images, which must have a class. Of equal logits the class with the lower index comes first; a prediction that is
-/// not a number is wrong. Of several heads with classes the first counts.
+/// Share of images, in percent, whose class is among the `k` with the largest logits (`top1`, `top5`), and
+/// the mean cross entropy (`loss`), over all images, which must have a class. Of equal logits the class with
+/// the lower index comes first; a prediction that is not a number is wrong. Of several heads with classes the
+/// first counts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Accuracy {
     /// The numbers of classes; 1 is always among them. More than the head has are as many as it has.
-    #[serde(default = "default_topk")]
     #[schemars(inner(range(min = 1)))]
     pub topk: Vec<usize>,
 }
 
-fn default_topk() -> Vec<usize> {
-    vec![1, 5]
+impl Default for Accuracy {
+    fn default() -> Self {
+        Self { topk: vec![1, 5] }
+    }
 }
 
 #[typetag::serde]
@@ -46,6 +48,7 @@ impl Evaluator for Accuracy {
 convmae_framework::register!(Evaluator: Accuracy);
 
 /// Means over images.
+#[derive(Serialize, Deserialize)]
 struct AccuracyMeter {
     /// In percent, by `k`.
     hits: BTreeMap<usize, WeightedMean>,
@@ -70,6 +73,19 @@ impl Meter for AccuracyMeter {
             let logit = logits.get(class).map_or(f64::NEG_INFINITY, |&logit| f64::from(logit));
             self.loss.add(log_sum - logit, 1);
         }
+        Ok(())
+    }
+
+    fn state(&self) -> Vec<u8> {
+        state::write(self)
+    }
+
+    fn merge(&mut self, state: &[u8]) -> Result<(), MeterError> {
+        let other: Self = state::read(state)?;
+        for (k, hits) in other.hits {
+            self.hits.entry(k).or_default().merge(&hits);
+        }
+        self.loss.merge(&other.loss);
         Ok(())
     }
 
@@ -197,6 +213,27 @@ mod tests {
             let labels: Vec<_> = images.iter().map(|&(_, label)| Some(label)).collect();
             let whole = metrics(&[1, 2], &logits, &labels, labels.len());
             prop_assert_eq!(metrics(&[1, 2], &logits, &labels, size), whole);
+        }
+
+        /// To the bit where sums are exact: those of hits are, those of logarithms are not.
+        #[test]
+        fn merged_halves_equal_the_whole(
+            images in prop::collection::vec((prop::array::uniform4(-3.0_f32..3.0), 0_usize..4), 1..40),
+            at in 0_usize..40,
+        ) {
+            let meter = |images: &[([f32; 4], usize)]| {
+                let mut meter = Accuracy { topk: vec![2] }.meter();
+                let values: Vec<f32> = images.iter().flat_map(|(logits, _)| *logits).collect();
+                let labels: Vec<_> = images.iter().map(|&(_, label)| Some(label)).collect();
+                meter.update(Measured::Predictions(&[&logits(&values, 4)]), &batch(&labels)).unwrap();
+                meter
+            };
+            let (first, second) = images.split_at(at.min(images.len()));
+            let mut merged = meter(first);
+            merged.merge(&meter(second).state()).unwrap();
+            let (merged, whole) = (merged.finish(), meter(&images).finish());
+            prop_assert_eq!(&merged[..2], &whole[..2]);
+            prop_assert!((merged[2].1 - whole[2].1).abs() < 1e-12, "{:?} {:?}", merged, whole);
         }
     }
 }

@@ -4,20 +4,23 @@ use convmae_framework::component::{
     Evaluator, Measured, Meter, MeterError, Needs, Prediction, Semantic, TaskKind,
 };
 use convmae_framework::data::{Batch, IGNORED};
-use convmae_framework::metrics::ConfusionAreas;
+use convmae_framework::metrics::{ConfusionAreas, state};
 use image::GrayImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Figures of semantic segmentation in percent, over the pixels of all images, as mmsegmentation computes them: the mean
-/// over classes of intersection over union (`mIoU`) and of accuracy (`mAcc`), and the accuracy over pixels (`aAcc`).
+/// Figures of semantic segmentation in percent, over the pixels of all images, as mmsegmentation computes
+/// them: the mean over classes of intersection over union (`mIoU`) and of accuracy (`mAcc`), and the accuracy
+/// over pixels (`aAcc`).
 ///
-/// Pixels with the label 255 are left out; a class that is neither predicted nor there is left out of the means. Predictions
-/// must be as large as the label maps. Of several heads that predict classes of pixels the first counts.
+/// Pixels with the label 255 are left out; a class that is neither predicted nor there is left out of the
+/// means. Predictions must be as large as the label maps. Of several heads that predict classes of pixels the
+/// first counts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeanIoU {
-    /// Whether intersection over union and accuracy of every class that has them are reported as well (`IoU.0`, `Acc.0`).
+    /// Whether intersection over union and accuracy of every class that has them are reported as well
+    /// (`IoU.0`, `Acc.0`).
     #[serde(default)]
     pub per_class: bool,
 }
@@ -64,6 +67,15 @@ impl Meter for AreaMeter {
             }
             self.areas.add(found.as_raw(), map.as_raw());
         }
+        Ok(())
+    }
+
+    fn state(&self) -> Vec<u8> {
+        state::write(&self.areas)
+    }
+
+    fn merge(&mut self, state: &[u8]) -> Result<(), MeterError> {
+        self.areas.merge(&state::read(state)?);
         Ok(())
     }
 
@@ -129,7 +141,8 @@ mod tests {
         let golden: Value =
             serde_json::from_slice(&std::fs::read(dir.join("metrics.json")).unwrap()).unwrap();
         let maps = weights::read(&dir.join("metrics.safetensors")).unwrap().tensors;
-        // The label past the last class of case 4 is a class like any other here; case 2 has labels that a dataset reduces.
+        // The label past the last class of case 4 is a class like any other here; case 2 has labels that a
+        // dataset reduces.
         let excluded = |case: &&Value| case["name"] != "case4" && case["name"] != "case2";
         for case in golden["cases"].as_array().unwrap().iter().filter(excluded) {
             let mut meter = MeanIoU { per_class: true }.meter();
@@ -163,6 +176,23 @@ mod tests {
         };
         assert_eq!(names(false), ["mIoU", "mAcc", "aAcc"]);
         assert_eq!(names(true)[3..], ["IoU.0", "IoU.7", "IoU.254", "Acc.0", "Acc.254"]);
+    }
+
+    #[test]
+    fn merged_halves_equal_the_whole() {
+        let images: [(&[u8], &[u8]); 2] = [(&[0, 7, 1, 1], &[0, 7, 7, 255]), (&[2, 7, 0, 0], &[2, 2, 0, 1])];
+        let meter = |images: &[(&[u8], &[u8])]| {
+            let mut meter = MeanIoU { per_class: true }.meter();
+            for (found, label) in images {
+                let found = semantic(2, 2, found);
+                meter.update(Measured::Predictions(&[&found]), &batch(2, 2, label)).unwrap();
+            }
+            meter
+        };
+        let mut merged = meter(&images[..1]);
+        merged.merge(&meter(&images[1..]).state()).unwrap();
+        assert_eq!(merged.finish(), meter(&images).finish());
+        assert!(matches!(merged.merge(b"?"), Err(MeterError::State(_))));
     }
 
     #[test]

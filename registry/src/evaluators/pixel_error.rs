@@ -2,14 +2,16 @@
 
 use convmae_framework::component::{Evaluator, Measured, Meter, MeterError, Needs, Prediction, TaskKind};
 use convmae_framework::data::Batch;
+use convmae_framework::metrics::state;
 use convmae_framework::nn::cpu::patches::patchify;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Mean squared error of reconstructed pixels in removed patches (`pixel_mse`), and that of filling them with the mean colour
-/// of the visible patches (`pixel_mse_mean_colour`); both in normalised units.
+/// Mean squared error of reconstructed pixels in removed patches (`pixel_mse`), and that of filling them with
+/// the mean colour of the visible patches (`pixel_mse_mean_colour`); both in normalised units.
 ///
-/// A decoder with `norm_pix_loss` borrows every patch's own mean and deviation for its picture, so there the first figure flatters.
+/// A decoder with `norm_pix_loss` borrows every patch's own mean and deviation for its picture, so there the
+/// first figure flatters.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PixelError {}
@@ -32,7 +34,7 @@ impl Evaluator for PixelError {
 convmae_framework::register!(Evaluator: PixelError);
 
 /// Sums of squared errors over removed patches.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct PixelMeter {
     reconstruction: f64,
     mean_colour: f64,
@@ -57,6 +59,18 @@ impl Meter for PixelMeter {
                 self.image(target, reconstructed, removed, size);
             }
         }
+        Ok(())
+    }
+
+    fn state(&self) -> Vec<u8> {
+        state::write(self)
+    }
+
+    fn merge(&mut self, state: &[u8]) -> Result<(), MeterError> {
+        let other: Self = state::read(state)?;
+        self.reconstruction += other.reconstruction;
+        self.mean_colour += other.mean_colour;
+        self.values += other.values;
         Ok(())
     }
 
@@ -107,5 +121,22 @@ mod tests {
         let metrics = meter.finish();
         assert!((metrics[0].1 - 1.0 / 3.0).abs() < 1e-12, "{metrics:?}");
         assert!((metrics[1].1 - 4.0 / 3.0).abs() < 1e-12, "{metrics:?}");
+    }
+
+    #[test]
+    fn merged_halves_equal_the_whole() {
+        // Whole numbers, whose sums are exact.
+        let image = |meter: &mut PixelMeter, first: f32| {
+            let target: Vec<f32> = (0..6).map(|at| first + at as f32).collect();
+            meter.image(&target, &[1.0, 2.0, 3.0, 5.0, 7.0, 9.0], &[1.0, 0.0], 3);
+        };
+        let (mut merged, mut half, mut whole) =
+            (PixelMeter::default(), PixelMeter::default(), PixelMeter::default());
+        image(&mut merged, 2.0);
+        image(&mut half, 11.0);
+        [2.0, 11.0].into_iter().for_each(|first| image(&mut whole, first));
+        merged.merge(&half.state()).unwrap();
+        assert_eq!(merged.finish(), whole.finish());
+        assert!(matches!(merged.merge(b"?"), Err(MeterError::State(_))));
     }
 }

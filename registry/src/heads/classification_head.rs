@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::classifier::{self, Classifier, Pool};
 use crate::transformer::TRANSFORMER_EPS;
 
-/// Tells the class of an image from the last level's tokens: pooled, normalised, and a linear layer (`models_convvit.py` and
-/// `main_finetune.py` of the official code). Trained by cross entropy with smoothed, possibly mixed labels; evaluated by plain cross
-/// entropy.
+/// Tells the class of an image from the last level's tokens: pooled, normalised, and a linear layer
+/// (`models_convvit.py` and `main_finetune.py` of the official code). Trained by cross entropy with smoothed,
+/// possibly mixed labels; evaluated by plain cross entropy.
 ///
-/// With `pool: mean` the head has its own norm, so a `ConvViT` is to have `final_norm: false`; with `first_token` it takes the
-/// tokens as they are, normalised by the backbone.
+/// With `pool: mean` the head has its own norm, so a `ConvViT` is to have `final_norm: false`; with
+/// `first_token` it takes the tokens as they are, normalised by the backbone.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassificationHead {
@@ -28,10 +28,6 @@ pub struct ClassificationHead {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub label_smoothing: f32,
-    /// Factor of this head's loss in the total.
-    #[serde(default = "default_loss_weight")]
-    #[schemars(range(min = 0.0))]
-    pub loss_weight: f32,
     /// Standard deviation of the linear layer's first weights.
     #[serde(default = "default_init_std")]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -40,10 +36,6 @@ pub struct ClassificationHead {
 
 fn default_pool() -> Pool {
     Pool::Mean
-}
-
-fn default_loss_weight() -> f32 {
-    1.0
 }
 
 fn default_init_std() -> f32 {
@@ -72,7 +64,6 @@ impl Head for ClassificationHead {
                 Some(&Init::ZEROS),
             ),
             label_smoothing: self.label_smoothing,
-            loss_weight: self.loss_weight,
             level,
         }))
     }

@@ -1,4 +1,5 @@
-//! What heads of image classes have in common: tokens to logits, the loss, and where in the image the evidence is.
+//! What heads of image classes have in common: tokens to logits, the loss, and where in the image the
+//! evidence is.
 
 mod evidence;
 
@@ -21,7 +22,8 @@ use super::unmasked_levels;
 pub enum Pool {
     /// The mean over the patches, normalised by a LayerNorm `fc_norm` (official `--global_pool`).
     Mean,
-    /// The first token: the cls token of a `ViT`; a `ConvViT` has none, so its top left patch (official `--cls_token`).
+    /// The first token: the cls token of a `ViT`; a `ConvViT` has none, so its top left patch (official
+    /// `--cls_token`).
     FirstToken,
 }
 
@@ -49,7 +51,6 @@ pub(super) struct Classifier {
     pub head: Linear,
     /// In training.
     pub label_smoothing: f32,
-    pub loss_weight: f32,
 }
 
 impl HeadModule for Classifier {
@@ -61,7 +62,7 @@ impl HeadModule for Classifier {
         let targets = self.targets(batch, ctx.training)?;
         let smoothing = if ctx.training { self.label_smoothing } else { 0.0 };
         let value = ops::cross_entropy(self.logits(features, ctx)?, &targets, smoothing)?;
-        Ok(vec![Loss { name: "cross_entropy".to_owned(), weight: self.loss_weight, value }])
+        Ok(vec![Loss { name: "cross_entropy".to_owned(), weight: 1.0, value }])
     }
 
     fn predict(&self, features: &Features, _: &Batch, ctx: &Context) -> nn::Result<Prediction> {
@@ -80,7 +81,7 @@ impl HeadModule for Classifier {
             let logits: Vec<f32> =
                 by_token.chunks_exact(self.classes()).map(|logits| logits[class]).collect();
             let original = batch.picture(&batch.images, image);
-            let heat = evidence::overlay(&original, &logits, grid);
+            let heat = evidence::overlay(&original, &logits, grid, (batch.height, batch.width));
             vec![
                 Picture { caption: "original".to_owned(), image: original },
                 Picture { caption: format!("evidence for {class}"), image: heat },

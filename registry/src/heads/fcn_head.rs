@@ -9,11 +9,12 @@ use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pixel_classifier::{PixelClassifier, prediction};
+use super::pixel_classifier::{PixelClassifier, losses, prediction};
 use super::unmasked_levels;
 
-/// Tells the class of every pixel from one level by a few convolutions (`FCNHead` of mmsegmentation; Long et al. 2015). Beside a
-/// `UperHead` it is an auxiliary loss: `from: backbone.s3`, `loss_weight: 0.4`, `auxiliary: true`.
+/// Tells the class of every pixel from one level by a few convolutions (`FCNHead` of mmsegmentation; Long et
+/// al. 2015). Beside a `UperHead` it is an auxiliary loss: `from: backbone.s3`, `loss_weight: 0.4`,
+/// `auxiliary: true`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FcnHead {
@@ -39,14 +40,8 @@ pub struct FcnHead {
     #[serde(default = "default_dropout")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub dropout: f32,
-    /// Factor of this head's loss in the total.
-    #[serde(default = "default_loss_weight")]
-    #[schemars(range(min = 0.0))]
-    pub loss_weight: f32,
-    /// Whether it only helps to train: it predicts nothing then.
-    #[serde(default)]
-    pub auxiliary: bool,
-    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none to share them with.
+    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none
+    /// to share them with.
     #[serde(default)]
     pub sync: bool,
 }
@@ -67,18 +62,10 @@ fn default_dropout() -> f32 {
     0.1
 }
 
-fn default_loss_weight() -> f32 {
-    1.0
-}
-
 #[typetag::serde]
 impl Head for FcnHead {
     fn task(&self) -> Task {
         Task::Segment { classes: self.num_classes }
-    }
-
-    fn predicts(&self) -> bool {
-        !self.auxiliary
     }
 
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
@@ -108,13 +95,7 @@ impl Head for FcnHead {
         Ok(Box::new(FcnModule {
             convs: (0..self.num_convs).map(conv).collect(),
             conv_cat: self.concat_input.then(cat),
-            classifier: PixelClassifier::new(
-                scope,
-                self.channels,
-                self.num_classes,
-                self.dropout,
-                self.loss_weight,
-            ),
+            classifier: PixelClassifier::new(scope, self.channels, self.num_classes, self.dropout),
             positions: level.positions(),
         }))
     }
@@ -150,7 +131,7 @@ impl HeadModule for FcnModule {
     }
 
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
-        self.classifier.losses(self.logits(features, ctx)?, batch)
+        losses(self.logits(features, ctx)?, batch)
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
@@ -236,14 +217,5 @@ mod tests {
             assert_eq!((maps.len(), maps[0].dimensions()), (1, (12, 8)));
             assert_eq!((logits.height, logits.width, logits.classes), (8, 12, 3));
         }
-    }
-
-    #[test]
-    fn an_auxiliary_head_does_not_predict() {
-        let head = |auxiliary| -> Box<dyn Head> {
-            serde_json::from_value(json!({ "type": "FcnHead", "num_classes": 3, "auxiliary": auxiliary }))
-                .unwrap()
-        };
-        assert_eq!([head(true).predicts(), head(false).predicts()], [false, true]);
     }
 }

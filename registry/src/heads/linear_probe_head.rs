@@ -9,22 +9,19 @@ use serde::{Deserialize, Serialize};
 use super::classifier::{self, Classifier, Pool};
 use crate::transformer::TRANSFORMER_EPS;
 
-/// Tells the class of an image from features that are not trained: a batch normalisation without scale and shift, and a linear layer,
-/// trained by plain cross entropy (`main_linprobe.py` of the official code). Give the backbone `frozen: true`.
+/// Tells the class of an image from features that are not trained: a batch normalisation without scale and
+/// shift, and a linear layer, trained by plain cross entropy (`main_linprobe.py` of the official code). Give
+/// the backbone `frozen: true`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinearProbeHead {
     /// Classes to tell apart: as many as the dataset has.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub num_classes: usize,
-    /// What of the tokens describes the image. The norm of `mean` is not trained, as in the official code: unless the weights
-    /// have one, it neither scales nor shifts.
+    /// What of the tokens describes the image. The norm of `mean` is not trained, as in the official code:
+    /// unless the weights have one, it neither scales nor shifts.
     #[serde(default = "default_pool")]
     pub pool: Pool,
-    /// Factor of this head's loss in the total.
-    #[serde(default = "default_loss_weight")]
-    #[schemars(range(min = 0.0))]
-    pub loss_weight: f32,
     /// Standard deviation of the linear layer's first weights.
     #[serde(default = "default_init_std")]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -33,10 +30,6 @@ pub struct LinearProbeHead {
 
 fn default_pool() -> Pool {
     Pool::FirstToken
-}
-
-fn default_loss_weight() -> f32 {
-    1.0
 }
 
 fn default_init_std() -> f32 {
@@ -69,7 +62,6 @@ impl Head for LinearProbeHead {
                 Some(&Init::ZEROS),
             ),
             label_smoothing: 0.0,
-            loss_weight: self.loss_weight,
             level,
         }))
     }

@@ -18,54 +18,31 @@ use serde::{Deserialize, Serialize};
 use crate::checks;
 use crate::transformer::{TRANSFORMER_EPS, plain_blocks, position_embedding, transformer_blocks};
 
-/// Reconstructs the pixels of removed patches from the last level's kept tokens: a light transformer over the kept tokens and a
-/// learned mask token (MAE; `forward_decoder` and `forward_loss` of `models_convmae.py`).
+/// Reconstructs the pixels of removed patches from the last level's kept tokens: a light transformer over the
+/// kept tokens and a learned mask token (MAE; `forward_decoder` and `forward_loss` of `models_convmae.py`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct MaeDecoder {
     /// Channels.
-    #[serde(default = "default_embed_dim")]
     #[schemars(range(min = 4, max = 65536))]
     pub embed_dim: usize,
     /// Transformer blocks.
-    #[serde(default = "default_depth")]
     #[schemars(range(max = 1024))]
     pub depth: usize,
     /// Attention heads.
-    #[serde(default = "default_num_heads")]
     #[schemars(range(min = 1))]
     pub num_heads: usize,
     /// Hidden channels of the MLP, as a multiple of the channels.
-    #[serde(default = "default_mlp_ratio")]
     #[schemars(range(min = 0.0, max = 1024.0))]
     pub mlp_ratio: f32,
     /// Whether each target patch is normalised by its own mean and deviation (official pretraining: yes).
-    #[serde(default)]
     pub norm_pix_loss: bool,
-    /// Factor of this head's loss in the total.
-    #[serde(default = "default_loss_weight")]
-    #[schemars(range(min = 0.0))]
-    pub loss_weight: f32,
 }
 
-fn default_embed_dim() -> usize {
-    512
-}
-
-fn default_depth() -> usize {
-    8
-}
-
-fn default_num_heads() -> usize {
-    16
-}
-
-fn default_mlp_ratio() -> f32 {
-    4.0
-}
-
-fn default_loss_weight() -> f32 {
-    1.0
+impl Default for MaeDecoder {
+    fn default() -> Self {
+        Self { embed_dim: 512, depth: 8, num_heads: 16, mlp_ratio: 4.0, norm_pix_loss: false }
+    }
 }
 
 #[typetag::serde]
@@ -149,7 +126,7 @@ impl HeadModule for MaeDecoderModule {
             normalize_patches(&mut target, self.patch_values());
         }
         let value = ops::masked_mse(pred, target, &mask.removed)?;
-        Ok(vec![Loss { name: "reconstruction".to_owned(), weight: self.spec.loss_weight, value }])
+        Ok(vec![Loss { name: "reconstruction".to_owned(), weight: 1.0, value }])
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
@@ -233,8 +210,8 @@ impl MaeDecoderModule {
         patchify(&batch.images, 3, batch.height, batch.width, self.patch)
     }
 
-    /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean and deviation
-    /// back, as in the demonstration of MAE.
+    /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean
+    /// and deviation back, as in the demonstration of MAE.
     fn pixels(&self, mut pred: Vec<f32>, batch: &Batch) -> Vec<f32> {
         if self.spec.norm_pix_loss {
             let size = self.patch_values();

@@ -1,5 +1,5 @@
-//! What heads of semantic segmentation have in common: maps to logits, the loss, the predictions (mmsegmentation's
-//! `BaseDecodeHead`).
+//! What heads of semantic segmentation have in common: maps to logits, the loss, the predictions
+//! (mmsegmentation's `BaseDecodeHead`).
 
 use convmae_framework::component::{Loss, PixelLogits, Prediction, Semantic};
 use convmae_framework::data::{Batch, IGNORED};
@@ -15,11 +15,10 @@ use rayon::prelude::*;
 pub(super) struct PixelClassifier {
     dropout: Dropout2d,
     conv_seg: Conv2d,
-    loss_weight: f32,
 }
 
 impl PixelClassifier {
-    pub fn new(scope: &Scope, channels: usize, num_classes: usize, dropout: f32, loss_weight: f32) -> Self {
+    pub fn new(scope: &Scope, channels: usize, num_classes: usize, dropout: f32) -> Self {
         Self {
             dropout: Dropout2d { probability: dropout },
             conv_seg: Conv2d::with_init(
@@ -31,7 +30,6 @@ impl PixelClassifier {
                 &Init::Normal { std: 0.01 },
                 Some(&Init::ZEROS),
             ),
-            loss_weight,
         }
     }
 
@@ -47,24 +45,25 @@ impl PixelClassifier {
     pub fn macs(&self, positions: usize) -> u64 {
         self.conv_seg.macs(positions)
     }
+}
 
-    /// The cross entropy (`loss_seg`), summed over the labelled pixels and divided by the number of all, as mmsegmentation 0.11
-    /// does; and the share of all pixels that are right, in percent (`acc_seg`), which is only shown.
-    pub fn losses(&self, logits: Tensor, batch: &Batch) -> nn::Result<Vec<Loss>> {
-        let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
-        let (_, _, _, classes) = logits.dims4()?;
-        let targets = targets(batch, classes)?;
-        let correct = correct(&logits.to_vec()?, classes, &targets);
-        let labelled = targets.iter().flatten().count();
-        let all = targets.len() as f32;
-        // The operation averages over the labelled pixels.
-        let loss = (ops::cross_entropy(logits, &targets, 0.0)? * (labelled as f32 / all))?;
-        let accuracy = Tensor::from_vec(vec![100.0 * correct as f32 / all], (), &Tape::none())?;
-        Ok(vec![
-            Loss { name: "loss_seg".to_owned(), weight: self.loss_weight, value: loss },
-            Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy },
-        ])
-    }
+/// The cross entropy (`loss_seg`), summed over the labelled pixels and divided by the number of all, as
+/// mmsegmentation 0.11 does; and the share of all pixels that are right, in percent (`acc_seg`), which is
+/// only shown.
+pub(super) fn losses(logits: Tensor, batch: &Batch) -> nn::Result<Vec<Loss>> {
+    let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
+    let (_, _, _, classes) = logits.dims4()?;
+    let targets = targets(batch, classes)?;
+    let correct = correct(&logits.to_vec()?, classes, &targets);
+    let labelled = targets.iter().flatten().count();
+    let all = targets.len() as f32;
+    // The operation averages over the labelled pixels.
+    let loss = (ops::cross_entropy(logits, &targets, 0.0)? * (labelled as f32 / all))?;
+    let accuracy = Tensor::from_vec(vec![100.0 * correct as f32 / all], (), &Tape::none())?;
+    Ok(vec![
+        Loss { name: "loss_seg".to_owned(), weight: 1.0, value: loss },
+        Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy },
+    ])
 }
 
 /// Logits as large as the images of the batch, and the maps of the largest.
@@ -75,16 +74,15 @@ pub(super) fn prediction(logits: Tensor, batch: &Batch) -> nn::Result<Prediction
     Ok(Prediction::Semantic(Semantic::of(logits, batch)))
 }
 
-/// What the pixels of a batch are, where that is known.
+/// What the pixels of a batch are, where that is known: of padding it is not.
 fn targets(batch: &Batch, classes: usize) -> nn::Result<Vec<Option<ClassTarget>>> {
     let mut targets = Vec::with_capacity(batch.len() * batch.height * batch.width);
-    for (id, target) in batch.ids.iter().zip(&batch.targets) {
+    for ((id, target), &size) in batch.ids.iter().zip(&batch.targets).zip(&batch.sizes) {
         let Some(map) = &target.semantic else {
             return Err(Error::Value(format!(
                 "{id}: the image has no label map; segmentation is trained on them"
             )));
         };
-        let size = [batch.height, batch.width];
         let found = [map.height() as usize, map.width() as usize];
         if found != size {
             return Err(Error::Shape(format!(
@@ -94,7 +92,11 @@ fn targets(batch: &Batch, classes: usize) -> nn::Result<Vec<Option<ClassTarget>>
         }
         check_labels(id, map, classes)?;
         let target = |&label: &u8| (label != IGNORED).then(|| ClassTarget::of(u32::from(label)));
-        targets.extend(map.as_raw().iter().map(target));
+        for row in map.as_raw().chunks_exact(size[1]) {
+            targets.extend(row.iter().map(target));
+            targets.extend(std::iter::repeat_n(None, batch.width - size[1]));
+        }
+        targets.extend(std::iter::repeat_n(None, (batch.height - size[0]) * batch.width));
     }
     Ok(targets)
 }
@@ -141,7 +143,7 @@ mod tests {
     }
 
     fn classifier() -> PixelClassifier {
-        PixelClassifier::new(&Scope::new(0), 4, 3, 0.1, 1.0)
+        PixelClassifier::new(&Scope::new(0), 4, 3, 0.1)
     }
 
     fn logits(values: &[f32]) -> Tensor {
@@ -150,7 +152,7 @@ mod tests {
 
     fn refusal(maps: &[Option<(u32, u32, &[u8])>]) -> String {
         let zeros = vec![0.0; maps.len() * 18];
-        classifier().losses(logits(&zeros), &batch(maps)).err().unwrap().to_string()
+        super::losses(logits(&zeros), &batch(maps)).err().unwrap().to_string()
     }
 
     #[test]
@@ -172,13 +174,28 @@ mod tests {
         // Every pixel is certainly of class 1.
         let certain: Vec<f32> = [0.0, 1000.0, 0.0].repeat(6);
         let losses = |labels: &[u8]| {
-            let losses = classifier().losses(logits(&certain), &batch(&[Some((2, 3, labels))])).unwrap();
+            let losses = super::losses(logits(&certain), &batch(&[Some((2, 3, labels))])).unwrap();
             losses.iter().map(|loss| loss.value.to_vec().unwrap()[0]).collect::<Vec<_>>()
         };
         assert_eq!(losses(&[1; 6]), [0.0, 100.0]);
         assert_eq!(losses(&[1, 1, 1, 255, 255, 255]), [0.0, 50.0]);
         assert_eq!(losses(&[0, 1, 1, 1, 255, 255]), [1000.0 / 6.0, 50.0]);
         assert_eq!(losses(&[255; 6]), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn padding_counts_as_ignored_pixels_do_and_is_not_predicted() {
+        let values: Vec<f32> = (0..18).map(|at| (at as f32 * 1.3).sin()).collect();
+        let losses = |batch: &Batch| {
+            let losses = super::losses(logits(&values), batch).unwrap();
+            losses.iter().map(|loss| loss.value.to_vec().unwrap()[0]).collect::<Vec<_>>()
+        };
+        let mut padded = batch(&[Some((1, 2, &[1, 2]))]);
+        padded.sizes[0] = [1, 2];
+        assert_eq!(losses(&padded), losses(&batch(&[Some((2, 3, &[1, 2, 255, 255, 255, 255]))])));
+        let found = prediction(logits(&values), &padded).unwrap();
+        let Prediction::Semantic(Semantic { maps, .. }) = found else { panic!("{found:?}") };
+        assert_eq!(maps[0].dimensions(), (2, 1));
     }
 
     #[test]

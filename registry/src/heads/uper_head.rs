@@ -9,11 +9,11 @@ use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pixel_classifier::{PixelClassifier, prediction};
+use super::pixel_classifier::{PixelClassifier, losses, prediction};
 use super::unmasked_levels;
 
-/// Tells the class of every pixel from all levels: pyramid pooling of the last one, a feature pyramid from there to the first, and
-/// their fusion (`UPerHead` of mmsegmentation; Xiao et al. 2018).
+/// Tells the class of every pixel from all levels: pyramid pooling of the last one, a feature pyramid from
+/// there to the first, and their fusion (`UPerHead` of mmsegmentation; Xiao et al. 2018).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UperHead {
@@ -32,11 +32,8 @@ pub struct UperHead {
     #[serde(default = "default_dropout")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub dropout: f32,
-    /// Factor of this head's loss in the total.
-    #[serde(default = "default_loss_weight")]
-    #[schemars(range(min = 0.0))]
-    pub loss_weight: f32,
-    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none to share them with.
+    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none
+    /// to share them with.
     #[serde(default)]
     pub sync: bool,
 }
@@ -51,10 +48,6 @@ fn default_pool_scales() -> Vec<usize> {
 
 fn default_dropout() -> f32 {
     0.1
-}
-
-fn default_loss_weight() -> f32 {
-    1.0
 }
 
 #[typetag::serde]
@@ -77,13 +70,7 @@ impl Head for UperHead {
         };
         let stacked = last.channels + self.pool_scales.len() * channels;
         Ok(Box::new(UperModule {
-            classifier: PixelClassifier::new(
-                scope,
-                channels,
-                self.num_classes,
-                self.dropout,
-                self.loss_weight,
-            ),
+            classifier: PixelClassifier::new(scope, channels, self.num_classes, self.dropout),
             psp_modules: self.pool_scales.iter().enumerate().map(pooled).collect(),
             bottleneck: ConvModule::new(&scope.child("bottleneck"), stacked, channels, 3),
             lateral_convs: list("lateral_convs", 1, &|level| level.channels),
@@ -169,7 +156,7 @@ impl HeadModule for UperModule {
     }
 
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
-        self.classifier.losses(self.logits(features, ctx)?, batch)
+        losses(self.logits(features, ctx)?, batch)
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {

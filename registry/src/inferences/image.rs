@@ -15,11 +15,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image of a batch.
+    /// An image of a batch, without its padding.
     pub fn of(batch: &Batch, at: usize) -> Self {
-        let Batch { height, width, .. } = *batch;
-        let len = CHANNELS * height * width;
-        Self { values: batch.images[at * len..][..len].to_vec(), height, width }
+        let [height, width] = batch.sizes[at];
+        let len = CHANNELS * batch.height * batch.width;
+        let rows = batch.images[at * len..][..len].chunks_exact(batch.width);
+        let inside = rows.enumerate().filter(|(row, _)| row % batch.height < height);
+        Self { values: inside.flat_map(|(_, row)| &row[..width]).copied().collect(), height, width }
     }
 
     /// Interpolated bilinearly to another size.
@@ -78,6 +80,18 @@ mod tests {
         image(2, 3).append_window((1, 1), (2, 3), &mut values);
         let channel = |first: f32| [first, first + 1.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(values, [channel(4.0), channel(10.0), channel(16.0)].concat());
+    }
+
+    #[test]
+    fn an_image_of_a_batch_has_no_padding() {
+        let mut batch = super::super::testing::batch(2, 3, 4);
+        batch.sizes[1] = [2, 3];
+        let whole = Image::of(&Batch { sizes: vec![[3, 4]; 2], ..batch.clone() }, 1);
+        let found = Image::of(&batch, 1);
+        assert_eq!((found.height, found.width), (2, 3));
+        for (channel, whole) in found.values.chunks(6).zip(whole.values.chunks(12)) {
+            assert_eq!(channel, [&whole[..3], &whole[4..7]].concat());
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub struct Views<'a> {
 }
 
 impl Views<'_> {
-    /// What an inference answers: the class of every pixel of every image. `logits` has the model (of `image`)
-    /// predict for an image that shows image `of` of the batch.
+    /// What an inference answers: the class of every pixel of every image. `logits` has the model (of
+    /// `image`) predict for an image that shows image `of` of the batch.
     ///
     /// # Errors
     /// If a prediction fails.

@@ -28,7 +28,7 @@ impl Masker for BlockwiseMasker {
     }
 
     fn draw(&self, grid: &MaskGrid, batch: usize, ctx: &Context) -> Result<Mask> {
-        let noise = ctx.uniform("noise", &ctx.image_seeds(batch), grid.tokens())?;
+        let noise = ctx.uniform("noise", batch, grid.tokens())?;
         Ok(Mask::from_noise(grid, super::kept(grid.tokens(), self.mask_ratio), &noise))
     }
 }

@@ -28,12 +28,11 @@ impl Masker for RandomMasker {
     }
 
     fn draw(&self, grid: &MaskGrid, batch: usize, ctx: &Context) -> Result<Mask> {
-        let seeds = ctx.image_seeds(batch);
-        let noise = ctx.uniform("noise", &seeds, grid.tokens())?;
+        let noise = ctx.uniform("noise", batch, grid.tokens())?;
         let mut mask = Mask::from_noise(grid, super::kept(grid.tokens(), self.mask_ratio), &noise);
         for (stage, cell) in grid.cells.iter().enumerate() {
             let finer = MaskGrid { rows: grid.rows * cell, cols: grid.cols * cell, cells: Vec::new() };
-            let noise = ctx.uniform(&format!("noise_stage{}", stage + 1), &seeds, finer.tokens())?;
+            let noise = ctx.uniform(&format!("noise_stage{}", stage + 1), batch, finer.tokens())?;
             mask.stages
                 .push(Mask::from_noise(&finer, super::kept(finer.tokens(), self.mask_ratio), &noise).removed);
         }

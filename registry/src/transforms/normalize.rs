@@ -87,8 +87,8 @@ mod tests {
         let mut rng = random::stream(Purpose::Augment, &[]);
         let normalized =
             samples().into_iter().map(|sample| normalize.apply(sample, &mut rng)).collect::<Result<_, _>>();
-        let after = Batch::stack(normalized.unwrap()).unwrap();
-        let within = Batch::normalize_and_stack(samples(), normalize.normalization().unwrap()).unwrap();
+        let after = Batch::stack(normalized.unwrap(), None).unwrap();
+        let within = Batch::normalize_and_stack(samples(), normalize.normalization().unwrap(), None).unwrap();
         assert_eq!(within.images, after.images);
         assert_eq!((within.height, within.width, within.normalization), (7, 300, after.normalization));
     }

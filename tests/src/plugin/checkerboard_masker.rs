@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 /// Removes every other token, like the black squares of a checkerboard. Which half stays is drawn for every
 /// image.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct CheckerboardMasker {
     /// Whether each image draws its half; otherwise the corner at the top left always stays.
-    #[serde(default = "yes")]
     pub random_half: bool,
 }
 
-fn yes() -> bool {
-    true
+impl Default for CheckerboardMasker {
+    fn default() -> Self {
+        Self { random_half: true }
+    }
 }
 
 #[typetag::serde]
@@ -32,11 +33,7 @@ impl Masker for CheckerboardMasker {
     }
 
     fn draw(&self, grid: &MaskGrid, batch: usize, ctx: &Context) -> Result<Mask> {
-        let halves = if self.random_half {
-            ctx.uniform("half", &ctx.image_seeds(batch), 1)?
-        } else {
-            vec![0.0; batch]
-        };
+        let halves = if self.random_half { ctx.uniform("half", batch, 1)? } else { vec![0.0; batch] };
         let colour = |half: f32, token: usize| {
             let black = !(token / grid.cols + token % grid.cols).is_multiple_of(2);
             f32::from(black != (half >= 0.5))

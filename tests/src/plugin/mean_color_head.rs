@@ -12,16 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Lets every visible token vote for the mean colour of its image; the prediction is the mean of the votes.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct MeanColorHead {
-    /// Share of this head's loss in the total.
-    #[serde(default = "one")]
-    #[schemars(range(min = 0.0))]
-    pub loss_weight: f32,
-}
-
-fn one() -> f32 {
-    1.0
-}
+pub struct MeanColorHead {}
 
 #[typetag::serde]
 impl Head for MeanColorHead {
@@ -34,7 +25,6 @@ impl Head for MeanColorHead {
             return Err(Problem::new("from", "no features reach this head").help("name a backbone"));
         };
         Ok(Box::new(MeanColorModule {
-            loss_weight: self.loss_weight,
             tokens: level.tokens(),
             vote: Linear::new(&scope.child("mean_color"), level.channels, CHANNELS),
         }))
@@ -46,7 +36,6 @@ convmae_framework::register!(Head: MeanColorHead);
 const CHANNELS: usize = 3;
 
 struct MeanColorModule {
-    loss_weight: f32,
     tokens: usize,
     vote: Linear,
 }
@@ -71,7 +60,7 @@ impl HeadModule for MeanColorModule {
         let target = mean_colors(batch).into_iter().flat_map(|color| color.repeat(tokens)).collect();
         // Every vote counts.
         let value = ops::masked_mse(votes, target, &vec![1.0; batch.len() * tokens])?;
-        Ok(vec![Loss { name: "mean_color".to_owned(), weight: self.loss_weight, value }])
+        Ok(vec![Loss { name: "mean_color".to_owned(), weight: 1.0, value }])
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {

@@ -2,6 +2,7 @@
 
 use rand::Rng as _;
 
+use crate::random::Rng;
 use crate::tensor::{Result, Tensor};
 use crate::{Context, ops};
 
@@ -28,7 +29,7 @@ impl DropPath {
     /// The factor of each sample's branch, `[B]`; none where nothing is dropped.
     pub fn scale(&self, batch: usize, ctx: &Context) -> Option<Vec<f32>> {
         let drops = ctx.training && self.probability > 0.0;
-        drops.then(|| keep_factors(batch, self.probability, ctx))
+        drops.then(|| keep_factors(batch, 1, self.probability, ctx))
     }
 }
 
@@ -40,12 +41,13 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// The same shape.
+    /// `[B, ..]` to the same shape.
     pub fn forward(&self, x: Tensor, ctx: &Context) -> Result<Tensor> {
         if !ctx.training || self.probability <= 0.0 {
             return Ok(x);
         }
-        let factors = keep_factors(x.numel(), self.probability, ctx);
+        let batch = x.dims().first().map_or(1, |&batch| batch.max(1));
+        let factors = keep_factors(batch, x.numel() / batch, self.probability, ctx);
         ops::dropout(x, factors)
     }
 }
@@ -64,16 +66,16 @@ impl Dropout2d {
             return Ok(x);
         }
         let (batch, _, _, channels) = x.dims4()?;
-        let factors = keep_factors(batch * channels, self.probability, ctx);
+        let factors = keep_factors(batch, channels, self.probability, ctx);
         ops::scale_channels(x, factors)
     }
 }
 
-/// 0 with the given probability, else the inverse of the probability to keep.
-fn keep_factors(count: usize, probability: f32, ctx: &Context) -> Vec<f32> {
+/// `[batch, per_image]` factors: 0 with the given probability, else the inverse of the probability to keep.
+fn keep_factors(batch: usize, per_image: usize, probability: f32, ctx: &Context) -> Vec<f32> {
     let keep = 1.0 - probability;
-    let mut rng = ctx.rng();
-    (0..count).map(|_| if rng.random::<f32>() < keep { keep.recip() } else { 0.0 }).collect()
+    let factor = move |rng: &mut Rng| if rng.random::<f32>() < keep { keep.recip() } else { 0.0 };
+    ctx.image_streams(batch).flat_map(|mut rng| (0..per_image).map(move |_| factor(&mut rng))).collect()
 }
 
 #[cfg(test)]
@@ -140,7 +142,18 @@ mod tests {
         let (eval, ctx) = (Context::eval(stream(Purpose::Evaluate, &[0])), train(0));
         assert_eq!(drop(0.9, &eval), [1.0; 32]);
         assert_eq!(drop(0.0, &ctx), [1.0; 32]);
-        assert_eq!(ctx.image_seeds(3), train(0).image_seeds(3));
+        assert_eq!(ctx.uniform("next", 3, 1).ok(), train(0).uniform("next", 3, 1).ok());
+    }
+
+    #[test]
+    fn what_is_dropped_of_an_image_does_not_depend_on_the_batch_it_comes_in() {
+        let drop = |first: u64, batch: usize| {
+            let ctx = train(5).with_first_image(first);
+            let x = DropPath { probability: 0.4 }.forward(ones(batch, &ctx), &ctx).unwrap();
+            let x = Dropout { probability: 0.4 }.forward(x, &ctx).unwrap().reshape((batch, 1, 1, 4)).unwrap();
+            Dropout2d { probability: 0.4 }.forward(x, &ctx).unwrap().to_vec().unwrap()
+        };
+        assert_eq!(drop(0, 64), (0..4).flat_map(|part| drop(16 * part, 16)).collect::<Vec<_>>());
     }
 
     #[test]

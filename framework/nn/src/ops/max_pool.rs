@@ -65,7 +65,7 @@ mod tests {
             let own = run(&x, (batch, height, width, channels), &[], |x| max_pool2d(x, kernel, window));
             let weights = loss_weights(batch * rows * cols * channels);
             let (mut expected, mut grad) = (Vec::new(), vec![0.0; x.len()]);
-            for index in 0..weights.len() {
+            for (index, &weight) in weights.iter().enumerate() {
                 let (channel, position) = (index % channels, index / channels);
                 let (image, row, col) = (position / cols / rows, position / cols % rows, position % cols);
                 let taps = (0..kernel * kernel).map(|tap| {
@@ -77,7 +77,7 @@ mod tests {
                 let at = inside.map(|(top, left)| ((image * height + top) * width + left) * channels + channel);
                 let largest = at.reduce(|best, at| if x[at] > x[best] { at } else { best }).unwrap();
                 expected.push(f64::from(x[largest]));
-                grad[largest] += f64::from(weights[index]);
+                grad[largest] += f64::from(weight);
             }
             assert_close(&own.values, &expected, 0.0);
             assert_close(&own.grads[0], &grad, 1e-6);

@@ -2,8 +2,8 @@
 
 use super::Mask;
 
-/// The objects of an image, annotated or detected: one after the other, in arrays of the same length; `scores` are those of detections,
-/// `masks` may be missing altogether.
+/// The objects of an image, annotated or detected: one after the other, in arrays of the same length;
+/// `scores` are those of detections, `masks` may be missing altogether.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Instances {
     /// `[x0, y0, x1, y1]` in pixels, the end exclusive.

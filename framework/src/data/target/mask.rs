@@ -14,9 +14,9 @@ pub enum Mask {
 }
 
 impl Mask {
-    /// Moves the mask into another image of `height` x `width` pixels: the corners of polygons by `point`, then cut at the border of
-    /// the image (Sutherland and Hodgman 1974), and the pixels of run lengths by `pixels`, which yields a mask of this size. Whether
-    /// something is left of it.
+    /// Moves the mask into another image of `height` x `width` pixels: the corners of polygons by `point`,
+    /// then cut at the border of the image (Sutherland and Hodgman 1974), and the pixels of run lengths by
+    /// `pixels`, which yields a mask of this size. Whether something is left of it.
     pub fn transform(
         &mut self,
         (height, width): (usize, usize),
@@ -54,7 +54,8 @@ impl Mask {
     }
 }
 
-/// The box around the pixels of a map that are above 0, `[x0, y0, x1, y1]`, the end exclusive; none if there are none.
+/// The box around the pixels of a map that are above 0, `[x0, y0, x1, y1]`, the end exclusive; none if there
+/// are none.
 pub fn bounds(map: &GrayImage) -> Option<[f32; 4]> {
     let on = map.enumerate_pixels().filter(|pixel| pixel.2.0[0] > 0);
     let bounds = on.map(|(x, y, _)| [x, y, x + 1, y + 1]);

@@ -2,8 +2,8 @@
 
 use image::{GrayImage, Luma};
 
-/// A mask as COCO's uncompressed run lengths: down the columns, from left to right, alternately how many pixels are off and on, the
-/// first run being off.
+/// A mask as COCO's uncompressed run lengths: down the columns, from left to right, alternately how many
+/// pixels are off and on, the first run being off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rle {
     height: u32,

@@ -5,6 +5,7 @@ mod outputs;
 pub use outputs::{Predictor, label_maps};
 
 use crate::component::{Evaluator, Loss, Measured, Needs, Prediction, TaskKind};
+use crate::distributed::Communicator;
 use crate::loader::Loader;
 use crate::nn::Context;
 use crate::random::{self, Purpose};
@@ -19,12 +20,14 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Evaluates a model on every sample once. Masks are the same every time, whatever the batch size.
+    /// Evaluates a model on every sample once. Masks are the same every time, whatever the batch size. What
+    /// the processes have measured is put together, so that each has the metrics of all samples.
     pub fn run(
         predictor: Predictor<'_>,
         loader: &Loader,
         evaluators: &[Box<dyn Evaluator>],
         seed: u64,
+        communicator: &dyn Communicator,
     ) -> Result<Self, EngineError> {
         let needs: Vec<_> = evaluators.iter().map(|evaluator| evaluator.needs()).collect();
         let needs_losses = needs.contains(&Needs::Losses);
@@ -34,10 +37,11 @@ impl Evaluation {
         });
         let tasks: Vec<TaskKind> = tasks.collect();
         let mut meters: Vec<_> = evaluators.iter().map(|evaluator| evaluator.meter()).collect();
-        // One context for the whole set: its generator runs on from image to image.
-        let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed]));
+        let mut images = 0;
         for batch in loader.epoch(0, 0) {
             let batch = batch?;
+            let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed])).with_first_image(images);
+            images += batch.len() as u64;
             let mut asked = predictor.ask(&batch, &ctx);
             let losses = if needs_losses { values(asked.losses()?)? } else { Vec::new() };
             let predictions = asked.predictions(&tasks)?;
@@ -52,7 +56,15 @@ impl Evaluation {
                 }
             }
         }
-        Ok(Self { metrics: meters.iter().flat_map(|meter| meter.finish()).collect() })
+        let mut metrics = Vec::new();
+        for (evaluator, meter) in evaluators.iter().zip(meters) {
+            let mut whole = evaluator.meter();
+            for state in communicator.all_gather(&meter.state())? {
+                whole.merge(&state)?;
+            }
+            metrics.extend(whole.finish());
+        }
+        Ok(Self { metrics })
     }
 
     /// A metric by name.

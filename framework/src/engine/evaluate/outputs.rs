@@ -79,7 +79,8 @@ impl Asked<'_> {
         !model.predicting(task).is_empty() && (any_size || self.fits())
     }
 
-    /// Pictures, a row per image: of the classes of pixels if `predictions` has them, else those of the heads.
+    /// Pictures, a row per image: of the classes of pixels if `predictions` has them, else those of the
+    /// heads.
     pub fn pictures(&mut self, predictions: &[Prediction]) -> Result<Vec<Vec<Picture>>> {
         let (model, batch, ctx) = (self.predictor.model, self.batch, self.ctx);
         if let Some(maps) = label_maps(predictions) {

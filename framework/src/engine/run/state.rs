@@ -18,7 +18,8 @@ pub struct RunState {
     pub evaluation: Vec<(String, Option<f64>)>,
     /// Figures of training that are not recorded yet.
     pub window: Sums,
-    /// What stands for the run whose weights it started from, if it did; also missing in checkpoints of older programs.
+    /// What stands for the run whose weights it started from, if it did; also missing in checkpoints of older
+    /// programs.
     #[serde(default)]
     pub init_from_digest: Option<String>,
     /// Unreadable samples met in training, over all sessions.

@@ -134,9 +134,10 @@ impl Session {
     fn evaluate(&mut self) -> Result<bool, EngineError> {
         let Prepared { trainer, val, evaluators, inference, settings, .. } = &mut self.prepared;
         let (Some(val), Some(first)) = (val.as_ref(), evaluators.first()) else { return Ok(false) };
+        let communicator = trainer.communicator();
         let evaluation = trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
-            Evaluation::run(predictor, val, evaluators, settings.seed)
+            Evaluation::run(predictor, val, evaluators, settings.seed, communicator.as_ref())
         })?;
         let step = trainer.steps_done();
         let epoch = trainer.plan().epoch_after(step);
@@ -195,7 +196,8 @@ impl Session {
         if kind == Kind::Last && self.saved == trainer.steps_done() {
             return Ok(());
         }
-        // Before the checkpoint: what is logged beyond it is cut off when resuming, what is missing would be lost.
+        // Before the checkpoint: what is logged beyond it is cut off when resuming, what is missing would be
+        // lost.
         self.metrics.write(&self.dir.metrics())?;
         self.events.iter_mut().try_for_each(EventLog::flush)?;
         let (corrupt_train, corrupt_val) = self.prepared.corrupt();
@@ -213,6 +215,8 @@ impl Session {
         let state = serde_json::to_value(&state).unwrap_or_default();
         let checkpoint = Checkpoint { step: trainer.steps_done(), tensors: trainer.tensors()?, state };
         let path = self.store.save(&checkpoint, kind)?;
+        // No process goes on before the checkpoint is there.
+        self.prepared.trainer.communicator().barrier()?;
         self.saved = checkpoint.step;
         tracing::debug!("saved {}", path.display());
         Ok(())

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use crate::component::{Problem, Samples, TaskKind};
 use crate::graph::Model;
 
-/// Tasks whose classes have names, each with the key of these, as JSON, in the metadata of a run's final weights.
+/// Tasks whose classes have names, each with the key of these, as JSON, in the metadata of a run's final
+/// weights.
 const NAMED: [(TaskKind, &str); 3] = [
     (TaskKind::Classify, "convmae.classes"),
     (TaskKind::Segment, "convmae.pixel_classes"),

@@ -15,8 +15,9 @@ use crate::weights::{self, HostTensor, KeyReport, TensorMap, match_keys};
 use super::EngineError;
 use super::position_grids::SavedGrids;
 
-/// Loads a weights file into parameters. Every name must be in both, with the same shape. Of a checkpoint with moving averages
-/// these are loaded: they are what training evaluates. Returns what the file holds besides.
+/// Loads a weights file into parameters. Every name must be in both, with the same shape. Of a checkpoint
+/// with moving averages these are loaded: they are what training evaluates. Returns what the file holds
+/// besides.
 pub fn load_weights(params: &[Param], path: &Path) -> Result<Map<String, Json>, EngineError> {
     let (tensors, metadata) = evaluated(path)?;
     let report = match_keys(&expected(params), &tensors);
@@ -49,8 +50,8 @@ pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(),
     Ok(())
 }
 
-/// The tensors under the names of a model whose nodes have prefixes: those of a backbone alone (`blocks1.*`) fit a backbone within a
-/// segmentor (`backbone.blocks1.*`), unless the file holds such a one.
+/// The tensors under the names of a model whose nodes have prefixes: those of a backbone alone (`blocks1.*`)
+/// fit a backbone within a segmentor (`backbone.blocks1.*`), unless the file holds such a one.
 fn within_prefixes(tensors: TensorMap, params: &[Param], prefixes: &[&str]) -> TensorMap {
     let names: HashSet<&str> = params.iter().map(Param::name).collect();
     let is_absent = |prefix: &&&str| !tensors.names().any(|name| name.starts_with(&format!("{prefix}.")));

@@ -11,8 +11,8 @@ use crate::report::{RunDir, Summary};
 /// The entry of a summary that tells what the run started from.
 pub const INIT_FROM_DIGEST: &str = "init_from_digest";
 
-/// In which keys the recipe of a run differs from a resolved one with this digest, so that results may differ. None: the run is of that
-/// recipe.
+/// In which keys the recipe of a run differs from a resolved one with this digest, so that results may
+/// differ. None: the run is of that recipe.
 ///
 /// # Errors
 /// When this program cannot read the recipe of the run.
@@ -44,7 +44,8 @@ pub fn changes_of_results(before: &Value, after: &Value) -> Vec<Change> {
     diff(before, after).into_iter().filter(|change| !is_free(&change.key)).collect()
 }
 
-/// What stands for a run in those that start from it: the digest of its recipe, and of what it started from itself.
+/// What stands for a run in those that start from it: the digest of its recipe, and of what it started from
+/// itself.
 pub fn lineage(recipe_digest: &str, started_from: Option<&str>) -> String {
     match started_from {
         None => recipe_digest.to_owned(),
@@ -57,14 +58,14 @@ pub fn lineage_of(root: &Path) -> Option<String> {
     Some(lineage(&entry(root, "recipe_digest")?, started_from(root).as_deref()))
 }
 
-/// The [`lineage`] of the run whose weights the run at `root` started from, as it was then: `init_from_digest` in its `summary.json`. `None`
-/// if it started from no run, or is too old to tell.
+/// The [`lineage`] of the run whose weights the run at `root` started from, as it was then:
+/// `init_from_digest` in its `summary.json`. `None` if it started from no run, or is too old to tell.
 pub fn started_from(root: &Path) -> Option<String> {
     entry(root, INIT_FROM_DIGEST)
 }
 
-/// Whether the run at `root` started from another run than there is at `source` now: that one was done anew with another recipe, or
-/// from other weights. `false` where one of them does not tell.
+/// Whether the run at `root` started from another run than there is at `source` now: that one was done anew
+/// with another recipe, or from other weights. `false` where one of them does not tell.
 pub fn source_has_changed(root: &Path, source: &Path) -> bool {
     started_from(root).zip(lineage_of(source)).is_some_and(|(then, now)| then != now)
 }

@@ -7,10 +7,12 @@ pub mod lineage;
 mod loaded_model;
 pub mod position_grids;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::component::{Evaluator, Inference, Optimizer, Picture, Problem, Schedule, TaskKind};
 use crate::data::{Batch, DataError};
+use crate::distributed::SingleProcess;
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Summary};
 use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline};
@@ -80,8 +82,8 @@ impl Prepared {
         }
     }
 
-    /// The validation images that the report shows, spread over the set; unreadable ones are left out. They are one batch, if they
-    /// all have the size of the model's images.
+    /// The validation images that the report shows, spread over the set; unreadable ones are left out. They
+    /// are one batch, if they all have the size of the model's images.
     pub fn pictured(&self) -> Result<Vec<Batch>, EngineError> {
         let Some(val) = &self.val else { return Ok(Vec::new()) };
         let pipeline = val.pipeline();
@@ -97,9 +99,10 @@ impl Prepared {
         }
         let batches = match (samples.len(), &self.inference) {
             (0, _) => Vec::new(),
-            (_, None) => vec![Batch::stack(samples)?],
+            (_, None) => vec![Batch::stack(samples, pipeline.pad_to)?],
             (_, Some(_)) => {
-                samples.into_iter().map(|sample| Batch::stack(vec![sample])).collect::<Result<_, _>>()?
+                let alone = |sample| Batch::stack(vec![sample], pipeline.pad_to);
+                samples.into_iter().map(alone).collect::<Result<_, _>>()?
             }
         };
         Ok(batches)
@@ -108,11 +111,12 @@ impl Prepared {
     /// Pictures of batches, a row per image, under the same masks every time.
     pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
         let Self { trainer, inference, settings, .. } = self;
-        let ctx = Context::eval(random::stream(Purpose::Evaluate, &[settings.seed, 1]));
         trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
             let mut rows = Vec::new();
             for batch in batches {
+                let rng = random::stream(Purpose::Evaluate, &[settings.seed, 1]);
+                let ctx = Context::eval(rng).with_first_image(rows.len() as u64);
                 let mut asked = predictor.ask(batch, &ctx);
                 // Other heads draw from the features.
                 let of_pixels = asked.is_predicted(TaskKind::Segment);
@@ -232,6 +236,7 @@ pub fn build_trainer(
         checkpoint_activations: train.checkpoint_activations,
         ema: train.ema,
         seed,
+        communicator: Rc::new(SingleProcess),
     })?;
     Ok(trainer)
 }
@@ -270,7 +275,7 @@ pub fn open(
     let at =
         |key: String| move |error: DataError| recipe.diagnose(vec![Problem::new(&key, error.to_string())]);
     let samples = split.dataset.open().map_err(at(format!("{key}.dataset")))?;
-    let pipeline =
-        Pipeline { samples, transforms: split.transforms, batch_transforms: split.batch_transforms, seed };
+    let Split { transforms, batch_transforms, pad_to, .. } = split;
+    let pipeline = Pipeline { samples, transforms, batch_transforms, pad_to, seed };
     Ok(Loader::new(Arc::new(pipeline), options).map_err(at(key.to_owned()))?)
 }

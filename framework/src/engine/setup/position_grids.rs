@@ -43,8 +43,9 @@ impl SavedGrids {
         Some(Positions { prefix, rows, cols })
     }
 
-    /// How a tensor of this shape becomes a parameter's position embedding, if that is of another grid. A grid that the weights do not
-    /// name is taken to be square, and that of the model if it has as many positions.
+    /// How a tensor of this shape becomes a parameter's position embedding, if that is of another grid. A
+    /// grid that the weights do not name is taken to be square, and that of the model if it has as many
+    /// positions.
     pub fn interpolation(&self, param: &Param, file: &[usize]) -> Option<Interpolation> {
         let (&[1, tokens, dim], &[1, own_tokens, own_dim]) = (file, param.shape()) else { return None };
         let to = param.positions()?;

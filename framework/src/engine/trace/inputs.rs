@@ -55,8 +55,8 @@ impl Inputs {
     }
 }
 
-/// What is to be predicted of each image: `labels`, and what is mixed in, `mixed_labels` with `mixed_share`; the labels of the pixels,
-/// `label_maps`.
+/// What is to be predicted of each image: `labels`, and what is mixed in, `mixed_labels` with `mixed_share`;
+/// the labels of the pixels, `label_maps`.
 fn targets(tensors: &mut HashMap<String, HostTensor>, count: usize) -> Result<Vec<Target>, String> {
     let maps = tensors.remove("label_maps").map(|tensor| label_maps(&tensor, count)).transpose()?;
     let mut take =

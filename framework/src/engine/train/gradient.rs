@@ -1,10 +1,20 @@
 //! The gradient as a whole: scale, norm, clipping.
 
+use crate::distributed::{CommunicationError, Communicator};
 use crate::nn::backend::{chunks, elementwise};
 use crate::nn::{Param, Result};
 
-/// The L2 norm of all gradients together, summed in double precision and in an order that the number of threads
-/// does not change.
+/// Replaces the gradient by the sum of those of all processes.
+pub fn all_reduce(
+    params: &[Param],
+    communicator: &dyn Communicator,
+) -> std::result::Result<(), CommunicationError> {
+    let reduce = |param: &Param| param.with_grad_mut(|grad| communicator.all_reduce(grad)).unwrap_or(Ok(()));
+    params.iter().try_for_each(reduce)
+}
+
+/// The L2 norm of all gradients together, summed in double precision and in an order that the number of
+/// threads does not change.
 pub fn norm(params: &[Param]) -> Result<f64> {
     let squares = |param: &Param| param.grad().map_or(Ok(0.0), |grad| chunks::norm_squared(&grad));
     Ok(params.iter().map(squares).sum::<Result<f64>>()?.sqrt())

@@ -29,7 +29,8 @@ pub struct Position {
 }
 
 impl TrainingPlan {
-    /// A run of `length` over epochs of `batches` batches; `None` if an epoch does not fill one optimizer step.
+    /// A run of `length` over epochs of `batches` batches; `None` if an epoch does not fill one optimizer
+    /// step.
     pub fn new(batches: usize, batch_size: usize, accumulate: usize, length: Span) -> Option<Self> {
         let (batches, accumulate) = (batches as u64, accumulate.max(1) as u64);
         let steps_per_epoch = batches / accumulate;
@@ -48,11 +49,12 @@ impl TrainingPlan {
         Position { epoch: step / self.steps_per_epoch, step: within, batch: within * self.accumulate }
     }
 
-    /// What the schedule is told before a step: the epoch advances by `1 / batches` with every batch, as in the official code.
+    /// What the schedule is told before a step: the epoch advances evenly with every step. As in the official
+    /// code, but for batches that do not fill a step, which there make it jump at the end of an epoch.
     pub fn progress(&self, step: u64) -> Progress {
-        let Position { epoch, batch, .. } = self.position(step);
+        let Position { epoch, step: within, .. } = self.position(step);
         Progress {
-            epoch: epoch as f64 + batch as f64 / self.batches as f64,
+            epoch: epoch as f64 + within as f64 / self.steps_per_epoch as f64,
             epochs: self.steps as f64 / self.steps_per_epoch as f64,
             step,
             steps: self.steps,
@@ -76,7 +78,7 @@ mod tests {
         let plan = TrainingPlan::new(11, 4, 2, Span::Epochs(3.0)).unwrap();
         assert_eq!((plan.steps_per_epoch, plan.steps, plan.images_per_step), (5, 15, 8));
         assert_eq!(plan.position(7), Position { epoch: 1, step: 2, batch: 4 });
-        assert!((plan.progress(7).epoch - (1.0 + 4.0 / 11.0)).abs() < 1e-12);
+        assert!((plan.progress(7).epoch - (1.0 + 2.0 / 5.0)).abs() < 1e-12);
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! One optimizer step after another.
 
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
 use crate::component::{Loss, OptimizerModule, ParameterGroup, Schedule};
 use crate::data::Batch;
+use crate::distributed::Communicator;
 use crate::experiment::Ema;
 use crate::graph::Model;
+use crate::metrics::state;
 use crate::nn::tape::backward;
 use crate::nn::{Context, Error, Param, Tensor, profile};
 use crate::random::{self, Purpose};
@@ -28,6 +34,7 @@ pub struct Trainer {
     ema: Option<EmaState>,
     checkpoint_activations: bool,
     seed: u64,
+    communicator: Rc<dyn Communicator>,
     step: u64,
 }
 
@@ -51,6 +58,15 @@ pub struct TrainerParts {
     pub checkpoint_activations: bool,
     /// Seed of masks, dropout and stochastic depth.
     pub seed: u64,
+    /// The processes that train the model.
+    pub communicator: Rc<dyn Communicator>,
+}
+
+/// The losses of a batch, each as its part of the mean over the step's batches.
+#[derive(Serialize, Deserialize)]
+struct Losses {
+    total: f64,
+    named: Vec<(String, f64)>,
 }
 
 /// What a step yields besides new parameters.
@@ -84,6 +100,7 @@ impl Trainer {
             clip_grad_norm: parts.clip_grad_norm,
             checkpoint_activations: parts.checkpoint_activations,
             seed: parts.seed,
+            communicator: parts.communicator,
             step: 0,
         })
     }
@@ -103,8 +120,15 @@ impl Trainer {
         self.optimizer.groups()
     }
 
-    /// One optimizer step over `plan.accumulate` batches. A loss or a gradient that is not finite leaves the parameters as
-    /// they were.
+    /// The processes that train the model.
+    pub fn communicator(&self) -> Rc<dyn Communicator> {
+        Rc::clone(&self.communicator)
+    }
+
+    /// One optimizer step over `plan.accumulate` batches; of several processes each takes an equal share of
+    /// them, in order of rank. What is random about an image depends on its number among those of the step,
+    /// not on how these are cut into batches. A loss or a gradient that is not finite leaves the parameters
+    /// as they were.
     pub fn step(
         &mut self,
         batches: impl Iterator<Item = Result<Batch, EngineError>>,
@@ -119,23 +143,26 @@ impl Trainer {
         prepare: impl Fn(Context) -> Context,
     ) -> Result<StepResult, EngineError> {
         let lr = self.schedule.lr(self.base_lr, self.plan.progress(self.step));
-        let mut result = StepResult { loss: 0.0, losses: Vec::new(), lr, grad_norm: 0.0 };
         self.params.iter().for_each(Param::clear_grad);
-        let share = 1.0 / self.plan.accumulate as f64;
-        let mut images = Vec::new();
-        for (micro, batch) in batches.take(self.plan.accumulate as usize).enumerate() {
+        let processes = self.communicator.size();
+        let first_image = self.plan.images_per_step / processes * self.communicator.rank();
+        let (mut images, mut losses) = (Vec::new(), Vec::new());
+        for batch in batches.take(self.plan.accumulate as usize / processes) {
             let batch = batch?;
-            let rng = random::stream(Purpose::Step, &[self.seed, self.step, micro as u64]);
-            let mut ctx = prepare(Context::train(rng));
+            let rng = random::stream(Purpose::Step, &[self.seed, self.step]);
+            let first_image = (first_image + images.len()) as u64;
+            let mut ctx = prepare(Context::train(rng).with_first_image(first_image));
             ctx.checkpoint_activations = self.checkpoint_activations;
-            let total = {
+            let (total, of_batch) = {
                 let _span = profile::phase("forward");
-                self.forward(&batch, &ctx, share, &mut result)?
+                self.forward(&batch, &ctx)?
             };
             let _span = profile::phase("backward");
             backward(total)?;
             images.extend(batch.ids);
+            losses.push(of_batch);
         }
+        let mut result = self.reduce(&losses, lr)?;
         let _span = profile::phase("optimizer");
         result.grad_norm = gradient::norm(&self.params)?;
         self.check_finite(|| "the norm of the gradient".to_owned(), result.grad_norm, &images)?;
@@ -215,27 +242,42 @@ impl Trainer {
         Err(EngineError::NotFinite { what: what(), value, step: self.step, images, checkpoint: 0 })
     }
 
-    /// The weighted sum of the losses of a batch, scaled by its `share` of the step.
-    fn forward(
-        &self,
-        batch: &Batch,
-        ctx: &Context,
-        share: f64,
-        result: &mut StepResult,
-    ) -> Result<Tensor, EngineError> {
+    /// Adds up the gradients of all processes, and their losses in the order of the step's batches.
+    fn reduce(&self, own: &[Losses], lr: f64) -> Result<StepResult, EngineError> {
+        if self.communicator.size() > 1 {
+            gradient::all_reduce(&self.params, self.communicator.as_ref())?;
+        }
+        let mut result = StepResult { loss: 0.0, losses: Vec::new(), lr, grad_norm: 0.0 };
+        for of_process in self.communicator.all_gather(&state::write(&own))? {
+            let of_process: Vec<Losses> = state::read(&of_process)?;
+            for Losses { total, named } in of_process {
+                result.loss += total;
+                for (name, loss) in named {
+                    match result.losses.iter_mut().find(|(known, _)| *known == name) {
+                        Some((_, sum)) => *sum += loss,
+                        None => result.losses.push((name, loss)),
+                    }
+                }
+            }
+        }
+        Ok(result)
+    }
+
+    /// The weighted sum of the losses of a batch, as its part of the mean over the step's batches.
+    fn forward(&self, batch: &Batch, ctx: &Context) -> Result<(Tensor, Losses), EngineError> {
+        let share = 1.0 / self.plan.accumulate as f64;
         let outputs = self.model.forward(batch, ctx)?;
         let losses = self.model.losses(&outputs, batch, ctx)?;
+        let mut parts = Losses { total: 0.0, named: Vec::new() };
         for Loss { name, weight, value } in &losses {
             let loss = f64::from(value.to_vec()?[0]);
             self.check_finite(|| format!("the loss {name}"), loss, &batch.ids)?;
-            result.loss += f64::from(*weight) * loss * share;
-            match result.losses.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => *sum += loss * share,
-                None => result.losses.push((name.clone(), loss * share)),
-            }
+            parts.total += f64::from(*weight) * loss * share;
+            parts.named.push((name.clone(), loss * share));
         }
         let total = Loss::total(losses)?
             .ok_or_else(|| EngineError::Usage("there is no loss with a weight to train on".to_owned()))?;
-        Ok(if self.plan.accumulate > 1 { (total * share as f32)? } else { total })
+        let total = if self.plan.accumulate > 1 { (total * share as f32)? } else { total };
+        Ok((total, parts))
     }
 }

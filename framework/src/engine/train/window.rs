@@ -11,7 +11,8 @@ use super::trainer::StepResult;
 /// Over how long the throughput is averaged.
 const THROUGHPUT_WINDOW: Duration = Duration::from_secs(20);
 
-/// Sums over the steps since the last record; part of a checkpoint, so that records do not depend on where a run stopped.
+/// Sums over the steps since the last record; part of a checkpoint, so that records do not depend on where a
+/// run stopped.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
     steps: usize,

@@ -95,7 +95,8 @@ mod tests {
     use super::super::record;
     use super::*;
 
-    /// What the record writer and the messages of `TensorBoard` make of the same events (tests/data/README.md).
+    /// What the record writer and the messages of `TensorBoard` make of the same events
+    /// (tests/data/README.md).
     const GOLDEN: &[u8] = include_bytes!("../../../../tests/data/report/tensorboard.tfevents");
 
     #[test]

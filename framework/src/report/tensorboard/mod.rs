@@ -1,8 +1,8 @@
 //! `tensorboard/`: the metrics once more, as event files that `TensorBoard` reads.
 //!
-//! Every session of a run appends a file of its own. It begins with the start of a session at the first step that is
-//! still to come, upon which `TensorBoard` forgets what an earlier session logged from there on: what came after its
-//! last checkpoint is measured again.
+//! Every session of a run appends a file of its own. It begins with the start of a session at the first step
+//! that is still to come, upon which `TensorBoard` forgets what an earlier session logged from there on: what
+//! came after its last checkpoint is measured again.
 
 mod event;
 mod record;
@@ -60,8 +60,8 @@ fn now() -> f64 {
 
 const PREFIX: &str = "events.out.tfevents.";
 
-/// A name that sorts behind those that are there, which is the order in which `TensorBoard` reads them, whatever the
-/// clock says.
+/// A name that sorts behind those that are there, which is the order in which `TensorBoard` reads them,
+/// whatever the clock says.
 fn file_name(folder: &Path) -> Result<String, ReportError> {
     let mut latest = 0_u64;
     for entry in fs::read_dir(folder).map_err(ReportError::io("list", folder))? {

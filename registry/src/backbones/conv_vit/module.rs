@@ -190,7 +190,7 @@ mod tests {
         let plan = MaskPlan { kept: 2, independent_stages: false };
         let module = spec.build(&Scope::new(3), image, Some(&plan)).unwrap();
         let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
-        let noise = ctx.uniform("noise", &ctx.image_seeds(2), grid.tokens()).unwrap();
+        let noise = ctx.uniform("noise", 2, grid.tokens()).unwrap();
         let tokens = Mask::from_noise(&grid, 2, &noise);
         let stages = vec![upsampled(&tokens, 4), upsampled(&tokens, 2)];
         let by_stage = Mask { stages, ..tokens.clone() };

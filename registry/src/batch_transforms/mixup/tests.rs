@@ -169,6 +169,14 @@ fn what_cannot_be_mixed_is_refused_by_name() {
 }
 
 #[test]
+fn padded_images_are_refused() {
+    let mut batch = batch(vec![0.0; 24], &[0, 1]);
+    batch.sizes[1] = [1, 2];
+    let error = Mixup::default().apply(batch, &mut stream(Purpose::Mix, &[3])).unwrap_err().to_string();
+    assert!(error.contains("remove `pad_to` or `Mixup`"), "{error}");
+}
+
+#[test]
 fn alphas_that_mix_nothing_or_are_none_are_problems() {
     let key = |mixup_alpha, cutmix_alpha| {
         Mixup { mixup_alpha, cutmix_alpha, ..Mixup::default() }.check().unwrap_err().key
@@ -189,7 +197,8 @@ proptest! {
         let (count, area) = (2 * half, height * width);
         // The first half of the images is ones, the other one zeros.
         let images = (0..count * 3 * area).map(|i| if i < half * 3 * area { 1.0 } else { 0.0 }).collect();
-        let batch = Batch { height, width, ..batch(images, &vec![0; count]) };
+        let sizes = vec![[height, width]; count];
+        let batch = Batch { height, width, sizes, ..batch(images, &vec![0; count]) };
         let mixed = spec.apply(batch, &mut stream(Purpose::Mix, &[seed])).unwrap();
         for (image, target) in mixed.images.chunks_exact(3 * area).zip(&mixed.targets).take(half) {
             let own = 1.0 - target.mixed.map_or(0.0, |mixed| mixed.share);

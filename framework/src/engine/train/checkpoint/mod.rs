@@ -1,9 +1,9 @@
 //! Checkpoints of a run: complete or not at all, verified when read.
 //!
 //! A checkpoint is one sealed safetensors file, `step-00000120.safetensors`: the tensors by prefix (`model.`,
-//! `optimizer.`, `ema.`), the rest of the state as JSON in the metadata, and a digest of it all. Two small files,
-//! `last.json` and `best.json`, name a checkpoint and its digest. Everything is written under a temporary name, synced
-//! and renamed, so a crash at any point leaves the checkpoints before it untouched.
+//! `optimizer.`, `ema.`), the rest of the state as JSON in the metadata, and a digest of it all. Two small
+//! files, `last.json` and `best.json`, name a checkpoint and its digest. Everything is written under a
+//! temporary name, synced and renamed, so a crash at any point leaves the checkpoints before it untouched.
 
 mod pointer;
 mod store;

@@ -62,8 +62,8 @@ impl CheckpointStore {
 
     /// Saves a checkpoint and returns its path.
     ///
-    /// Checkpoints of later steps are removed: they belong to a course of the run that was given up by resuming from
-    /// an earlier one.
+    /// Checkpoints of later steps are removed: they belong to a course of the run that was given up by
+    /// resuming from an earlier one.
     ///
     /// # Errors
     /// If writing fails; the checkpoints there are left as they were.
@@ -87,8 +87,8 @@ impl CheckpointStore {
         Ok(path)
     }
 
-    /// Loads the checkpoint to resume from: the one `last.json` names, or the newest intact one if that is broken.
-    /// None if there has been no checkpoint.
+    /// Loads the checkpoint to resume from: the one `last.json` names, or the newest intact one if that is
+    /// broken. None if there has been no checkpoint.
     ///
     /// # Errors
     /// If the directory cannot be read, or there are checkpoints but none is intact.
@@ -137,8 +137,8 @@ impl CheckpointStore {
         read(path, None).map_err(CheckpointError::Refused)
     }
 
-    /// Removes what is neither among the newest up to `step` nor the best. A file that cannot be removed is reported
-    /// and left: the checkpoint itself is safe.
+    /// Removes what is neither among the newest up to `step` nor the best. A file that cannot be removed is
+    /// reported and left: the checkpoint itself is safe.
     fn rotate(&self, step: u64) {
         let best = match Pointer::read(&self.directory.join(BEST)) {
             Ok(pointer) => pointer.map(|pointer| self.directory.join(pointer.file)),

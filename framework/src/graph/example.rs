@@ -1,0 +1,33 @@
+//! Batches that a model can be trained on without data.
+
+use rand::Rng as _;
+
+use super::model::Model;
+use crate::component::ImageShape;
+use crate::data::{Batch, Normalization, Target};
+use crate::experiment::NodeKind;
+use crate::random::{self, Purpose};
+
+impl Model {
+    /// Images of random pixels, with the targets that the heads are trained on.
+    pub fn example(&self, count: usize, seed: u64) -> Batch {
+        let ImageShape { height, width, .. } = self.image;
+        let target = |index: usize| {
+            let mut target = Target::default();
+            for built in self.nodes() {
+                if let NodeKind::Head(head, _) = &built.planned.node.kind {
+                    head.example(index, self.image, &mut target);
+                }
+            }
+            target
+        };
+        let mut rng = random::stream(Purpose::Image, &[seed]);
+        Batch::new(
+            (0..count * 3 * height * width).map(|_| rng.random_range(-2.0..2.0)).collect(),
+            (height, width),
+            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            (0..count).map(target).collect(),
+            (0..count).map(|image| format!("random[{image}]")).collect(),
+        )
+    }
+}

@@ -1,0 +1,201 @@
+//! A training does not depend on how the images of a step are cut into batches, nor on how many processes
+//! share them: up to rounding, for models without statistics of a batch.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
+
+use convmae_framework::component::Span;
+use convmae_framework::data::Batch;
+use convmae_framework::distributed::{CommunicationError, Communicator, SingleProcess};
+use convmae_framework::engine::train::{StepResult, Trainer, TrainerParts, TrainingPlan};
+use convmae_framework::graph::{Model, catalog, check};
+use convmae_framework::nn::backend::{self, Values, elementwise};
+use convmae_framework::nn::{Param, Scope};
+use convmae_framework::recipe::{Sources, load};
+use convmae_framework::report::{MetricLog, Split};
+
+use crate::support::{Folder, data};
+
+/// Threads as processes.
+struct Threads {
+    rank: usize,
+    given: Arc<Vec<Mutex<Vec<u8>>>>,
+    barrier: Arc<Barrier>,
+}
+
+impl Threads {
+    fn all(size: usize) -> Vec<Self> {
+        let given = Arc::new((0..size).map(|_| Mutex::default()).collect::<Vec<_>>());
+        let barrier = Arc::new(Barrier::new(size));
+        let process = |rank| Self { rank, given: Arc::clone(&given), barrier: Arc::clone(&barrier) };
+        (0..size).map(process).collect()
+    }
+}
+
+impl Communicator for Threads {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.given.len()
+    }
+
+    fn barrier(&self) -> Result<(), CommunicationError> {
+        self.barrier.wait();
+        Ok(())
+    }
+
+    fn all_reduce(&self, values: &mut Values) -> Result<(), CommunicationError> {
+        let own: Vec<u8> =
+            backend::download(values).unwrap().iter().flat_map(|value| value.to_le_bytes()).collect();
+        elementwise::scale(values, 0.0).unwrap();
+        for other in self.all_gather(&own)? {
+            let other = other.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+            elementwise::add_assign(values, &backend::upload(other.collect()).unwrap()).unwrap();
+        }
+        Ok(())
+    }
+
+    fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommunicationError> {
+        let given = |rank: usize| self.given[rank].lock().unwrap_or_else(PoisonError::into_inner);
+        *given(self.rank) = bytes.to_vec();
+        self.barrier()?;
+        let all = (0..self.size()).map(|rank| given(rank).clone()).collect();
+        // Nobody gives anything else before all have read.
+        self.barrier()?;
+        Ok(all)
+    }
+}
+
+const IMAGES: usize = 64;
+
+/// What a step over the same 64 images leaves: its figures, and the gradients of all parameters.
+#[derive(Clone)]
+struct Step {
+    result: StepResult,
+    gradients: Vec<(String, Vec<f32>)>,
+}
+
+/// A step of a recipe over batches of this size, of which this process takes its share.
+fn step(recipe: PathBuf, batch_size: usize, communicator: Rc<dyn Communicator>) -> Step {
+    let sources = Sources { recipe, sets: Vec::new(), environment: Vec::new() };
+    let checked = check(&load(&sources, &catalog()).unwrap()).unwrap();
+    let model = Model::build(&checked.plan, checked.image, &Scope::new(0)).unwrap();
+    let params = model.params();
+    let whole = model.example(IMAGES, 7);
+    let own = IMAGES / communicator.size() * communicator.rank()..;
+    let cut = own.step_by(batch_size).take(IMAGES / batch_size / communicator.size());
+    let batches: Vec<Batch> = cut.map(|first| part(&whole, first, batch_size)).collect();
+    let mut trainer = Trainer::new(TrainerParts {
+        optimizer: checked.experiment.optimizer.build(&params).unwrap(),
+        base_lr: 1e-3,
+        model,
+        schedule: checked.experiment.schedule,
+        plan: TrainingPlan::new(IMAGES / batch_size, batch_size, IMAGES / batch_size, Span::Epochs(1.0))
+            .unwrap(),
+        clip_grad_norm: None,
+        ema: None,
+        checkpoint_activations: false,
+        seed: 3,
+        communicator,
+    })
+    .unwrap();
+    let result = trainer.step(batches.into_iter().map(Ok)).unwrap();
+    let gradient =
+        |param: &Param| Some((param.name().to_owned(), backend::download(&*param.grad()?).unwrap()));
+    Step { result, gradients: params.iter().filter_map(gradient).collect() }
+}
+
+/// `count` images of a batch, from `first` on.
+fn part(batch: &Batch, first: usize, count: usize) -> Batch {
+    let of_image = batch.images.len() / batch.len();
+    let images = first..first + count;
+    Batch {
+        images: batch.images[first * of_image..][..count * of_image].to_vec(),
+        targets: batch.targets[images.clone()].to_vec(),
+        sizes: batch.sizes[images.clone()].to_vec(),
+        originals: batch.originals[images.clone()].to_vec(),
+        ids: batch.ids[images].to_vec(),
+        ..batch.clone()
+    }
+}
+
+/// That two steps differ by rounding at most.
+#[track_caller]
+fn assert_same(one: &Step, other: &Step) {
+    let near = |a: f64, b: f64| (a - b).abs() <= 1e-5 * a.abs();
+    assert!(near(one.result.loss, other.result.loss), "{:?} {:?}", one.result, other.result);
+    assert!(near(one.result.grad_norm, other.result.grad_norm), "{:?} {:?}", one.result, other.result);
+    assert_eq!(one.gradients.len(), other.gradients.len());
+    for ((name, a), (_, b)) in one.gradients.iter().zip(&other.gradients) {
+        let largest = a.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+        let difference = a.iter().zip(b).fold(0.0, |largest: f32, (a, b)| largest.max((a - b).abs()));
+        assert!(difference <= 1e-4 * largest, "{name}: {difference} of {largest}");
+    }
+}
+
+#[test]
+fn four_batches_of_16_images_and_one_of_64_give_the_same_losses_and_gradients() {
+    let folder = Folder::new();
+    let tiny = std::fs::read_to_string(data("tiny.yaml")).unwrap();
+    let without_mask = tiny
+        .replace("  mask: { type: BlockwiseMasker, mask_ratio: 0.75 }\n", "")
+        .replace("    from: mask\n", "");
+    let decoder = "{ type: MaeDecoder, from: backbone, embed_dim: 16, depth: 1, num_heads: 4 }";
+    let head = "{ type: ClassificationHead, from: backbone, num_classes: 5, label_smoothing: 0.1 }";
+    let recipes = [
+        tiny.clone(),
+        tiny.replace("BlockwiseMasker", "RandomMasker"),
+        without_mask.replace(decoder, head).replace("[{ type: ReconstructionLoss }]", "[]"),
+    ];
+    for recipe in recipes {
+        std::fs::write(folder.path("recipe.yaml"), recipe).unwrap();
+        let step = |batch_size| step(folder.path("recipe.yaml"), batch_size, Rc::new(SingleProcess));
+        assert_same(&step(64), &step(16));
+    }
+}
+
+#[test]
+fn two_processes_give_the_losses_and_gradients_of_one() {
+    let alone = step(data("tiny.yaml"), 16, Rc::new(SingleProcess));
+    let threads = Threads::all(2)
+        .into_iter()
+        .map(|process| std::thread::spawn(move || step(data("tiny.yaml"), 16, Rc::new(process))));
+    let together: Vec<Step> = threads.collect::<Vec<_>>().into_iter().map(|t| t.join().unwrap()).collect();
+    for process in &together {
+        assert_same(&alone, process);
+        assert_eq!(process.result, together[0].result, "every process has the same figures");
+        assert!(process.gradients == together[0].gradients, "every process has the same gradients");
+    }
+    assert_eq!(together[0].result.loss.to_bits(), alone.result.loss.to_bits(), "losses come in order");
+}
+
+#[test]
+fn a_run_has_the_same_curves_whatever_its_micro_batches() {
+    let curves = |batch_size: usize, accumulate: usize| {
+        let folder = Folder::new();
+        let sets = [
+            format!("data.train.batch_size={batch_size}"),
+            format!("train.accumulate={accumulate}"),
+            format!("data.val.batch_size={batch_size}"),
+        ];
+        folder.succeeds(
+            ["run", "tiny.yaml", "--out", "run"]
+                .into_iter()
+                .chain(sets.iter().flat_map(|set| ["--set", set.as_str()])),
+        );
+        let log = MetricLog::open(&folder.path("run/metrics.parquet")).unwrap();
+        let series = |(split, name)| log.series(split, name).into_iter().map(|point| point.value);
+        [(Split::Train, "loss"), (Split::Train, "grad_norm"), (Split::Train, "lr"), (Split::Val, "loss")]
+            .into_iter()
+            .flat_map(series)
+            .collect::<Vec<f64>>()
+    };
+    let (whole, parts) = (curves(8, 1), curves(2, 4));
+    assert_eq!(whole.len(), 3 * 12 + 2);
+    for (a, b) in whole.iter().zip(&parts) {
+        assert!((a - b).abs() <= 1e-4 * a.abs(), "{whole:?} {parts:?}");
+    }
+}
