@@ -8,6 +8,7 @@
 mod convolutions;
 mod pixels;
 mod products;
+mod regions;
 mod roofline;
 mod rows;
 mod suite;
@@ -43,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     rows::tokens(&mut suite);
     pixels::patches(&mut suite)?;
     pixels::loss(&mut suite);
+    regions::roi_align(&mut suite);
     updates::optimizer(&mut suite);
     updates::gradient(&mut suite);
     suite.print(&roofs)
