@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::device as backend;
 pub use super::backend::device::DeviceError;
-use super::tensor::Result;
+use super::error::Result;
 
 /// The device chosen when compiling: the CPU, or CUDA with the feature `cuda`.
 pub type Device = AutoDevice;
@@ -152,7 +152,7 @@ fn opened() -> Result<Opened> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Error;
+    use crate::error::Error;
 
     #[test]
     fn reads_what_it_writes() {

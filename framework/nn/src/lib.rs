@@ -5,10 +5,12 @@
 //! ([`ops`]) puts kernels of the [`backend`] on the tape.
 
 pub mod backend;
+pub mod backward;
 pub mod ceiling;
 pub mod context;
 pub mod cpu;
 pub mod device;
+pub mod error;
 pub mod init;
 pub mod layers;
 pub mod layout;
@@ -28,10 +30,11 @@ pub mod testing;
 
 pub use context::Context;
 pub use device::{Device, DeviceName, device};
+pub use error::{Error, Result};
 pub use init::Init;
 pub use layout::PatchLayout;
 pub use param::{Param, ParamKind, Scope};
 pub use position::Positions;
 pub use shape::Shape;
 pub use tape::Tape;
-pub use tensor::{Error, Result, Tensor};
+pub use tensor::Tensor;

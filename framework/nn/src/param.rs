@@ -8,7 +8,8 @@ use dfdx::tensor::PutTape as _;
 
 use super::backend::elementwise::accumulate;
 use super::backend::{Buffer, Output, Values, bridge, copy, download, upload, zeros};
-use super::tensor::{Error, Result, Typed};
+use super::error::{Error, Result};
+use super::tensor::Typed;
 use super::{Init, Positions, Tape};
 use crate::random::{self, Purpose};
 
@@ -357,8 +358,8 @@ mod tests {
     use super::*;
     use crate::Tensor;
     use crate::backend::elementwise::scale;
+    use crate::backward::backward;
     use crate::ops::add;
-    use crate::tape::backward;
     use crate::testing::{loss, loss_weights, noise_param, take_grad};
 
     const INIT: Init = Init::Normal { std: 1.0 };

@@ -4,23 +4,22 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use dfdx::tensor::{Merge, NoneTape, SplitTape as _, Trace as _};
-use dfdx::tensor_ops::Backward as _;
+use dfdx::tensor::{Merge, NoneTape};
 
 use super::device::{Device, DeviceError};
+use super::error::Result;
 use super::profile;
-use super::tensor::{Error, Result, Tensor};
 
 /// The gradients of the tensors that are no parameters, while a backward runs and after it.
-type DeviceGradients = dfdx::tensor::Gradients<f32, Device>;
+pub(crate) type DeviceGradients = dfdx::tensor::Gradients<f32, Device>;
 
-type BackwardOp = Box<dyn FnOnce(&mut DeviceGradients) -> Result<()>>;
+pub(crate) type BackwardOp = Box<dyn FnOnce(&mut DeviceGradients) -> Result<()>>;
 
 /// An operation on the list.
-struct Recorded {
-    backward: BackwardOp,
+pub(crate) struct Recorded {
+    pub backward: BackwardOp,
     /// The node of the graph that it belongs to, if a profile is taken.
-    node: Option<Rc<str>>,
+    pub node: Option<Rc<str>>,
 }
 
 /// A handle of a list of backward operations, or of none.
@@ -75,7 +74,7 @@ impl Tape {
     }
 
     /// Takes the last operation off the tape.
-    fn pop(&self) -> Option<Recorded> {
+    pub(crate) fn pop(&self) -> Option<Recorded> {
         match &mut *self.resolve().list?.borrow_mut() {
             List::Operations(operations) => operations.pop(),
             List::Joined(_) => None,
@@ -149,56 +148,17 @@ impl Merge<Tape> for Tape {
     }
 }
 
-/// The gradients of tensors that are no parameters.
-pub struct Gradients(DeviceGradients);
-
-impl Gradients {
-    /// The gradient of a tensor that no operation computed, in row-major order; zeros where the loss does not depend on it.
-    ///
-    /// # Errors
-    /// If the device has no memory for it.
-    pub fn of(&mut self, x: &Tensor) -> Result<Vec<f32>> {
-        let flat = x.clone().into_flat().split_tape().0;
-        self.0.try_alloc_for(&flat)?;
-        Ok(self.0.get(&flat).as_vec())
-    }
-}
-
-/// Runs the recorded operations from the loss back to the parameters.
-///
-/// Gradients of parameters are added to [`super::Param`]s (call [`super::Param::clear_grad`] before the first micro-batch of a
-/// step). The gradients of other tensors are returned; those of intermediate results are consumed on the way.
-///
-/// # Errors
-/// If the loss is not a single value, or the device fails.
-pub fn backward(loss: Tensor) -> Result<Gradients> {
-    if loss.numel() != 1 {
-        return Err(Error::Shape(format!("a loss is a single value, not {:?}", loss.dims())));
-    }
-    let (loss, tape) = loss.typed(())?.split_tape();
-    let mut gradients = loss.leaky_traced().try_backward()?;
-    // Popped one by one: what an operation kept for its backward is freed as soon as it ran.
-    let mut span: Option<(Rc<str>, profile::Span)> = None;
-    while let Some(Recorded { backward, node }) = tape.pop() {
-        // One span for the operations of a node: where it begins and ends, the device is waited for.
-        if span.as_ref().map(|(name, _)| name) != node.as_ref() {
-            drop(span.take());
-            span = node.map(|name| (Rc::clone(&name), profile::node(&name)));
-        }
-        backward(&mut gradients)?;
-    }
-    Ok(Gradients(gradients))
-}
-
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
 
     use dfdx::shapes::Axis;
-    use dfdx::tensor::Tape as _;
+    use dfdx::tensor::{SplitTape as _, Tape as _};
     use dfdx::tensor_ops::{TryAdd as _, TryMul as _};
 
     use super::*;
+    use crate::Tensor;
+    use crate::backward::backward;
     use crate::tensor::Typed;
     use crate::testing::{check_gradient, loss, loss_weights, noise, run};
 

@@ -5,7 +5,7 @@ use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 use rand::Rng as _;
 
 use super::backend::download;
-use super::tape::backward;
+use super::backward::backward;
 use super::tensor::Tensor;
 use super::{Context, Init, Param, Result, Scope, Shape, Tape};
 use crate::random::{self, Purpose};

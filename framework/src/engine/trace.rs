@@ -9,7 +9,7 @@ use crate::component::{Loss, Span};
 use crate::experiment::{Experiment, Train};
 use crate::graph::{Checked, Model, catalog, check};
 use crate::nn::backend::download;
-use crate::nn::tape::backward;
+use crate::nn::backward::backward;
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::{Recipe, Sources, load};

@@ -5,7 +5,8 @@ use dfdx::tensor::{NoneTape, Storage, TensorFromVec as _};
 
 use crate::cpu::{Buffer, elementwise};
 use crate::device::{Device, device};
-use crate::tensor::{Result, Typed};
+use crate::error::Result;
+use crate::tensor::Typed;
 
 /// A tensor of dfdx that nothing records, row-major.
 pub type Flat = dfdx::tensor::Tensor<(usize,), f32, Device>;

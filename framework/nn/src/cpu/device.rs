@@ -1,10 +1,16 @@
 //! The processor as dfdx's device.
 
 use crate::device::{Device, DeviceName};
-use crate::tensor::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The error type of dfdx.
 pub type DeviceError = dfdx::tensor::CpuError;
+
+impl From<DeviceError> for Error {
+    fn from(error: DeviceError) -> Self {
+        Self::Device(error.to_string())
+    }
+}
 
 /// What the program was built for.
 pub const DEFAULT: DeviceName = DeviceName::Cpu;

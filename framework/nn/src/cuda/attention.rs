@@ -4,7 +4,7 @@ use super::buffer::unspecified;
 use super::module::{Grid, Source, arguments, source};
 use super::{Buffer, Values};
 use crate::Result;
-use crate::tensor::Error;
+use crate::error::Error;
 
 pub use crate::cpu::attention::Dims;
 

@@ -11,7 +11,8 @@ use dfdx::tensor_ops::{Momentum, SgdConfig, WeightDecay};
 use super::buffer::scratch;
 use super::{Buffer, Values, elementwise};
 use crate::device::{Device, device};
-use crate::tensor::{Result, Typed};
+use crate::error::Result;
+use crate::tensor::Typed;
 
 /// A tensor of dfdx that nothing records, row-major.
 pub type Flat = dfdx::tensor::Tensor<(usize,), f32, Device>;

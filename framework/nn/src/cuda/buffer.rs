@@ -11,7 +11,7 @@ use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr};
 
 use super::card::{card, checked};
 use crate::Result;
-use crate::tensor::Error;
+use crate::error::Error;
 
 /// The most values of a buffer: kernels count them in 32 bits.
 const LONGEST: usize = i32::MAX as usize;

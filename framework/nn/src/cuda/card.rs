@@ -12,7 +12,7 @@ use cudarc::driver::CudaDevice;
 use super::module::Functions;
 use crate::Result;
 use crate::device::{self, DeviceError, DeviceName};
-use crate::tensor::Error;
+use crate::error::Error;
 
 /// A card that this thread computes on.
 pub struct Card {

@@ -7,7 +7,7 @@ use super::chunks::chunks;
 use super::module::{Grid, Source, arguments, source};
 use super::{Buffer, Values};
 use crate::Result;
-use crate::tensor::Error;
+use crate::error::Error;
 
 pub use crate::cpu::depthwise::Depthwise;
 

@@ -6,10 +6,16 @@ use cudarc::driver::result::{DriverError, device, init};
 use cudarc::driver::sys::{self, CUdevice, CUmemPool_attribute, CUmemoryPool};
 
 use crate::device::{Device, DeviceName};
-use crate::tensor::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The error type of dfdx.
 pub type DeviceError = dfdx::tensor::CudaError;
+
+impl From<DeviceError> for Error {
+    fn from(error: DeviceError) -> Self {
+        Self::Device(error.to_string())
+    }
+}
 
 /// What the program was built for.
 pub const DEFAULT: DeviceName = DeviceName::Cuda(0);

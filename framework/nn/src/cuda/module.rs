@@ -11,7 +11,7 @@ use cudarc::driver::{CudaSlice, DevicePtr};
 use super::card::{Card, card, checked};
 use super::{Buffer, Values};
 use crate::Result;
-use crate::tensor::Error;
+use crate::error::Error;
 
 /// Threads of a block, as in `kernels/common.cuh`.
 const THREADS: usize = 256;

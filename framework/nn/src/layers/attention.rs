@@ -5,7 +5,7 @@ use crate::backend::attention::{self, Dims, Normalisers};
 use crate::backend::elementwise::accumulate;
 use crate::backend::relative_position::{self, offsets};
 use crate::backend::{Buffer, Values};
-use crate::tensor::{Error, Result};
+use crate::error::{Error, Result};
 use crate::{Init, Param, Scope, Shape};
 
 /// Multi-head self-attention with its projections, `proj(softmax(q k^T / sqrt(D / heads) + bias) v)` with `[q | k | v] = qkv(x)`, each

@@ -3,8 +3,9 @@
 use crate::backend::batch_norm::{self, Moments};
 use crate::backend::elementwise::add_assign;
 use crate::backend::{Buffer, upload};
+use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass, apply};
-use crate::tensor::{Error, Result, Tensor};
+use crate::tensor::Tensor;
 use crate::{Context, Init, Param, Scope, Shape};
 
 /// PyTorch's `BatchNorm1d` of tokens, `BatchNorm2d` of maps: every channel, the last axis, normalised over all others

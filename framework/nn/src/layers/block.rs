@@ -1,8 +1,8 @@
 //! The transformer block.
 
 use super::{Attention, DropPath, LayerNorm, Mlp, Residual};
+use crate::error::Result;
 use crate::ops::Sequential;
-use crate::tensor::Result;
 use crate::{Context, Init, Param, Scope};
 
 /// The sizes of a [`Block`].
@@ -72,8 +72,9 @@ mod tests {
     use safetensors::SafeTensors;
 
     use super::*;
+    use crate::error::Error;
     use crate::random::{Purpose, stream};
-    use crate::tensor::{Error, Tensor};
+    use crate::tensor::Tensor;
     use crate::testing::{assert_close, wide};
 
     const CONFIG: BlockConfig = BlockConfig {

@@ -4,8 +4,9 @@ use crate::backend::Buffer;
 use crate::backend::chunks::sum_rows;
 use crate::backend::conv2d::{self, Conv2d as Size, Window};
 use crate::backend::elementwise::accumulate;
+use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass, apply};
-use crate::tensor::{Error, Result, Tensor};
+use crate::tensor::Tensor;
 use crate::{Context, Init, Param, Scope, Shape};
 
 /// A `k x k` convolution of maps with their channels last.
@@ -139,8 +140,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::backward::backward;
     use crate::random::{Purpose, stream};
-    use crate::tape::backward;
     use crate::testing::{
         assert_close, check_gradient, context, loss, loss_weights, noise, noise_param, on_threads, run,
         take_grad, wide,

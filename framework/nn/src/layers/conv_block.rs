@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::depthwise::SparseDepthwise;
 use super::{Branch, DepthwiseConv2d, DropPath, LayerNorm, Linear, Mlp, Residual};
 use crate::backend::{Buffer, Values};
+use crate::error::Result;
 use crate::ops::Sequential;
-use crate::tensor::Result;
 use crate::{Context, PatchLayout, Scope, Shape};
 
 /// The sizes of a [`ConvBlock`].

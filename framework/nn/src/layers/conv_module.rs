@@ -1,8 +1,9 @@
 //! The unit of the heads of segmentation.
 
 use super::{BatchNorm, Conv2d, Window};
+use crate::error::Result;
 use crate::ops::{Relu, Sequential};
-use crate::tensor::{Result, Tensor};
+use crate::tensor::Tensor;
 use crate::{Context, Init, Scope};
 
 /// A convolution without bias (`conv`), batch normalisation (`bn`, eps 1e-5, momentum 0.1) and `ReLU`: mmcv's `ConvModule`.

@@ -2,8 +2,9 @@
 
 use crate::backend::tokens::{add_rows, gather_rows};
 use crate::backend::{Buffer, chunks, linear, patches};
+use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass, apply};
-use crate::tensor::{Error, Result, Tensor};
+use crate::tensor::Tensor;
 use crate::{Context, Init, Param, Scope, Shape};
 
 /// A `k x k` transposed convolution with stride `k`, PyTorch's `ConvTranspose2d(.., kernel_size=k, stride=k)`: every position becomes

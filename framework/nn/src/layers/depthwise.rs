@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use crate::backend::elementwise::accumulate;
 use crate::backend::{Buffer, Values, chunks, depthwise};
+use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass, apply};
-use crate::tensor::{Error, Result, Tensor};
+use crate::tensor::Tensor;
 use crate::{Context, Init, Param, PatchLayout, Scope, Shape};
 
 /// A depthwise convolution: every channel with its own kernel, stride 1, padding `K / 2`.

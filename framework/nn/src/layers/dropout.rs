@@ -2,8 +2,9 @@
 
 use rand::Rng as _;
 
+use crate::error::Result;
 use crate::random::Rng;
-use crate::tensor::{Result, Tensor};
+use crate::tensor::Tensor;
 use crate::{Context, ops};
 
 /// Drops a residual branch for whole samples in training, as timm's `DropPath`: a kept sample is divided by the probability

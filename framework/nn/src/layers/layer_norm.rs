@@ -2,8 +2,9 @@
 
 use crate::backend::layer_norm::{self, Statistics};
 use crate::backend::{Buffer, Values, zeros};
+use crate::error::Result;
 use crate::ops::{Layer, LayerBackward, Pass, apply};
-use crate::tensor::{Result, Tensor};
+use crate::tensor::Tensor;
 use crate::{Context, Init, Param, Scope, Shape};
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` over the channels, with the biased variance (Ba et al. 2016,
@@ -114,8 +115,8 @@ impl Layer for LayerNorm {
 mod tests {
     use super::*;
     use crate::Tape;
+    use crate::error::Error;
     use crate::oracle;
-    use crate::tensor::Error;
     use crate::testing::{context, noise, noise_param, run};
 
     fn norm(channels: usize) -> LayerNorm {

@@ -1,8 +1,9 @@
 //! A learned affine map of the channels.
 
 use crate::backend::{Buffer, Values, chunks, linear};
+use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass, apply};
-use crate::tensor::{Error, Result, Tensor};
+use crate::tensor::Tensor;
 use crate::{Context, Init, Param, Scope, Shape};
 
 /// `y = x W^T + b` over the last axis: a linear layer, or a 1x1 convolution of a map with its channels last.
@@ -200,8 +201,8 @@ impl Layer for Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backward::backward;
     use crate::random::{Purpose, stream};
-    use crate::tape::backward;
     use crate::testing::{context, loss, noise, noise_param, run, take_grad};
     use crate::{Tape, oracle};
 

@@ -2,7 +2,7 @@
 
 use super::{Branch, Linear};
 use crate::backend::{Buffer, Values};
-use crate::tensor::Result;
+use crate::error::Result;
 use crate::{Scope, Shape};
 
 /// `fc2(gelu(fc1(x)))`.

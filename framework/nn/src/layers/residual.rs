@@ -4,8 +4,8 @@ use super::LayerNorm;
 use crate::backend::elementwise::{add_assign, mul_assign, scale_channels, scale_parts};
 use crate::backend::layer_norm::Statistics;
 use crate::backend::{Buffer, Values, chunks, copy, upload};
+use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass};
-use crate::tensor::{Error, Result};
 use crate::{Param, Shape};
 
 /// What a [`Residual`] adds to its input: attention, an MLP, a convolution, or what a plug-in makes up.

@@ -3,7 +3,8 @@
 use super::layer::{Layer, LayerBackward, Pass, apply_constant};
 use crate::Shape;
 use crate::backend::{Buffer, gelu as gelu_kernel, relu as relu_kernel};
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 /// GELU with the exact error function, as PyTorch's default (Hendrycks and Gimpel 2016).
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,8 @@
 
 use super::operation::operation;
 use crate::backend::{Buffer, concat};
-use crate::tensor::{Error, Result, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 
 /// Maps `[B, H, W, C_i]` of one size as one, `[B, H, W, sum of C_i]`.
 ///

@@ -3,7 +3,8 @@
 use super::operation::operation;
 pub use crate::backend::cross_entropy::ClassTarget;
 use crate::backend::{Buffer, cross_entropy as kernel};
-use crate::tensor::{Error, Result, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 
 /// The cross entropy of `logits`, `[.., K]`, with a target for each row, averaged over the rows that have one; 0 if none has.
 ///

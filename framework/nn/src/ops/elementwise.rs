@@ -3,7 +3,8 @@
 use super::operation::operation;
 use crate::backend::elementwise::{self, add_assign, mul_assign, scale_parts};
 use crate::backend::{Buffer, Values, copy, upload};
-use crate::tensor::{Error, Result, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 
 /// `x + y`, of the same shape.
 ///

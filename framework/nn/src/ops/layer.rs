@@ -2,7 +2,8 @@
 
 use super::operation::operation_on;
 use crate::backend::Buffer;
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 use crate::{Context, Shape, Tape};
 
 /// A differentiable function of one input, with the parameters it holds.

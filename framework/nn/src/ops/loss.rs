@@ -2,7 +2,8 @@
 
 use super::operation::operation;
 use crate::backend::{Buffer, loss};
-use crate::tensor::{Error, Result, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 
 /// The mean squared error of the removed patches (`forward_loss` of the official `models_convmae.py`).
 ///

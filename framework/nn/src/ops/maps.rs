@@ -1,7 +1,8 @@
 //! Tokens as maps, and back.
 
 use super::gather_tokens;
-use crate::tensor::{Error, Result, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 
 /// The positions of all patches of a grid of rows and columns, `[B, rows * cols * cell * cell, C]`, in the order of the image:
 /// `[B, rows * cell, cols * cell, C]`.

@@ -4,7 +4,8 @@ use super::operation::operation;
 use crate::backend::Buffer;
 use crate::backend::conv2d::Window;
 use crate::backend::max_pool::{self, MaxPool};
-use crate::tensor::{Error, Result, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 
 /// The largest values of `kernel x kernel` windows of maps `[B, H, W, C]`, as PyTorch's `max_pool2d`: `[B, H', W', C]`. The gradient goes
 /// to the first of equal values.

@@ -3,7 +3,8 @@
 use dfdx::tensor::{Merge as _, SplitTape as _};
 
 use crate::backend::{Buffer, bridge};
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 use crate::{Shape, Tape, profile};
 
 /// The backward of an operation: from the gradient of its output to the gradients of its inputs, in their order; none where

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::layer::{Layer, LayerBackward, Pass};
 use crate::backend::{Buffer, patches};
-use crate::tensor::{Error, Result};
+use crate::error::{Error, Result};
 use crate::{PatchLayout, Shape};
 
 /// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches of a layout only.

@@ -3,7 +3,8 @@
 use super::operation::operation;
 use crate::backend::Buffer;
 use crate::backend::pointwise_loss::{self as kernel, PointwiseLoss};
-use crate::tensor::{Error, Result, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 
 pub use crate::backend::pointwise_loss::ValueTarget;
 

@@ -2,7 +2,8 @@
 
 use super::operation::operation;
 use crate::backend::{Buffer, pool};
-use crate::tensor::{Error, Result, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 
 /// The mean over the tokens of each image (global average pooling): `[B, N, C]` to `[B, 1, C]`.
 ///

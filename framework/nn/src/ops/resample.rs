@@ -3,7 +3,8 @@
 use super::operation::operation;
 use crate::backend::Buffer;
 use crate::backend::resample::{self, Resample, Side};
-use crate::tensor::{Error, Result, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 
 /// Means over `output` (rows, columns) bins of maps `[B, H, W, C]`, as PyTorch's `adaptive_avg_pool2d`: bin `i` of a side goes from
 /// `floor(i * in / out)` up to `ceil((i + 1) * in / out)`. The output may be larger than the input.

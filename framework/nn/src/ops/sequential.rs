@@ -2,7 +2,8 @@
 
 use super::layer::{Layer, LayerBackward, Pass, apply};
 use crate::backend::{Buffer, download};
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 use crate::{Context, Shape};
 
 /// Layers one after another, as one [`Layer`]: a stage of a network is one operation on the tape.

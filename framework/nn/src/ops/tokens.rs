@@ -4,7 +4,8 @@ use super::layer::{Layer, LayerBackward, Pass, apply_constant};
 use crate::backend::elementwise::accumulate;
 use crate::backend::tokens::{self, InverseIndex};
 use crate::backend::{Buffer, Output, Values, zeros};
-use crate::tensor::{Error, Result, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 use crate::{Param, Shape};
 
 /// The tokens `ids`, `[B, M]`, of `x`, `[B, N, C]`: `[B, M, C]`. A token may be taken many times, or never.

@@ -3,7 +3,8 @@
 use dfdx::tensor::NoneTape;
 use dfdx::tensor_ops::{ChooseFrom as _, TryAdd as _, TryDiv as _, TryLt as _, TryMul as _, TrySub as _};
 
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 /// dfdx's own operation has a wrong derivative: its normal density is too large by a factor of sqrt(2). So this one
 /// is `x * slope + rest`, where `slope`, the right derivative, and `rest` are constants to the tape.

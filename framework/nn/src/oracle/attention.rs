@@ -9,7 +9,8 @@ use dfdx::tensor_ops::{
 use super::rows::{T2, T3, T4, dense, gather};
 use crate::cpu::relative_position::index;
 use crate::device;
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 use crate::{Param, Tape};
 
 /// `bias` is a table by relative position and its grid.

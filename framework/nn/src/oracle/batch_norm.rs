@@ -5,8 +5,9 @@ use dfdx::tensor_ops::{BroadcastTo as _, MeanTo as _, TryAdd as _, TryDiv as _, 
 
 use super::rows::{T1, constant};
 use crate::Param;
+use crate::error::Result;
 use crate::layers::BatchNorm;
-use crate::tensor::{Result, Tensor};
+use crate::tensor::Tensor;
 
 pub fn batch_norm(x: Tensor, norm: &BatchNorm, training: bool) -> Result<Tensor> {
     let shape = x.shape();

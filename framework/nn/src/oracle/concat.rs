@@ -4,7 +4,8 @@ use dfdx::shapes::Axes2;
 use dfdx::tensor_ops::{PermuteTo as _, TryAdd as _};
 
 use super::rows::{T2, append_zeros, dense, gather};
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 /// Channels are rows of the transposed maps: each map becomes one with zeros in place of the others, and these are added.
 pub fn concat_channels(maps: Vec<Tensor>) -> Result<Tensor> {

@@ -5,8 +5,9 @@ use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd 
 
 use super::rows::{T2, T3, dense, gather_taps};
 use crate::backend::conv2d::Conv2d as Size;
+use crate::error::Result;
 use crate::layers::Conv2d;
-use crate::tensor::{Result, Tensor};
+use crate::tensor::Tensor;
 
 /// Holds what all taps read: `k * k` times the input.
 pub fn conv2d(x: Tensor, conv: &Conv2d, size: Size) -> Result<Tensor> {

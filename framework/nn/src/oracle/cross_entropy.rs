@@ -4,8 +4,9 @@ use dfdx::shapes::{Axes2, Axis};
 use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 
 use super::rows::{T0, constant};
+use crate::error::Result;
 use crate::ops::ClassTarget;
-use crate::tensor::{Result, Tensor};
+use crate::tensor::Tensor;
 
 pub fn cross_entropy(logits: Tensor, targets: &[Option<ClassTarget>], smoothing: f32) -> Result<Tensor> {
     let classes = logits.shape().channels();

@@ -8,8 +8,9 @@ use dfdx::tensor_ops::{
 use super::rows::{T2, constant, gather_taps};
 use crate::PatchLayout;
 use crate::backend::depthwise::Depthwise;
+use crate::error::Result;
 use crate::layers::DepthwiseConv2d;
-use crate::tensor::{Result, Tensor};
+use crate::tensor::Tensor;
 
 /// Holds what all taps read: `K * K` times the features.
 pub fn depthwise(

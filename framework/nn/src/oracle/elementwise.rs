@@ -5,7 +5,8 @@ use dfdx::tensor_ops::{BroadcastTo as _, TryAdd as _, TryMul as _};
 
 use super::rows::constant;
 use crate::Param;
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 pub fn dropout(x: Tensor, factors: Vec<f32>) -> Result<Tensor> {
     let shape = x.shape();

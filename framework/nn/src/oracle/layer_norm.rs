@@ -3,8 +3,9 @@
 use dfdx::shapes::Axis;
 use dfdx::tensor_ops::{BroadcastTo as _, TryAdd as _, TryMul as _};
 
+use crate::error::Result;
 use crate::layers::LayerNorm;
-use crate::tensor::{Result, Tensor};
+use crate::tensor::Tensor;
 
 pub fn layer_norm(x: Tensor, norm: &LayerNorm) -> Result<Tensor> {
     let LayerNorm { weight, bias, eps } = norm;

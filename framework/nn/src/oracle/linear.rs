@@ -4,8 +4,9 @@ use dfdx::shapes::{Axes2, Axis};
 use dfdx::tensor_ops::{BroadcastTo as _, PermuteTo as _, ReshapeTo as _, TryAdd as _, TryMatMul as _};
 
 use super::rows::T2;
+use crate::error::Result;
 use crate::layers::Linear;
-use crate::tensor::{Result, Tensor};
+use crate::tensor::Tensor;
 
 pub fn linear(x: Tensor, linear: &Linear) -> Result<Tensor> {
     let Linear { weight, bias } = linear;

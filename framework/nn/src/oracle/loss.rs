@@ -4,7 +4,8 @@ use dfdx::shapes::{Axes2, Axis};
 use dfdx::tensor_ops::{MeanTo as _, SumTo as _, TryMul as _, TrySub as _};
 
 use super::rows::{T0, T2, constant};
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 pub fn masked_mse(pred: Tensor, target: Vec<f32>, removed: &[f32]) -> Result<Tensor> {
     let (batch, patches, width) = pred.dims3()?;

@@ -4,7 +4,8 @@ use dfdx::shapes::Axes5;
 use dfdx::tensor_ops::PermuteTo as _;
 
 use super::rows::dense;
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 pub fn merge_cells(x: Tensor, cell: usize, k: usize) -> Result<Tensor> {
     let (batch, positions, channels) = x.dims3()?;

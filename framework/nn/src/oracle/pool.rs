@@ -4,7 +4,8 @@ use dfdx::shapes::Axis;
 use dfdx::tensor_ops::MeanTo as _;
 
 use super::rows::T2;
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 pub fn mean_tokens(x: Tensor) -> Result<Tensor> {
     let (batch, tokens, channels) = x.dims3()?;

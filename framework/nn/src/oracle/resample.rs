@@ -5,7 +5,8 @@ use dfdx::tensor_ops::{PermuteTo as _, ReshapeTo as _, TryMatMul as _};
 
 use super::rows::{T3, T4, constant, dense};
 use crate::backend::resample::{Resample, Side};
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 /// Two matrix products for each image. Rows and columns change places for the second one: one matrix for every row
 /// would be large.

@@ -8,7 +8,8 @@ use dfdx::shapes::{Axis, HasShape as _, ReplaceDimTo, Shape};
 use dfdx::tensor::TensorFromVec as _;
 use dfdx::tensor_ops::{BroadcastTo as _, GatherTo as _, TryAdd as _, TryMul as _};
 
-use crate::tensor::{Error, Result, Tensor, Typed};
+use crate::error::{Error, Result};
+use crate::tensor::{Tensor, Typed};
 use crate::{Tape, device};
 
 pub type T0 = Typed<()>;

@@ -4,7 +4,8 @@ use dfdx::tensor_ops::{ReshapeTo as _, TryAdd as _};
 
 use super::rows::{T2, append_row, append_zeros, gather};
 use crate::Param;
-use crate::tensor::{Result, Tensor};
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 pub fn take_rows(x: Tensor, extra: Option<&Param>, index: &[u32]) -> Result<Tensor> {
     let (batch, tokens, channels) = x.dims3()?;

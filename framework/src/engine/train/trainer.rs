@@ -10,7 +10,7 @@ use crate::distributed::Communicator;
 use crate::experiment::Ema;
 use crate::graph::Model;
 use crate::metrics::state;
-use crate::nn::tape::backward;
+use crate::nn::backward::backward;
 use crate::nn::{Context, Error, Param, Tensor, profile};
 use crate::random::{self, Purpose};
 use crate::weights::TensorMap;

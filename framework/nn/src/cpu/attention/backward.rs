@@ -4,8 +4,8 @@ use pulp::{Arch, Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
 use super::forward::Scorer;
+use super::heads::{Dims, HeadRows, Inputs, Rows, Tokens, by_head};
 use super::pack::{self, vectors};
-use super::{Dims, HeadRows, Inputs, Rows, Tokens, by_head};
 use crate::cpu::tile::{Left, product};
 use crate::cpu::{Output, reduce, softmax};
 

@@ -5,8 +5,8 @@ use std::f32::consts::LOG2_E;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::heads::{Dims, HeadRows, Inputs, QUERIES, by_head};
 use super::pack::{self, vectors};
-use super::{Dims, HeadRows, Inputs, QUERIES, by_head};
 use crate::cpu::tile::{Left, product};
 use crate::cpu::{Buffer, Output, softmax};
 

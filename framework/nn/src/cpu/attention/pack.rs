@@ -2,7 +2,7 @@
 
 use pulp::{Simd, bytemuck};
 
-use super::Rows;
+use super::heads::Rows;
 use crate::cpu::Buffer;
 
 /// Values in a cache line.

@@ -1,3 +1,4 @@
+use super::heads::QUERIES;
 use super::*;
 use crate::testing::{assert_close, check_gradient, noise, on_threads, wide};
 

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use super::super::Buffer;
 use super::super::simd::prefetch;
 use super::square::{Aligned, Lanes, Rows, Square, mul_add, unroll, with_shifts};
+use super::squares::{Depthwise, Operation, squares};
 use super::surroundings::{Column, Map, Surroundings};
-use super::{Depthwise, Operation, squares};
 
 /// Padded features `x` correlated with a kernel `[C, K, K]`, plus a bias `[C]`.
 pub struct Correlate<'a> {

@@ -9,8 +9,8 @@ use pulp::{Simd, WithSimd};
 
 use super::super::chunks::sum_chunks;
 use super::square::{Lanes, Rows, Square, mul_add, unroll, with_shifts};
+use super::squares::{Depthwise, Operation, squares};
 use super::surroundings::{Column, Map, Surroundings};
-use super::{Depthwise, Operation, squares};
 
 /// Patches whose gradients are summed up by one task.
 const PATCHES: usize = 16;
