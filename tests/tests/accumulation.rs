@@ -103,8 +103,10 @@ fn step(recipe: PathBuf, batch_size: usize, communicator: Rc<dyn Communicator>) 
     })
     .unwrap();
     let result = trainer.step(batches.into_iter().map(Ok)).unwrap();
-    let gradient =
-        |param: &Param| Some((param.name().to_owned(), backend::download(&*param.grad()?).unwrap()));
+    let gradient = |param: &Param| {
+        let grad = param.grad()?;
+        Some((param.name().to_owned(), backend::download(&grad).unwrap()))
+    };
     Step { result, gradients: params.iter().filter_map(gradient).collect() }
 }
 
