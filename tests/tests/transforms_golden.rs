@@ -76,6 +76,23 @@ impl Samples for Photos {
     }
 }
 
+/// Of the photos, in batches of three.
+fn loader(transforms: Vec<Box<dyn Transform>>) -> Loader {
+    let pipeline = Pipeline {
+        samples: Box::new(Photos),
+        transforms,
+        batch_transforms: Vec::new(),
+        pad_to: None,
+        seed: 0,
+    };
+    Loader::new(pipeline.into(), LoaderOptions::train(3)).unwrap()
+}
+
+/// The images of every batch of an epoch.
+fn images(loader: &Loader, epoch: u64) -> Vec<Vec<f32>> {
+    loader.epoch(epoch, 0).map(|batch| batch.unwrap().images).collect()
+}
+
 #[test]
 fn the_recipe_of_pretraining_loads_batches_that_differ_between_epochs() {
     let transforms: Vec<Box<dyn Transform>> = serde_json::from_value(json!([
@@ -84,15 +101,8 @@ fn the_recipe_of_pretraining_loads_batches_that_differ_between_epochs() {
         { "type": "Normalize" },
     ]))
     .unwrap();
-    let pipeline = Pipeline {
-        samples: Box::new(Photos),
-        transforms,
-        batch_transforms: Vec::new(),
-        pad_to: None,
-        seed: 0,
-    };
-    let loader = Loader::new(pipeline.into(), LoaderOptions::train(3)).unwrap();
-    let read = |epoch| loader.epoch(epoch, 0).map(|batch| batch.unwrap().images).collect::<Vec<_>>();
+    let loader = loader(transforms);
+    let read = |epoch| images(&loader, epoch);
     let (first, second) = (read(0), read(1));
     assert_eq!(first.len(), 2);
     assert_eq!(first[0].len(), 3 * 3 * 64 * 64);
@@ -112,15 +122,8 @@ fn the_recipe_of_finetuning_gives_normalised_batches() {
     .unwrap();
     let shape = output_shape(&transforms, SampleShape::default()).unwrap();
     assert_eq!(shape, SampleShape { size: Some((64, 64)), normalized: true });
-    let pipeline = Pipeline {
-        samples: Box::new(Photos),
-        transforms,
-        batch_transforms: Vec::new(),
-        pad_to: None,
-        seed: 0,
-    };
-    let loader = Loader::new(pipeline.into(), LoaderOptions::train(3)).unwrap();
-    let read = |epoch| loader.epoch(epoch, 0).map(|batch| batch.unwrap().images).collect::<Vec<_>>();
+    let loader = loader(transforms);
+    let read = |epoch| images(&loader, epoch);
     let first = read(0);
     assert_eq!((first.len(), first[0].len()), (2, 3 * 3 * 64 * 64));
     assert_ne!(first, read(1));

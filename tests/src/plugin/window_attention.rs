@@ -1,7 +1,7 @@
 //! A branch of blocks: attention within windows.
 
 use convmae_framework::nn::backend::attention::{self, Dims, Normalisers};
-use convmae_framework::nn::backend::tokens::gather_rows;
+use convmae_framework::nn::backend::tokens::{InverseIndex, gather_rows};
 use convmae_framework::nn::backend::{Buffer, Values};
 use convmae_framework::nn::layers::{Branch, Linear};
 use convmae_framework::nn::{Error, Result, Scope, Shape};
@@ -74,15 +74,6 @@ impl WindowAttention {
     }
 }
 
-/// The place of each token in an order.
-fn inverse(order: &[u32]) -> Vec<u32> {
-    let mut places = vec![0; order.len()];
-    for (place, &token) in order.iter().enumerate() {
-        places[token as usize] = place as u32;
-    }
-    places
-}
-
 impl Branch for WindowAttention {
     type Saved = SavedWindows;
 
@@ -107,7 +98,7 @@ impl Branch for WindowAttention {
         let qkv = self.qkv.forward_rows(x, None)?;
         let qkv = gather_rows(&qkv, None, 3 * channels, &order)?;
         let (output, normalisers) = attention::forward(&qkv, None, self.dims(shape)?)?;
-        let output = gather_rows(&output, None, channels, &inverse(&order))?;
+        let output = gather_rows(&output, None, channels, InverseIndex::new(&order, order.len()).all())?;
         Ok(SavedWindows { qkv, output, normalisers })
     }
 
@@ -119,7 +110,8 @@ impl Branch for WindowAttention {
         self.proj.backward_params(grad, Some(&output))?;
         let grad_output = gather_rows(&grad_output, None, channels, &order)?;
         let (grad_qkv, _) = attention::backward(&grad_output, &qkv, None, &normalisers, dims)?;
-        let grad_qkv = gather_rows(&grad_qkv, None, 3 * channels, &inverse(&order))?;
+        let grad_qkv =
+            gather_rows(&grad_qkv, None, 3 * channels, InverseIndex::new(&order, order.len()).all())?;
         self.qkv.backward_params(&grad_qkv, Some(x))?;
         self.qkv.backward_input(&grad_qkv)
     }

@@ -29,7 +29,7 @@ pub fn recompute(x: &Values, statistics: &Statistics, weight: &Values, bias: &Va
     assert!(2 * x.len() == statistics.0.len() * channels && bias.len() == channels);
     let y = unspecified(x.len())?;
     let arguments = arguments![y, statistics.0, *x, *weight, *bias, channels, x.len()];
-    KERNELS.launch("again", Grid::elements(x.len()), arguments)?;
+    KERNELS.launch("recompute", Grid::elements(x.len()), arguments)?;
     Ok(y)
 }
 

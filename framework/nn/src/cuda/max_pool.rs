@@ -17,43 +17,40 @@ pub struct Argmax(CudaSlice<u32>);
 
 /// `[B, H', W', C]` from `[B, H, W, C]`, and where the maxima were: the first of equal ones, as in PyTorch.
 pub fn forward(pool: &MaxPool, x: &Values) -> Result<(Buffer, Argmax)> {
-    let MaxPool { input: [height, width], output: [rows, cols], channels, kernel, window } = *pool;
+    let MaxPool { input: [height, width], output: [rows, cols], channels, .. } = *pool;
     let map = height * width * channels;
     assert!(x.len().is_multiple_of(map));
     let y = unspecified(x.len() / map * rows * cols * channels)?;
-    let argmax: CudaSlice<u32> = scratch(y.len())?;
-    let (stride, padding, dilation) = (window.stride, window.padding, window.dilation);
-    let arguments = arguments![
-        y,
-        argmax,
-        *x,
-        height,
-        width,
-        rows,
-        cols,
-        channels,
-        kernel,
-        stride,
-        padding,
-        dilation,
-        y.len()
-    ];
-    KERNELS.launch("max_pool", Grid::elements(y.len()), arguments)?;
+    let argmax = scratch(y.len())?;
+    launch("max_pool", pool, &y, x, &argmax)?;
     Ok((y, Argmax(argmax)))
 }
 
 /// The gradient of the input, `[B, H, W, C]`, from that of the output: every position looks for the windows that chose it, so that
 /// sums have one order.
 pub fn backward(pool: &MaxPool, grad: &Values, argmax: &Argmax) -> Result<Buffer> {
-    let MaxPool { input: [height, width], output: [rows, cols], channels, kernel, window } = *pool;
+    let MaxPool { input: [height, width], output: [rows, cols], channels, .. } = *pool;
     let outputs = rows * cols * channels;
     assert!(grad.len().is_multiple_of(outputs));
     let grad_x = unspecified(grad.len() / outputs * height * width * channels)?;
+    launch("max_pool_grad", pool, &grad_x, grad, &argmax.0)?;
+    Ok(grad_x)
+}
+
+/// A kernel that computes each value of `written`.
+fn launch(
+    name: &'static str,
+    pool: &MaxPool,
+    written: &Buffer,
+    values: &Values,
+    argmax: &CudaSlice<u32>,
+) -> Result<()> {
+    let MaxPool { input: [height, width], output: [rows, cols], channels, kernel, window } = *pool;
     let (stride, padding, dilation) = (window.stride, window.padding, window.dilation);
     let arguments = arguments![
-        grad_x,
-        *grad,
-        argmax.0,
+        *written,
+        *values,
+        *argmax,
         height,
         width,
         rows,
@@ -63,10 +60,9 @@ pub fn backward(pool: &MaxPool, grad: &Values, argmax: &Argmax) -> Result<Buffer
         stride,
         padding,
         dilation,
-        grad_x.len()
+        written.len()
     ];
-    KERNELS.launch("max_pool_grad", Grid::elements(grad_x.len()), arguments)?;
-    Ok(grad_x)
+    KERNELS.launch(name, Grid::elements(written.len()), arguments)
 }
 
 #[cfg(test)]

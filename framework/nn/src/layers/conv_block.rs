@@ -172,7 +172,7 @@ mod tests {
                 |scope| convolution(scope, visible),
                 |MaskedConvolution { conv1, depthwise, conv2 }, x| {
                     let input = oracle::linear(x, conv1)?;
-                    let conv = depthwise.conv();
+                    let conv = &depthwise.conv;
                     let output = oracle::depthwise(input, conv, &layout, visible.map(|mask| &**mask))?;
                     oracle::linear(output, conv2)
                 },

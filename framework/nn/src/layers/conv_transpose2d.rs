@@ -1,6 +1,6 @@
 //! A transposed convolution of maps with kernel = stride.
 
-use crate::backend::tokens::{add_rows, gather_rows};
+use crate::backend::tokens::{InverseIndex, add_rows, gather_rows};
 use crate::backend::{Buffer, chunks, linear, patches};
 use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass, apply};
@@ -83,14 +83,6 @@ fn by_input(batch: usize, height: usize, width: usize, kernel: usize) -> Vec<u32
     (0..batch * height * kernel * cols).map(place).collect()
 }
 
-fn inverse(index: &[u32]) -> Vec<u32> {
-    let mut places = vec![0; index.len()];
-    for (place, &at) in index.iter().enumerate() {
-        places[at as usize] = place as u32;
-    }
-    places
-}
-
 impl Layer for ConvTranspose2d {
     fn output_shape(&self, input: Shape) -> Result<Shape> {
         let (batch, height, width, inputs) = input.dims4()?;
@@ -115,7 +107,7 @@ impl Layer for ConvTranspose2d {
         let saved = self.weight.requires_grad().then_some(x);
         let backward = move |grad: Buffer| {
             self.bias.accumulate_grad(|sum, mode| chunks::sum_rows(&grad, sum, mode))?;
-            let cells = gather_rows(&grad, None, outputs, &inverse(&index))?;
+            let cells = gather_rows(&grad, None, outputs, InverseIndex::new(&index, index.len()).all())?;
             let rows = patches::merge_cells(&cells, outputs, kernel, kernel)?;
             drop((grad, cells));
             if let Some(x) = saved {

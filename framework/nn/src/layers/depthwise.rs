@@ -76,17 +76,12 @@ impl DepthwiseConv2d {
 /// A [`DepthwiseConv2d`] of features of one layout.
 #[derive(Debug, Clone)]
 pub(super) struct SparseDepthwise {
-    conv: DepthwiseConv2d,
+    pub conv: DepthwiseConv2d,
     layout: Rc<PatchLayout>,
     visible: Option<Rc<[f32]>>,
 }
 
 impl SparseDepthwise {
-    #[cfg(test)]
-    pub fn conv(&self) -> &DepthwiseConv2d {
-        &self.conv
-    }
-
     /// That the parameters and the mask fit features of this shape.
     pub fn check(&self, input: Shape) -> Result<()> {
         let Self { conv: DepthwiseConv2d { weight, bias }, layout, visible } = self;

@@ -82,9 +82,10 @@ impl Layer for GatherTokens {
 
     fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
         let (batch, tokens, _) = shape.dims3()?;
-        let ids = self.ids.chunks_exact(self.ids.len() / batch).enumerate();
-        let index = ids.flat_map(|(image, ids)| ids.iter().map(move |id| (image * tokens) as u32 + id));
-        take_rows(&x, shape, None, index.collect(), pass)
+        let per_image = self.ids.len() / batch;
+        let id = |image, place| self.ids[image * per_image + place] as usize;
+        let index = index(batch, per_image, |image, place| image * tokens + id(image, place));
+        take_rows(&x, shape, None, index, pass)
     }
 }
 

@@ -244,9 +244,7 @@ impl Trainer {
 
     /// Adds up the gradients of all processes, and their losses in the order of the step's batches.
     fn reduce(&self, own: &[Losses], lr: f64) -> Result<StepResult, EngineError> {
-        if self.communicator.size() > 1 {
-            gradient::all_reduce(&self.params, self.communicator.as_ref())?;
-        }
+        gradient::all_reduce(&self.params, self.communicator.as_ref())?;
         let mut result = StepResult { loss: 0.0, losses: Vec::new(), lr, grad_norm: 0.0 };
         for of_process in self.communicator.all_gather(&state::write(&own))? {
             let of_process: Vec<Losses> = state::read(&of_process)?;

@@ -43,6 +43,7 @@ mod tests {
             assert_eq!(*overlay(&image, &flat, (1, 2), (4, 8)).get_pixel(7, 3), Rgb([50; 3]));
         }
     }
+
     #[test]
     fn the_heat_of_padding_is_left_out() {
         let whole = RgbImage::from_pixel(8, 4, Rgb([100; 3]));

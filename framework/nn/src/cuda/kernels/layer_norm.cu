@@ -40,7 +40,7 @@ extern "C" __global__ void forward(float *y, float *statistics, const float *x, 
     }
 }
 
-extern "C" __global__ void again(float *y, const float *statistics, const float *x, const float *weight,
+extern "C" __global__ void recompute(float *y, const float *statistics, const float *x, const float *weight,
                                  const float *bias, unsigned channels, unsigned count) {
     each(count, [=](unsigned i) {
         const unsigned row = i / channels, c = i % channels;

@@ -1,6 +1,6 @@
 #include "common.cuh"
 
-extern "C" __global__ void max_pool(float *y, unsigned *argmax, const float *x, unsigned height, unsigned width,
+extern "C" __global__ void max_pool(float *y, const float *x, unsigned *argmax, unsigned height, unsigned width,
                                     unsigned rows, unsigned cols, unsigned channels, unsigned kernel, unsigned stride,
                                     unsigned padding, unsigned dilation, unsigned count) {
     each(count, [=](unsigned i) {
