@@ -8,14 +8,12 @@ pub mod box_coder;
 pub mod boxes;
 pub mod detections;
 pub mod losses;
-pub mod mask_paste;
 pub mod mask_targets;
 pub mod matcher;
 pub mod nms;
-pub mod postprocess;
 pub mod proposals;
 pub mod roi_pooler;
 pub mod sampler;
 pub mod targets;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
