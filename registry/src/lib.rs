@@ -10,6 +10,7 @@ pub mod detection;
 pub mod evaluators;
 pub mod heads;
 pub mod inferences;
+pub mod instance_heads;
 pub mod maskers;
 pub mod optimizers;
 pub mod schedules;
