@@ -11,6 +11,7 @@ pub mod evaluators;
 pub mod heads;
 pub mod inferences;
 pub mod maskers;
+pub mod necks;
 pub mod optimizers;
 pub mod schedules;
 mod transformer;

@@ -19,4 +19,4 @@ pub mod roi_pooler;
 pub mod sampler;
 pub mod targets;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
