@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use image::{GrayImage, Luma};
 use rayon::prelude::*;
 
-use super::TaskKind;
-use crate::data::{Batch, IGNORED, Instances};
+use super::{Regions, TaskKind};
+use crate::data::{Batch, IGNORED};
 use crate::nn::cpu::argmax::argmax;
 use crate::nn::{Error, Result};
 
@@ -19,8 +19,9 @@ pub enum Prediction {
     Reconstruction(Reconstruction),
     /// The classes of pixels.
     Semantic(Semantic),
-    /// The objects of every image, `B` of them.
-    Instances(Vec<Instances>),
+    /// The objects of every image, `B` of them: in pixels of the images of the batch, or, as evaluators get them, in those of the
+    /// images as they were read.
+    Instances(Vec<Regions>),
     /// Anything else by name: shape and values (row-major).
     Arrays(BTreeMap<String, (Vec<usize>, Vec<f32>)>),
 }
@@ -191,7 +192,7 @@ mod tests {
             Prediction::Logits(Logits { values: vec![0.0; 4], classes: 2 }),
             reconstruction(2, 2),
             Prediction::Semantic(Semantic::of(logits(2), &batch)),
-            Prediction::Instances(vec![Instances::default(); 2]),
+            Prediction::Instances(vec![Regions::default(); 2]),
         ];
         for prediction in fitting {
             let task = prediction.task();
@@ -205,7 +206,7 @@ mod tests {
             reconstruction(4, 0),
             Prediction::Semantic(Semantic::of(logits(1), &batch)),
             Prediction::Semantic(Semantic { maps: vec![GrayImage::new(4, 2); 2], logits: Some(logits(1)) }),
-            Prediction::Instances(vec![Instances::default()]),
+            Prediction::Instances(vec![Regions::default()]),
         ];
         for prediction in others {
             let task = prediction.task();

@@ -1,8 +1,10 @@
 //! Samples stacked for a model.
 
+use std::sync::Arc;
+
 use image::RgbImage;
 
-use super::{DataError, Normalization, Pixels, Sample, Size, Target};
+use super::{DataError, Normalization, Original, Pixels, Sample, Size, Target};
 
 /// `B` samples of one size, or padded to one.
 #[derive(Debug, Clone)]
@@ -19,14 +21,14 @@ pub struct Batch {
     pub targets: Vec<Target>,
     /// Height and width of every image; what lies beyond it, to the right and to the bottom, is padding.
     pub sizes: Vec<[usize; 2]>,
-    /// Height and width of every image as it was read, before any transform.
-    pub originals: Vec<[usize; 2]>,
+    /// What every image was before any transform.
+    pub originals: Vec<Original>,
     /// What the images are called in messages.
     pub ids: Vec<String>,
 }
 
 impl Batch {
-    /// Images of one size, as they were read.
+    /// Images of one size, which nothing has transformed.
     pub fn new(
         images: Vec<f32>,
         (height, width): (usize, usize),
@@ -34,8 +36,15 @@ impl Batch {
         targets: Vec<Target>,
         ids: Vec<String>,
     ) -> Self {
-        let sizes = vec![[height, width]; ids.len()];
-        Self { images, height, width, normalization, targets, originals: sizes.clone(), sizes, ids }
+        let size = [height, width];
+        let original = |target: &Target| Original {
+            size,
+            instances: Arc::new(target.instances.clone()),
+            image_id: None,
+        };
+        let originals = targets.iter().map(original).collect();
+        let sizes = vec![size; ids.len()];
+        Self { images, height, width, normalization, targets, sizes, originals, ids }
     }
 
     /// Number of images, `B`.
@@ -180,7 +189,7 @@ mod tests {
             id: id.to_owned(),
             pixels: Pixels::Normalized { values, height, width, normalization },
             target: Target { class: Some(value as usize), ..Target::default() },
-            original: [height, width],
+            original: Original { size: [height, width], ..Original::default() },
         }
     }
 
@@ -209,10 +218,8 @@ mod tests {
         let padded = [5.0, 5.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(batch.images, [[padded; 3].concat(), vec![1.0; 18]].concat());
         assert_eq!((batch.height, batch.width), (2, 3));
-        assert_eq!(
-            (batch.sizes.as_slice(), batch.originals.as_slice()),
-            (&[[1, 2], [2, 3]][..], &[[1, 2], [2, 3]][..])
-        );
+        assert_eq!(batch.sizes, [[1, 2], [2, 3]]);
+        assert_eq!(batch.originals.iter().map(|original| original.size).collect::<Vec<_>>(), batch.sizes);
         assert_eq!(batch.targets[0].semantic.as_ref().unwrap().dimensions(), (2, 1));
         assert_eq!(batch.picture(&batch.images, 0).dimensions(), (2, 1));
     }

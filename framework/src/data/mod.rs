@@ -1,6 +1,7 @@
 //! Samples, batches, targets and image operations.
 
 mod batch;
+pub mod boxes;
 mod decode;
 mod error;
 mod geometry;
@@ -16,6 +17,6 @@ pub use decode::{decode, read_image};
 pub use error::DataError;
 pub use labels::read_labels;
 pub use resize::{Interpolation, nearest, resize};
-pub use sample::{Normalization, Pixels, Sample};
+pub use sample::{Normalization, Original, Pixels, Sample};
 pub use size::{CropBox, MAX_PIXELS, MAX_SIDE, Size};
 pub use target::{IGNORED, Instances, Mask, Mixed, Rle, Target};

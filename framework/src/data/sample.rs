@@ -1,8 +1,10 @@
 //! One image with its targets.
 
+use std::sync::Arc;
+
 use image::RgbImage;
 
-use super::Target;
+use super::{Instances, Target};
 
 /// One image with its targets.
 #[derive(Debug, Clone)]
@@ -13,14 +15,33 @@ pub struct Sample {
     pub pixels: Pixels,
     /// What is to be predicted.
     pub target: Target,
-    /// Height and width of the image as it was read, before any transform.
-    pub original: [usize; 2],
+    /// What it was before any transform.
+    pub original: Original,
+}
+
+/// An image as it was read: what detections are compared with, and put out for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Original {
+    /// Height and width in pixels.
+    pub size: [usize; 2],
+    /// The annotated objects.
+    pub instances: Arc<Instances>,
+    /// Its number in the annotations, if it has one (COCO's `image_id`).
+    pub image_id: Option<u64>,
+}
+
+impl Original {
+    /// How much larger it is, down and across, than what the transforms made of it.
+    pub fn scale(&self, transformed: [usize; 2]) -> [f64; 2] {
+        std::array::from_fn(|axis| self.size[axis] as f64 / transformed[axis] as f64)
+    }
 }
 
 impl Sample {
     /// An image as it was read.
     pub fn new(id: String, image: RgbImage, target: Target) -> Self {
-        let original = [image.height() as usize, image.width() as usize];
+        let size = [image.height() as usize, image.width() as usize];
+        let original = Original { size, instances: Arc::new(target.instances.clone()), image_id: None };
         Self { id, pixels: Pixels::Rgb(image), target, original }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::component::{Problem, SampleShape, Samples, Transform};
-use crate::data::{Normalization, Pixels, Target};
+use crate::data::{Normalization, Original, Pixels, Target};
 use crate::random::Rng;
 
 /// Samples whose only pixel is their index; some are faulty.
@@ -44,7 +44,12 @@ impl Samples for Numbers {
         let values = vec![index as f32; 3 * width];
         let pixels = Pixels::Normalized { values, height: 1, width, normalization };
         let id = format!("{index}.jpg");
-        Ok(Sample { id, pixels, target: Target::default(), original: [1, width] })
+        Ok(Sample {
+            id,
+            pixels,
+            target: Target::default(),
+            original: Original { size: [1, width], ..Original::default() },
+        })
     }
 }
 

@@ -1,21 +1,10 @@
-//! Boxes (`detectron2.structures.Boxes`).
+//! Areas and overlaps of boxes (`detectron2.structures.Boxes`).
 
 use rayon::prelude::*;
 
 /// Area in square pixels.
 pub fn area([x0, y0, x1, y1]: [f32; 4]) -> f32 {
     (x1 - x0) * (y1 - y0)
-}
-
-/// The part within an image of a height and a width.
-pub fn clip([x0, y0, x1, y1]: [f32; 4], [height, width]: [usize; 2]) -> [f32; 4] {
-    let (height, width) = (height as f32, width as f32);
-    [x0.clamp(0.0, width), y0.clamp(0.0, height), x1.clamp(0.0, width), y1.clamp(0.0, height)]
-}
-
-/// Whether width and height are larger than `threshold`.
-pub fn nonempty([x0, y0, x1, y1]: [f32; 4], threshold: f32) -> bool {
-    x1 - x0 > threshold && y1 - y0 > threshold
 }
 
 /// The intersection over union of every box of `a` with every one of `b`, `[a.len(), b.len()]`; 0 if they do not overlap.
@@ -35,6 +24,8 @@ pub fn pairwise_iou(a: &[[f32; 4]], b: &[[f32; 4]]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use convmae_framework::data::boxes::{clip, nonempty};
+
     use super::super::testing::{Golden, assert_near};
     use super::*;
 

@@ -1,9 +1,9 @@
 //! What the box head detects (`fast_rcnn_inference` of detectron2).
 
-use convmae_framework::data::Instances;
+use convmae_framework::component::Regions;
+use convmae_framework::data::boxes::clip;
 
 use super::box_coder::Box2BoxTransform;
-use super::boxes::clip;
 use super::nms::batched_nms;
 
 /// Which objects count as found.
@@ -29,7 +29,7 @@ impl DetectionSelection {
         deltas: &[f32],
         coder: &Box2BoxTransform,
         image: [usize; 2],
-    ) -> Instances {
+    ) -> Regions {
         let regions = proposals.len().max(1);
         let (classes, width) = (logits.len() / regions, deltas.len() / regions);
         let (mut boxes, mut scores, mut class_ids) = (Vec::new(), Vec::new(), Vec::new());
@@ -53,11 +53,11 @@ impl DetectionSelection {
         }
         let mut kept = batched_nms(&boxes, &scores, &class_ids, self.nms_thresh);
         kept.truncate(self.topk_per_image);
-        Instances {
+        Regions {
             boxes: kept.iter().map(|&at| boxes[at]).collect(),
             scores: kept.iter().map(|&at| scores[at]).collect(),
             classes: kept.iter().map(|&at| class_ids[at] as u32).collect(),
-            ..Instances::default()
+            ..Regions::default()
         }
     }
 }
@@ -71,6 +71,10 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use convmae_framework::component::RoiMask;
+    use convmae_framework::data::Original;
+    use image::GrayImage;
+
     use super::super::testing::{Golden, assert_near};
     use super::*;
 
@@ -113,6 +117,79 @@ mod tests {
         assert_eq!((found.boxes, found.classes), (proposals.to_vec(), vec![1, 0]));
         let found = find(&[0.0, 9.0, 0.0, 9.0, f32::NAN, 0.0], &[0.0; 8]);
         assert_eq!((found.boxes, found.classes), (vec![proposals[0]], vec![1]));
-        assert_eq!(find(&[0.0, 0.0, 9.0, 0.0, 0.0, 9.0], &[0.0; 8]), Instances::default());
+        assert_eq!(find(&[0.0, 0.0, 9.0, 0.0, 0.0, 9.0], &[0.0; 8]), Regions::default());
+    }
+
+    fn is_on(image: &GrayImage) -> Vec<bool> {
+        image.as_raw().iter().map(|&pixel| pixel > 0).collect()
+    }
+
+    /// How many pixels differ.
+    fn distance(a: &[bool], b: &[bool]) -> usize {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).filter(|(a, b)| a != b).count()
+    }
+
+    #[test]
+    fn at_their_limits_masks_are_those_of_detectron2() {
+        let golden = Golden::read("ops");
+        let [height, width]: [usize; 2] = golden.indices("paste_hw").try_into().unwrap();
+        let (masks, soft) = (golden.floats("paste_masks"), golden.floats("pasted_soft"));
+        let pasted = golden.bytes("pasted").chunks_exact(height * width);
+        for (at, (bbox, pasted)) in golden.boxes("paste_boxes").into_iter().zip(pasted).enumerate() {
+            let mask = RoiMask(masks[at * 28 * 28..][..28 * 28].to_vec());
+            let pasted: Vec<bool> = pasted.iter().map(|&pixel| pixel > 0).collect();
+            let own = mask.paste(bbox, [height, width], 0.5);
+            assert!(distance(&is_on(&own), &pasted) <= 2, "mask {at}");
+            let expected = &soft[at * height * width..][..height * width];
+            if expected[0].is_nan() {
+                continue; // Of an empty box.
+            }
+            let own = mask.interpolate(bbox, [height, width]);
+            let mut values = vec![0.0; height * width];
+            for (row, part) in own.values.chunks_exact(own.width.max(1)).enumerate() {
+                values[(own.top + row) * width + own.left..][..own.width].copy_from_slice(part);
+            }
+            assert_near("soft", &values, expected, 1e-4);
+        }
+    }
+
+    #[test]
+    fn masks_of_detections_are_those_of_detectron2() {
+        let golden = Golden::read("masks");
+        let masks = golden.floats("mask_probs_0");
+        for (at, bbox) in golden.boxes("det_boxes_0").into_iter().enumerate() {
+            let own = RoiMask(masks[at * 28 * 28..][..28 * 28].to_vec()).paste(bbox, [256; 2], 0.5);
+            let expected = golden.bits("pasted_same_size_0", at);
+            assert!(distance(&is_on(&own), &expected) <= 256 * 256 / 5000, "mask {at}");
+        }
+    }
+
+    /// The boxes of detections of an image of size `from` in one of size `to`, and which are left.
+    fn rescaled(boxes: Vec<[f32; 4]>, from: [usize; 2], to: [usize; 2]) -> (Vec<usize>, Vec<[f32; 4]>) {
+        let classes = (0..boxes.len() as u32).collect();
+        let original = Original { size: to, ..Original::default() };
+        let regions = Regions { boxes, classes, ..Regions::default() }.rescale(original.scale(from), to);
+        (regions.classes.into_iter().map(|number| number as usize).collect(), regions.boxes)
+    }
+
+    #[test]
+    fn boxes_in_the_image_as_it_was_read_are_those_of_detectron2() {
+        let golden = Golden::read("unequal_sizes");
+        for (image, size) in [[192, 144], [136, 192]].into_iter().enumerate() {
+            let boxes = golden.boxes(&format!("det_boxes_{image}"));
+            let to = golden.indices(&format!("out_hw_{image}")).try_into().unwrap();
+            let expected = golden.floats(&format!("out_boxes_{image}"));
+            assert_near("boxes", rescaled(boxes, size, to).1.as_flattened(), &expected, 1e-6);
+        }
+        let golden = Golden::read("detections");
+        for image in 0..2 {
+            let boxes = golden.boxes(&format!("det_boxes_{image}"));
+            let to = golden.indices(&format!("out_hw_{image}")).try_into().unwrap();
+            let (kept, boxes) = rescaled(boxes, [256; 2], to);
+            assert_eq!(kept, golden.indices(&format!("d2_keep_{image}")));
+            let expected = golden.floats(&format!("d2_boxes_{image}"));
+            assert_near("boxes", boxes.as_flattened(), &expected, 1e-6);
+        }
     }
 }

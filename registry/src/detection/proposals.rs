@@ -1,9 +1,9 @@
 //! What the region proposal network hands on (`detectron2.modeling.proposal_generator.proposal_utils`).
 
+use convmae_framework::data::boxes::{clip, nonempty};
 use convmae_framework::nn::{Error, Result};
 
 use super::box_coder::Box2BoxTransform;
-use super::boxes::{clip, nonempty};
 use super::nms::batched_nms;
 
 /// Boxes that may hold an object, best first.

@@ -1,7 +1,8 @@
 //! Inference on images of other sizes than the model's: sliding windows, whole images, test-time
-//! augmentation.
+//! augmentation, and the way back from padded images.
 
 mod image;
+mod lsj_inference;
 mod model;
 mod scores;
 mod slide_inference;
@@ -10,6 +11,7 @@ mod testing;
 mod views;
 mod whole_inference;
 
+pub use lsj_inference::LsjInference;
 pub use slide_inference::SlideInference;
 pub use whole_inference::WholeInference;
 

@@ -2,20 +2,21 @@
 
 use super::Mask;
 
-/// The objects of an image, annotated or detected: one after the other, in arrays of the same length;
-/// `scores` are those of detections, `masks` may be missing altogether.
+/// The annotated objects of an image: one after the other, in arrays of the same length; `masks` and `areas`
+/// may be missing altogether.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Instances {
     /// `[x0, y0, x1, y1]` in pixels, the end exclusive.
     pub boxes: Vec<[f32; 4]>,
     /// Indices of their classes.
     pub classes: Vec<u32>,
-    /// How sure a detection is, 0 to 1; empty for annotations.
-    pub scores: Vec<f32>,
     /// Where they are; empty if only boxes are known.
     pub masks: Vec<Mask>,
-    /// Whether the annotation is of a group that is not told apart (COCO's `iscrowd`); empty for detections.
+    /// Whether the annotation is of a group that is not told apart (COCO's `iscrowd`).
     pub crowd: Vec<bool>,
+    /// Their areas in square pixels as they were annotated (COCO's `area`, which decides whether an object is
+    /// small, medium or large); empty if nobody did.
+    pub areas: Vec<f64>,
 }
 
 impl Instances {
@@ -43,9 +44,9 @@ impl Instances {
         let kept: Vec<bool> = self.boxes.iter_mut().map(|bbox| shape(bbox, masks.next())).collect();
         retain(&mut self.boxes, &kept);
         retain(&mut self.classes, &kept);
-        retain(&mut self.scores, &kept);
         retain(&mut self.masks, &kept);
         retain(&mut self.crowd, &kept);
+        retain(&mut self.areas, &kept);
     }
 }
 
@@ -72,6 +73,6 @@ mod tests {
         assert_eq!(instances.boxes, [[1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 1.0, 1.0]]);
         assert_eq!((instances.classes, instances.crowd), (vec![0, 1], vec![false; 2]));
         assert_eq!(instances.masks, [square(0.0), square(1.0)]);
-        assert!(instances.scores.is_empty());
+        assert!(instances.areas.is_empty());
     }
 }

@@ -2,8 +2,8 @@
 
 use image::GrayImage;
 
-use crate::component::{Inference, Loss, Picture, Prediction, TaskKind};
-use crate::data::Batch;
+use crate::component::{Inference, Loss, Picture, Prediction, Regions, TaskKind};
+use crate::data::{Batch, Original};
 use crate::graph::{Model, Outputs};
 use crate::nn::{Context, Error, Result};
 use crate::report::label_map;
@@ -57,7 +57,8 @@ impl Asked<'_> {
         let mut predictions = Vec::new();
         if let Some(task) = own.first() {
             self.check_size(&format!("{task}"))?;
-            predictions = model.predictions(self.outputs()?, &own, batch, ctx)?;
+            let found = model.predictions(self.outputs()?, &own, batch, ctx)?;
+            predictions = found.into_iter().map(|prediction| in_originals(prediction, batch)).collect();
         }
         if let Some(inference) = inference
             && !combined.is_empty()
@@ -126,6 +127,17 @@ impl Asked<'_> {
         };
         Ok(self.outputs.insert(outputs))
     }
+}
+
+/// Objects in pixels of the images as they were read, each side of a box scaled by its own ratio; other
+/// predictions as they are.
+fn in_originals(prediction: Prediction, batch: &Batch) -> Prediction {
+    let Prediction::Instances(found) = prediction else { return prediction };
+    let sizes = batch.sizes.iter().zip(&batch.originals);
+    let rescale = |(regions, (size, original)): (Regions, (&[usize; 2], &Original))| {
+        regions.rescale(original.scale(*size), original.size)
+    };
+    Prediction::Instances(found.into_iter().zip(sizes).map(rescale).collect())
 }
 
 /// The predicted classes of pixels, one label map for each of a batch's images, if a head predicts them.

@@ -1,0 +1,76 @@
+//! Masks of boxes (`detectron2.structures.ROIMasks`, `detectron2.layers.mask_ops.paste_masks_in_image`).
+
+use image::GrayImage;
+
+/// A mask relative to a box: how probable it is that the object covers each of its `S * S` cells, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoiMask(pub Vec<f32>);
+
+impl RoiMask {
+    /// The mask stretched over its box in an image of a height and a width: 255 where its bilinear interpolation at the centre of a
+    /// pixel is at least `threshold`, and 0 elsewhere. What is around the mask is 0.
+    pub fn paste(&self, bbox: [f32; 4], size: [usize; 2], threshold: f32) -> GrayImage {
+        let [height, width] = size;
+        let mut image = GrayImage::new(width as u32, height as u32);
+        let pixels: &mut [u8] = &mut image;
+        let pasted = self.interpolate(bbox, size);
+        let rows = pixels.chunks_exact_mut(width.max(1)).skip(pasted.top);
+        for (row, values) in rows.zip(pasted.values.chunks_exact(pasted.width.max(1))) {
+            for (pixel, &value) in row[pasted.left..].iter_mut().zip(values) {
+                *pixel = if value >= threshold { 255 } else { 0 };
+            }
+        }
+        image
+    }
+
+    /// All pixels that the mask may cover; PyTorch's `grid_sample` with `align_corners=False`.
+    pub fn interpolate(&self, [x0, y0, x1, y1]: [f32; 4], [height, width]: [usize; 2]) -> PastedMask {
+        let side = self.0.len().isqrt();
+        // With zeros around.
+        let mut padded = vec![0.0; (side + 2) * (side + 2)];
+        let rows = padded.chunks_exact_mut(side + 2).skip(1);
+        for (mask, padded) in self.0.chunks_exact(side.max(1)).zip(rows) {
+            padded[1..=side].copy_from_slice(mask);
+        }
+        let (top, rows) = taps(y0, y1, height, side);
+        let (left, cols) = taps(x0, x1, width, side);
+        let mut values = Vec::with_capacity(rows.len() * cols.len());
+        for (row, below) in rows {
+            let (upper, lower) = padded[row * (side + 2)..].split_at(side + 2);
+            values.extend(cols.iter().map(|&(col, right)| {
+                let of_row = |row: &[f32]| row[col] * (1.0 - right) + row[col + 1] * right;
+                of_row(upper) * (1.0 - below) + of_row(lower) * below
+            }));
+        }
+        PastedMask { top, left, width: cols.len(), values }
+    }
+}
+
+/// Probabilities at the pixels of an image that a [`RoiMask`] may cover; elsewhere they are 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PastedMask {
+    /// The first row.
+    pub top: usize,
+    /// The first column.
+    pub left: usize,
+    /// Columns.
+    pub width: usize,
+    /// Row-major.
+    pub values: Vec<f32>,
+}
+
+/// Of one side: the first pixel of an image of `size` pixels that a mask over `start` to `end` may cover, and for each pixel from there
+/// on the cell of the padded mask before its centre, with the share of the cell behind. In `f32` as PyTorch.
+fn taps(start: f32, end: f32, size: usize, side: usize) -> (usize, Vec<(usize, f32)>) {
+    let first = (start.floor() - 1.0).max(0.0) as usize;
+    let last = ((end.ceil() + 1.0).max(0.0) as usize).min(size);
+    let tap = |pixel: usize| {
+        let normalised = (pixel as f32 + 0.5 - start) / (end - start) * 2.0 - 1.0;
+        let position = ((normalised + 1.0) * side as f32 - 1.0) / 2.0;
+        let cell = position.floor();
+        // Beside the mask, or beside everything (NaN, of an empty box): the zeros around it.
+        let is_near = cell >= -1.0 && cell < side as f32;
+        if is_near { ((cell + 1.0) as usize, position - cell) } else { (0, 0.0) }
+    };
+    (first, (first..last).map(tap).collect())
+}
