@@ -12,6 +12,7 @@ pub mod heads;
 pub mod inferences;
 pub mod instance_heads;
 pub mod maskers;
+pub mod necks;
 pub mod optimizers;
 pub mod schedules;
 mod transformer;

@@ -19,6 +19,11 @@ impl Golden {
         (tensor.data(), tensor.shape().to_vec())
     }
 
+    pub fn names(&self) -> Vec<String> {
+        let tensors = SafeTensors::deserialize(&self.0).unwrap();
+        tensors.names().into_iter().map(ToString::to_string).collect()
+    }
+
     pub fn shape(&self, name: &str) -> Vec<usize> {
         self.tensor(name).1
     }
