@@ -2,6 +2,8 @@
 
 use image::{GrayImage, Luma};
 
+use crate::data::MAX_PIXELS;
+
 /// A mask as COCO's uncompressed run lengths: down the columns, from left to right, alternately how many
 /// pixels are off and on, the first run being off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +13,44 @@ pub struct Rle {
     counts: Vec<u32>,
 }
 
+/// Why runs are none of a mask.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RleError {
+    /// The runs end before the mask does, or after it.
+    #[error("the runs cover {covered} pixels, not the {height} x {width} of the mask")]
+    Length {
+        /// Sum of the runs.
+        covered: u64,
+        /// Of the mask, in pixels.
+        height: u32,
+        /// Of the mask, in pixels.
+        width: u32,
+    },
+    /// No image is that large.
+    #[error("a mask of {height} x {width}; at most {MAX_PIXELS} pixels are decoded")]
+    Size {
+        /// Of the mask, in pixels.
+        height: u32,
+        /// Of the mask, in pixels.
+        width: u32,
+    },
+}
+
 impl Rle {
+    /// Runs as they were written down, of a mask of `height` x `width` pixels.
+    ///
+    /// # Errors
+    /// If the runs do not cover the mask, or it has more than [`MAX_PIXELS`].
+    pub fn new([height, width]: [u32; 2], counts: Vec<u32>) -> Result<Self, RleError> {
+        let pixels = u64::from(height) * u64::from(width);
+        let covered = counts.iter().map(|&count| u64::from(count)).sum();
+        match covered == pixels {
+            true if pixels <= MAX_PIXELS => Ok(Self { height, width, counts }),
+            true => Err(RleError::Size { height, width }),
+            false => Err(RleError::Length { covered, height, width }),
+        }
+    }
+
     /// The runs of a mask; every pixel above 0 is on.
     pub fn encode(mask: &GrayImage) -> Self {
         let (width, height) = mask.dimensions();
@@ -72,6 +111,16 @@ mod tests {
         let all = GrayImage::from_pixel(2, 2, Luma([255]));
         assert_eq!(Rle::encode(&all).counts(), [0, 4]);
         assert_eq!(Rle::encode(&GrayImage::new(2, 2)).counts(), [4]);
+    }
+
+    #[test]
+    fn runs_that_do_not_cover_the_mask_are_refused() {
+        assert_eq!(Rle::new([2, 3], vec![1, 4, 1]).unwrap().size(), [2, 3]);
+        let message = |size, counts| Rle::new(size, counts).unwrap_err().to_string();
+        assert_eq!(message([2, 3], vec![1, 4]), "the runs cover 5 pixels, not the 2 x 3 of the mask");
+        // Their sum would wrap around to 6 in 32 bits.
+        assert!(message([2, 3], vec![u32::MAX, 7]).contains("cover 4294967302 pixels"));
+        assert!(message([1 << 16, 1 << 15], vec![1 << 31]).contains("65536 x 32768; at most 178956970"));
     }
 
     proptest! {
