@@ -42,6 +42,11 @@ pub trait Samples: Send + Sync {
         None
     }
 
+    /// The numbers that the annotations give the classes of objects, by index, where they have some (COCO's `category_id`).
+    fn category_ids(&self) -> Option<&[u64]> {
+        None
+    }
+
     /// The order of an epoch's samples, a function of seed and epoch only. A permutation, unless the storage
     /// asks for something closer to its own order.
     fn order(&self, seed: u64, epoch: u64) -> Vec<usize> {
