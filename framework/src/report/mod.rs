@@ -12,6 +12,7 @@ mod find;
 pub mod label_map;
 pub mod logging;
 mod metrics;
+pub mod objects;
 mod page;
 mod pictures;
 mod progress;
