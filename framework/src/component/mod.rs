@@ -28,7 +28,7 @@ mod transform;
 pub use backbone::{Backbone, BackboneModule, Features, Level};
 pub use batch_transform::BatchTransform;
 pub use dataset::{Dataset, Samples};
-pub use evaluator::{Evaluator, Measured, Meter, MeterError, Needs};
+pub use evaluator::{ClassFigures, Evaluator, Measured, Meter, MeterError, Needs};
 pub use head::{Head, HeadInputs, HeadModule, Loss, Picture};
 pub use inference::{Inference, Predict};
 pub use instance_head::{Found, InstanceHead, InstanceHeadInputs, InstanceHeadModule};
