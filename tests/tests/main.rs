@@ -12,6 +12,7 @@ mod finetuning;
 mod golden;
 mod inference;
 mod mistakes;
+mod objects;
 mod padding;
 mod plugin;
 mod pretrain_golden;

@@ -1,4 +1,4 @@
-"""A Python that has PyTorch: the current one, the one that is asked for, or a virtual environment made here."""
+"""A Python that has what is compared with: the current one, the one that is asked for, or a virtual environment made here."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ PACKAGES = {
     "torchvision": "torchvision",
 }
 
+# For the evaluation of detections alone.
+COCO = {"numpy": "numpy", "pycocotools": "pycocotools"}
 
-def enter(python: Path | None, folder: Path) -> None:
-    """Returns in an interpreter with all packages: starts this program over in `python` or in the environment `folder`.
+
+def enter(python: Path | None, folder: Path, packages: dict[str, str]) -> None:
+    """Returns in an interpreter with all `packages`: starts this program over in `python` or in the environment `folder`.
 
     Without `python`, an interpreter that has all packages goes on as it is.
     """
     if python and python.absolute() != Path(sys.executable):
         restart(python.absolute())
-    missing = [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]
+    missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
     if not missing:
         return
     if python:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares convmae with PyTorch: the same loss, speed and memory of training steps, the data path (README.md)."""
+"""Compares convmae with PyTorch: the same loss, speed and memory of training steps, the data path; with pycocotools: the evaluation of detections (README.md)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import environment
@@ -70,7 +72,16 @@ def arguments() -> argparse.Namespace:
     data.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     data.set_defaults(run=run_data)
 
-    # What `time` and `data` start, in processes of their own.
+    coco = commands.add_parser("coco", help="time the evaluation of detections of both in turn")
+    coco.add_argument("--images", type=int, default=5_000)
+    coco.add_argument("--type", choices=("bbox", "segm"), action="append", help="what is compared; both if left out")
+    coco.add_argument("--rounds", type=int, default=3)
+    coco.add_argument("--threads", type=int, default=os.cpu_count(), help="of our program")
+    coco.add_argument("--convmae", type=Path, default=TARGET / "release/convmae", help="our program")
+    coco.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    coco.set_defaults(run=run_coco)
+
+    # What `time`, `data` and `coco` start, in processes of their own.
     step = commands.add_parser("step")
     step.add_argument("task", type=json.loads)
     step.set_defaults(run=run_step)
@@ -78,6 +89,11 @@ def arguments() -> argparse.Namespace:
     torchvision.add_argument("folder", type=Path)
     torchvision.add_argument("seconds", type=float)
     torchvision.set_defaults(run=run_torchvision)
+    pycocotools = commands.add_parser("pycocotools")
+    pycocotools.add_argument("annotations", type=Path)
+    pycocotools.add_argument("results", type=Path)
+    pycocotools.add_argument("type")
+    pycocotools.set_defaults(run=run_pycocotools)
     return parser.parse_args()
 
 
@@ -158,6 +174,38 @@ def run_torchvision(args: argparse.Namespace) -> None:
     print(json.dumps(torchvision_rates(args.folder, args.seconds)))
 
 
+def run_coco(args: argparse.Namespace) -> None:
+    from coco import TYPES, compare, generate
+
+    require(args.convmae, "cargo build --release")
+    annotations, results = generate(TARGET / "peer-coco", args.images)
+    files = ["--results", str(results), "--annotations", str(annotations)]
+    report = {}
+    for iou_type in args.type or TYPES:
+        theirs = [sys.executable, __file__, "pycocotools", str(annotations), str(results), iou_type]
+        ours = [str(args.convmae), "--quiet", "eval", *files, "--type", iou_type, "--json"]
+        rounds = [(run_child(theirs, 1)[0], timed(ours, args.threads)) for _ in range(args.rounds)]
+        pycocotools, convmae = map(list, zip(*rounds, strict=True))
+        report[iou_type] = compare(iou_type, pycocotools, convmae)
+    write(args.json, report)
+
+
+def timed(command: list[str], threads: int) -> dict[str, Any]:
+    """What a command prints, with the seconds of its process."""
+    start = perf_counter()
+    answer, _ = run_child(command, threads)
+    return answer | {"seconds": perf_counter() - start}
+
+
+def run_pycocotools(args: argparse.Namespace) -> None:
+    from coco import pycocotools
+
+    # It prints what it does.
+    with redirect_stdout(sys.stderr):
+        report = pycocotools(args.annotations, args.results, args.type)
+    print(json.dumps(report))
+
+
 def write(file: Path | None, result: dict[str, Any]) -> None:
     if file:
         file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -165,5 +213,6 @@ def write(file: Path | None, result: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     parsed = arguments()
-    environment.enter(parsed.python, parsed.venv)
+    is_coco = parsed.command in ("coco", "pycocotools")
+    environment.enter(parsed.python, parsed.venv, environment.COCO if is_coco else environment.PACKAGES)
     parsed.run(parsed)

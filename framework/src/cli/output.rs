@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::convert::ConvertError;
 use crate::engine::EngineError;
+use crate::metrics::coco::CocoError;
 use crate::recipe::Diagnostics;
 use crate::report::ReportError;
 use crate::runs::RunsError;
@@ -38,6 +39,10 @@ pub enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Table(#[from] TableError),
+    /// Results could not be evaluated.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Coco(#[from] CocoError),
     /// The command was asked for something that is not there.
     #[error("{message}")]
     Usage {

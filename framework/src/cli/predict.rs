@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use super::output::{CliError, print};
 use super::trained_args::TrainedArgs;
 use crate::component::Picture;
-use crate::engine::{self, EngineError, Prediction};
+use crate::engine::{self, EngineError, Prediction, Wanted};
 use crate::report::label_map;
 
-/// Predict for images: the most probable classes, the share of each class of pixels, and pictures of what the
-/// heads have to show.
+/// Predict for images: the most probable classes, the share of each class of pixels, the objects with their
+/// scores and boxes, and pictures of what the heads have to show.
 ///
 /// `convmae predict runs/NAME cat.jpg` uses a run, `convmae predict RECIPE cat.jpg --weights FILE` any
 /// weights file. Images are prepared by the transforms of the recipe's validation set.
@@ -23,11 +23,15 @@ pub struct Args {
     /// Classes to name for each image.
     #[arg(long, value_name = "K", default_value_t = 5)]
     topk: usize,
+    /// The least score of the objects that are shown.
+    #[arg(long, value_name = "SCORE", default_value_t = 0.5)]
+    min_score: f32,
     /// Folder for the pictures, one file for each image and caption, and for label maps (PNGs whose values
     /// are the classes, with their names and colours in JSON files); none are written if left out.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Print JSON.
+    /// Print JSON: objects have the corners of their box in pixels (`box`: left, top, right, bottom) and, if
+    /// the model finds masks, the pixels as compressed run lengths of COCO (`segmentation`).
     #[arg(long)]
     json: bool,
 }
@@ -38,8 +42,8 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         Some(folder) => write(folder, number, prediction),
         None => Ok(()),
     };
-    let with_pictures = args.out.is_some();
-    let predictions = engine::predict(&args.model.options()?, &args.images, args.topk, with_pictures, write)?;
+    let wanted = Wanted { topk: args.topk, min_score: args.min_score, pictures: args.out.is_some() };
+    let predictions = engine::predict(&args.model.options()?, &args.images, wanted, write)?;
     let text = match args.json {
         true => serde_json::to_string_pretty(&predictions).unwrap_or_default(),
         false => predictions.iter().map(text).collect::<Vec<_>>().join("\n"),
@@ -59,6 +63,10 @@ fn text(prediction: &Prediction) -> String {
             .iter()
             .map(|class| format!("  {:6.2} % of its pixels  {}", 100.0 * class.share, class.label())),
     );
+    lines.extend(prediction.objects.iter().flatten().map(|object| {
+        let [x0, y0, x1, y1] = object.bbox;
+        format!("  {} at {x0:.0} {y0:.0} {x1:.0} {y1:.0}", object.label())
+    }));
     lines.join("\n")
 }
 

@@ -1,6 +1,6 @@
 //! Arguments that name a recipe and override its keys.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::recipe::Sources;
 use crate::shell;
@@ -8,9 +8,9 @@ use crate::shell;
 /// The recipe and what overrides it.
 #[derive(Debug, clap::Args)]
 pub struct RecipeArgs {
-    /// The recipe.
-    #[arg(value_name = "RECIPE")]
-    recipe: PathBuf,
+    /// The recipe. A command that can do without one says so.
+    #[arg(value_name = "RECIPE", required = true)]
+    recipe: Option<PathBuf>,
     /// Set a value of the recipe, as `optimizer.lr=1e-3`; may be repeated. Comes last, after the environment
     /// (`CONVMAE_OPTIMIZER__LR=1e-3`).
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -21,13 +21,17 @@ impl RecipeArgs {
     /// This program with `command` and the arguments again, as one writes them in a shell; overrides from the
     /// environment are put in front.
     pub fn to_shell(&self, command: &str) -> String {
-        let (program, recipe) = (shell::program(), self.recipe.to_string_lossy());
+        let (program, recipe) = (shell::program(), self.recipe().to_string_lossy());
         let sets = self.sets.iter().flat_map(|set| ["--set", set]);
         shell::command(&self.sources().environment, [&*program, command, &*recipe].into_iter().chain(sets))
     }
 
     /// The layers of the recipe.
     pub fn sources(&self) -> Sources {
-        Sources { sets: self.sets.clone(), ..Sources::from_env(&self.recipe) }
+        Sources { sets: self.sets.clone(), ..Sources::from_env(self.recipe()) }
+    }
+
+    fn recipe(&self) -> &Path {
+        self.recipe.as_deref().unwrap_or(Path::new(""))
     }
 }

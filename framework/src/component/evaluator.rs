@@ -10,8 +10,9 @@ pub trait Evaluator: std::fmt::Debug + Send + Sync {
     /// What has to be computed for it.
     fn needs(&self) -> Needs;
 
-    /// A meter that has seen nothing yet.
-    fn meter(&self) -> Box<dyn Meter>;
+    /// A meter that has seen nothing yet. `classes` are the names of those that the dataset tells apart for the task that is measured
+    /// ([`Samples::classes`](super::Samples::classes)); without names, or without a task, there are none.
+    fn meter(&self, classes: &[String]) -> Box<dyn Meter>;
 
     /// The metric that decides which checkpoint is best, and whether more of it is better.
     fn best(&self) -> (&'static str, bool);
@@ -57,6 +58,22 @@ pub trait Meter {
 
     /// The metrics by name.
     fn finish(&self) -> Vec<(String, f64)>;
+
+    /// What a report shows of every class, where classes are measured one by one.
+    fn classes(&self) -> Vec<ClassFigures> {
+        Vec::new()
+    }
+}
+
+/// What was measured of a class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassFigures {
+    /// Its name.
+    pub class: String,
+    /// Figures by name: `box_ap`.
+    pub figures: Vec<(String, f64)>,
+    /// Curves by name: precision at recalls from 0 to 1, evenly spaced, in percent.
+    pub curves: Vec<(String, Vec<f64>)>,
 }
 
 /// Why a batch cannot be measured.
@@ -70,6 +87,14 @@ pub enum MeterError {
     #[error("what another process has measured cannot be read: {0}")]
     #[diagnostic(help("do all processes run the same recipe with the same version of convmae?"))]
     State(String),
+    /// Predictions, or what they are to be compared with, are not what can be measured.
+    #[error("{images}: what is predicted cannot be measured: {reason}")]
+    Refused {
+        /// What the images are called.
+        images: String,
+        /// Why not.
+        reason: String,
+    },
     /// It is not known what is right for an image.
     #[error("{image}: the image has no {what}, which an evaluator compares the prediction with")]
     #[diagnostic(help("evaluate on a dataset whose every image has one, or remove the evaluator"))]

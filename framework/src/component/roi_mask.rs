@@ -1,12 +1,19 @@
 //! Masks of boxes (`detectron2.structures.ROIMasks`, `detectron2.layers.mask_ops.paste_masks_in_image`).
 
+use std::ops::Range;
+
 use image::GrayImage;
+
+use crate::data::Rle;
 
 /// A mask relative to a box: how probable it is that the object covers each of its `S * S` cells, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoiMask(pub Vec<f32>);
 
 impl RoiMask {
+    /// An object covers the pixels where it does so at least this probably (`detector_postprocess` of detectron2).
+    pub const THRESHOLD: f32 = 0.5;
+
     /// The mask stretched over its box in an image of a height and a width: 255 where its bilinear interpolation at the centre of a
     /// pixel is at least `threshold`, and 0 elsewhere. What is around the mask is 0.
     pub fn paste(&self, bbox: [f32; 4], size: [usize; 2], threshold: f32) -> GrayImage {
@@ -21,6 +28,22 @@ impl RoiMask {
             }
         }
         image
+    }
+
+    /// What [`Self::paste`] pastes where the mask is at least [`Self::THRESHOLD`], as run lengths.
+    pub fn encode(&self, bbox: [f32; 4], size: [usize; 2]) -> Rle {
+        let PastedMask { top, left, width, values } = self.interpolate(bbox, size);
+        let height = values.len() / width.max(1);
+        let cells = (0..width).flat_map(|x| (0..height).map(move |y| (x, y)));
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for (x, y) in cells.filter(|(x, y)| values[y * width + x] >= Self::THRESHOLD) {
+            let at = (left + x) * size[0] + top + y;
+            match runs.last_mut() {
+                Some(run) if run.end == at => run.end += 1,
+                _ => runs.push(at..at + 1),
+            }
+        }
+        Rle::of_runs(size, runs)
     }
 
     /// All pixels that the mask may cover; PyTorch's `grid_sample` with `align_corners=False`.
@@ -73,4 +96,23 @@ fn taps(start: f32, end: f32, size: usize, side: usize) -> (usize, Vec<(usize, f
         if is_near { ((cell + 1.0) as usize, position - cell) } else { (0, 0.0) }
     };
     (first, (first..last).map(tap).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn run_lengths_are_those_of_the_pasted_mask(
+            cells in prop::collection::vec(0.0_f32..1.0, 9),
+            corners in prop::array::uniform4(-4.0_f32..14.0),
+        ) {
+            let mask = RoiMask(cells);
+            let pasted = mask.paste(corners, [9, 7], 0.5);
+            prop_assert_eq!(mask.encode(corners, [9, 7]), Rle::encode(&pasted));
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub struct Original {
     pub size: [usize; 2],
     /// The annotated objects.
     pub instances: Arc<Instances>,
-    /// Its number in the annotations, if it has one (COCO's `image_id`).
+    /// Its number in the annotations (COCO's `image_id`); where these give it none, the loader gives it its index in the dataset.
     pub image_id: Option<u64>,
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::component::MeterError;
 use crate::data::DataError;
 use crate::distributed::CommunicationError;
+use crate::metrics::coco::ResultsError;
 use crate::nn;
 use crate::recipe::Diagnostics;
 use crate::report::ReportError;
@@ -26,6 +27,9 @@ pub enum EngineError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Meter(#[from] MeterError),
+    /// Results cannot be written.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
     /// The processes of the run cannot work together.
     #[error(transparent)]
     #[diagnostic(transparent)]

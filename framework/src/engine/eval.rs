@@ -1,14 +1,16 @@
 //! Evaluating weights on the validation set of a recipe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::EngineError;
 use super::evaluate::{Evaluation, Predictor};
 use super::setup::{LoadedModel, Loading, TrainedOptions, classes, open};
+use crate::component::TaskKind;
 use crate::distributed::SingleProcess;
 use crate::loader::LoaderOptions;
+use crate::metrics::coco::ResultsFile;
 
 /// The metrics of weights.
 #[derive(Debug, Serialize)]
@@ -24,17 +26,21 @@ pub struct EvalReport {
 }
 
 /// Evaluates weights as training with the same recipe does: the same images, the same masks, the same
-/// figures.
-pub fn eval(options: &TrainedOptions) -> Result<EvalReport, EngineError> {
+/// figures. The objects that are found are written to `results`, if that is wanted.
+pub fn eval(options: &TrainedOptions, results: Option<&Path>) -> Result<EvalReport, EngineError> {
     let mut trained = LoadedModel::load(options)?;
     let loading = Loading::of(&trained.experiment.data);
     let val = trained.take_val()?;
     let LoadedModel { recipe, experiment, model, .. } = trained;
-    if experiment.evaluate.evaluators.is_empty() {
+    let path = recipe.path().display();
+    if experiment.evaluate.evaluators.is_empty() && results.is_none() {
         return Err(EngineError::Usage(format!(
-            "{}: there is nothing to measure, `evaluate.evaluators` is empty",
-            recipe.path().display()
+            "{path}: there is nothing to measure, `evaluate.evaluators` is empty"
         )));
+    }
+    if results.is_some() && model.predicting(TaskKind::Detect).is_empty() {
+        let message = format!("{path}: there are no results to write, no head of the model finds objects");
+        return Err(EngineError::Usage(message));
     }
     let loading = loading.options(LoaderOptions::evaluate(val.batch_size));
     let loader = open(&recipe, "data.val", val, experiment.seed, loading)?;
@@ -45,8 +51,17 @@ pub fn eval(options: &TrainedOptions) -> Result<EvalReport, EngineError> {
     }
     let evaluate = &experiment.evaluate;
     let predictor = Predictor { model: &model, inference: evaluate.inference.as_deref() };
-    let evaluation =
-        Evaluation::run(predictor, &loader, &evaluate.evaluators, experiment.seed, &SingleProcess)?;
+    let create = |path| ResultsFile::create(path, samples.category_ids());
+    let mut results = results.map(create).transpose()?;
+    let evaluation = Evaluation::run(
+        predictor,
+        &loader,
+        &evaluate.evaluators,
+        experiment.seed,
+        &SingleProcess,
+        results.as_mut(),
+    )?;
+    results.map(ResultsFile::finish).transpose()?;
     Ok(EvalReport {
         name: experiment.name,
         weights: options.weights.clone(),

@@ -17,7 +17,7 @@ pub use bench::{BenchOptions, BenchReport, DataSpeed, Item as BenchItem, bench};
 pub use error::EngineError;
 pub use eval::{EvalReport, eval};
 pub use evaluate::Evaluation;
-pub use predict::{ClassProbability, Prediction, predict};
+pub use predict::{ClassProbability, Prediction, Wanted, predict};
 pub use run::{Outcome, RunOptions, run};
 pub(crate) use run::{StopSignal, terminate_after};
 pub use setup::lineage::{

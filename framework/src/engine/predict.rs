@@ -6,13 +6,14 @@ use image::{GrayImage, Luma};
 use serde::Serialize;
 
 use super::EngineError;
-use super::evaluate::{Predictor, label_maps};
+use super::evaluate::{Predictor, instances, label_maps};
 use super::setup::{LoadedModel, TrainedOptions, classes};
-use crate::component::{self, Logits, Picture, TaskKind, Transform};
-use crate::data::{Batch, DataError, IGNORED, Sample, Size, Target, read_image};
+use crate::component::{self, Logits, Picture, Regions, TaskKind, Transform};
+use crate::data::{Batch, DataError, IGNORED, Original, Sample, Size, Target, read_image};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 use crate::report::label_map::{self, ClassShare};
+use crate::report::objects::{self, Object};
 
 /// What a model says about an image.
 #[derive(Debug, Serialize)]
@@ -24,6 +25,9 @@ pub struct Prediction {
     /// The classes of its pixels, the largest first, where the model tells those apart.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pixel_classes: Vec<ClassShare>,
+    /// The objects in pixels of the image, in the order of the head (the surest first), where the model finds objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Vec<Object>>,
     /// The class of every pixel: as large as the image if the recipe states an `inference` and the transforms
     /// leave label maps as they are, else as large as the model's images.
     #[serde(skip)]
@@ -44,14 +48,23 @@ pub struct ClassProbability {
     pub probability: f64,
 }
 
-/// Predicts for images, prepared by the transforms of the validation set: `topk` classes for each, and
-/// pictures if they are wanted. `each` gets every prediction with its number as soon as it is there; then its
-/// pictures and its label map are let go.
+/// What of a prediction is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Classes for each image.
+    pub topk: usize,
+    /// The least score of objects.
+    pub min_score: f32,
+    /// Whether there are pictures.
+    pub pictures: bool,
+}
+
+/// Predicts for images, prepared by the transforms of the validation set. `each` gets every prediction with its
+/// number as soon as it is there; then its pictures and its label map are let go.
 pub fn predict<E: From<EngineError>>(
     options: &TrainedOptions,
     images: &[PathBuf],
-    topk: usize,
-    with_pictures: bool,
+    wanted: Wanted,
     mut each: impl FnMut(usize, &Prediction) -> Result<(), E>,
 ) -> Result<Vec<Prediction>, E> {
     let mut trained = LoadedModel::load(options)?;
@@ -71,9 +84,9 @@ pub fn predict<E: From<EngineError>>(
         pad_to: val.pad_to,
         image_names: names(TaskKind::Classify),
         pixel_names: names(TaskKind::Segment),
+        object_names: names(TaskKind::Detect),
         of_pixels,
-        topk,
-        with_pictures,
+        wanted,
     };
     // Images of any size do not make a batch, unless they are padded.
     let any_size = session.predictor.inference.is_some() && session.pad_to.is_none();
@@ -98,10 +111,10 @@ struct Session<'a> {
     pad_to: Option<Size>,
     image_names: Vec<String>,
     pixel_names: Vec<String>,
+    object_names: Vec<String>,
     /// Whether classes of pixels are predicted.
     of_pixels: bool,
-    topk: usize,
-    with_pictures: bool,
+    wanted: Wanted,
 }
 
 impl Session<'_> {
@@ -116,17 +129,24 @@ impl Session<'_> {
         let batch = Batch::stack(samples, self.pad_to)?;
         let ctx = Context::eval(random::stream(Purpose::Evaluate, &[self.seed])).with_first_image(first);
         let mut asked = self.predictor.ask(&batch, &ctx);
-        let mut tasks = vec![TaskKind::Classify, TaskKind::Segment];
+        let mut tasks = vec![TaskKind::Classify, TaskKind::Segment, TaskKind::Detect];
         tasks.retain(|&task| asked.is_predicted(task));
         let found = asked.predictions(&tasks)?;
-        let mut classes = classes_of_images(&found, self.topk, &self.image_names).into_iter();
+        let mut classes = classes_of_images(&found, self.wanted.topk, &self.image_names).into_iter();
         let maps = label_maps(&found);
-        let mut pictures = match maps {
-            _ if !self.with_pictures => Vec::new(),
-            Some(maps) => overlays(paths, maps, &batch)?,
-            None => asked.pictures(&found)?,
+        let object = |(regions, original): (&Regions, &Original)| {
+            Object::found(regions, original.size, self.wanted.min_score, &self.object_names)
+        };
+        let objects = instances(&found).map(|found| found.iter().zip(&batch.originals).map(object).collect());
+        let objects: Option<Vec<Vec<Object>>> = objects;
+        let mut pictures = match (maps, &objects) {
+            _ if !self.wanted.pictures => Vec::new(),
+            (Some(maps), _) => overlays(paths, maps, &batch)?,
+            (None, Some(objects)) => drawn(paths, objects)?,
+            (None, None) => asked.pictures(&found, &self.object_names)?,
         }
         .into_iter();
+        let mut objects = objects.into_iter().flatten();
         let mut maps = maps.into_iter().flatten().cloned();
         let prediction = |path: &PathBuf| {
             let labels = maps.next();
@@ -135,6 +155,7 @@ impl Session<'_> {
                 image: path.clone(),
                 classes: classes.next().unwrap_or_default(),
                 pixel_classes: shares.unwrap_or_default(),
+                objects: objects.next(),
                 labels,
                 pictures: pictures.next().unwrap_or_default(),
             }
@@ -162,6 +183,14 @@ fn overlays(paths: &[PathBuf], maps: &[GrayImage], batch: &Batch) -> Result<Vec<
         Ok(vec![Picture { caption: "overlay".to_owned(), image: label_map::overlay(image, map) }])
     };
     paths.iter().zip(maps).enumerate().map(overlay).collect()
+}
+
+/// Objects in the images of their files.
+fn drawn(paths: &[PathBuf], objects: &[Vec<Object>]) -> Result<Vec<Vec<Picture>>, DataError> {
+    let drawn = |(path, objects): (&PathBuf, &Vec<Object>)| {
+        Ok(vec![Picture { caption: "objects".to_owned(), image: objects::draw(read_image(path)?, objects) }])
+    };
+    paths.iter().zip(objects).map(drawn).collect()
 }
 
 /// The most probable classes of every image, from the first head with logits.

@@ -49,7 +49,8 @@ impl Pipeline {
         index: usize,
     ) -> Result<Sample, DataError> {
         let mut rng = random::stream(Purpose::Augment, &[self.seed, epoch, index as u64]);
-        let sample = self.samples.get(index)?;
+        let mut sample = self.samples.get(index)?;
+        sample.original.image_id.get_or_insert(index as u64);
         transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
     }
 }

@@ -1,6 +1,7 @@
 //! Meters that turn losses and predictions into figures.
 
 mod areas;
+pub mod coco;
 mod mean;
 mod smoothing;
 pub mod state;

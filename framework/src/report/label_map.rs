@@ -75,7 +75,7 @@ pub fn pictures(image: RgbImage, prediction: &GrayImage, label: Option<&GrayImag
 }
 
 /// An image whose longest side is [`LONGEST`] at most.
-fn reduced(image: RgbImage) -> RgbImage {
+pub(super) fn reduced(image: RgbImage) -> RgbImage {
     let (width, height) = image.dimensions();
     let longest = width.max(height);
     if longest <= LONGEST {

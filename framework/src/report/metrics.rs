@@ -204,7 +204,7 @@ fn refuse(path: &Path, error: &PolarsError) -> ReportError {
 }
 
 /// Keeps the kind of the system's error, such as a full disk.
-fn into_io(error: PolarsError) -> io::Error {
+pub(super) fn into_io(error: PolarsError) -> io::Error {
     match error {
         PolarsError::IO { error, .. } => io::Error::new(error.kind(), error.to_string()),
         other => io::Error::other(other),

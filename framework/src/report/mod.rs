@@ -4,6 +4,7 @@
 //! [`Report`] each write one kind of them, completely or not at all; [`Progress`] and [`logging`] talk to the
 //! person at the terminal.
 
+mod classes;
 mod console;
 mod details;
 mod environment;
@@ -12,6 +13,7 @@ mod find;
 pub mod label_map;
 pub mod logging;
 mod metrics;
+pub mod objects;
 mod page;
 mod pictures;
 mod progress;
@@ -20,6 +22,7 @@ mod summary;
 mod tensorboard;
 mod utc;
 
+pub use classes::ClassTable;
 pub use console::suspend_progress;
 pub use details::{Details, GraphNode};
 pub use environment::{Environment, git_commit};

@@ -107,6 +107,11 @@ impl RunDir {
         self.root.join("metrics.parquet")
     }
 
+    /// `classes.parquet`: see [`ClassTable`](super::ClassTable).
+    pub fn classes(&self) -> PathBuf {
+        self.root.join("classes.parquet")
+    }
+
     /// `log.jsonl`: see [`logging`](super::logging).
     pub fn log(&self) -> PathBuf {
         self.root.join("log.jsonl")

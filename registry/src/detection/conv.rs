@@ -19,8 +19,8 @@ pub enum Norm {
     Layer,
 }
 
-/// A convolution of odd kernel that keeps the size of maps, with a norm (`norm`) in place of its bias and a `ReLU`
-/// behind, if it has them.
+/// A convolution of odd kernel that keeps the size of maps, with a norm (`norm`) in place of its bias and a
+/// `ReLU` behind, if it has them.
 #[derive(Debug, Clone)]
 pub struct NormConv2d {
     conv: Conv2d,

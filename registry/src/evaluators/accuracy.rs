@@ -35,7 +35,7 @@ impl Evaluator for Accuracy {
         Needs::Predictions(TaskKind::Classify)
     }
 
-    fn meter(&self) -> Box<dyn Meter> {
+    fn meter(&self, _: &[String]) -> Box<dyn Meter> {
         let hits = self.topk.iter().chain(&[1]).map(|&k| (k, WeightedMean::default())).collect();
         Box::new(AccuracyMeter { hits, loss: WeightedMean::default() })
     }
@@ -130,7 +130,7 @@ mod tests {
     /// The metrics of images in batches of a size.
     fn metrics(topk: &[usize], logits: &[f32], labels: &[Option<usize>], size: usize) -> Vec<(String, f64)> {
         let classes = logits.len() / labels.len();
-        let mut meter = Accuracy { topk: topk.to_vec() }.meter();
+        let mut meter = Accuracy { topk: topk.to_vec() }.meter(&[]);
         for (logits, labels) in logits.chunks(size * classes).zip(labels.chunks(size)) {
             let measured = self::logits(logits, classes);
             meter.update(Measured::Predictions(&[&measured]), &batch(labels)).unwrap();
@@ -182,7 +182,7 @@ mod tests {
     fn an_image_without_a_class_is_named() {
         let mut batch = batch(&[Some(0), None]);
         batch.ids = vec!["a.jpg".to_owned(), "b.jpg".to_owned()];
-        let mut meter = Accuracy { topk: vec![1] }.meter();
+        let mut meter = Accuracy { topk: vec![1] }.meter(&[]);
         let found = logits(&[2.0, 1.0, 2.0, 1.0], 2);
         let error = meter.update(Measured::Predictions(&[&found]), &batch).unwrap_err();
         assert!(error.to_string().starts_with("b.jpg: the image has no class"), "{error}");
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_first_head_counts() {
-        let mut meter = Accuracy { topk: vec![1] }.meter();
+        let mut meter = Accuracy { topk: vec![1] }.meter(&[]);
         let (first, second) = (logits(&[1.0, 0.0], 2), logits(&[0.0, 1.0], 2));
         meter.update(Measured::Predictions(&[&first, &second]), &batch(&[Some(0)])).unwrap();
         assert_eq!(of(&meter.finish(), "top1"), Some(&100.0));
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_not_needed_is_refused() {
-        let mut meter = Accuracy { topk: vec![1] }.meter();
+        let mut meter = Accuracy { topk: vec![1] }.meter(&[]);
         let update = meter.update(Measured::Losses(&[]), &batch(&[Some(0)]));
         assert_eq!(update, Err(MeterError::NotNeeded));
     }
@@ -222,7 +222,7 @@ mod tests {
             at in 0_usize..40,
         ) {
             let meter = |images: &[([f32; 4], usize)]| {
-                let mut meter = Accuracy { topk: vec![2] }.meter();
+                let mut meter = Accuracy { topk: vec![2] }.meter(&[]);
                 let values: Vec<f32> = images.iter().flat_map(|(logits, _)| *logits).collect();
                 let labels: Vec<_> = images.iter().map(|&(_, label)| Some(label)).collect();
                 meter.update(Measured::Predictions(&[&logits(&values, 4)]), &batch(&labels)).unwrap();

@@ -34,7 +34,7 @@ impl Evaluator for MeanIoU {
         Needs::Predictions(TaskKind::Segment)
     }
 
-    fn meter(&self) -> Box<dyn Meter> {
+    fn meter(&self, _: &[String]) -> Box<dyn Meter> {
         Box::new(AreaMeter { areas: ConfusionAreas::new(CLASSES), per_class: self.per_class })
     }
 
@@ -145,7 +145,7 @@ mod tests {
         // dataset reduces.
         let excluded = |case: &&Value| case["name"] != "case4" && case["name"] != "case2";
         for case in golden["cases"].as_array().unwrap().iter().filter(excluded) {
-            let mut meter = MeanIoU { per_class: true }.meter();
+            let mut meter = MeanIoU { per_class: true }.meter(&[]);
             for image in 0..case["images"].as_u64().unwrap() {
                 let map =
                     |kind| maps.get(&format!("{}.{kind}{image}", case["name"].as_str().unwrap())).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn classes_are_reported_only_when_asked_for() {
         let names = |per_class| {
-            let mut meter = MeanIoU { per_class }.meter();
+            let mut meter = MeanIoU { per_class }.meter(&[]);
             let found = semantic(1, 3, &[0, 7, 1]);
             meter.update(Measured::Predictions(&[&found]), &batch(1, 3, &[0, 254, 255])).unwrap();
             meter.finish().into_iter().map(|(name, _)| name).collect::<Vec<_>>()
@@ -182,7 +182,7 @@ mod tests {
     fn merged_halves_equal_the_whole() {
         let images: [(&[u8], &[u8]); 2] = [(&[0, 7, 1, 1], &[0, 7, 7, 255]), (&[2, 7, 0, 0], &[2, 2, 0, 1])];
         let meter = |images: &[(&[u8], &[u8])]| {
-            let mut meter = MeanIoU { per_class: true }.meter();
+            let mut meter = MeanIoU { per_class: true }.meter(&[]);
             for (found, label) in images {
                 let found = semantic(2, 2, found);
                 meter.update(Measured::Predictions(&[&found]), &batch(2, 2, label)).unwrap();
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_image_whose_prediction_has_another_size_is_named_with_both() {
-        let mut meter = MeanIoU { per_class: false }.meter();
+        let mut meter = MeanIoU { per_class: false }.meter(&[]);
         let found = semantic(3, 2, &[0; 6]);
         let error = meter.update(Measured::Predictions(&[&found]), &batch(2, 3, &[0; 6])).unwrap_err();
         assert_eq!(error.to_string(), "a.png: the prediction is 3 x 2, the label map 2 x 3");
@@ -208,7 +208,7 @@ mod tests {
         let mut batch = batch(1, 1, &[0]);
         batch.targets = vec![Target::default()];
         let found = semantic(1, 1, &[0]);
-        let update = MeanIoU { per_class: false }.meter().update(Measured::Predictions(&[&found]), &batch);
+        let update = MeanIoU { per_class: false }.meter(&[]).update(Measured::Predictions(&[&found]), &batch);
         assert!(update.unwrap_err().to_string().starts_with("a.png: the image has no label map"));
     }
 }

@@ -22,7 +22,7 @@ impl Evaluator for PixelError {
         Needs::Predictions(TaskKind::Reconstruct)
     }
 
-    fn meter(&self) -> Box<dyn Meter> {
+    fn meter(&self, _: &[String]) -> Box<dyn Meter> {
         Box::new(PixelMeter::default())
     }
 

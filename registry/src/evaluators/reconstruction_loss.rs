@@ -18,7 +18,7 @@ impl Evaluator for ReconstructionLoss {
         Needs::Losses
     }
 
-    fn meter(&self) -> Box<dyn Meter> {
+    fn meter(&self, _: &[String]) -> Box<dyn Meter> {
         Box::new(LossMeter::default())
     }
 
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_smaller_last_batch_counts_by_its_images() {
-        let mut meter = ReconstructionLoss {}.meter();
+        let mut meter = ReconstructionLoss {}.meter(&[]);
         meter.update(Measured::Losses(&[("loss".to_owned(), 1.0)]), &batch(3)).unwrap();
         meter.update(Measured::Losses(&[("loss".to_owned(), 5.0)]), &batch(1)).unwrap();
         assert_eq!(meter.finish(), [("loss".to_owned(), 2.0)]);
@@ -95,7 +95,7 @@ mod tests {
             |loss: f64| [("loss".to_owned(), loss), ("decoder.reconstruction".to_owned(), 2.0 * loss)];
         // Of whole numbers, whose sums are exact.
         let meter = |batches: &[(f64, usize)]| {
-            let mut meter = ReconstructionLoss {}.meter();
+            let mut meter = ReconstructionLoss {}.meter(&[]);
             for &(loss, images) in batches {
                 meter.update(Measured::Losses(&losses(loss)), &batch(images)).unwrap();
             }

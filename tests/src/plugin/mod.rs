@@ -1,6 +1,7 @@
 //! The components of this crate, one per file.
 
 mod checkerboard_masker;
+mod known_objects_head;
 mod mean_color_head;
 mod patch_vote_head;
 mod projection_neck;
@@ -8,6 +9,7 @@ mod window_attention;
 mod window_attention_neck;
 
 pub use checkerboard_masker::CheckerboardMasker;
+pub use known_objects_head::KnownObjectsHead;
 pub use mean_color_head::MeanColorHead;
 pub use patch_vote_head::PatchVoteHead;
 pub use projection_neck::ProjectionNeck;

@@ -44,6 +44,19 @@ impl Mask {
         }
     }
 
+    /// The pixels that it covers in an image of a height and a width, polygons as COCO rasterises them; none if the image has more than
+    /// `u32` can count.
+    pub fn rasterize(&self, [height, width]: [usize; 2]) -> Option<Rle> {
+        match self {
+            Self::Rle(runs) => Some(runs.clone()),
+            Self::Polygons(polygons) => {
+                let polygons: Vec<Vec<f64>> =
+                    polygons.iter().map(|corners| corners.as_flattened().to_vec()).collect();
+                hotcoco::mask::fr_polys(&polygons, height as u32, width as u32).ok().map(Rle::from)
+            }
+        }
+    }
+
     /// The box around it, `[x0, y0, x1, y1]` in pixels, the end exclusive; none if it is empty.
     pub fn bounds(&self) -> Option<[f32; 4]> {
         match self {
@@ -123,6 +136,18 @@ mod tests {
         assert_eq!(mask.bounds(), Some([0.0, 0.0, 2.0, 4.0]));
         let Mask::Polygons(polygons) = mask else { panic!("a polygon stays one") };
         assert_eq!(area(&polygons[0]), 6.0);
+    }
+
+    #[test]
+    fn a_polygon_covers_the_pixels_that_it_does_in_coco() {
+        // Two squares, which have the pixels between their corners.
+        let square = |x: f64| vec![[x, 1.0], [x + 2.0, 1.0], [x + 2.0, 3.0], [x, 3.0]];
+        let runs = Mask::Polygons(vec![square(0.0), square(3.0)]).rasterize([4, 6]).unwrap();
+        let expected = GrayImage::from_fn(6, 4, |x, y| {
+            Luma([u8::from([0, 1, 3, 4].contains(&x) && [1, 2].contains(&y))])
+        });
+        assert_eq!(runs, Rle::encode(&expected));
+        assert_eq!(Mask::Rle(runs.clone()).rasterize([4, 6]), Some(runs));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Masks as run lengths.
 
+use std::ops::Range;
+
 use image::{GrayImage, Luma};
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use crate::data::MAX_PIXELS;
 
@@ -69,6 +72,20 @@ impl Rle {
         Self { height, width, counts }
     }
 
+    /// A mask of a height and a width that is on in ranges of pixels, counted down the columns: one behind the other, with gaps
+    /// between.
+    pub fn of_runs([height, width]: [usize; 2], runs: impl IntoIterator<Item = Range<usize>>) -> Self {
+        let (mut counts, mut end) = (Vec::new(), 0);
+        for run in runs {
+            counts.extend([(run.start - end) as u32, run.len() as u32]);
+            end = run.end;
+        }
+        if end < height * width || counts.is_empty() {
+            counts.push((height * width - end) as u32);
+        }
+        Self { height: height as u32, width: width as u32, counts }
+    }
+
     /// 255 where the mask is on, 0 elsewhere.
     pub fn decode(&self) -> GrayImage {
         let mut mask = GrayImage::new(self.width, self.height);
@@ -92,6 +109,28 @@ impl Rle {
     /// The runs.
     pub fn counts(&self) -> &[u32] {
         &self.counts
+    }
+
+    /// The runs as text, as COCO's tools write them to JSON (`rleToString` of its API).
+    pub fn compressed(&self) -> String {
+        let Self { height, width, counts } = self;
+        hotcoco::mask::rle_to_string(&hotcoco::Rle { h: *height, w: *width, counts: counts.clone() })
+    }
+}
+
+impl From<hotcoco::Rle> for Rle {
+    fn from(hotcoco::Rle { h, w, counts }: hotcoco::Rle) -> Self {
+        Self { height: h, width: w, counts }
+    }
+}
+
+/// As in COCO's results: `{ "size": [height, width], "counts": ".." }`, [compressed](Rle::compressed).
+impl Serialize for Rle {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("Rle", 2)?;
+        object.serialize_field("size", &[self.height, self.width])?;
+        object.serialize_field("counts", &self.compressed())?;
+        object.end()
     }
 }
 
@@ -121,6 +160,36 @@ mod tests {
         // Their sum would wrap around to 6 in 32 bits.
         assert!(message([2, 3], vec![u32::MAX, 7]).contains("cover 4294967302 pixels"));
         assert!(message([1 << 16, 1 << 15], vec![1 << 31]).contains("65536 x 32768; at most 178956970"));
+    }
+
+    #[test]
+    fn ranges_of_pixels_are_those_of_the_same_map() {
+        let of = |runs: &[Range<usize>]| Rle::of_runs([2, 3], runs.iter().cloned());
+        let mask = GrayImage::from_raw(3, 2, vec![0, 255, 255, 255, 255, 0]).unwrap();
+        assert_eq!(of(&[1..5]), Rle::encode(&mask));
+        assert_eq!((of(&[]).counts(), of(&[0..6]).counts()), (&[6][..], &[0, 6][..]));
+        assert_eq!(Rle::of_runs([0, 0], []), Rle::encode(&GrayImage::new(0, 0)));
+    }
+
+    #[test]
+    fn compressed_runs_are_those_of_pycocotools() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/detection/coco/rle_cases.json");
+        let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        for case in golden["masks"].as_array().unwrap() {
+            let [height, width]: [usize; 2] = serde_json::from_value(case["size"].clone()).unwrap();
+            let counts: Vec<usize> = serde_json::from_value(case["uncompressed"].clone()).unwrap();
+            let mut end = 0;
+            let mut next = |count: &usize| {
+                end += count;
+                end - count..end
+            };
+            let runs = counts.chunks(2).filter_map(|pair| {
+                next(&pair[0]);
+                pair.get(1).map(&mut next)
+            });
+            let mask = Rle::of_runs([height, width], runs);
+            assert_eq!(mask.compressed(), case["counts"].as_str().unwrap(), "{}", case["name"]);
+        }
     }
 
     proptest! {

@@ -2,11 +2,12 @@
 
 mod outputs;
 
-pub use outputs::{Predictor, label_maps};
+pub use outputs::{Predictor, instances, label_maps};
 
-use crate::component::{Evaluator, Loss, Measured, Needs, Prediction, TaskKind};
+use crate::component::{ClassFigures, Evaluator, Loss, Measured, Needs, Prediction, TaskKind};
 use crate::distributed::Communicator;
 use crate::loader::Loader;
+use crate::metrics::coco::ResultsFile;
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 
@@ -17,17 +18,21 @@ use super::EngineError;
 pub struct Evaluation {
     /// In the order of the evaluators.
     pub metrics: Vec<(String, f64)>,
+    /// What was measured class by class.
+    pub classes: Vec<ClassFigures>,
 }
 
 impl Evaluation {
     /// Evaluates a model on every sample once. Masks are the same every time, whatever the batch size. What
-    /// the processes have measured is put together, so that each has the metrics of all samples.
+    /// the processes have measured is put together, so that each has the metrics of all samples. The objects that are found go to
+    /// `results`, too, if there is such a file.
     pub fn run(
         predictor: Predictor<'_>,
         loader: &Loader,
         evaluators: &[Box<dyn Evaluator>],
         seed: u64,
         communicator: &dyn Communicator,
+        mut results: Option<&mut ResultsFile>,
     ) -> Result<Self, EngineError> {
         let needs: Vec<_> = evaluators.iter().map(|evaluator| evaluator.needs()).collect();
         let needs_losses = needs.contains(&Needs::Losses);
@@ -35,8 +40,13 @@ impl Evaluation {
             Needs::Predictions(task) => Some(*task),
             Needs::Losses => None,
         });
-        let tasks: Vec<TaskKind> = tasks.collect();
-        let mut meters: Vec<_> = evaluators.iter().map(|evaluator| evaluator.meter()).collect();
+        let tasks: Vec<TaskKind> = tasks.chain(results.as_ref().map(|_| TaskKind::Detect)).collect();
+        let samples = &loader.pipeline().samples;
+        let new_meter = |evaluator: &Box<dyn Evaluator>| match evaluator.needs() {
+            Needs::Predictions(task) => evaluator.meter(samples.classes(task).unwrap_or_default()),
+            Needs::Losses => evaluator.meter(&[]),
+        };
+        let mut meters: Vec<_> = evaluators.iter().map(new_meter).collect();
         let mut images = 0;
         for batch in loader.epoch(0, 0) {
             let batch = batch?;
@@ -45,6 +55,9 @@ impl Evaluation {
             let mut asked = predictor.ask(&batch, &ctx);
             let losses = if needs_losses { values(asked.losses()?)? } else { Vec::new() };
             let predictions = asked.predictions(&tasks)?;
+            if let (Some(results), Some(found)) = (results.as_deref_mut(), instances(&predictions)) {
+                results.add(&batch, found)?;
+            }
             for (meter, needs) in meters.iter_mut().zip(&needs) {
                 match needs {
                     Needs::Losses => meter.update(Measured::Losses(&losses), &batch)?,
@@ -56,15 +69,16 @@ impl Evaluation {
                 }
             }
         }
-        let mut metrics = Vec::new();
+        let mut evaluation = Self::default();
         for (evaluator, meter) in evaluators.iter().zip(meters) {
-            let mut whole = evaluator.meter();
+            let mut whole = new_meter(evaluator);
             for state in communicator.all_gather(&meter.state())? {
                 whole.merge(&state)?;
             }
-            metrics.extend(whole.finish());
+            evaluation.metrics.extend(whole.finish());
+            evaluation.classes.extend(whole.classes());
         }
-        Ok(Self { metrics })
+        Ok(evaluation)
     }
 
     /// A metric by name.

@@ -6,7 +6,7 @@ use crate::component::{Inference, Loss, Picture, Prediction, Regions, TaskKind};
 use crate::data::{Batch, Original};
 use crate::graph::{Model, Outputs};
 use crate::nn::{Context, Error, Result};
-use crate::report::label_map;
+use crate::report::{label_map, objects};
 
 /// A model, and how it is shown images of other sizes than its own.
 #[derive(Clone, Copy)]
@@ -80,9 +80,9 @@ impl Asked<'_> {
         !model.predicting(task).is_empty() && (any_size || self.fits())
     }
 
-    /// Pictures, a row per image: of the classes of pixels if `predictions` has them, else those of the
-    /// heads.
-    pub fn pictures(&mut self, predictions: &[Prediction]) -> Result<Vec<Vec<Picture>>> {
+    /// Pictures, a row per image: of the classes of pixels or the objects if `predictions` has them, else
+    /// those of the heads. `names` are those of the classes of objects.
+    pub fn pictures(&mut self, predictions: &[Prediction], names: &[String]) -> Result<Vec<Vec<Picture>>> {
         let (model, batch, ctx) = (self.predictor.model, self.batch, self.ctx);
         if let Some(maps) = label_maps(predictions) {
             let row = |(at, map): (usize, &GrayImage)| {
@@ -90,6 +90,12 @@ impl Asked<'_> {
                 label_map::pictures(image, map, batch.targets[at].semantic.as_ref())
             };
             return Ok(maps.iter().enumerate().map(row).collect());
+        }
+        if let Some(found) = instances(predictions) {
+            let row = |(at, found): (usize, &Regions)| {
+                objects::pictures(batch.picture(&batch.images, at), found, &batch.originals[at], names)
+            };
+            return Ok(found.iter().enumerate().map(row).collect());
         }
         // What an inference puts together of other predictions, nobody can show.
         if !self.fits() && self.predictor.inference.is_some() {
@@ -144,6 +150,14 @@ fn in_originals(prediction: Prediction, batch: &Batch) -> Prediction {
 pub fn label_maps(predictions: &[Prediction]) -> Option<&[GrayImage]> {
     predictions.iter().find_map(|prediction| match prediction {
         Prediction::Semantic(semantic) => Some(semantic.maps.as_slice()),
+        _ => None,
+    })
+}
+
+/// The objects that are found, for each of a batch's images, if a head predicts them.
+pub fn instances(predictions: &[Prediction]) -> Option<&[Regions]> {
+    predictions.iter().find_map(|prediction| match prediction {
+        Prediction::Instances(found) => Some(found.as_slice()),
         _ => None,
     })
 }

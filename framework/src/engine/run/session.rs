@@ -13,7 +13,7 @@ use crate::engine::train::checkpoint::{Checkpoint, CheckpointStore};
 use crate::engine::train::{Sums, Window};
 use crate::nn;
 use crate::recipe::Recipe;
-use crate::report::{Environment, EventLog, MetricLog, PictureStore, RunDir};
+use crate::report::{ClassTable, Environment, EventLog, MetricLog, PictureStore, RunDir};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,12 +95,13 @@ impl Session {
         self.init_from_digest = state.init_from_digest;
         self.window = Window::new(state.window);
         let metrics = state.evaluation.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN)));
-        self.evaluation = Evaluation { metrics: metrics.collect() };
+        self.evaluation = Evaluation { metrics: metrics.collect(), ..Evaluation::default() };
         if self.dir.metrics().is_file() {
             self.metrics = MetricLog::open(&self.dir.metrics())?;
             self.metrics.truncate_after(step);
         }
         self.pictures_store().truncate_after(step)?;
+        ClassTable::truncate_after(&self.dir.classes(), step)?;
         tracing::info!("resumed at step {step} of {}", self.prepared.trainer.plan().steps);
         Ok(())
     }

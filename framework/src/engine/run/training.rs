@@ -15,7 +15,7 @@ use crate::engine::setup::{Prepared, classes};
 use crate::engine::train::StepResult;
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::report::logging::LOG_ONLY;
-use crate::report::{EventLog, PictureSet, Progress, Split, Status, StepReport};
+use crate::report::{ClassTable, EventLog, PictureSet, Progress, Split, Status, StepReport};
 
 impl Session {
     /// Trains to the end, or to a signal. A failure is written into the report before it is returned.
@@ -137,7 +137,7 @@ impl Session {
         let communicator = trainer.communicator();
         let evaluation = trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
-            Evaluation::run(predictor, val, evaluators, settings.seed, communicator.as_ref())
+            Evaluation::run(predictor, val, evaluators, settings.seed, communicator.as_ref(), None)
         })?;
         let step = trainer.steps_done();
         let epoch = trainer.plan().epoch_after(step);
@@ -152,6 +152,9 @@ impl Session {
             self.best = figure;
         }
         self.record(Split::Val, &evaluation.metrics)?;
+        if !evaluation.classes.is_empty() {
+            ClassTable { step, classes: evaluation.classes.clone() }.write(&self.dir.classes())?;
+        }
         let mut line = format!("epoch {epoch:.2}, step {step}: val");
         for (name, value) in &evaluation.metrics {
             let _ = write!(line, " {name} {value:.4}");

@@ -110,7 +110,9 @@ impl Prepared {
 
     /// Pictures of batches, a row per image, under the same masks every time.
     pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
-        let Self { trainer, inference, settings, .. } = self;
+        let Self { trainer, val, inference, settings, .. } = self;
+        let samples = val.as_ref().map(|val| &val.pipeline().samples);
+        let names = samples.and_then(|samples| samples.classes(TaskKind::Detect)).unwrap_or_default();
         trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
             let mut rows = Vec::new();
@@ -119,10 +121,10 @@ impl Prepared {
                 let ctx = Context::eval(rng).with_first_image(rows.len() as u64);
                 let mut asked = predictor.ask(batch, &ctx);
                 // Other heads draw from the features.
-                let of_pixels = asked.is_predicted(TaskKind::Segment);
-                let predictions =
-                    if of_pixels { asked.predictions(&[TaskKind::Segment])? } else { Vec::new() };
-                rows.extend(asked.pictures(&predictions)?);
+                let drawn = [TaskKind::Segment, TaskKind::Detect].into_iter();
+                let drawn: Vec<_> = drawn.filter(|&task| asked.is_predicted(task)).collect();
+                let predictions = asked.predictions(&drawn)?;
+                rows.extend(asked.pictures(&predictions, names)?);
             }
             Ok(rows)
         })

@@ -4,6 +4,7 @@
 //! Tables and charts are in the page as they are; a script of its own makes them sortable and movable.
 
 mod charts;
+mod classes;
 mod curves;
 mod data;
 mod environment;
@@ -32,6 +33,9 @@ use super::{ReportError, RunDir, Summary};
 use crate::weights::atomic;
 pub(crate) use frame::{Page, Section};
 use run::Run;
+
+/// Lines that the style sheet has colours for, however few runs there are: the curves of a class.
+const FEWEST_LINES: usize = 4;
 
 /// Writes `report.html` of a run from the other files of its directory.
 pub fn write_page(dir: &RunDir) -> Result<(), ReportError> {
@@ -149,7 +153,7 @@ impl Report {
             header: self.header(&title),
             sections: self.sections(),
             version: env!("CARGO_PKG_VERSION"),
-            style: &format!("{}{}", include_str!("report.css"), palette::style(self.len().max(2))),
+            style: &format!("{}{}", include_str!("report.css"), palette::style(self.len().max(FEWEST_LINES))),
             script: Some(include_str!("report.js")),
         }
         .render()
@@ -186,6 +190,7 @@ impl Report {
         [
             ("summary", "Summary", summary::section(runs)),
             ("curves", "Curves", curves::section(runs)),
+            ("classes", "Classes", of_only(classes::section)),
             ("pictures", "Pictures", pictures::section(runs)),
             ("model", "Model", of_only(model::nodes)),
             ("parameters", "Parameter groups", of_only(model::parameter_groups)),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::recipe::lock;
 use crate::report::{
-    Details, Environment, MetricLog, PictureSet, PictureStore, ReportError, RunDir, Summary,
+    ClassTable, Details, Environment, MetricLog, PictureSet, PictureStore, ReportError, RunDir, Summary,
 };
 
 /// Sets of pictures on the page of a single run, spread over it.
@@ -26,6 +26,8 @@ pub(super) struct Run {
     pub(super) summary: Summary,
     /// Empty for one that has written none yet.
     pub(super) metrics: MetricLog,
+    /// `None` where no class was measured by itself.
+    pub(super) classes: Option<ClassTable>,
     /// Of a run beside others, the last ones only.
     pub(super) pictures: Vec<PictureSet>,
     /// Empty for one that has not recorded them.
@@ -55,6 +57,7 @@ impl Run {
             recipe,
             summary,
             metrics,
+            classes: lenient(optional(&dir.classes(), ClassTable::read)).flatten(),
             pictures: lenient(pictures(dir, sets)).unwrap_or_default(),
             details: lenient(optional(&dir.details(), Details::read)).flatten().unwrap_or_default(),
             environment: lenient(optional(&dir.environment(), Environment::read)).flatten(),

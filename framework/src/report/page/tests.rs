@@ -7,10 +7,10 @@ use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
 use super::*;
-use crate::component::{ParameterGroup, Picture};
+use crate::component::{ClassFigures, ParameterGroup, Picture};
 use crate::loader::CorruptSample;
 use crate::report::{
-    Details, Environment, GraphNode, MetricLog, PictureSet, PictureStore, RunDir, Split, Summary,
+    ClassTable, Details, Environment, GraphNode, MetricLog, PictureSet, PictureStore, RunDir, Split, Summary,
 };
 
 const EVIL: &str = "</script><script>alert(1)</script>\"'&";
@@ -102,6 +102,31 @@ fn details(error: &str) -> Details {
         }],
         error: Some(error.to_owned()),
     }
+}
+
+#[test]
+fn the_page_of_one_run_has_a_table_of_classes_and_their_curves() {
+    let runs = Runs::two();
+    let dir = RunDir::inspect(&runs.path("a")).unwrap();
+    let of = |class: &str, ap: f64| ClassFigures {
+        class: class.to_owned(),
+        figures: vec![("box_ap".to_owned(), ap)],
+        curves: vec![("box_ap50".to_owned(), vec![100.0, 50.0, ap])],
+    };
+    let classes = vec![of("<cat>", 12.5), of("dog", 75.25)];
+    ClassTable { step: 20, classes }.write(&dir.classes()).unwrap();
+    write_page(&dir).unwrap();
+    let page = fs::read_to_string(dir.report()).unwrap();
+    for text in [
+        "<section id=\"classes\">",
+        "The evaluation of step 20.",
+        "data-value=\"&lt;cat&gt;\">&lt;cat&gt;</th><td class=\"number\" data-value=\"12.5\">",
+        "precision over recall of dog, in percent",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    let both = runs.read().render();
+    assert!(!both.contains("<section id=\"classes\">"), "of several runs there is none");
 }
 
 #[test]
