@@ -248,6 +248,7 @@ pages! {
     ablations: "docs/src/ablations.md";
     benchmarks: "docs/benchmarks.md";
     cifar10: "docs/src/cifar10.md";
+    detection: "docs/src/detection.md";
     extending: "docs/src/extending.md";
     finetuning: "docs/src/finetuning.md";
     reports: "docs/src/reports.md";

@@ -36,7 +36,7 @@ pub struct AdamW {
     /// Which parameters are decayed.
     #[serde(default)]
     pub decayed: Decayed,
-    /// Names of parameters that are not decayed, nevertheless: `[pos_embed]`; `*` stands for anything, dots
+    /// Names of parameters that are not decayed, nevertheless: `[pos_embed]`; `*` stands for any characters, dots
     /// too.
     #[serde(default)]
     pub no_weight_decay: Vec<String>,

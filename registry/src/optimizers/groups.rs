@@ -36,7 +36,7 @@ pub enum Decayed {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
-    /// Names of parameters, in which `*` stands for anything, dots too: `[pos_embed]`, `["*.bias"]`.
+    /// Names of parameters, in which `*` stands for any characters, dots too: `[pos_embed]`, `["*.bias"]`.
     #[schemars(length(min = 1))]
     pub names: Vec<String>,
     /// Their learning rate as a multiple of the full one, instead of that of their layer.
@@ -137,7 +137,7 @@ fn check_names(key: &str, names: &[String], params: &[Param]) -> Result<(), Prob
         let key = format!("{key}.{position}");
         let pattern = Pattern::new(name).map_err(|error| {
             let message = format!("`{name}` is no pattern: {}", error.msg);
-            Problem::new(key.clone(), message).help("one `*` stands for anything, dots too")
+            Problem::new(key.clone(), message).help("one `*` stands for any characters, dots too")
         })?;
         if params.iter().any(|param| pattern.matches(param.name())) {
             continue;
