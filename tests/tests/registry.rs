@@ -28,6 +28,7 @@ fn round_trip(kind: Kind, component: Value) -> Result<Value, Error> {
         Kind::Backbone => through!(Backbone),
         Kind::Neck => through!(Neck),
         Kind::Head => through!(Head),
+        Kind::InstanceHead => through!(InstanceHead),
         Kind::Optimizer => through!(Optimizer),
         Kind::Schedule => through!(Schedule),
         Kind::Evaluator => through!(Evaluator),
@@ -139,7 +140,8 @@ fn every_head_and_nothing_else_has_a_weight_and_may_be_auxiliary() {
     for entry in entries() {
         let text = stdout(&folder.succeeds(["describe", entry.name]));
         for line in ["loss_weight: number, at least 0 (default 1.0)", "auxiliary: boolean (default false)"] {
-            assert_eq!(text.contains(&format!("\n  {line}\n")), entry.kind == Kind::Head, "{line}: {text}");
+            let is_head = [Kind::Head, Kind::InstanceHead].contains(&entry.kind);
+            assert_eq!(text.contains(&format!("\n  {line}\n")), is_head, "{line}: {text}");
         }
     }
     folder.succeeds([

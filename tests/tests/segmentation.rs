@@ -105,9 +105,9 @@ fn a_grid_of_other_proportions_is_interpolated_even_if_it_has_as_many_positions(
         "--set",
         "train.length=1 iterations",
         "--set",
-        "model.backbone.fpn=false",
+        "model.backbone.s4=null",
         "--set",
-        "model.backbone.relative_position_bias=false",
+        "model.backbone.relative_positions=none",
     ];
     folder.succeeds(["run", "segmentor.yaml", "--out", "wide"].into_iter().chain(sets).chain(train));
     let embedding = |run: &str, name: &str| {

@@ -87,18 +87,20 @@ const _: fn(&Values, &batch_norm::Moments, Option<[&Values; 2]>, f32) -> Result<
 const _: fn(&Values, &mut Values, &batch_norm::Moments, Option<&Values>, f32, bool) -> Result<[Buffer; 2]> =
     batch_norm::backward;
 
-const _: fn(&Values, Option<&Values>, attention::Dims) -> Result<(Buffer, attention::Normalisers)> =
-    attention::forward;
+// The biases of scores by position are never held for all of them at once, where that can be had.
+const _: fn(
+    &Values,
+    Option<&attention::RelativePositions<'_, Values>>,
+    attention::Dims,
+) -> Result<(Buffer, attention::Normalisers)> = attention::forward;
+// The gradients of `qkv` and of the tables of positions.
 const _: fn(
     &Values,
     &Values,
-    Option<&Values>,
+    Option<&attention::RelativePositions<'_, Values>>,
     &attention::Normalisers,
     attention::Dims,
-) -> Result<(Buffer, Option<Buffer>)> = attention::backward;
-// The biases of all scores from a table by offset, and back.
-const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::expand;
-const _: fn(&Values, (usize, usize), usize) -> Result<Buffer> = relative_position::grad_table;
+) -> Result<(Buffer, Vec<Buffer>)> = attention::backward;
 
 // Masks are of the host.
 const _: fn(&depthwise::Depthwise<'_>, &Values, &Values, Option<&Values>, Option<&[f32]>) -> Result<Buffer> =

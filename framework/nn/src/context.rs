@@ -96,10 +96,9 @@ impl Context {
     /// If values are given, but not as many.
     pub fn uniform(&self, name: &str, batch: usize, per_image: usize) -> Result<Vec<f32>> {
         let streams = self.image_streams(batch);
-        if let Some(values) = self.given.get(name) {
-            self.used.borrow_mut().insert(name.to_owned());
+        if let Some(values) = self.given(name) {
             return match values.len() == batch * per_image {
-                true => Ok(values.clone()),
+                true => Ok(values.to_vec()),
                 false => Err(Error::Shape(format!(
                     "{} values are given for `{name}`; [{batch}, {per_image}] are needed",
                     values.len(),
@@ -107,6 +106,13 @@ impl Context {
             };
         }
         Ok(streams.flat_map(|mut rng| (0..per_image).map(move |_| rng.random::<f32>())).collect())
+    }
+
+    /// The values given under `name`, to be used where the pass would draw something else than uniform values.
+    pub fn given(&self, name: &str) -> Option<&[f32]> {
+        let values = self.given.get(name)?;
+        self.used.borrow_mut().insert(name.to_owned());
+        Some(values)
     }
 
     /// The names of given values that nothing asked for.
@@ -132,9 +138,9 @@ impl Context {
     }
 
     /// [`Context::record`] of values, row-major.
-    pub(crate) fn record_values(&self, name: &str, shape: Shape, values: Vec<f32>) {
+    pub fn record_values(&self, name: &str, shape: impl Into<Shape>, values: Vec<f32>) {
         if let Some(records) = &self.records {
-            records.borrow_mut().push((name.to_owned(), (shape.to_vec(), values)));
+            records.borrow_mut().push((name.to_owned(), (shape.into().to_vec(), values)));
         }
     }
 

@@ -48,6 +48,16 @@ impl Init {
         Self::Uniform { bound: 1.0 / (fan_in as f32).sqrt() }
     }
 
+    /// `torch.nn.init.kaiming_normal_(mode="fan_out", nonlinearity="relu")`, fvcore's `c2_msra_fill`.
+    pub fn kaiming_normal(fan_out: usize) -> Self {
+        Self::Normal { std: (2.0 / fan_out as f32).sqrt() }
+    }
+
+    /// fvcore's `c2_xavier_fill`: Caffe2's `XavierFill`, which is `torch.nn.init.kaiming_uniform_(a=1)`.
+    pub fn c2_xavier(fan_in: usize) -> Self {
+        Self::Uniform { bound: (3.0 / fan_in as f32).sqrt() }
+    }
+
     /// timm's `trunc_normal_(std=std)`, cut at ±2.
     pub fn trunc_normal(std: f32) -> Self {
         Self::TruncNormal { std, cutoff: 2.0 }
@@ -117,6 +127,7 @@ mod tests {
         for (init, bound) in [
             (Init::xavier_uniform(100, 400), (6.0_f64 / 500.0).sqrt()),
             (Init::kaiming_uniform(64), 1.0 / 8.0),
+            (Init::c2_xavier(48), 1.0 / 4.0),
         ] {
             let (std, max) = spread(&draw(&init));
             assert_near(std, bound / 3.0_f64.sqrt());
@@ -127,6 +138,7 @@ mod tests {
     #[test]
     fn normal_initialisers_have_their_deviation() {
         assert_near(spread(&draw(&Init::Normal { std: 0.02 })).0, 0.02);
+        assert_near(spread(&draw(&Init::kaiming_normal(50))).0, 0.2);
         // timm cuts at an absolute 2, far out for the usual deviation: nothing is cut.
         assert_near(spread(&draw(&Init::trunc_normal(0.02))).0, 0.02);
     }

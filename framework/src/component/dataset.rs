@@ -42,7 +42,8 @@ pub trait Samples: Send + Sync {
         None
     }
 
-    /// The numbers that the annotations give the classes of objects, by index, where they have some (COCO's `category_id`).
+    /// The numbers that the annotations give the classes of objects, by index (COCO's `category_id`), where
+    /// they have numbers of their own.
     fn category_ids(&self) -> Option<&[u64]> {
         None
     }

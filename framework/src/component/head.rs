@@ -54,6 +54,7 @@ pub trait HeadModule {
 }
 
 /// A named loss; or a figure that is only shown, with the weight 0.
+#[derive(Clone)]
 pub struct Loss {
     /// Its name in the metrics.
     pub name: String,

@@ -24,6 +24,10 @@ pub enum Kind {
     Neck,
     /// Features to losses and predictions.
     Head,
+    /// Features and regions to losses and regions.
+    #[serde(rename = "instance_head")]
+    #[value(name = "instance_head")]
+    InstanceHead,
     /// Gradients to new parameters.
     Optimizer,
     /// The learning rate over time.
@@ -36,7 +40,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Dataset,
         Self::Transform,
         Self::BatchTransform,
@@ -44,6 +48,7 @@ impl Kind {
         Self::Backbone,
         Self::Neck,
         Self::Head,
+        Self::InstanceHead,
         Self::Optimizer,
         Self::Schedule,
         Self::Evaluator,
@@ -60,6 +65,7 @@ impl Kind {
             Self::Backbone => "backbone",
             Self::Neck => "neck",
             Self::Head => "head",
+            Self::InstanceHead => "instance_head",
             Self::Optimizer => "optimizer",
             Self::Schedule => "schedule",
             Self::Evaluator => "evaluator",

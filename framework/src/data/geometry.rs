@@ -2,8 +2,12 @@
 
 use image::{GrayImage, Luma, Rgb, RgbImage, imageops};
 
+use super::boxes::{clip, nonempty};
 use super::target::bounds;
 use super::{CropBox, DataError, IGNORED, Interpolation, MAX_PIXELS, Mask, Pixels, Sample, nearest, resize};
+
+/// What width and height of an object have to be larger than, in pixels.
+const SMALLEST_SIDE: f32 = 1e-5;
 
 impl Sample {
     /// The 8 bit image; `transform` names who asks.
@@ -111,34 +115,39 @@ impl Sample {
         Ok(self)
     }
 
-    /// Adds a black border, ignored (255) in the label map.
+    /// Adds a border of so many pixels at the top, on the right, at the bottom and on the left: of a grey
+    /// value, and ignored (255) in the label map.
     ///
     /// # Errors
     /// Naming `transform`: [`DataError::Transform`] if the image is normalised already,
     /// [`DataError::Corrupt`] if the result has more than [`MAX_PIXELS`].
-    pub fn pad(mut self, border: usize, transform: &str) -> Result<Self, DataError> {
-        if border == 0 {
+    pub fn pad(mut self, border: [usize; 4], grey: u8, transform: &str) -> Result<Self, DataError> {
+        if border == [0; 4] {
             return Ok(self);
         }
         let image = self.rgb(transform)?;
-        let padded = |side: u32| (border as u64).saturating_mul(2).saturating_add(u64::from(side));
-        let (width, height) = (padded(image.width()), padded(image.height()));
+        let [top, right, bottom, left] = border;
+        let padded = |side: u32, before: usize, after: usize| {
+            (before as u64).saturating_add(after as u64).saturating_add(u64::from(side))
+        };
+        let (width, height) = (padded(image.width(), left, right), padded(image.height(), top, bottom));
         if width.saturating_mul(height) > MAX_PIXELS {
-            let reason = format!("with a border of {border} it has more than {MAX_PIXELS} pixels");
+            let reason = format!("with a border of {border:?} it has more than {MAX_PIXELS} pixels");
             return Err(self.misfit(transform, &reason));
         }
-        let (width, height, at) = (width as u32, height as u32, border as i64);
-        let mut padded = RgbImage::from_pixel(width, height, Rgb([0; 3]));
-        imageops::replace(&mut padded, image, at, at);
+        let (width, height, x, y) = (width as u32, height as u32, left as i64, top as i64);
+        let mut padded = RgbImage::from_pixel(width, height, Rgb([grey; 3]));
+        imageops::replace(&mut padded, image, x, y);
         self.pixels = Pixels::Rgb(padded);
         let pad = |map: &GrayImage, fill: u8| {
             let mut padded = GrayImage::from_pixel(width, height, Luma([fill]));
-            imageops::replace(&mut padded, map, at, at);
+            imageops::replace(&mut padded, map, x, y);
             padded
         };
         self.target.instances.transform(|bbox, mask| {
-            *bbox = bbox.map(|side| side + border as f32);
-            let shift = |corner: [f64; 2]| corner.map(|side| side + border as f64);
+            let [x0, y0, x1, y1] = *bbox;
+            *bbox = [x0 + left as f32, y0 + top as f32, x1 + left as f32, y1 + top as f32];
+            let shift = |[x, y]: [f64; 2]| [x + left as f64, y + top as f64];
             let size = (height as usize, width as usize);
             mask.is_none_or(|mask| mask.transform(size, shift, |map| pad(map, 0)))
         });
@@ -146,6 +155,22 @@ impl Sample {
             *map = pad(map, IGNORED);
         }
         Ok(self)
+    }
+
+    /// Gives every object the box around its mask; one whose mask or box is empty is dropped
+    /// (`filter_empty_instances` of detectron2). Without masks boxes are cut at the border of the image.
+    #[must_use]
+    pub fn fit_boxes(mut self) -> Self {
+        let (height, width) = self.size();
+        self.target.instances.transform(|bbox, mask| {
+            let fitted = match mask {
+                Some(mask) => mask.bounds(),
+                None => Some(clip(*bbox, [height, width])),
+            };
+            *bbox = fitted.unwrap_or_default();
+            nonempty(*bbox, SMALLEST_SIDE)
+        });
+        self
     }
 
     /// An error that says which transform does not fit which image: [`DataError::Corrupt`], as another image
@@ -276,12 +301,33 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_black_and_ignored() {
-        let padded = sample().pad(2, "Pad").unwrap();
-        assert_eq!(padded.size(), (8, 10));
-        assert_eq!(padded.target.instances.boxes[0], [4.0, 3.0, 7.0, 5.0]);
+    fn padding_is_grey_and_ignored() {
+        let padded = sample().pad([1, 3, 4, 2], 9, "Pad").unwrap();
+        assert_eq!(padded.size(), (9, 11));
+        assert_eq!(padded.target.instances.boxes[0], [4.0, 2.0, 7.0, 4.0]);
+        let image = padded.rgb("").unwrap();
+        assert_eq!((image.get_pixel(1, 1).0, image.get_pixel(3, 2).0), ([9; 3], [1, 1, 0]));
         assert_eq!(padded.target.semantic.as_ref().unwrap().get_pixel(0, 0).0, [255]);
         assert_consistent(&padded);
+    }
+
+    #[test]
+    fn objects_get_the_boxes_of_their_masks_or_are_dropped() {
+        let mut loose = sample();
+        loose.target.instances.annotate(
+            1,
+            [0.0, 0.0, 6.0, 4.0],
+            Mask::Rle(Rle::encode(&GrayImage::new(6, 4))),
+        );
+        loose.target.instances.annotate(1, [0.0, 0.0, 6.0, 4.0], Mask::Polygons(Vec::new()));
+        loose.target.instances.boxes.fill([0.0, 0.0, 6.0, 4.0]);
+        let fitted = loose.fit_boxes();
+        assert_eq!(fitted.target.instances.boxes, [[2.0, 1.0, 5.0, 3.0]; 2]);
+        assert_consistent(&fitted);
+        let mut unmasked = sample();
+        unmasked.target.instances.masks.clear();
+        unmasked.target.instances.boxes = vec![[-2.0, 1.0, 3.0, 9.0], [7.0, 1.0, 9.0, 2.0]];
+        assert_eq!(unmasked.fit_boxes().target.instances.boxes, [[0.0, 1.0, 3.0, 4.0]]);
     }
 
     #[test]
@@ -321,9 +367,9 @@ mod tests {
             resize(tall(1), (usize::MAX, usize::MAX)),
             // The result is small, but not what the first pass leaves.
             resize(tall(100_000), (1, 1000)),
-            tall(1).pad(10_000, "Pad").unwrap_err(),
-            tall(1).pad(1 << 31, "Pad").unwrap_err(),
-            tall(1).pad(usize::MAX, "Pad").unwrap_err(),
+            tall(1).pad([10_000; 4], 0, "Pad").unwrap_err(),
+            tall(1).pad([1 << 31; 4], 0, "Pad").unwrap_err(),
+            tall(1).pad([usize::MAX; 4], 0, "Pad").unwrap_err(),
         ] {
             assert!(matches!(error, DataError::Corrupt { .. }), "{error:?}");
             assert!(error.to_string().contains("more than 178956970 pixels"), "{error}");

@@ -19,4 +19,4 @@ pub use labels::read_labels;
 pub use resize::{Interpolation, nearest, resize};
 pub use sample::{Normalization, Original, Pixels, Sample};
 pub use size::{CropBox, MAX_PIXELS, MAX_SIDE, Size};
-pub use target::{IGNORED, Instances, Mask, Mixed, Rle, Target};
+pub use target::{IGNORED, Instances, Mask, Mixed, Rle, RleError, Target};

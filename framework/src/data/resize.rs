@@ -214,7 +214,9 @@ pub fn nearest(map: &GrayImage, crop: CropBox, height: usize, width: usize) -> G
     assert!(crop.within(map.height() as usize, map.width() as usize), "crop outside of the map");
     let positions = |input: usize, output: usize| -> Vec<usize> {
         let scale = input as f64 / output as f64;
-        (0..output).map(|position| (((position as f64 + 0.5) * scale) as usize).min(input - 1)).collect()
+        // Summed up as in Pillow, whose rounding decides where a position lies between two labels.
+        let sum = std::iter::successors(Some(scale * 0.5), |position| Some(position + scale));
+        sum.take(output).map(|position| (position as usize).min(input - 1)).collect()
     };
     let columns = positions(crop.width, width);
     let stride = map.width() as usize;

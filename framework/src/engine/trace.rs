@@ -29,8 +29,11 @@ pub struct TraceOptions {
     /// The weights; the recipe's initial ones if none are given.
     pub weights: Option<PathBuf>,
     /// A safetensors file with `images` `[B, 3, H, W]` and, optionally, their classes, `labels` `[B]`, what
-    /// is mixed into these, `mixed_labels` `[B]` with `mixed_share` `[B]`, and whatever the pass draws at
-    /// random (`noise` `[B, L]`).
+    /// is mixed into these, `mixed_labels` `[B]` with `mixed_share` `[B]`, the labels of their pixels,
+    /// `label_maps` `[B, H, W]`, their objects, `boxes` `[N, 4]` (`x0 y0 x1 y1` in pixels) with `box_classes`
+    /// `[N]`, the image that each is in, `box_images` `[N]`, and masks of 0 and 1, `box_masks` `[N, H, W]`,
+    /// height and width of each image if it is padded, `sizes` `[B, 2]`, and whatever the pass draws at random
+    /// (`noise` `[B, L]`).
     pub inputs: PathBuf,
     /// The file to write.
     pub out: PathBuf,

@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::component::{self, Backbone, Head, Kind, Masker, Neck};
+use crate::component::{self, Backbone, Head, InstanceHead, Kind, Masker, Neck};
 
 /// The `model` section: named nodes in the order of the recipe.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub enum NodeKind {
     Neck(Box<dyn Neck>),
     /// Features to losses and predictions.
     Head(Box<dyn Head>, HeadWiring),
+    /// Features and regions to losses and regions.
+    InstanceHead(Box<dyn InstanceHead>, HeadWiring),
 }
 
 impl NodeKind {
@@ -52,6 +54,7 @@ impl NodeKind {
             Self::Backbone(_) => Kind::Backbone,
             Self::Neck(_) => Kind::Neck,
             Self::Head(..) => Kind::Head,
+            Self::InstanceHead(..) => Kind::InstanceHead,
         }
     }
 }
@@ -111,6 +114,9 @@ pub struct HeadWiring {
     pub auxiliary: bool,
 }
 
+/// The keys of a [`HeadWiring`].
+const HEAD_WIRING: &[&str] = &["loss_weight", "auxiliary"];
+
 impl Default for HeadWiring {
     fn default() -> Self {
         Self { loss_weight: 1.0, auxiliary: false }
@@ -151,7 +157,7 @@ impl JsonSchema for Nodes {
             "type": "object",
             "minProperties": 1,
             "additionalProperties": {
-                "x-component": ["masker", "backbone", "neck", "head"],
+                "x-component": ["masker", "backbone", "neck", "head", "instance_head"],
                 "x-extra": wiring,
             },
         })
@@ -181,8 +187,12 @@ fn node(name: String, value: Value) -> Result<Node, String> {
         Some(Kind::Backbone) => NodeKind::Backbone(typed(&name, fields.into())?),
         Some(Kind::Neck) => NodeKind::Neck(typed(&name, fields.into())?),
         Some(Kind::Head) => {
-            let wiring = typed(&name, take(&mut fields, &["loss_weight", "auxiliary"]))?;
+            let wiring = typed(&name, take(&mut fields, HEAD_WIRING))?;
             NodeKind::Head(typed(&name, fields.into())?, wiring)
+        }
+        Some(Kind::InstanceHead) => {
+            let wiring = typed(&name, take(&mut fields, HEAD_WIRING))?;
+            NodeKind::InstanceHead(typed(&name, fields.into())?, wiring)
         }
         Some(kind) => {
             return Err(format!("`{name}`: `{type_name}` is a {kind}, which is no part of a model"));

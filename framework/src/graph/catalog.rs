@@ -20,7 +20,7 @@ pub fn catalog() -> Catalog {
 /// The schema of a component's block in a recipe: its fields, and for a head those that every head has.
 pub fn block_schema(entry: &Entry) -> Value {
     let mut schema = (entry.schema)();
-    if entry.kind == Kind::Head {
+    if [Kind::Head, Kind::InstanceHead].contains(&entry.kind) {
         let mut wiring = schema_for!(HeadWiring);
         let wiring = wiring.get_mut("properties").and_then(Value::as_object_mut).map(std::mem::take);
         let properties =

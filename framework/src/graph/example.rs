@@ -3,7 +3,7 @@
 use rand::Rng as _;
 
 use super::model::Model;
-use crate::component::ImageShape;
+use crate::component::{ImageShape, Task};
 use crate::data::{Batch, Normalization, Target};
 use crate::experiment::NodeKind;
 use crate::random::{self, Purpose};
@@ -15,8 +15,13 @@ impl Model {
         let target = |index: usize| {
             let mut target = Target::default();
             for built in self.nodes() {
-                if let NodeKind::Head(head, _) = &built.planned.node.kind {
-                    head.example(index, self.image, &mut target);
+                match &built.planned.node.kind {
+                    NodeKind::Head(head, _) => head.example(index, self.image, &mut target),
+                    NodeKind::InstanceHead(head, _) => {
+                        let classes = head.classes().unwrap_or(1);
+                        Task::Detect { classes }.example(index, self.image, &mut target);
+                    }
+                    _ => {}
                 }
             }
             target

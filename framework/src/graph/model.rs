@@ -1,15 +1,14 @@
-//! The built model: modules in order, parameters, and the forward pass.
+//! The built model: modules in order, and parameters.
 
 use std::rc::Rc;
 
 use super::plan::{Plan, Planned};
 use crate::component::{
-    BackboneModule, Features, HeadInputs, HeadModule, ImageShape, LevelShape, Loss, Macs, Mask, MaskGrid,
-    MaskPlan, Masker, NeckModule, Picture, Prediction, Problem, Task, TaskKind,
+    BackboneModule, HeadInputs, HeadModule, ImageShape, InstanceHeadInputs, InstanceHeadModule, LevelShape,
+    Macs, MaskGrid, MaskPlan, Masker, NeckModule, Problem, Task, TaskKind,
 };
-use crate::data::Batch;
-use crate::experiment::NodeKind;
-use crate::nn::{Context, Error, Param, Result, Scope, Tape, Tensor, profile};
+use crate::experiment::{HeadWiring, NodeKind};
+use crate::nn::{Param, Scope};
 
 /// A model: the modules of a [`Plan`] and their parameters.
 pub struct Model {
@@ -28,24 +27,20 @@ pub(super) struct Built {
 
 impl Built {
     /// The task of a head.
-    fn task(&self) -> Option<Task> {
+    pub(super) fn task(&self) -> Option<Task> {
         match &self.planned.node.kind {
             NodeKind::Head(head, _) => Some(head.task()),
+            NodeKind::InstanceHead(head, _) => head.classes().map(|classes| Task::Detect { classes }),
             _ => None,
         }
     }
 
-    /// The factor of a head's losses in the total.
-    fn loss_weight(&self) -> f32 {
+    /// How a head counts, of either kind.
+    pub(super) fn wiring(&self) -> Option<HeadWiring> {
         match &self.planned.node.kind {
-            NodeKind::Head(_, wiring) => wiring.loss_weight,
-            _ => 0.0,
+            NodeKind::Head(_, wiring) | NodeKind::InstanceHead(_, wiring) => Some(*wiring),
+            _ => None,
         }
-    }
-
-    /// Whether it is a head that predicts: an auxiliary one only helps to train.
-    fn predicts(&self) -> bool {
-        matches!(&self.planned.node.kind, NodeKind::Head(_, wiring) if !wiring.auxiliary)
     }
 }
 
@@ -58,11 +53,7 @@ pub(super) enum Module {
     Backbone(Box<dyn BackboneModule>),
     Neck(Box<dyn NeckModule>),
     Head(Box<dyn HeadModule>),
-}
-
-/// The features of a forward pass, node by node.
-pub struct Outputs {
-    features: Vec<Option<Features>>,
+    InstanceHead(Box<dyn InstanceHeadModule>),
 }
 
 impl Model {
@@ -99,10 +90,11 @@ impl Model {
         self.scope.params()
     }
 
-    /// The parameters of the heads.
+    /// The parameters of the heads, of both kinds.
     pub fn head_params(&self) -> Vec<Param> {
         let params = self.params();
-        self.heads().flat_map(|(built, _)| params[built.params.clone()].iter().cloned()).collect()
+        let heads = self.nodes.iter().filter(|built| built.wiring().is_some());
+        heads.flat_map(|built| params[built.params.clone()].iter().cloned()).collect()
     }
 
     /// The heads of a task that tell classes apart, with how many.
@@ -117,10 +109,18 @@ impl Model {
         tasks.map(|(built, _)| built.planned.node.name.as_str())
     }
 
-    /// The heads that predict for a task: none of them auxiliary.
+    /// The heads that predict for a task: none of them auxiliary, or before another one in a chain.
     pub fn predicting(&self, kind: TaskKind) -> Vec<&str> {
-        let tasks = self.tasks().filter(|(built, task)| task.kind() == kind && built.predicts());
+        let tasks = self.tasks().filter(|(built, task)| task.kind() == kind && self.predicts(built));
         tasks.map(|(built, _)| built.planned.node.name.as_str()).collect()
+    }
+
+    /// Whether it is a head that predicts: an auxiliary one only helps to train, and what an instance head
+    /// finds goes to the next one of its chain.
+    pub(super) fn predicts(&self, built: &Built) -> bool {
+        let name = &built.planned.node.name;
+        let mut takers = self.nodes.iter().flat_map(|other| &other.planned.sources);
+        built.wiring().is_some_and(|wiring| !wiring.auxiliary) && !takers.any(|source| source.node == *name)
     }
 
     /// The heads with their tasks.
@@ -143,149 +143,12 @@ impl Model {
         &self.nodes
     }
 
-    /// Runs masker, backbone and necks on a batch.
-    pub fn forward(&self, batch: &Batch, ctx: &Context) -> Result<Outputs> {
-        self.check_size(batch)?;
-        let shape = (batch.len(), self.image.channels, batch.height, batch.width);
-        // Images need no gradient, so they are on no tape; the first layer puts its output on `ctx.tape`.
-        let images = Tensor::from_vec(batch.images.clone(), shape, &Tape::none())?;
-        let mut masks: Vec<Option<Rc<Mask>>> = Vec::new();
-        let mut features: Vec<Option<Features>> = Vec::new();
-        for built in &self.nodes {
-            let _span = profile::node(&built.planned.node.name);
-            let (mut mask, mut output) = (None, None);
-            let ctx = &self.context(built, ctx);
-            match (&built.planned.node.kind, &built.module) {
-                (NodeKind::Masker(masker), Module::Masker { grid: Some(grid), .. }) => {
-                    mask = Some(Rc::new(masker.draw(grid, batch.len(), ctx)?));
-                }
-                (_, Module::Backbone(backbone)) => {
-                    let mask = self.upstream(built).find_map(|at| masks[at].as_ref());
-                    output = Some(backbone.forward(&images, mask, ctx)?);
-                }
-                (_, Module::Neck(neck)) => output = Some(neck.forward(&self.gather(built, &features)?, ctx)?),
-                _ => {}
-            }
-            if let Some(features) = &output {
-                for level in &features.levels {
-                    ctx.record(&format!("{}.{}", built.planned.node.name, level.shape.name), &level.tokens)?;
-                }
-            }
-            masks.push(mask);
-            features.push(output);
-        }
-        Ok(Outputs { features })
-    }
-
-    /// The losses of all heads, named `<node>.<loss>`, with the weights of their nodes.
-    pub fn losses(&self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Vec<Loss>> {
-        let mut losses = Vec::new();
-        for (built, head) in self.heads() {
-            let _span = profile::node(&built.planned.node.name);
-            let ctx = &self.context(built, ctx);
-            for loss in head.loss(&self.gather(built, &outputs.features)?, batch, ctx)? {
-                losses.push(Loss {
-                    name: format!("{}.{}", built.planned.node.name, loss.name),
-                    weight: built.loss_weight() * loss.weight,
-                    ..loss
-                });
-            }
-        }
-        Ok(losses)
-    }
-
-    /// What the heads of these tasks predict; auxiliary ones predict nothing.
-    pub fn predictions(
-        &self,
-        outputs: &Outputs,
-        tasks: &[TaskKind],
-        batch: &Batch,
-        ctx: &Context,
-    ) -> Result<Vec<Prediction>> {
-        let mut predictions = Vec::new();
-        for (built, head) in self.heads().filter(|(built, _)| built.predicts()) {
-            let Some(task) = built.task().map(Task::kind).filter(|task| tasks.contains(task)) else {
-                continue;
-            };
-            let features = self.gather(built, &outputs.features)?;
-            let prediction = head.predict(&features, batch, ctx)?;
-            let name = format!("the head `{}`", built.planned.node.name);
-            predictions.push(prediction.checked(&name, task, batch)?);
-        }
-        Ok(predictions)
-    }
-
-    /// The pictures of the heads that predict, a row per image.
-    pub fn pictures(&self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Vec<Vec<Picture>>> {
-        let mut rows: Vec<Vec<Picture>> = Vec::new();
-        for (built, head) in self.heads().filter(|(built, _)| built.predicts()) {
-            let pictures = head.pictures(&self.gather(built, &outputs.features)?, batch, ctx)?;
-            if rows.is_empty() {
-                rows = pictures;
-            } else {
-                rows.iter_mut().zip(pictures).for_each(|(row, more)| row.extend(more));
-            }
-        }
-        Ok(rows)
-    }
-
-    /// The circumstances of a node: a frozen one runs as in evaluation, and without a tape if nothing before
-    /// it is trained.
-    fn context(&self, built: &Built, ctx: &Context) -> Context {
-        match built.planned.node.frozen {
-            true if self.is_constant(built) => ctx.frozen(Tape::none()),
-            true => ctx.frozen(ctx.tape.clone()),
-            false => ctx.clone(),
-        }
-    }
-
-    /// Whether neither a node nor anything before it is trained.
-    fn is_constant(&self, built: &Built) -> bool {
-        let is_masker = matches!(built.module, Module::Masker { .. });
-        is_masker
-            || built.planned.node.frozen && self.upstream(built).all(|at| self.is_constant(&self.nodes[at]))
-    }
-
-    fn heads(&self) -> impl Iterator<Item = (&Built, &dyn HeadModule)> {
-        self.nodes.iter().filter_map(|built| match &built.module {
-            Module::Head(head) => Some((built, head.as_ref())),
-            _ => None,
-        })
-    }
-
-    fn check_size(&self, batch: &Batch) -> Result<()> {
-        if (batch.height, batch.width) == (self.image.height, self.image.width) {
-            return Ok(());
-        }
-        Err(Error::Shape(format!(
-            "the images are {} x {} ({}), the recipe's `image_size` is {} x {}: add a crop or a resize to the transforms",
-            batch.height,
-            batch.width,
-            batch.ids.first().map_or("no id", String::as_str),
-            self.image.height,
-            self.image.width,
-        )))
-    }
-
-    fn position(&self, name: &str) -> Option<usize> {
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|built| built.planned.node.name == name)
     }
 
-    fn upstream<'a>(&'a self, built: &'a Built) -> impl Iterator<Item = usize> + 'a {
+    pub(super) fn upstream<'a>(&'a self, built: &'a Built) -> impl Iterator<Item = usize> + 'a {
         built.planned.sources.iter().filter_map(|source| self.position(&source.node))
-    }
-
-    /// The features a node takes: the levels it names, from all of its sources.
-    fn gather(&self, built: &Built, features: &[Option<Features>]) -> Result<Features> {
-        let mut gathered = Features { levels: Vec::new(), mask: None };
-        for source in &built.planned.sources {
-            let output = self.position(&source.node).and_then(|at| features.get(at)?.as_ref());
-            let output = output.ok_or_else(|| Error::Value(format!("`{}` has not run", source.node)))?;
-            let named = |name: &str| source.level.as_deref().is_none_or(|level| level == name);
-            gathered.levels.extend(output.levels.iter().filter(|level| named(&level.shape.name)).cloned());
-            gathered.mask = gathered.mask.or_else(|| output.mask.clone());
-        }
-        Ok(gathered)
     }
 
     fn module(&mut self, planned: &Planned, scope: &Scope) -> std::result::Result<Module, Problem> {
@@ -316,6 +179,12 @@ impl Model {
                 };
                 head.build(&scope, &inputs).map(Module::Head).map_err(relative)
             }
+            NodeKind::InstanceHead(head, _) => {
+                let (image, levels) = (self.image, self.levels(planned)?);
+                let regions = planned.sources.iter().find_map(|source| self.regions_of(&source.node));
+                let inputs = InstanceHeadInputs { image, levels, regions };
+                head.build(&scope, &inputs).map(Module::InstanceHead).map_err(relative)
+            }
         }
     }
 
@@ -342,6 +211,9 @@ impl Model {
         let mut taken = Vec::new();
         for source in &planned.sources {
             let Some(built) = self.position(&source.node).map(|at| &self.nodes[at]) else { continue };
+            if matches!(built.module, Module::InstanceHead(_)) {
+                continue;
+            }
             let levels = built.module.levels();
             let named = |level: &&LevelShape| source.level.as_ref().is_none_or(|name| level.name == *name);
             let before = taken.len();
@@ -360,6 +232,14 @@ impl Model {
             }
         }
         Ok(taken)
+    }
+
+    /// How many regions of an image a node yields, if it is an instance head.
+    fn regions_of(&self, node: &str) -> Option<usize> {
+        match &self.nodes[self.position(node)?].module {
+            Module::InstanceHead(head) => Some(head.regions()),
+            _ => None,
+        }
     }
 
     /// The grid of the mask that reaches a node through its sources.
@@ -414,7 +294,7 @@ impl Module {
         match self {
             Self::Backbone(backbone) => backbone.levels(),
             Self::Neck(neck) => neck.levels(),
-            Self::Masker { .. } | Self::Head(_) => Vec::new(),
+            Self::Masker { .. } | Self::Head(_) | Self::InstanceHead(_) => Vec::new(),
         }
     }
 
@@ -424,6 +304,7 @@ impl Module {
             Self::Backbone(backbone) => backbone.macs(),
             Self::Neck(neck) => neck.macs(),
             Self::Head(head) => head.macs(),
+            Self::InstanceHead(head) => head.macs(),
         }
     }
 }

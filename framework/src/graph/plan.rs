@@ -62,6 +62,7 @@ fn upstream(kind: Kind) -> &'static [Kind] {
     match kind {
         Kind::Backbone => &[Kind::Masker],
         Kind::Neck | Kind::Head => &[Kind::Backbone, Kind::Neck],
+        Kind::InstanceHead => &[Kind::Backbone, Kind::Neck, Kind::InstanceHead],
         _ => &[],
     }
 }
@@ -89,10 +90,10 @@ fn sources(node: &Node, known: &[(String, Kind)]) -> Result<Vec<Source>, Vec<Pro
                     Problem::new(&key, format!("`{source}` is named twice")).help("remove one of the two"),
                 );
             }
-            Some((_, Kind::Masker)) if source.level.is_some() => {
+            Some((_, kind_of @ (Kind::Masker | Kind::InstanceHead))) if source.level.is_some() => {
                 problems.push(
-                    Problem::new(&key, format!("`{}` is a masker, it has no levels", source.node))
-                        .help(format!("write `from: {}`", source.node)),
+                    Problem::new(&key, format!("`{}` is a {kind_of}, it has no levels", source.node))
+                        .help(format!("write `{}`", source.node)),
                 );
             }
             Some((_, kind_of)) if upstream(kind).contains(kind_of) => resolved.push(source.clone()),
@@ -105,6 +106,11 @@ fn sources(node: &Node, known: &[(String, Kind)]) -> Result<Vec<Source>, Vec<Pro
                     .help(names(kind, &fitting)),
             ),
         }
+    }
+    let of_regions = |source: &&Source| known.contains(&(source.node.clone(), Kind::InstanceHead));
+    if let [first, second, ..] = resolved.iter().filter(of_regions).collect::<Vec<_>>()[..] {
+        let message = format!("it takes the regions of one instance head, not of `{first}` and `{second}`");
+        problems.push(Problem::new(&key, message).help("remove one of the two"));
     }
     if problems.is_empty() { Ok(resolved) } else { Err(problems) }
 }

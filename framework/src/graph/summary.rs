@@ -89,6 +89,7 @@ fn outputs(module: &Module) -> Vec<String> {
         Module::Masker { plan: Some(plan), grid: Some(grid) } => {
             vec![format!("{} of {} tokens", plan.kept, grid.tokens())]
         }
+        Module::InstanceHead(head) => vec![format!("{} regions", head.regions())],
         _ => module.levels().iter().map(level).collect(),
     }
 }

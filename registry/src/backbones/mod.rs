@@ -3,5 +3,5 @@
 mod conv_vit;
 mod vit;
 
-pub use conv_vit::ConvViT;
+pub use conv_vit::{Coarser, ConvViT};
 pub use vit::ViT;

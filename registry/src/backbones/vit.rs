@@ -7,18 +7,20 @@ use convmae_framework::component::{
     Problem,
 };
 use convmae_framework::nn::layers::{Block, LayerNorm, MergeConv};
-use convmae_framework::nn::ops::{AddPositions, PrependToken, Sequential};
+use convmae_framework::nn::ops::{PrependToken, Sequential};
 use convmae_framework::nn::{self, Context, Init, Param, PatchLayout, Scope, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checks;
 use crate::transformer::{
-    TRANSFORMER_EPS, drop_path_rates, plain_blocks, position_embedding, transformer_blocks,
+    GridAttention, PositionEmbedding, RelativePositionKind, TRANSFORMER_EPS, WindowAttention,
+    drop_path_rates, plain_blocks, transformer_blocks,
 };
 
 /// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks
-/// over the kept tokens (`models_mae.py` of facebookresearch/mae). Yields the level `s1`.
+/// over the kept tokens (`models_mae.py` of facebookresearch/mae; `modeling/backbone/vit.py` of detectron2
+/// for detection, without a cls token and a last LayerNorm). Yields the level `s1`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ViT {
@@ -42,6 +44,18 @@ pub struct ViT {
     pub drop_path: f32,
     /// Whether the position embedding is trained; it starts as sines and cosines in any case.
     pub train_pos_embed: bool,
+    /// Side of the grid of the position embedding, which is resized (bicubic) to that of the tokens in every
+    /// forward; that of the tokens if left out. Without a cls token only.
+    #[schemars(range(min = 1, max = 1024))]
+    pub pos_embed_grid: Option<usize>,
+    /// Whether a cls token comes before the others. The position embedding has a row for it in any case.
+    pub cls_token: bool,
+    /// Whether a LayerNorm ends the blocks.
+    pub final_norm: bool,
+    /// Which blocks attend within windows; none if left out. Without a cls token only.
+    pub window: Option<WindowAttention>,
+    /// What the attention scores learn about the offset between two tokens. Without a cls token only.
+    pub relative_positions: RelativePositionKind,
 }
 
 impl Default for ViT {
@@ -54,7 +68,37 @@ impl Default for ViT {
             mlp_ratio: 4.0,
             drop_path: 0.0,
             train_pos_embed: false,
+            pos_embed_grid: None,
+            cls_token: true,
+            final_norm: true,
+            window: None,
+            relative_positions: RelativePositionKind::default(),
         }
+    }
+}
+
+impl ViT {
+    /// That what needs the tokens of a whole grid, and nothing else, has them.
+    fn check_grid(&self, mask: Option<&MaskPlan>) -> Result<(), Problem> {
+        let keys = [
+            ("window", self.window.is_some()),
+            ("relative_positions", self.relative_positions != RelativePositionKind::None),
+            ("pos_embed_grid", self.pos_embed_grid.is_some()),
+        ];
+        for (key, is_on) in keys {
+            if is_on && self.cls_token {
+                return Err(Problem::new(
+                    key,
+                    "it needs the tokens of a grid, and a cls token is none of them",
+                )
+                .help("set `cls_token: false`"));
+            }
+        }
+        if mask.is_some() && !self.cls_token {
+            let message = "without a cls token it needs all patches, and a masker takes some away";
+            return Err(Problem::new("cls_token", message).help("remove it, or the masker"));
+        }
+        Ok(())
     }
 }
 
@@ -79,19 +123,24 @@ impl Backbone for ViT {
         mask: Option<&MaskPlan>,
     ) -> Result<Box<dyn BackboneModule>, Problem> {
         let grid = self.mask_grid(image)?;
-        let (dim, patch) = (self.embed_dim, self.patch_size);
+        self.check_grid(mask)?;
+        let (dim, patch, tokens) = (self.embed_dim, self.patch_size, (grid.rows, grid.cols));
         checks::heads(dim, self.num_heads)?;
         checks::sin_cos("embed_dim", dim)?;
         checks::hidden("mlp_ratio", dim, self.mlp_ratio)?;
         let fan_in = image.channels * patch * patch;
         // The layers of the layer-wise learning rate decay.
         let first = scope.at_layer(0);
+        let cls_token = || first.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 });
+        let attention =
+            GridAttention { grid: tokens, window: self.window.as_ref(), positions: self.relative_positions };
+        let blocks = plain_blocks(self.num_heads, self.mlp_ratio);
         let module = ViTModule {
-            cls_token: first.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
-            pos_embed: position_embedding(
+            cls_token: self.cls_token.then(cls_token),
+            pos_embed: PositionEmbedding::new(
                 &first,
-                "pos_embed",
-                (grid.rows, grid.cols),
+                tokens,
+                self.pos_embed_grid,
                 dim,
                 1,
                 self.train_pos_embed,
@@ -107,17 +156,17 @@ impl Backbone for ViT {
             blocks: transformer_blocks(
                 &scope.child("blocks").at_layer(1),
                 dim,
-                &plain_blocks(self.num_heads, self.mlp_ratio),
                 &drop_path_rates(self.drop_path, self.depth),
+                attention.configure(scope, dim, self.depth, blocks)?,
             )?,
-            norm: LayerNorm::new(&scope.child("norm"), dim, TRANSFORMER_EPS),
+            norm: self.final_norm.then(|| LayerNorm::new(&scope.child("norm"), dim, TRANSFORMER_EPS)),
             level: LevelShape {
                 name: "s1".to_owned(),
                 rows: grid.rows,
                 cols: grid.cols,
                 kept: mask.map_or(grid.tokens(), |mask| mask.kept),
                 cell: 1,
-                prefix_tokens: 1,
+                prefix_tokens: usize::from(self.cls_token),
                 channels: dim,
                 stride: patch,
             },
@@ -130,11 +179,11 @@ convmae_framework::register!(Backbone: ViT);
 
 struct ViTModule {
     level: LevelShape,
-    cls_token: Param,
-    pos_embed: Param,
+    cls_token: Option<Param>,
+    pos_embed: PositionEmbedding,
     proj: MergeConv,
     blocks: Vec<Block>,
-    norm: LayerNorm,
+    norm: Option<LayerNorm>,
 }
 
 impl BackboneModule for ViTModule {
@@ -151,25 +200,95 @@ impl BackboneModule for ViTModule {
     }
 
     fn forward(&self, images: &Tensor, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
-        let LevelShape { rows, cols, kept, .. } = self.level;
+        let LevelShape { rows, cols, kept, prefix_tokens, .. } = self.level;
         let (batch, ..) = images.dims4()?;
         let layout = match mask {
             Some(mask) => PatchLayout::new(rows, cols, 1, kept, mask.ids_keep.clone())?,
             None => PatchLayout::dense(batch, rows, cols, 1),
         };
-        let positions = AddPositions {
-            table: self.pos_embed.clone(),
-            grid: rows * cols,
-            ids: Some(layout.ids.clone()),
-            prefix: 1,
-        };
+        let positions = self.pos_embed.layers(&layout, prefix_tokens);
         let tokens = Sequential::new()
             .then(self.proj.image_layers(&Rc::new(layout)))
-            .then(PrependToken { token: self.cls_token.clone() })
+            .then_all(self.cls_token.clone().map(|token| PrependToken { token }))
             .then(positions)
             .then_all(self.blocks.iter().map(|block| block.layers(batch, ctx)))
-            .then(self.norm.clone())
+            .then_all(self.norm.clone())
             .forward(images.clone(), ctx)?;
         Ok(Features { levels: vec![Level { shape: self.level.clone(), tokens }], mask: mask.cloned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use convmae_framework::nn::Tape;
+    use convmae_framework::random::{Purpose, stream};
+    use serde_json::json;
+
+    use super::*;
+
+    const IMAGE: ImageShape = ImageShape { channels: 3, height: 32, width: 48 };
+
+    fn narrow(options: &serde_json::Value) -> ViT {
+        let mut spec = json!({ "patch_size": 8, "embed_dim": 8, "depth": 2, "num_heads": 2 });
+        spec.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    }
+
+    /// The tokens of one image, with parameters of a fixed random content.
+    fn tokens(options: &serde_json::Value) -> Vec<f32> {
+        let scope = Scope::new(0);
+        let module = narrow(options).build(&scope, IMAGE, None).unwrap();
+        for param in scope.params().iter().filter(|param| param.name().contains("rel_pos")) {
+            let values: Vec<f32> = (0..param.numel()).map(|at| (at as f32 * 0.7).sin()).collect();
+            param.set(&values).unwrap();
+        }
+        let pixels = (0..3 * 32 * 48).map(|at| (at as f32 * 0.3).sin()).collect();
+        let images = Tensor::from_vec(pixels, (1, 3, 32, 48), &Tape::none()).unwrap();
+        let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
+        module.forward(&images, None, &ctx).unwrap().levels[0].tokens.to_vec().unwrap()
+    }
+
+    #[test]
+    fn without_a_cls_token_its_parameters_are_those_of_detectron2() {
+        let options = json!({
+            "cls_token": false, "final_norm": false, "pos_embed_grid": 3, "train_pos_embed": true,
+            "relative_positions": "decomposed", "window": { "size": 3, "global_blocks": [1] },
+        });
+        let scope = Scope::describe();
+        let module = narrow(&options).build(&scope, IMAGE, None).unwrap();
+        let level = module.levels().pop().unwrap();
+        assert_eq!((level.prefix_tokens, level.tokens()), (0, 24));
+        let params = scope.params();
+        let shape = |name: &str| params.iter().find(|param| param.name() == name).map(Param::shape);
+        assert_eq!(shape("pos_embed"), Some(&[1, 10, 8][..]));
+        assert_eq!(shape("blocks.0.attn.rel_pos_h"), Some(&[5, 4][..]));
+        assert_eq!(shape("blocks.1.attn.rel_pos_w"), Some(&[11, 4][..]));
+        assert_eq!((shape("cls_token"), shape("norm.weight")), (None, None));
+    }
+
+    #[test]
+    fn what_a_token_sees_is_its_window_in_all_blocks_but_the_global_ones() {
+        let options = |size: usize, global: &[usize]| {
+            json!({ "cls_token": false, "relative_positions": "decomposed",
+                    "window": { "size": size, "global_blocks": global } })
+        };
+        // Where all blocks are global the size does not matter.
+        assert_eq!(tokens(&options(2, &[0, 1])), tokens(&options(3, &[0, 1])));
+        assert_ne!(tokens(&options(2, &[0, 1])), tokens(&options(2, &[0])));
+        assert_ne!(tokens(&options(2, &[])), tokens(&options(3, &[])));
+    }
+
+    #[test]
+    fn what_needs_a_grid_is_refused_beside_a_cls_token() {
+        for (key, value) in [
+            ("relative_positions", json!("decomposed")),
+            ("window", json!({ "size": 2, "global_blocks": [] })),
+            ("pos_embed_grid", json!(3)),
+        ] {
+            let problem =
+                narrow(&json!({ key: value })).build(&Scope::describe(), IMAGE, None).err().unwrap();
+            assert_eq!(problem.key, key);
+            assert!(problem.message.contains("cls token"), "{}", problem.message);
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Datasets: where samples come from.
 
 mod ade20k;
+mod coco;
 mod image_folder;
 mod subset;
 mod synthetic_scenes;
 mod tar_shards;
 
 pub use ade20k::{Ade20k, Ade20kSplit};
+pub use coco::Coco;
 pub use image_folder::ImageFolder;
 pub use subset::Subset;
 pub use synthetic_scenes::{ShapeClass, SyntheticScenes};

@@ -129,6 +129,10 @@ impl Samples for Chosen {
     fn classes(&self, task: TaskKind) -> Option<&[String]> {
         self.samples.classes(task)
     }
+
+    fn category_ids(&self) -> Option<&[u64]> {
+        self.samples.category_ids()
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +156,10 @@ mod tests {
 
         fn class(&self, index: usize) -> Option<usize> {
             self.0[index]
+        }
+
+        fn category_ids(&self) -> Option<&[u64]> {
+            Some(&[7, 90])
         }
     }
 
@@ -235,6 +243,12 @@ mod tests {
         assert_eq!((samples.len(), samples.classes(TaskKind::Classify).unwrap().len()), (6, 2));
         let message = open(&json!({ "per_class": 5 })).err().unwrap();
         assert_eq!(message, "Subset: `per_class` is 5, but the class `a` has 4 samples");
+    }
+
+    #[test]
+    fn a_subset_has_the_numbers_of_the_classes() {
+        let subset = Chosen { samples: Box::new(classes(&[2, 2])), chosen: vec![1] };
+        assert_eq!(subset.category_ids(), Some([7, 90].as_slice()));
     }
 
     #[test]

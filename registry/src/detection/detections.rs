@@ -1,7 +1,8 @@
 //! What the box head detects (`fast_rcnn_inference` of detectron2).
 
 use convmae_framework::component::Regions;
-use convmae_framework::data::boxes::clip;
+use convmae_framework::data::boxes::{clip, nonempty};
+use convmae_framework::nn::cpu::argmax::argmax;
 
 use super::box_coder::Box2BoxTransform;
 use super::nms::batched_nms;
@@ -30,22 +31,18 @@ impl DetectionSelection {
         coder: &Box2BoxTransform,
         image: [usize; 2],
     ) -> Regions {
-        let regions = proposals.len().max(1);
-        let (classes, width) = (logits.len() / regions, deltas.len() / regions);
         let (mut boxes, mut scores, mut class_ids) = (Vec::new(), Vec::new(), Vec::new());
-        for (region, &proposal) in proposals.iter().enumerate() {
-            let of_region = softmax(&logits[region * classes..][..classes]);
-            let (deltas, _) = deltas[region * width..][..width].as_chunks::<4>();
-            let of_classes: Vec<_> =
-                deltas.iter().map(|&deltas| coder.apply_deltas(proposal, deltas)).collect();
-            let is_finite = of_region.iter().chain(of_classes.as_flattened()).all(|value| value.is_finite());
-            if !is_finite {
+        for RegionPrediction { scores: of_classes, boxes: boxes_of_classes } in
+            region_predictions(proposals, logits, deltas, coder)
+        {
+            let of_boxes = boxes_of_classes.as_flattened();
+            if !of_classes.iter().chain(of_boxes).all(|value| value.is_finite()) {
                 continue;
             }
-            let objects = of_region.split_last().map_or(&[][..], |(_, objects)| objects);
+            let objects = of_classes.split_last().map_or(&[][..], |(_, objects)| objects);
             for (class, &score) in objects.iter().enumerate() {
                 if score > self.score_thresh {
-                    boxes.push(clip(of_classes[if width == 4 { 0 } else { class }], image));
+                    boxes.push(clip(boxes_of_classes[class.min(boxes_of_classes.len() - 1)], image));
                     scores.push(score);
                     class_ids.push(class);
                 }
@@ -60,6 +57,48 @@ impl DetectionSelection {
             ..Regions::default()
         }
     }
+}
+
+/// What is predicted of a region.
+struct RegionPrediction {
+    /// Probabilities of the classes, the last one that of background, `[K + 1]`.
+    scores: Vec<f32>,
+    /// The box if the object is of a class, `[K]`, or a single one whatever it is.
+    boxes: Vec<[f32; 4]>,
+}
+
+fn region_predictions(
+    proposals: &[[f32; 4]],
+    logits: &[f32],
+    deltas: &[f32],
+    coder: &Box2BoxTransform,
+) -> impl Iterator<Item = RegionPrediction> {
+    let regions = proposals.len().max(1);
+    let (classes, width) = (logits.len() / regions, deltas.len() / regions);
+    proposals.iter().enumerate().map(move |(region, &proposal)| {
+        let (deltas, _) = deltas[region * width..][..width].as_chunks::<4>();
+        RegionPrediction {
+            scores: softmax(&logits[region * classes..][..classes]),
+            boxes: deltas.iter().map(|&deltas| coder.apply_deltas(proposal, deltas)).collect(),
+        }
+    })
+}
+
+/// The boxes of proposals, moved onto the object of the most probable class (`refine` of a cascade): what is left of them in an
+/// image of a height and a width.
+pub fn refined_boxes(
+    proposals: &[[f32; 4]],
+    logits: &[f32],
+    deltas: &[f32],
+    coder: &Box2BoxTransform,
+    image: [usize; 2],
+) -> Vec<[f32; 4]> {
+    let refined =
+        region_predictions(proposals, logits, deltas, coder).map(|RegionPrediction { scores, boxes }| {
+            let class = scores.split_last().map_or(0, |(_, objects)| argmax(objects));
+            clip(boxes[class.min(boxes.len() - 1)], image)
+        });
+    refined.filter(|&bbox| nonempty(bbox, 0.0)).collect()
 }
 
 fn softmax(logits: &[f32]) -> Vec<f32> {

@@ -52,20 +52,8 @@ fn align_bitmap(runs: &Rle, bbox: [f32; 4], mask_size: usize) -> Result<Vec<bool
 mod tests {
     use image::{GrayImage, Luma};
 
-    use super::super::testing::Golden;
+    use super::super::testing::{Golden, train_gt};
     use super::*;
-
-    /// The masks of the golden's ground truth, image by image.
-    fn polygons() -> Vec<Vec<Mask>> {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/detection/train_gt.json");
-        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        let mask = |object: &serde_json::Value| {
-            let polygons: Vec<Vec<f64>> = serde_json::from_value(object["polygons"].clone()).unwrap();
-            Mask::Polygons(polygons.iter().map(|corners| corners.as_chunks().0.to_vec()).collect())
-        };
-        let images = json["images"].as_array().unwrap().iter();
-        images.map(|objects| objects.as_array().unwrap().iter().map(mask).collect()).collect()
-    }
 
     fn bitmaps(golden: &Golden, image: usize) -> Vec<Mask> {
         let name = format!("gt_bitmasks_{image}");
@@ -80,11 +68,11 @@ mod tests {
     #[test]
     fn targets_are_those_of_detectron2() {
         let golden = Golden::read("roi_train");
-        for (image, polygons) in polygons().iter().enumerate() {
+        for (image, gt) in train_gt().iter().enumerate() {
             let of_image = |name: &str| format!("{name}_{image}");
             let (boxes, gts) =
                 (golden.boxes(&of_image("sampled_boxes")), golden.indices(&of_image("sampled_gt_idx")));
-            for (name, masks) in [("polygon", polygons), ("bitmask", &bitmaps(&golden, image))] {
+            for (name, masks) in [("polygon", &gt.masks), ("bitmask", &bitmaps(&golden, image))] {
                 let expected = golden.bytes(&of_image(&format!("mask_targets_{name}"))).chunks_exact(28 * 28);
                 assert!(expected.len() > 10);
                 for (at, expected) in expected.enumerate() {

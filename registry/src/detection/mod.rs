@@ -6,6 +6,7 @@
 pub mod anchors;
 pub mod box_coder;
 pub mod boxes;
+pub mod conv;
 pub mod detections;
 pub mod losses;
 pub mod mask_targets;

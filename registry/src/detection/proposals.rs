@@ -1,19 +1,11 @@
 //! What the region proposal network hands on (`detectron2.modeling.proposal_generator.proposal_utils`).
 
+use convmae_framework::component::Regions;
 use convmae_framework::data::boxes::{clip, nonempty};
 use convmae_framework::nn::{Error, Result};
 
 use super::box_coder::Box2BoxTransform;
 use super::nms::batched_nms;
-
-/// Boxes that may hold an object, best first.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Proposals {
-    /// The boxes, within the image.
-    pub boxes: Vec<[f32; 4]>,
-    /// Their logits.
-    pub logits: Vec<f32>,
-}
 
 /// What is predicted at the anchors of one level of one image.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +30,7 @@ pub struct ProposalSelection {
 }
 
 impl ProposalSelection {
-    /// The proposals of an image of a height and a width. Boxes of no finite numbers are dropped.
+    /// The proposals of an image of a height and a width, with their logits, best first. Boxes of no finite numbers are dropped.
     ///
     /// # Errors
     /// If there are some in training: it has diverged.
@@ -48,7 +40,7 @@ impl ProposalSelection {
         coder: &Box2BoxTransform,
         image: [usize; 2],
         training: bool,
-    ) -> Result<Proposals> {
+    ) -> Result<Regions> {
         let (mut boxes, mut logits, mut level_ids) = (Vec::new(), Vec::new(), Vec::new());
         for (level, predictions) in levels.iter().enumerate() {
             for at in top(predictions.logits, self.pre_nms_topk) {
@@ -71,20 +63,7 @@ impl ProposalSelection {
         }
         let mut kept = batched_nms(&boxes, &logits, &level_ids, self.nms_thresh);
         kept.truncate(self.post_nms_topk);
-        Ok(Proposals {
-            boxes: kept.iter().map(|&at| boxes[at]).collect(),
-            logits: kept.iter().map(|&at| logits[at]).collect(),
-        })
-    }
-}
-
-impl Proposals {
-    /// With the boxes of the ground truth behind them, which are certain: heads learn from them even while the proposals are bad.
-    #[must_use]
-    pub fn with_ground_truth(mut self, boxes: &[[f32; 4]]) -> Self {
-        self.boxes.extend_from_slice(boxes);
-        self.logits.resize(self.boxes.len(), ((1.0_f64 - 1e-10) / 1e-10).ln() as f32);
-        self
+        Ok(Regions { boxes, scores: logits, ..Regions::default() }.select(&kept))
     }
 }
 
@@ -109,7 +88,7 @@ mod tests {
     /// Of each level anchors, logits, deltas.
     type Level = (Vec<[f32; 4]>, Vec<f32>, Vec<[f32; 4]>);
 
-    fn find(selection: ProposalSelection, levels: &[Level], image: [usize; 2]) -> Proposals {
+    fn find(selection: ProposalSelection, levels: &[Level], image: [usize; 2]) -> Regions {
         let levels = levels.iter();
         let levels = levels.map(|(anchors, logits, deltas)| LevelPredictions { anchors, logits, deltas });
         let coder = Box2BoxTransform::new([1.0; 4]);
@@ -119,7 +98,6 @@ mod tests {
     #[test]
     fn proposals_are_those_of_detectron2() {
         let (golden, anchors) = (Golden::read("rpn_train"), Golden::read("anchors"));
-        let with_gt = Golden::read("roi_train");
         let selection = ProposalSelection { pre_nms_topk: 200, post_nms_topk: 100, nms_thresh: 0.7 };
         let levels: Vec<_> = (2..7)
             .map(|level| {
@@ -139,13 +117,8 @@ mod tests {
             let levels: Vec<_> = levels.iter().map(of_image).collect();
             let own = find(selection, &levels, [256; 2]);
             let part = |name: &str| format!("{name}_{image}");
-            assert_eq!(own.logits, golden.floats(&part("proposal_logits")));
+            assert_eq!(own.scores, golden.floats(&part("proposal_logits")));
             assert_near("boxes", own.boxes.as_flattened(), &golden.floats(&part("proposals")), 1e-5);
-
-            let own = own.with_ground_truth(&golden.boxes(&part("gt_boxes")));
-            let expected = with_gt.floats(&part("proposals_with_gt"));
-            assert_near("boxes", own.boxes.as_flattened(), &expected, 1e-5);
-            assert_eq!(own.logits, with_gt.floats(&part("proposals_with_gt_logits")));
         }
     }
 
@@ -165,7 +138,7 @@ mod tests {
             });
             let levels: Vec<_> = levels.collect();
             let own = find(selection, &levels, size);
-            assert_eq!(own.logits, golden.floats(&format!("proposal_logits_{image}")));
+            assert_eq!(own.scores, golden.floats(&format!("proposal_logits_{image}")));
             let expected = golden.floats(&format!("proposals_{image}"));
             assert_near("boxes", own.boxes.as_flattened(), &expected, 1e-5);
         }

@@ -1,5 +1,7 @@
 //! What anchors and proposals are to predict (`label_and_sample_anchors` and `label_and_sample_proposals` of detectron2).
 
+use convmae_framework::data::Target;
+use convmae_framework::nn::{Context, Error, Result};
 use convmae_framework::random::Rng;
 
 use super::box_coder::Box2BoxTransform;
@@ -19,6 +21,31 @@ pub struct LabelAndSample {
     pub positive_fraction: f64,
 }
 
+/// The objects of an image that heads learn: those that are no crowd.
+#[derive(Debug, Clone, Default)]
+pub struct GroundTruth {
+    /// Their boxes.
+    pub boxes: Vec<[f32; 4]>,
+    /// Indices of their classes.
+    pub classes: Vec<u32>,
+    /// Their indices among all objects of the target.
+    pub indices: Vec<usize>,
+}
+
+impl GroundTruth {
+    /// That of a target.
+    pub fn of(target: &Target) -> Self {
+        let objects = &target.instances;
+        let is_crowd = |at: usize| objects.crowd.get(at).copied().unwrap_or(false);
+        let indices: Vec<_> = (0..objects.len()).filter(|&at| !is_crowd(at)).collect();
+        Self {
+            boxes: indices.iter().map(|&at| objects.boxes[at]).collect(),
+            classes: indices.iter().map(|&at| objects.classes[at]).collect(),
+            indices,
+        }
+    }
+}
+
 /// The proposals of an image that count: positive ones, then negative ones.
 #[derive(Debug, Clone, Default)]
 pub struct SampledProposals {
@@ -26,8 +53,49 @@ pub struct SampledProposals {
     pub boxes: Vec<[f32; 4]>,
     /// What they are to predict.
     pub targets: Vec<RoiTarget>,
-    /// Index of the ground truth of each positive one.
+    /// Of each positive one, the index of its ground truth among all objects of the target.
     pub gts: Vec<usize>,
+}
+
+/// How boxes are drawn.
+#[derive(Debug)]
+pub enum Draw<'a> {
+    /// At random.
+    Random(&'a mut Rng),
+    /// These.
+    Given(Sampled),
+}
+
+impl<'a> Draw<'a> {
+    /// What the pass was given for an image as `<head>_sampled_pos_<image>` and `<head>_sampled_neg_<image>`, indices of `boxes`
+    /// boxes each; at random if it was given neither.
+    ///
+    /// # Errors
+    /// If there are not so many boxes, or one of the two is missing.
+    pub fn of(ctx: &Context, head: &str, image: usize, boxes: usize, rng: &'a mut Rng) -> Result<Self> {
+        let name = |sign: &str| format!("{head}_sampled_{sign}_{image}");
+        let [positive, negative] = ["pos", "neg"].map(|sign| ctx.given(&name(sign)));
+        let (positive, negative) = match (positive, negative) {
+            (None, None) => return Ok(Self::Random(rng)),
+            (Some(positive), Some(negative)) => (positive, negative),
+            _ => {
+                let (positive, negative) = (name("pos"), name("neg"));
+                return Err(Error::Value(format!(
+                    "`{positive}` and `{negative}` belong together: one is missing"
+                )));
+            }
+        };
+        let index = |&value: &f32| match value {
+            0.0.. if value.fract() == 0.0 && (value as usize) < boxes => Ok(value as usize),
+            _ => Err(Error::Value(format!("`{}` holds {value}; there are {boxes} boxes", name("pos")))),
+        };
+        let indices = |values: &[f32]| -> Result<Vec<_>> {
+            let mut indices = values.iter().map(index).collect::<Result<Vec<_>>>()?;
+            indices.sort_unstable();
+            Ok(indices)
+        };
+        Ok(Self::Given(Sampled { positive: indices(positive)?, negative: indices(negative)? }))
+    }
 }
 
 impl LabelAndSample {
@@ -37,41 +105,45 @@ impl LabelAndSample {
         anchors: &[[f32; 4]],
         gts: &[[f32; 4]],
         coder: &Box2BoxTransform,
-        rng: &mut Rng,
+        draw: Draw<'_>,
     ) -> AnchorTargets {
-        let (matches, sampled) = self.sample(anchors, gts, rng);
+        let (matches, sampled) = self.sample(anchors, gts, draw);
         let deltas = |&anchor: &usize| coder.get_deltas(anchors[anchor], gts[matches[anchor].gt]);
         let gt_deltas = sampled.positive.iter().map(deltas).collect();
         AnchorTargets { sampled, gt_deltas }
     }
 
-    /// The targets of the proposals of an image whose objects have these boxes and `classes`.
+    /// The targets of the proposals of an image.
     pub fn proposals(
         &self,
         proposals: &[[f32; 4]],
-        gts: &[[f32; 4]],
-        classes: &[u32],
+        gts: &GroundTruth,
         coder: &Box2BoxTransform,
-        rng: &mut Rng,
+        draw: Draw<'_>,
     ) -> SampledProposals {
-        let (matches, Sampled { positive, negative }) = self.sample(proposals, gts, rng);
+        let (matches, Sampled { positive, negative }) = self.sample(proposals, &gts.boxes, draw);
         let gt_of = |&proposal: &usize| matches[proposal].gt;
         let object = |proposal: &usize| RoiTarget {
-            class: Some(classes[gt_of(proposal)]),
-            gt_deltas: coder.get_deltas(proposals[*proposal], gts[gt_of(proposal)]),
+            class: Some(gts.classes[gt_of(proposal)]),
+            gt_deltas: coder.get_deltas(proposals[*proposal], gts.boxes[gt_of(proposal)]),
         };
         let background = negative.iter().map(|_| RoiTarget { class: None, gt_deltas: [0.0; 4] });
         SampledProposals {
             boxes: positive.iter().chain(&negative).map(|&proposal| proposals[proposal]).collect(),
             targets: positive.iter().map(object).chain(background).collect(),
-            gts: positive.iter().map(gt_of).collect(),
+            gts: positive.iter().map(|proposal| gts.indices[gt_of(proposal)]).collect(),
         }
     }
 
-    fn sample(&self, boxes: &[[f32; 4]], gts: &[[f32; 4]], rng: &mut Rng) -> (Vec<Match>, Sampled) {
+    fn sample(&self, boxes: &[[f32; 4]], gts: &[[f32; 4]], draw: Draw<'_>) -> (Vec<Match>, Sampled) {
         let matches = self.matcher.matches(&pairwise_iou(gts, boxes), boxes.len());
-        let labels: Vec<_> = matches.iter().map(|of_box| of_box.label).collect();
-        let sampled = subsample_labels(&labels, self.batch_size_per_image, self.positive_fraction, rng);
+        let sampled = match draw {
+            Draw::Given(sampled) => sampled,
+            Draw::Random(rng) => {
+                let labels: Vec<_> = matches.iter().map(|of_box| of_box.label).collect();
+                subsample_labels(&labels, self.batch_size_per_image, self.positive_fraction, rng)
+            }
+        };
         (matches, sampled)
     }
 }
@@ -108,7 +180,8 @@ mod tests {
         for image in 0..2 {
             let part = |name: &str| format!("{name}_{image}");
             let gts = golden.boxes(&part("gt_boxes"));
-            let AnchorTargets { sampled, gt_deltas } = rpn().anchors(&anchors, &gts, &coder, &mut rng());
+            let AnchorTargets { sampled, gt_deltas } =
+                rpn().anchors(&anchors, &gts, &coder, Draw::Random(&mut rng()));
             let mut positive = golden.indices(&part("sampled_pos_idx"));
             positive.sort_unstable();
             assert_eq!(sampled.positive, positive);
@@ -130,7 +203,9 @@ mod tests {
             let (proposals, gts) = (golden.boxes(&part("proposals_with_gt")), rpn.boxes(&part("gt_boxes")));
             let classes: Vec<_> =
                 rpn.indices(&part("gt_classes")).into_iter().map(|class| class as u32).collect();
-            let own = roi(proposals.len()).proposals(&proposals, &gts, &classes, &coder, &mut rng());
+            let indices = (0..gts.len()).collect();
+            let truth = GroundTruth { boxes: gts.clone(), classes, indices };
+            let own = roi(proposals.len()).proposals(&proposals, &truth, &coder, Draw::Random(&mut rng()));
             let expected = golden.indices(&part("class_labels_before_sampling"));
             let matched = golden.indices(&part("matched_gt_idx"));
             let (objects, background): (Vec<_>, Vec<_>) =
@@ -150,9 +225,9 @@ mod tests {
     #[test]
     fn without_objects_everything_is_background() {
         let (boxes, coder) = ([[0.0, 0.0, 4.0, 4.0]; 3], Box2BoxTransform::new([1.0; 4]));
-        let targets = rpn().anchors(&boxes, &[], &coder, &mut rng());
+        let targets = rpn().anchors(&boxes, &[], &coder, Draw::Random(&mut rng()));
         assert_eq!((targets.sampled.negative, targets.gt_deltas.len()), (vec![0, 1, 2], 0));
-        let sampled = roi(2).proposals(&boxes, &[], &[], &coder, &mut rng());
+        let sampled = roi(2).proposals(&boxes, &GroundTruth::default(), &coder, Draw::Random(&mut rng()));
         assert_eq!((sampled.boxes.len(), sampled.gts.len()), (2, 0));
         assert!(sampled.targets.iter().all(|target| target.class.is_none()));
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use convmae_framework::data::{Instances, Mask};
 use safetensors::SafeTensors;
 
 /// A golden file.
@@ -16,6 +17,11 @@ impl Golden {
     fn tensor(&self, name: &str) -> (&[u8], Vec<usize>) {
         let tensor = SafeTensors::deserialize(&self.0).unwrap().tensor(name).unwrap();
         (tensor.data(), tensor.shape().to_vec())
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let tensors = SafeTensors::deserialize(&self.0).unwrap();
+        tensors.names().into_iter().map(ToString::to_string).collect()
     }
 
     pub fn shape(&self, name: &str) -> Vec<usize> {
@@ -65,6 +71,23 @@ impl Golden {
         let bytes = &bytes[row * shape[1]..][..shape[1]];
         bytes.iter().flat_map(|byte| (0..8).map(move |bit| byte >> (7 - bit) & 1 == 1)).collect()
     }
+}
+
+/// The objects of the images that the goldens are trained on.
+pub fn train_gt() -> Vec<Instances> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/detection/train_gt.json");
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let of_image = |objects: &serde_json::Value| {
+        let mut instances = Instances::default();
+        for object in objects.as_array().unwrap() {
+            let polygons: Vec<Vec<f64>> = serde_json::from_value(object["polygons"].clone()).unwrap();
+            let polygons = polygons.iter().map(|corners| corners.as_chunks().0.to_vec()).collect();
+            let bbox = serde_json::from_value(object["gt_box_xyxy"].clone()).unwrap();
+            instances.annotate(object["category"].as_u64().unwrap() as u32, bbox, Mask::Polygons(polygons));
+        }
+        instances
+    };
+    json["images"].as_array().unwrap().iter().map(of_image).collect()
 }
 
 /// The anchors of all levels of an image.

@@ -86,8 +86,8 @@ impl Head for MaeDecoder {
             decoder_blocks: transformer_blocks(
                 &scope.child("decoder_blocks"),
                 dim,
-                &plain_blocks(self.num_heads, self.mlp_ratio),
                 &vec![0.0; self.depth],
+                |_, _| plain_blocks(self.num_heads, self.mlp_ratio),
             )?,
             decoder_norm: LayerNorm::new(&scope.child("decoder_norm"), dim, TRANSFORMER_EPS),
             decoder_pred: Linear::new(&scope.child("decoder_pred"), dim, pixels),

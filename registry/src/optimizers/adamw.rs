@@ -7,11 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LrScaling;
-use super::groups::Grouping;
+use super::groups::{Decayed, Grouping, Override};
 use super::slots::{Slots, Update};
 
-/// AdamW with decoupled weight decay (Loshchilov and Hutter), as `torch.optim.AdamW`. Parameters with one
-/// axis and biases are not decayed (timm's `add_weight_decay`).
+/// AdamW with decoupled weight decay (Loshchilov and Hutter), as `torch.optim.AdamW`. By default parameters
+/// with one axis and biases are not decayed (timm's `add_weight_decay`).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdamW {
@@ -33,7 +33,11 @@ pub struct AdamW {
     #[serde(default = "default_weight_decay")]
     #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
-    /// Names of parameters that are not decayed, besides those with one axis and biases: `[pos_embed]`.
+    /// Which parameters are decayed.
+    #[serde(default)]
+    pub decayed: Decayed,
+    /// Names of parameters that are not decayed, nevertheless: `[pos_embed]`; `*` stands for anything, dots
+    /// too.
     #[serde(default)]
     pub no_weight_decay: Vec<String>,
     /// Learning rate of a layer of the backbone, as a multiple of that of the layer behind it; the head has
@@ -41,6 +45,10 @@ pub struct AdamW {
     #[serde(default)]
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub layer_decay: Option<f64>,
+    /// What differs for some parameters; the last one that says something holds.
+    #[serde(default)]
+    #[schemars(extend("examples" = [[{ "names": ["pos_embed"], "lr_scale": 1.0, "weight_decay": 0.0 }]]))]
+    pub overrides: Vec<Override>,
 }
 
 fn default_betas() -> [f64; 2] {
@@ -86,8 +94,10 @@ impl AdamW {
     fn grouping(&self) -> Grouping<'_> {
         Grouping {
             weight_decay: self.weight_decay,
+            decayed: self.decayed,
             no_weight_decay: &self.no_weight_decay,
             layer_decay: self.layer_decay,
+            overrides: &self.overrides,
         }
     }
 }
@@ -106,8 +116,10 @@ mod tests {
             betas: [0.9, 0.95],
             eps: 1e-8,
             weight_decay: 0.5,
+            decayed: Decayed::default(),
             no_weight_decay: Vec::new(),
             layer_decay: None,
+            overrides: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ mod slots;
 mod testing;
 
 pub use adamw::AdamW;
+pub use groups::{Decayed, Override};
 pub use lars::Lars;
 pub use sgd::Sgd;
 

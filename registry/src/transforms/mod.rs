@@ -4,6 +4,9 @@
 mod center_crop;
 mod color_jitter;
 #[cfg(test)]
+mod detection_golden;
+mod fixed_size_crop;
+#[cfg(test)]
 mod mmseg_golden;
 mod normalize;
 mod opencv;
@@ -17,10 +20,13 @@ mod random_horizontal_flip;
 mod random_resized_crop;
 mod resize;
 mod resize_range;
+mod resize_scale;
+mod resize_shortest_edge;
 mod semantic_crop;
 
 pub use center_crop::CenterCrop;
 pub use color_jitter::{ColorJitter, Jitter};
+pub use fixed_size_crop::FixedSizeCrop;
 pub use normalize::Normalize;
 pub use pad::Pad;
 pub use photo_metric_distortion::PhotoMetricDistortion;
@@ -31,10 +37,12 @@ pub use random_horizontal_flip::RandomHorizontalFlip;
 pub use random_resized_crop::{CropVariant, RandomResizedCrop};
 pub use resize::Resize;
 pub use resize_range::ResizeRange;
+pub use resize_scale::ResizeScale;
+pub use resize_shortest_edge::ResizeShortestEdge;
 pub use semantic_crop::SemanticCrop;
 
 use convmae_framework::component::{Problem, SampleShape};
-use convmae_framework::data::{MAX_PIXELS, MAX_SIDE, Size};
+use convmae_framework::data::{CropBox, DataError, Interpolation, MAX_PIXELS, MAX_SIDE, Sample, Size};
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 
@@ -58,6 +66,21 @@ fn check_size(size: Size) -> Result<(), Problem> {
             .help(format!("at most {MAX_SIDE} a side, and {MAX_PIXELS} pixels")));
     }
     Ok(())
+}
+
+/// Resizes the whole image with Pillow's bilinear filter, as detectron2; `transform` names who asks.
+fn resize_bilinear(
+    sample: Sample,
+    (height, width): (usize, usize),
+    transform: &str,
+) -> Result<Sample, DataError> {
+    if height == 0 || width == 0 {
+        let reason = format!("too narrow: it would become {height} x {width}");
+        return Err(sample.misfit(transform, &reason));
+    }
+    let (rows, columns) = sample.size();
+    let whole = CropBox::whole(rows, columns);
+    sample.crop_and_resize(whole, (height, width), Interpolation::Bilinear, transform)
 }
 
 /// Uniform between two bounds.

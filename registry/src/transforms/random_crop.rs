@@ -38,7 +38,7 @@ impl Transform for RandomCrop {
                 format!("too small for a crop of {height} x {width}: add `padding`, or a `Resize` before");
             return Err(sample.misfit("RandomCrop", &reason));
         }
-        let sample = sample.pad(self.padding, "RandomCrop")?;
+        let sample = sample.pad([self.padding; 4], 0, "RandomCrop")?;
         let (rows, columns) = sample.size();
         let top = rng.random_range(0..=(rows - height) as u32) as usize;
         let left = rng.random_range(0..=(columns - width) as u32) as usize;

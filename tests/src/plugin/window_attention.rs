@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_window_as_large_as_the_grid_is_attention() {
         let (windows, params) = residual(|scope| WindowAttention::new(scope, 6, 2, [4, 4], 4).unwrap());
-        let (global, other) = residual(|scope| Attention::new(scope, 6, 2, None).unwrap());
+        let (global, other) = residual(|scope| Attention::new(scope, 6, 2).unwrap());
         let run = |layers: Sequential, params: &[Param]| {
             let params: Vec<&Param> = params.iter().collect();
             run(&noise(9, 2 * 16 * 6), (2, 16, 6), &params, |x| layers.forward(x, &context(false)))
@@ -178,7 +178,7 @@ mod tests {
         let whole = Sequential::new().then(branch).forward(x.clone(), &context(false)).unwrap();
         for window in 0..6 {
             let take = || GatherTokens { ids: ids(window).repeat(2) };
-            let (global, _) = residual(|scope| Attention::new(scope, 6, 2, None).unwrap());
+            let (global, _) = residual(|scope| Attention::new(scope, 6, 2).unwrap());
             let alone = Sequential::new().then(take()).then(global).forward(x.clone(), &context(false));
             let part = Sequential::new().then(take()).forward(whole.clone(), &context(false));
             assert_close(&part.unwrap().to_vec().unwrap(), &wide(&alone.unwrap().to_vec().unwrap()), 1e-6);

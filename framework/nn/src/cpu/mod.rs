@@ -26,7 +26,6 @@ pub mod patches;
 pub mod pointwise_loss;
 pub mod pool;
 pub mod reduce;
-pub mod relative_position;
 pub mod relu;
 pub mod resample;
 pub mod roi_align;

@@ -50,6 +50,23 @@ impl Side {
         })
     }
 
+    /// PyTorch's cubic interpolation with `align_corners=False`: output `i` lies at `(i + 0.5) * inputs / outputs - 0.5`, between
+    /// the second and the third of four inputs; the border counts for all beyond (Keys 1981, with a = -0.75). Computed in `f32`, as
+    /// there.
+    pub fn cubic(inputs: usize, outputs: usize) -> Self {
+        const A: f32 = -0.75;
+        let near = |x: f32| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+        let far = |x: f32| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
+        let scale = inputs as f32 / outputs as f32;
+        Self::new(inputs, outputs, |output| {
+            let position = scale * (output as f32 + 0.5) - 0.5;
+            let (second, part) = (position.floor() as isize, position - position.floor());
+            let weights = [far(part + 1.0), near(part), near(1.0 - part), far(2.0 - part)];
+            let input = move |tap: isize| (second + tap).clamp(0, inputs as isize - 1) as usize;
+            (-1..).map(input).zip(weights)
+        })
+    }
+
     fn new<I: Iterator<Item = (usize, f32)>>(
         inputs: usize,
         outputs: usize,
@@ -193,6 +210,16 @@ mod tests {
         assert_eq!(Side::linear(2, 4).dense(), twice);
         assert_eq!(Side::linear(4, 2).dense(), [0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5]);
         assert_eq!(Side::linear(1, 3).dense(), [1.0; 3]);
+    }
+
+    #[test]
+    fn cubic_weights_reach_over_four_inputs_and_add_up_to_one() {
+        // Halfway between two inputs, and a quarter beside one.
+        assert_eq!(Side::cubic(4, 2).dense()[..4], [0.59375 - 0.09375, 0.59375, -0.09375, 0.0]);
+        let [far, near, close, away] = [-0.105_468_75, 0.878_906_25, 0.261_718_75, -0.035_156_25];
+        assert_eq!(Side::cubic(4, 8).dense()[3 * 4..4 * 4], [far, near, close, away]);
+        assert_eq!(Side::cubic(3, 3).dense(), [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+        assert!(Side::cubic(1, 3).dense().iter().all(|weight| (weight - 1.0).abs() < 1e-6));
     }
 
     #[test]

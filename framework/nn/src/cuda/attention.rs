@@ -2,11 +2,11 @@
 
 use super::buffer::unspecified;
 use super::module::{Grid, Source, arguments, source};
-use super::{Buffer, Values};
+use super::{Buffer, Values, relative_position};
 use crate::Result;
 use crate::error::Error;
 
-pub use crate::cpu::attention::Dims;
+pub use crate::cpu::attention::{Dims, PositionTables, RelativePositions, offsets};
 
 static KERNELS: Source = source!("attention");
 
@@ -14,65 +14,103 @@ static KERNELS: Source = source!("attention");
 #[derive(Debug)]
 pub struct Normalisers(Buffer);
 
-/// Self-attention. `qkv` is `[B, N, 3, H, d]`, `bias` `[H, N, N]`. Returns the output `[B, N, D]` and the binary logarithms of the
-/// normalisers `[B, H, N]`.
-pub fn forward(qkv: &Values, bias: Option<&Values>, dims: Dims) -> Result<(Buffer, Normalisers)> {
-    check(qkv, bias, dims);
+/// Self-attention. `qkv` is `[B, N, 3, H, d]`. Returns the output `[B, N, D]` and the binary logarithms of the normalisers `[B, H, N]`.
+///
+/// Unlike on the CPU, the biases of all scores are held for as long as it takes.
+pub fn forward(
+    qkv: &Values,
+    positions: Option<&RelativePositions<'_, Values>>,
+    dims: Dims,
+) -> Result<(Buffer, Normalisers)> {
+    check(qkv, dims);
     let Dims { batch, keys: tokens, heads, head_dim, .. } = dims;
     let kernels = Kernels::of(head_dim)?;
+    let (bias, biases) = bias(qkv, positions, dims)?;
     let normalisers = unspecified(batch * heads * tokens)?;
     let output = unspecified(normalisers.len() * head_dim)?;
-    let arguments = arguments![output, normalisers, *qkv, bias, dims.scale(), tokens, heads, head_dim];
+    let (bias, scale) = (bias.as_deref(), dims.scale());
+    let arguments = arguments![output, normalisers, *qkv, bias, scale, tokens, heads, head_dim, biases];
     let grid = Grid::items(batch * heads * tokens.div_ceil(kernels.queries));
     KERNELS.launch(kernels.forward, grid, arguments)?;
     Ok((output, Normalisers(normalisers)))
 }
 
-/// The gradients of `qkv` and of the bias (if there is one), from that of the output of [`forward`].
+/// The gradients of `qkv` and of the tables of positions, from that of the output of [`forward`].
 pub fn backward(
     grad: &Values,
     qkv: &Values,
-    bias: Option<&Values>,
+    positions: Option<&RelativePositions<'_, Values>>,
     normalisers: &Normalisers,
     dims: Dims,
-) -> Result<(Buffer, Option<Buffer>)> {
-    check(qkv, bias, dims);
+) -> Result<(Buffer, Vec<Buffer>)> {
+    check(qkv, dims);
     let Dims { batch, keys: tokens, heads, head_dim, .. } = dims;
     let Normalisers(normalisers) = normalisers;
     assert_eq!((normalisers.len(), 3 * grad.len()), (batch * heads * tokens, qkv.len()));
     let (kernels, scale) = (Kernels::of(head_dim)?, dims.scale());
-    let (grad_qkv, deltas) = (unspecified(qkv.len())?, unspecified(normalisers.len())?);
-    let arguments =
-        arguments![grad_qkv, deltas, *grad, *qkv, bias, *normalisers, scale, tokens, heads, head_dim];
+    let (mut grad_qkv, deltas) = (unspecified(qkv.len())?, unspecified(normalisers.len())?);
+    let (bias, biases) = bias(qkv, positions, dims)?;
+    let given = bias.as_deref();
+    let arguments = arguments![
+        grad_qkv,
+        deltas,
+        *grad,
+        *qkv,
+        given,
+        *normalisers,
+        scale,
+        tokens,
+        heads,
+        head_dim,
+        biases
+    ];
     let tiles = tokens.div_ceil(kernels.tile);
     for kernel in [kernels.backward_queries, kernels.backward_keys] {
         KERNELS.launch(kernel, Grid::items(batch * heads * tiles), arguments)?;
     }
-    let Some(bias) = bias else { return Ok((grad_qkv, None)) };
+    let (Some(positions), Some(bias)) = (positions, bias) else { return Ok((grad_qkv, Vec::new())) };
     let grad_bias = unspecified(bias.len())?;
     let arguments = arguments![
         grad_bias,
         deltas,
         *grad,
         *qkv,
-        *bias,
+        bias,
         *normalisers,
         scale,
         batch,
         tokens,
         heads,
-        head_dim
+        head_dim,
+        biases
     ];
-    KERNELS.launch(kernels.backward_bias, Grid::items(heads * tiles * tiles), arguments)?;
-    Ok((grad_qkv, Some(grad_bias)))
+    let pairs = bias.len() / (tokens * tokens) * tiles * tiles;
+    KERNELS.launch(kernels.backward_bias, Grid::items(pairs), arguments)?;
+    drop(bias);
+    let grad_tables = relative_position::backward(&grad_bias, qkv, positions, dims, &mut grad_qkv)?;
+    Ok((grad_qkv, grad_tables))
 }
 
-fn check(qkv: &Values, bias: Option<&Values>, dims: Dims) {
-    let Dims { batch, queries, keys, heads, .. } = dims;
+fn check(qkv: &Values, dims: Dims) {
+    let Dims { batch, queries, keys, .. } = dims;
     assert_eq!(queries, keys, "all tokens attend");
     assert!(keys > 0, "attention to no tokens");
     assert_eq!(qkv.len(), batch * keys * 3 * dims.dim());
-    assert!(bias.is_none_or(|bias| bias.len() == heads * queries * keys));
+}
+
+/// The biases of all scores, `[biases, N, N]`, and how many there are; one where there are none.
+fn bias(
+    qkv: &Values,
+    positions: Option<&RelativePositions<'_, Values>>,
+    dims: Dims,
+) -> Result<(Option<Buffer>, usize)> {
+    let Some(positions) = positions else { return Ok((None, 1)) };
+    let biases = match positions.tables {
+        PositionTables::Bias(_) => dims.heads,
+        PositionTables::Decomposed(_) => dims.batch * dims.heads,
+    };
+    // Without images there is nothing to divide among them.
+    Ok((Some(relative_position::forward(qkv, positions, dims)?), biases.max(dims.heads)))
 }
 
 /// The kernels for heads of some length.
@@ -126,23 +164,39 @@ mod tests {
         Dims { batch, queries: tokens, keys: tokens, heads, head_dim }
     }
 
-    /// Compares everything; the scores are within `sharpness` or so.
+    /// Compares everything, without and with positions; the scores are within `sharpness` or so.
     fn compare(dims: Dims, sharpness: f32, tolerance: f64) {
         let len = dims.batch * dims.keys * dims.dim();
         let qkv: Vec<f32> = noise(1, 3 * len).iter().map(|x| sharpness * x).collect();
-        let (bias, grad) = (noise(2, dims.heads * dims.keys * dims.keys), noise(3, len));
-        let (card_qkv, card_bias, card_grad) = (on_card(&qkv), on_card(&bias), on_card(&grad));
+        let grad = noise(3, len);
+        let (card_qkv, card_grad) = (on_card(&qkv), on_card(&grad));
         let case = Case::relative(tolerance, "added up in another order");
-        for (bias, card_bias) in [(None, None), (Some(&*bias), Some(&*card_bias))] {
-            let (output, normalisers) = cpu::forward(&qkv, bias, dims).unwrap();
-            let (card_output, card_normalisers) = forward(&card_qkv, card_bias, dims).unwrap();
+        let rows = (1..=dims.keys).rfind(|rows| rows * rows <= dims.keys && dims.keys.is_multiple_of(*rows));
+        let grid = (rows.unwrap(), dims.keys / rows.unwrap());
+        let table = noise(2, offsets(grid) * dims.heads);
+        let axes = [grid.0, grid.1].map(|side| noise(side as u64, (2 * side - 1) * dims.head_dim));
+        let (card_table, card_axes) = (on_card(&table), axes.each_ref().map(|axis| on_card(axis)));
+        let cpu_tables =
+            [PositionTables::Bias(&*table), PositionTables::Decomposed(axes.each_ref().map(Vec::as_slice))];
+        let card_tables = [
+            PositionTables::Bias(&*card_table),
+            PositionTables::Decomposed(card_axes.each_ref().map(|axis| &**axis)),
+        ];
+        let positions = cpu_tables.into_iter().zip(card_tables).map(|(cpu, card)| {
+            Some((RelativePositions { grid, tables: cpu }, RelativePositions { grid, tables: card }))
+        });
+        for positions in std::iter::once(None).chain(positions) {
+            let (own, card) =
+                (positions.as_ref().map(|(own, _)| own), positions.as_ref().map(|(_, card)| card));
+            let (output, normalisers) = cpu::forward(&qkv, own, dims).unwrap();
+            let (card_output, card_normalisers) = forward(&card_qkv, card, dims).unwrap();
             case.same(&card_output, &output);
-            let (grad_qkv, grad_bias) = cpu::backward(&grad, &qkv, bias, &normalisers, dims).unwrap();
-            let (card_grad_qkv, card_grad_bias) =
-                backward(&card_grad, &card_qkv, card_bias, &card_normalisers, dims).unwrap();
+            let (grad_qkv, grad_tables) = cpu::backward(&grad, &qkv, own, &normalisers, dims).unwrap();
+            let (card_grad_qkv, card_grad_tables) =
+                backward(&card_grad, &card_qkv, card, &card_normalisers, dims).unwrap();
             case.same(&card_grad_qkv, &grad_qkv);
-            assert_eq!(card_grad_bias.is_some(), bias.is_some());
-            if let (Some(card), Some(cpu)) = (&card_grad_bias, &grad_bias) {
+            assert_eq!(card_grad_tables.len(), grad_tables.len());
+            for (card, cpu) in card_grad_tables.iter().zip(&grad_tables) {
                 case.same(card, cpu);
             }
         }

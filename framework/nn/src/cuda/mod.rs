@@ -27,7 +27,7 @@ mod module;
 pub mod patches;
 pub mod pointwise_loss;
 pub mod pool;
-pub mod relative_position;
+mod relative_position;
 pub mod relu;
 pub mod resample;
 pub mod roi_align;

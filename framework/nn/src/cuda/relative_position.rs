@@ -1,50 +1,75 @@
-//! Biases of attention scores that depend on the offset between two positions of a grid (Swin, `BEiT`).
+//! The biases of all scores of an attention by relative position, and what follows from their gradients.
 
+use super::attention::{Dims, PositionTables, RelativePositions, offsets};
 use super::buffer::unspecified;
 use super::module::{Grid, Source, arguments, source};
 use super::{Buffer, Values};
 use crate::Result;
 
-pub use crate::cpu::relative_position::offsets;
-
 static KERNELS: Source = source!("relative_position");
 
-/// The biases of all scores, `[H, N, N]`, from the table `[(2 R - 1)(2 C - 1), H]`.
-pub fn expand(table: &Values, (rows, cols): (usize, usize), heads: usize) -> Result<Buffer> {
-    assert_eq!(table.len(), offsets((rows, cols)) * heads);
-    let tokens = rows * cols;
-    let biases = unspecified(heads * tokens * tokens)?;
-    let arguments = arguments![biases, *table, rows, cols, heads, biases.len()];
-    KERNELS.launch("expand", Grid::elements(biases.len()), arguments)?;
-    Ok(biases)
+/// The biases: `[H, N, N]` of a table of all offsets, `[B, H, N, N]` of products with queries.
+pub fn forward(qkv: &Values, positions: &RelativePositions<'_, Values>, dims: Dims) -> Result<Buffer> {
+    let Dims { batch, keys: tokens, heads, head_dim, .. } = dims;
+    let (rows, cols) = positions.grid;
+    assert_eq!(rows * cols, tokens, "the grid is that of the tokens");
+    match positions.tables {
+        PositionTables::Bias(table) => {
+            assert_eq!(table.len(), offsets((rows, cols)) * heads);
+            let biases = unspecified(heads * tokens * tokens)?;
+            let arguments = arguments![biases, *table, rows, cols, heads, biases.len()];
+            KERNELS.launch("expand", Grid::elements(biases.len()), arguments)?;
+            Ok(biases)
+        }
+        PositionTables::Decomposed([by_row, by_col]) => {
+            let lens = [rows, cols].map(|side| (2 * side - 1) * head_dim);
+            assert_eq!([by_row, by_col].map(Values::len), lens);
+            // Of every query those of all rows of keys, then those of all columns.
+            let products = unspecified(batch * heads * tokens * (rows + cols))?;
+            let arguments =
+                arguments![products, *qkv, *by_row, *by_col, rows, cols, heads, head_dim, products.len()];
+            KERNELS.launch("products", Grid::elements(products.len()), arguments)?;
+            let biases = unspecified(batch * heads * tokens * tokens)?;
+            let arguments = arguments![biases, products, rows, cols, biases.len()];
+            KERNELS.launch("spread", Grid::elements(biases.len()), arguments)?;
+            Ok(biases)
+        }
+    }
 }
 
-/// The gradient of the table from that of the biases.
-pub fn grad_table(grad: &Values, (rows, cols): (usize, usize), heads: usize) -> Result<Buffer> {
-    let tokens = rows * cols;
-    assert_eq!(grad.len(), heads * tokens * tokens);
-    let table = unspecified(offsets((rows, cols)) * heads)?;
-    let arguments = arguments![table, *grad, rows, cols, heads, table.len()];
-    KERNELS.launch("grad_table", Grid::elements(table.len()), arguments)?;
-    Ok(table)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::{Case, on_card};
-    use super::*;
-    use crate::cpu::relative_position as cpu;
-    use crate::testing::noise;
-
-    #[test]
-    fn biases_and_gradients_are_those_of_the_cpu() {
-        for (grid, heads) in [((1, 1), 1), ((3, 3), 2), ((2, 5), 3), ((7, 1), 1), ((9, 4), 4)] {
-            let tokens = grid.0 * grid.1;
-            let (table, grad) = (noise(1, offsets(grid) * heads), noise(2, heads * tokens * tokens));
-            let biases = expand(&on_card(&table), grid, heads).unwrap();
-            Case::exact("copies").same(&biases, &cpu::expand(&table, grid, heads).unwrap());
-            let grad_table = grad_table(&on_card(&grad), grid, heads).unwrap();
-            Case::exact("the same order").same(&grad_table, &cpu::grad_table(&grad, grid, heads).unwrap());
+/// The gradients of the tables from those of the biases; what follows for the queries is added to `grad_qkv`.
+pub fn backward(
+    grad: &Values,
+    qkv: &Values,
+    positions: &RelativePositions<'_, Values>,
+    dims: Dims,
+    grad_qkv: &mut Values,
+) -> Result<Vec<Buffer>> {
+    let Dims { batch, keys: tokens, heads, head_dim, .. } = dims;
+    let (rows, cols) = positions.grid;
+    match positions.tables {
+        PositionTables::Bias(_) => {
+            let table = unspecified(offsets((rows, cols)) * heads)?;
+            let arguments = arguments![table, *grad, rows, cols, heads, table.len()];
+            KERNELS.launch("grad_table", Grid::elements(table.len()), arguments)?;
+            Ok(vec![table])
+        }
+        PositionTables::Decomposed([by_row, by_col]) => {
+            let products = unspecified(batch * heads * tokens * (rows + cols))?;
+            let arguments = arguments![products, *grad, rows, cols, products.len()];
+            KERNELS.launch("grad_products", Grid::elements(products.len()), arguments)?;
+            let count = batch * tokens * heads * head_dim;
+            let arguments =
+                arguments![*grad_qkv, products, *by_row, *by_col, rows, cols, heads, head_dim, count];
+            KERNELS.launch("grad_queries", Grid::elements(count), arguments)?;
+            let grad_embeddings = |side: usize, axis: usize| {
+                let table = unspecified((2 * side - 1) * head_dim)?;
+                let arguments =
+                    arguments![table, products, *qkv, axis, rows, cols, batch, heads, head_dim, table.len()];
+                KERNELS.launch("grad_embeddings", Grid::elements(table.len()), arguments)?;
+                Ok(table)
+            };
+            [rows, cols].into_iter().zip(0..).map(|(side, axis)| grad_embeddings(side, axis)).collect()
         }
     }
 }

@@ -1,85 +1,95 @@
 //! The self-attention branch of a transformer block.
 
-use super::{Branch, Linear};
+use super::{Branch, Linear, RelativePositions, Windows};
 use crate::backend::attention::{self, Dims, Normalisers};
-use crate::backend::elementwise::accumulate;
-use crate::backend::relative_position::{self, offsets};
-use crate::backend::{Buffer, Values};
+use crate::backend::{Buffer, Values, zeros};
 use crate::error::{Error, Result};
-use crate::{Init, Param, Scope, Shape};
+use crate::{Param, Scope, Shape};
 
 /// Multi-head self-attention with its projections, `proj(softmax(q k^T / sqrt(D / heads) + bias) v)` with `[q | k | v] = qkv(x)`, each
 /// `[heads, D / heads]`.
+///
+/// Each token attends to all, or to those of its window ([`Attention::within`]); scores have no bias, or one by position
+/// ([`Attention::with_positions`]).
 #[derive(Debug, Clone)]
 pub struct Attention {
     qkv: Linear,
     proj: Linear,
     heads: usize,
-    bias: Option<RelativePositionBias>,
-}
-
-/// A learned bias of the scores for every offset between two positions of a grid (Swin, `BEiT`).
-#[derive(Debug, Clone)]
-struct RelativePositionBias {
-    /// `[(2 R - 1)(2 C - 1), heads]`. The biases of all scores are large: they are expanded where they are needed.
-    table: Param,
-    /// Rows and columns, `R` and `C`.
-    grid: (usize, usize),
+    positions: Option<RelativePositions>,
+    windows: Option<Windows>,
 }
 
 /// What the backward of an [`Attention`] needs.
 #[derive(Debug)]
 pub struct SavedAttention {
+    /// Window by window, if there are windows.
     qkv: Buffer,
+    /// In the order of the tokens.
     output: Buffer,
     normalisers: Normalisers,
 }
 
 impl Attention {
-    /// With `qkv`, `proj`, and a `relative_position_bias_table` if there is a grid of the tokens.
+    /// With `qkv` and `proj`, of all tokens to all.
     ///
     /// # Errors
     /// If `heads` does not divide `dim`.
-    pub fn new(
-        scope: &Scope,
-        dim: usize,
-        heads: usize,
-        relative_positions: Option<(usize, usize)>,
-    ) -> Result<Self> {
+    pub fn new(scope: &Scope, dim: usize, heads: usize) -> Result<Self> {
         if heads == 0 || dim == 0 || !dim.is_multiple_of(heads) {
             return Err(Error::Value(format!("{dim} channels cannot be divided among {heads} heads")));
         }
-        let bias = |grid| {
-            let shape = [offsets(grid), heads];
-            let table = scope.param("relative_position_bias_table", &shape, &Init::ZEROS);
-            RelativePositionBias { table, grid }
-        };
         Ok(Self {
-            bias: relative_positions.map(bias),
             qkv: Linear::new(&scope.child("qkv"), dim, 3 * dim),
             proj: Linear::new(&scope.child("proj"), dim, dim),
             heads,
+            positions: None,
+            windows: None,
         })
     }
 
-    /// Multiply-accumulates for one image of that many tokens: projections, scores, weighted values.
-    pub fn macs(&self, tokens: usize) -> u64 {
-        let (pairs, dim) = ((tokens * tokens) as u64, self.qkv.weight.shape()[1] as u64);
-        self.qkv.macs(tokens) + self.proj.macs(tokens) + 2 * pairs * dim
+    /// Within windows, if there are any. Beside the grid a window holds tokens of zeros, which are attended to: their keys and values are
+    /// the bias of `qkv`.
+    #[must_use]
+    pub fn within(self, windows: Option<Windows>) -> Self {
+        Self { windows, ..self }
     }
 
+    /// With a bias of the scores, if there is one: on the grid of the tokens, or of a window.
+    #[must_use]
+    pub fn with_positions(self, positions: Option<RelativePositions>) -> Self {
+        Self { positions, ..self }
+    }
+
+    /// Multiply-accumulates for one image of that many tokens: projections, scores with their bias, weighted values. Padding of windows
+    /// counts, also in the projections, as where the official code computes them.
+    pub fn macs(&self, tokens: usize) -> u64 {
+        let (tokens, keys) = match self.windows {
+            Some(windows) => (windows.count() * windows.area(), windows.area()),
+            None => (tokens, tokens),
+        };
+        let (pairs, dim) = ((tokens * keys) as u64, self.proj.weight.shape()[0]);
+        let positions = self.positions.as_ref().map_or(0, |positions| positions.macs(tokens, dim));
+        self.qkv.macs(tokens) + self.proj.macs(tokens) + 2 * pairs * dim as u64 + positions
+    }
+
+    /// Of images, or of windows: each is as an image of its own.
     fn dims(&self, input: Shape) -> Result<Dims> {
         let (batch, tokens, channels) = input.dims3()?;
+        let (batch, tokens) = match self.windows {
+            Some(windows) => (batch * windows.count(), windows.area()),
+            None => (batch, tokens),
+        };
         let heads = self.heads;
         Ok(Dims { batch, queries: tokens, keys: tokens, heads, head_dim: channels / heads })
     }
 
-    /// `[heads, N, N]`.
-    fn biases(&self) -> Result<Option<Buffer>> {
-        let expand = |RelativePositionBias { table, grid }: &RelativePositionBias| {
-            relative_position::expand(&table.values(), *grid, self.heads)
-        };
-        self.bias.as_ref().map(expand).transpose()
+    /// `[B, N, 3, D]`, window by window if there are windows.
+    fn qkv(&self, x: &Values, (batch, _, channels): (usize, usize, usize)) -> Result<Buffer> {
+        let (qkv, width) = (self.qkv.forward_rows(x, None)?, 3 * channels);
+        let Some(windows) = self.windows else { return Ok(qkv) };
+        let padding = windows.pads().then_some(self.qkv.bias.as_ref()).flatten().map(Param::values);
+        windows.split(&qkv, padding.as_deref(), width, batch)
     }
 }
 
@@ -91,14 +101,16 @@ impl Branch for Attention {
         if tokens == 0 || !channels.is_multiple_of(self.heads) {
             return Err(Error::Shape(format!("{} heads cannot attend to {input:?}", self.heads)));
         }
-        if let Some(RelativePositionBias { table, grid: (rows, cols) }) = &self.bias {
-            if rows * cols != tokens {
-                return Err(Error::Shape(format!(
-                    "{}: biases of a grid of {rows} x {cols} do not fit {tokens} tokens",
-                    table.name()
-                )));
-            }
-            table.check_allocated()?;
+        if let Some(Windows { grid: (rows, cols), side }) = self.windows
+            && (rows * cols != tokens || side == 0)
+        {
+            return Err(Error::Shape(format!(
+                "windows of {side} x {side} on a grid of {rows} x {cols} do not hold {tokens} tokens"
+            )));
+        }
+        if let Some(positions) = &self.positions {
+            let Dims { keys, head_dim, .. } = self.dims(input)?;
+            positions.check(keys, self.heads, head_dim)?;
         }
         self.qkv.check_outputs(channels, 3 * channels)?;
         self.proj.check_outputs(channels, channels)
@@ -115,25 +127,49 @@ impl Branch for Attention {
     }
 
     fn recompute(&self, x: &Values, shape: Shape) -> Result<SavedAttention> {
-        let qkv = self.qkv.forward_rows(x, None)?;
-        let (output, normalisers) = attention::forward(&qkv, self.biases()?.as_deref(), self.dims(shape)?)?;
+        let ((batch, tokens, channels), dims) = (shape.dims3()?, self.dims(shape)?);
+        let qkv = self.qkv(x, (batch, tokens, channels))?;
+        let (output, normalisers) = match &self.positions {
+            Some(positions) => positions.with(|positions| attention::forward(&qkv, Some(positions), dims))?,
+            None => attention::forward(&qkv, None, dims)?,
+        };
+        let output = match self.windows {
+            Some(windows) => windows.merge(&output, channels, batch)?,
+            None => output,
+        };
         Ok(SavedAttention { qkv, output, normalisers })
     }
 
     fn backward(&self, x: &Values, saved: SavedAttention, grad: &Values, shape: Shape) -> Result<Buffer> {
         let SavedAttention { qkv, output, normalisers } = saved;
+        let ((batch, _, channels), dims) = (shape.dims3()?, self.dims(shape)?);
         let grad_output = self.proj.backward_input(grad)?;
         self.proj.backward_params(grad, Some(&output))?;
-        let biases = self.biases()?;
-        let (grad_qkv, grad_biases) =
-            attention::backward(&grad_output, &qkv, biases.as_deref(), &normalisers, self.dims(shape)?)?;
-        drop((qkv, output, grad_output, biases));
-        if let (Some(RelativePositionBias { table, grid }), Some(grad)) = (&self.bias, grad_biases) {
-            table.accumulate_grad(|sum, mode| {
-                let grad = relative_position::grad_table(&grad, *grid, self.heads)?;
-                accumulate(sum, &grad, mode)
-            })?;
+        drop(output);
+        let grad_output = match self.windows {
+            // What comes out of padding is dropped.
+            Some(windows) => windows.split(&grad_output, Some(&*zeros(channels)?), channels, batch)?,
+            None => grad_output,
+        };
+        let (grad_qkv, grad_tables) = match &self.positions {
+            Some(positions) => positions.with(|positions| {
+                attention::backward(&grad_output, &qkv, Some(positions), &normalisers, dims)
+            })?,
+            None => attention::backward(&grad_output, &qkv, None, &normalisers, dims)?,
+        };
+        drop((qkv, grad_output));
+        if let Some(positions) = &self.positions {
+            positions.add_grads(&grad_tables)?;
         }
+        let grad_qkv = match self.windows {
+            Some(windows) => {
+                if let (true, Some(bias)) = (windows.pads(), &self.qkv.bias) {
+                    bias.add_grad(&windows.sum_padding(&grad_qkv, 3 * channels, batch)?)?;
+                }
+                windows.merge(&grad_qkv, 3 * channels, batch)?
+            }
+            None => grad_qkv,
+        };
         self.qkv.backward_params(&grad_qkv, Some(x))?;
         self.qkv.backward_input(&grad_qkv)
     }
@@ -145,28 +181,82 @@ mod tests {
     use crate::layers::residual::tests::{SHAPE, assert_equals_composition, refused};
     use crate::oracle;
 
+    /// Of 6 channels in two heads, on a grid of 2 x 4 tokens.
+    fn attention(scope: &Scope, windows: Option<Windows>, decomposed: Option<bool>) -> Attention {
+        let grid = windows.map_or((2, 4), |windows| (windows.side, windows.side));
+        let positions = decomposed.map(|decomposed| match decomposed {
+            true => RelativePositions::decomposed(scope, 3, grid),
+            false => RelativePositions::bias(scope, 2, grid),
+        });
+        Attention::new(scope, 6, 2).unwrap().within(windows).with_positions(positions)
+    }
+
+    const POSITIONS: [Option<bool>; 3] = [None, Some(false), Some(true)];
+
     #[test]
     fn its_residual_equals_the_composition() {
-        // Each of 2 x 4 tokens, two heads.
-        for grid in [None, Some((2, 4))] {
+        for positions in POSITIONS {
             assert_equals_composition(
-                |scope| Attention::new(scope, 6, 2, grid).unwrap(),
+                |scope| attention(scope, None, positions),
                 |attn, x| {
-                    let table = attn.bias.as_ref().map(|bias| (&bias.table, bias.grid));
-                    let heads = oracle::attention(oracle::linear(x, &attn.qkv)?, attn.heads, table)?;
-                    oracle::linear(heads, &attn.proj)
+                    let qkv = oracle::linear(x, &attn.qkv)?;
+                    oracle::linear(oracle::attention(qkv, attn.heads, attn.positions.as_ref())?, &attn.proj)
                 },
             );
         }
     }
 
     #[test]
+    fn within_windows_it_equals_attention_of_images_of_their_own() {
+        // Two windows of four tokens; two of nine places, some of which (8) are beside the grid.
+        let tiles = [0, 1, 4, 5, 2, 3, 6, 7];
+        let padded = [0, 1, 2, 4, 5, 6, 8, 8, 8, 3, 8, 8, 7, 8, 8, 8, 8, 8];
+        for (side, index) in [(2, &tiles[..]), (3, &padded)] {
+            let windows = Windows { grid: (2, 4), side };
+            let of_batch = |image: u32| index.iter().map(move |&at| if at < 8 { at + 8 * image } else { 16 });
+            let split: Vec<u32> = of_batch(0).chain(of_batch(1)).collect();
+            let merge: Vec<u32> =
+                (0..16).map(|token| split.iter().position(|&at| at == token).unwrap() as u32).collect();
+            let zeros = Scope::new(0).frozen("zeros", &[6], &crate::Init::ZEROS);
+            for positions in POSITIONS {
+                assert_equals_composition(
+                    |scope| attention(scope, Some(windows), positions),
+                    |attn, x| {
+                        let x = oracle::take_rows(x, Some(&zeros), &split)?;
+                        let x = x.reshape((4, side * side, 6))?;
+                        let qkv = oracle::linear(x, &attn.qkv)?;
+                        let heads = oracle::attention(qkv, attn.heads, attn.positions.as_ref())?;
+                        let heads = oracle::linear(heads, &attn.proj)?;
+                        oracle::take_rows(heads, None, &merge)?.reshape(SHAPE)
+                    },
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn multiply_accumulates_count_the_padding_of_windows() {
+        let macs = |windows, decomposed| attention(&Scope::describe(), windows, decomposed).macs(8);
+        assert_eq!(macs(None, Some(false)), 8 * 4 * 36 + 2 * 64 * 6);
+        assert_eq!(macs(None, Some(true)), 8 * 4 * 36 + 2 * 64 * 6 + 8 * 6 * (2 + 4));
+        let windows = Windows { grid: (2, 4), side: 3 };
+        assert_eq!(macs(Some(windows), Some(true)), 18 * 4 * 36 + 2 * 18 * 9 * 6 + 18 * 6 * (3 + 3));
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused() {
-        let attention = |dim, grid| Attention::new(&Scope::new(0), dim, 2, grid).unwrap();
-        assert!(!refused(attention(6, Some((2, 4))), SHAPE));
-        assert!(refused(attention(8, None), SHAPE));
-        assert!(refused(attention(6, Some((2, 3))), SHAPE));
-        assert!(refused(attention(6, None), (2, 0, 6)));
-        assert!(matches!(Attention::new(&Scope::describe(), 6, 4, None), Err(Error::Value(_))));
+        let plain = |dim| Attention::new(&Scope::new(0), dim, 2).unwrap();
+        let positions = |grid| Some(RelativePositions::bias(&Scope::new(0), 2, grid));
+        assert!(!refused(plain(6).with_positions(positions((2, 4))), SHAPE));
+        assert!(refused(plain(8), SHAPE));
+        assert!(refused(plain(6).with_positions(positions((2, 3))), SHAPE));
+        let other_heads = RelativePositions::bias(&Scope::new(0), 3, (2, 4));
+        assert!(refused(plain(6).with_positions(Some(other_heads)), SHAPE));
+        let windows = |grid, side| plain(6).within(Some(Windows { grid, side }));
+        assert!(refused(windows((2, 3), 2), SHAPE));
+        assert!(refused(windows((2, 4), 2).with_positions(positions((2, 4))), SHAPE));
+        assert!(!refused(windows((2, 4), 2).with_positions(positions((2, 2))), SHAPE));
+        assert!(refused(plain(6), (2, 0, 6)));
+        assert!(matches!(Attention::new(&Scope::describe(), 6, 4), Err(Error::Value(_))));
     }
 }

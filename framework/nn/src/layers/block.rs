@@ -1,12 +1,12 @@
 //! The transformer block.
 
-use super::{Attention, DropPath, LayerNorm, Mlp, Residual};
+use super::{Attention, DropPath, LayerNorm, Mlp, RelativePositions, Residual, Windows};
 use crate::error::Result;
 use crate::ops::Sequential;
 use crate::{Context, Init, Param, Scope};
 
-/// The sizes of a [`Block`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What a [`Block`] is made of.
+#[derive(Debug, Clone)]
 pub struct BlockConfig {
     /// Number of attention heads.
     pub heads: usize,
@@ -18,8 +18,10 @@ pub struct BlockConfig {
     pub drop_path: f32,
     /// Initial value of the factors of both branches' channels (layer scale, `gamma_1` and `gamma_2`); without it there are none.
     pub init_values: Option<f32>,
-    /// The grid of the tokens, for a bias of the attention by relative position.
-    pub relative_positions: Option<(usize, usize)>,
+    /// What the tokens attend within; without them to all.
+    pub windows: Option<Windows>,
+    /// A bias of the attention by relative position.
+    pub relative_positions: Option<RelativePositions>,
 }
 
 /// A pre-norm transformer block: `x += gamma_1 * attn(norm1(x))`, then `x += gamma_2 * mlp(norm2(x))`.
@@ -44,7 +46,9 @@ impl Block {
             |value| ["gamma_1", "gamma_2"].map(|name| scope.param(name, &[dim], &Init::Constant(value)));
         Ok(Self {
             norm1: LayerNorm::new(&scope.child("norm1"), dim, config.eps),
-            attn: Attention::new(&scope.child("attn"), dim, config.heads, config.relative_positions)?,
+            attn: Attention::new(&scope.child("attn"), dim, config.heads)?
+                .within(config.windows)
+                .with_positions(config.relative_positions.clone()),
             norm2: LayerNorm::new(&scope.child("norm2"), dim, config.eps),
             mlp: Mlp::new(&scope.child("mlp"), dim, hidden),
             drop_path: DropPath { probability: config.drop_path },
@@ -83,6 +87,7 @@ mod tests {
         eps: 1e-6,
         drop_path: 0.0,
         init_values: None,
+        windows: None,
         relative_positions: None,
     };
 

@@ -16,12 +16,14 @@ pub struct ConvBlockConfig {
     pub kernel: usize,
     /// Width of the MLP in relation to that of the block; the width is rounded down.
     pub mlp_ratio: f32,
+    /// Of both `LayerNorm`s; 1e-5 in pretraining.
+    pub eps: f32,
     /// Probability to drop each of the two branches.
     pub drop_path: f32,
 }
 
 /// The masked convolution block of the first stages (the official `CBlock`):
-/// `x += conv2(attn(m * conv1(norm1(x))))`, then `x += mlp(norm2(x))`, with `attn` a depthwise convolution. Both norms have eps 1e-5.
+/// `x += conv2(attn(m * conv1(norm1(x))))`, then `x += mlp(norm2(x))`, with `attn` a depthwise convolution.
 #[derive(Debug, Clone)]
 pub struct ConvBlock {
     norm1: LayerNorm,
@@ -36,13 +38,13 @@ pub struct ConvBlock {
 impl ConvBlock {
     /// A block of `dim` channels.
     pub fn new(scope: &Scope, dim: usize, config: &ConvBlockConfig) -> Self {
-        let ConvBlockConfig { kernel, mlp_ratio, drop_path } = *config;
+        let ConvBlockConfig { kernel, mlp_ratio, eps, drop_path } = *config;
         Self {
-            norm1: LayerNorm::new(&scope.child("norm1"), dim, 1e-5),
+            norm1: LayerNorm::new(&scope.child("norm1"), dim, eps),
             conv1: Linear::pointwise(&scope.child("conv1"), dim, dim),
             conv2: Linear::pointwise(&scope.child("conv2"), dim, dim),
             attn: DepthwiseConv2d::new(&scope.child("attn"), dim, kernel),
-            norm2: LayerNorm::new(&scope.child("norm2"), dim, 1e-5),
+            norm2: LayerNorm::new(&scope.child("norm2"), dim, eps),
             mlp: Mlp::pointwise(&scope.child("mlp"), dim, (dim as f32 * mlp_ratio) as usize),
             drop_path: DropPath { probability: drop_path },
         }
@@ -123,7 +125,7 @@ mod tests {
     use crate::tensor::Tensor;
     use crate::testing::{assert_close, assert_official_params, noise, wide};
 
-    const CONFIG: ConvBlockConfig = ConvBlockConfig { kernel: 5, mlp_ratio: 4.0, drop_path: 0.0 };
+    const CONFIG: ConvBlockConfig = ConvBlockConfig { kernel: 5, mlp_ratio: 4.0, eps: 1e-5, drop_path: 0.0 };
 
     #[test]
     fn its_parameters_are_the_official_ones() {

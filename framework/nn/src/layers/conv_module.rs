@@ -17,8 +17,7 @@ impl ConvModule {
     /// With a kernel of odd side that keeps the size of the map, stride 1; initialised as in mmcv, which is `kaiming_normal_` of the
     /// fan out for `ReLU`.
     pub fn new(scope: &Scope, inputs: usize, outputs: usize, kernel: usize) -> Self {
-        let std = (2.0 / (outputs * kernel * kernel) as f32).sqrt();
-        let (init, window) = (Init::Normal { std }, Window::same(kernel));
+        let (init, window) = (Init::kaiming_normal(outputs * kernel * kernel), Window::same(kernel));
         Self {
             conv: Conv2d::with_init(&scope.child("conv"), inputs, outputs, kernel, window, &init, None),
             bn: BatchNorm::new(&scope.child("bn"), outputs, 1e-5),

@@ -36,9 +36,21 @@ impl ConvTranspose2d {
     /// With PyTorch's default initialisation, which takes the outputs for the fan in.
     pub fn new(scope: &Scope, inputs: usize, outputs: usize, kernel: usize) -> Self {
         let init = Init::kaiming_uniform(outputs * kernel * kernel);
+        Self::with_init(scope, inputs, outputs, kernel, &init, &init)
+    }
+
+    /// With given initialisers of weight and bias.
+    pub fn with_init(
+        scope: &Scope,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        weight: &Init,
+        bias: &Init,
+    ) -> Self {
         Self {
-            weight: scope.param("weight", &[inputs, outputs, kernel, kernel], &init),
-            bias: scope.param("bias", &[outputs], &init),
+            weight: scope.param("weight", &[inputs, outputs, kernel, kernel], weight),
+            bias: scope.param("bias", &[outputs], bias),
         }
     }
 

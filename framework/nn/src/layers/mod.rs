@@ -17,7 +17,9 @@ mod layer_norm;
 mod linear;
 mod mlp;
 mod patch_embed;
+mod relative_positions;
 mod residual;
+mod windows;
 
 pub use attention::Attention;
 pub use batch_norm::BatchNorm;
@@ -32,6 +34,8 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use patch_embed::{MergeConv, PatchEmbed};
+pub use relative_positions::RelativePositions;
 pub use residual::{Branch, Residual};
+pub use windows::Windows;
 
 pub use crate::backend::conv2d::Window;

@@ -16,6 +16,7 @@ mod patches;
 mod pointwise_loss;
 mod pool;
 mod resample;
+mod resized_positions;
 mod roi_align;
 mod sequential;
 mod tokens;
@@ -33,6 +34,7 @@ pub use patches::{MergeCells, Patches};
 pub use pointwise_loss::{ValueTarget, binary_cross_entropy_with_logits, smooth_l1};
 pub use pool::mean_tokens;
 pub use resample::{adaptive_avg_pool2d, resize_bilinear, resize_nearest};
+pub use resized_positions::AddResizedPositions;
 pub use roi_align::{Roi, roi_align};
 pub use sequential::Sequential;
 pub use tokens::{

@@ -7,14 +7,12 @@ use dfdx::tensor_ops::{
 };
 
 use super::rows::{T2, T3, T4, dense, gather};
-use crate::cpu::relative_position::index;
-use crate::device;
 use crate::error::Result;
+use crate::layers::RelativePositions;
 use crate::tensor::Tensor;
-use crate::{Param, Tape};
+use crate::{Param, Tape, device};
 
-/// `bias` is a table by relative position and its grid.
-pub fn attention(qkv: Tensor, heads: usize, bias: Option<(&Param, (usize, usize))>) -> Result<Tensor> {
+pub fn attention(qkv: Tensor, heads: usize, positions: Option<&RelativePositions>) -> Result<Tensor> {
     let (batch, tokens, channels) = qkv.dims3()?;
     let (head_dim, tape) = (channels / 3 / heads, qkv.tape());
     let qkv =
@@ -26,12 +24,17 @@ pub fn attention(qkv: Tensor, heads: usize, bias: Option<(&Param, (usize, usize)
     };
     let keys = part(1)?.try_permute::<_, Axes3<0, 2, 1>>()?;
     let mut scores: T3 = part(0)?.try_matmul(keys)?.try_mul((head_dim as f32).powf(-0.5))?;
-    if let Some((table, grid)) = bias {
-        let bias = biases(table, grid, &tape)?;
-        let by_head = (batch, heads, tokens, tokens);
-        let bias = bias.try_broadcast_like::<_, Axis<0>>(&by_head)?;
-        let biased = scores.try_reshape_like(&by_head)?.try_add(bias)?;
-        scores = biased.try_reshape_like(&(batch * heads, tokens, tokens))?;
+    if let Some(positions) = positions {
+        let biases = match positions.params() {
+            [rows, cols] => decomposed(part(0)?, [rows, cols], positions.grid(), &tape)?,
+            tables => {
+                let by_head = (batch, heads, tokens, tokens);
+                let biases = biases(&tables[0], positions.grid(), &tape)?;
+                let biases = biases.try_broadcast_like::<_, Axis<0>>(&by_head)?;
+                biases.try_reshape_like(&(batch * heads, tokens, tokens))?
+            }
+        };
+        scores = scores.try_add(biases)?;
     }
     let output: T3 = scores.try_softmax::<Axis<2>>()?.try_matmul(part(2)?)?;
     let output = output.try_reshape_like(&(batch, heads, tokens, head_dim))?;
@@ -44,6 +47,31 @@ fn biases(table: &Param, grid: (usize, usize), tape: &Tape) -> Result<T3> {
     let (offsets, heads) = (table.shape()[0], table.shape()[1]);
     let table: T2 = table.tensor(tape)?.try_reshape_like(&(offsets, heads))?;
     let tokens = grid.0 * grid.1;
-    let by_head = dense(gather(table, &index(grid))?.try_permute::<_, Axes2<1, 0>>()?)?;
+    let index = offsets_of(grid, |[row, col]| row * (2 * grid.1 - 1) + col);
+    let by_head = dense(gather(table, &index)?.try_permute::<_, Axes2<1, 0>>()?)?;
     Ok(by_head.try_reshape_like(&(heads, tokens, tokens))?)
+}
+
+/// The products of queries, `[B * H, N, d]`, with the embeddings of the offsets of all keys, `[B * H, N, N]`.
+fn decomposed(queries: T3, tables: [&Param; 2], grid: (usize, usize), tape: &Tape) -> Result<T3> {
+    let (tokens, dim) = (grid.0 * grid.1, tables[0].shape()[1]);
+    let gathered = |side: usize| -> Result<T2> {
+        let rows = tables[side].shape()[0];
+        let table: T2 = tables[side].tensor(tape)?.try_reshape_like(&(rows, dim))?;
+        gather(table, &offsets_of(grid, |offset| offset[side]))
+    };
+    let embeddings: T3 = gathered(0)?.try_add(gathered(1)?)?.try_reshape_like(&(tokens, tokens, dim))?;
+    let queries = dense(queries.try_permute::<_, Axes3<1, 0, 2>>()?)?;
+    let products: T3 = queries.try_matmul(embeddings.try_permute::<_, Axes3<0, 2, 1>>()?)?;
+    dense(products.try_permute::<_, Axes3<1, 0, 2>>()?)
+}
+
+/// For every query and key, `[N, N]`, the row of a table for their offsets in rows and in columns, which count from 0.
+fn offsets_of((rows, cols): (usize, usize), row: impl Fn([usize; 2]) -> usize) -> Vec<u32> {
+    let tokens = rows * cols;
+    let offset = |at: usize| {
+        let (query, key) = (at / tokens, at % tokens);
+        row([query / cols + rows - 1 - key / cols, query % cols + cols - 1 - key % cols]) as u32
+    };
+    (0..tokens * tokens).map(offset).collect()
 }

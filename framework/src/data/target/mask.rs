@@ -30,13 +30,17 @@ impl Mask {
                     *polygon = clip(moved, [width as f64, height as f64]);
                 }
                 polygons.retain(|polygon| area(polygon) > 0.0);
-                !polygons.is_empty()
             }
-            Self::Rle(runs) => {
-                let moved = pixels(&runs.decode());
-                *runs = Rle::encode(&moved);
-                runs.counts().len() > 1
-            }
+            Self::Rle(runs) => *runs = Rle::encode(&pixels(&runs.decode())),
+        }
+        !self.is_empty()
+    }
+
+    /// Whether there is no polygon, or no pixel.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Polygons(polygons) => polygons.is_empty(),
+            Self::Rle(runs) => runs.counts().iter().skip(1).step_by(2).all(|&on| on == 0),
         }
     }
 
@@ -159,6 +163,7 @@ mod tests {
         let mut mask = Mask::Rle(Rle::encode(&map));
         assert!(mask.transform((2, 3), |corner| corner, imageops::flip_horizontal));
         assert_eq!(mask.bounds(), Some([2.0, 0.0, 3.0, 2.0]));
+        assert!(!mask.is_empty() && Mask::Rle(Rle::new([2, 3], vec![2, 0, 4]).unwrap()).is_empty());
         assert!(!mask.transform((2, 3), |corner| corner, |_| GrayImage::new(3, 2)));
         assert_eq!(mask.bounds(), None);
     }

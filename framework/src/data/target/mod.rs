@@ -9,7 +9,7 @@ use image::GrayImage;
 pub use instances::Instances;
 pub use mask::Mask;
 pub(super) use mask::bounds;
-pub use rle::Rle;
+pub use rle::{Rle, RleError};
 
 /// The label of a pixel that does not count.
 pub const IGNORED: u8 = 255;

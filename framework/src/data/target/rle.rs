@@ -5,6 +5,8 @@ use std::ops::Range;
 use image::{GrayImage, Luma};
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
+use crate::data::MAX_PIXELS;
+
 /// A mask as COCO's uncompressed run lengths: down the columns, from left to right, alternately how many
 /// pixels are off and on, the first run being off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +16,44 @@ pub struct Rle {
     counts: Vec<u32>,
 }
 
+/// Why runs are none of a mask.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RleError {
+    /// The runs end before the mask does, or after it.
+    #[error("the runs cover {covered} pixels, not the {height} x {width} of the mask")]
+    Length {
+        /// Sum of the runs.
+        covered: u64,
+        /// Of the mask, in pixels.
+        height: u32,
+        /// Of the mask, in pixels.
+        width: u32,
+    },
+    /// No image is that large.
+    #[error("a mask of {height} x {width}; at most {MAX_PIXELS} pixels are decoded")]
+    Size {
+        /// Of the mask, in pixels.
+        height: u32,
+        /// Of the mask, in pixels.
+        width: u32,
+    },
+}
+
 impl Rle {
+    /// Runs as they were written down, of a mask of `height` x `width` pixels.
+    ///
+    /// # Errors
+    /// If the runs do not cover the mask, or it has more than [`MAX_PIXELS`].
+    pub fn new([height, width]: [u32; 2], counts: Vec<u32>) -> Result<Self, RleError> {
+        let pixels = u64::from(height) * u64::from(width);
+        let covered = counts.iter().map(|&count| u64::from(count)).sum();
+        match covered == pixels {
+            true if pixels <= MAX_PIXELS => Ok(Self { height, width, counts }),
+            true => Err(RleError::Size { height, width }),
+            false => Err(RleError::Length { covered, height, width }),
+        }
+    }
+
     /// The runs of a mask; every pixel above 0 is on.
     pub fn encode(mask: &GrayImage) -> Self {
         let (width, height) = mask.dimensions();
@@ -100,6 +139,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
 
@@ -115,32 +155,33 @@ mod tests {
 
     #[test]
     fn ranges_of_pixels_are_those_of_the_same_map() {
-        let of = |runs: &[Range<usize>]| Rle::of_runs([2, 3], runs.iter().cloned());
+        let of = |run: Option<Range<usize>>| Rle::of_runs([2, 3], run);
         let mask = GrayImage::from_raw(3, 2, vec![0, 255, 255, 255, 255, 0]).unwrap();
-        assert_eq!(of(&[1..5]), Rle::encode(&mask));
-        assert_eq!((of(&[]).counts(), of(&[0..6]).counts()), (&[6][..], &[0, 6][..]));
-        assert_eq!(Rle::of_runs([0, 0], []), Rle::encode(&GrayImage::new(0, 0)));
+        assert_eq!(of(Some(1..5)), Rle::encode(&mask));
+        assert_eq!((of(None).counts(), of(Some(0..6)).counts()), (&[6][..], &[0, 6][..]));
+        assert_eq!(Rle::of_runs([0, 0], None), Rle::encode(&GrayImage::new(0, 0)));
     }
 
     #[test]
     fn compressed_runs_are_those_of_pycocotools() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/detection/coco/rle_cases.json");
-        let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         for case in golden["masks"].as_array().unwrap() {
-            let [height, width]: [usize; 2] = serde_json::from_value(case["size"].clone()).unwrap();
-            let counts: Vec<usize> = serde_json::from_value(case["uncompressed"].clone()).unwrap();
-            let mut end = 0;
-            let mut next = |count: &usize| {
-                end += count;
-                end - count..end
-            };
-            let runs = counts.chunks(2).filter_map(|pair| {
-                next(&pair[0]);
-                pair.get(1).map(&mut next)
-            });
-            let mask = Rle::of_runs([height, width], runs);
+            let [size, counts] = [&case["size"], &case["uncompressed"]].map(Value::clone);
+            let size = serde_json::from_value(size).unwrap();
+            let mask = Rle::new(size, serde_json::from_value(counts).unwrap()).unwrap();
             assert_eq!(mask.compressed(), case["counts"].as_str().unwrap(), "{}", case["name"]);
         }
+    }
+
+    #[test]
+    fn runs_that_do_not_cover_the_mask_are_refused() {
+        assert_eq!(Rle::new([2, 3], vec![1, 4, 1]).unwrap().size(), [2, 3]);
+        let message = |size, counts| Rle::new(size, counts).unwrap_err().to_string();
+        assert_eq!(message([2, 3], vec![1, 4]), "the runs cover 5 pixels, not the 2 x 3 of the mask");
+        // Their sum would wrap around to 6 in 32 bits.
+        assert!(message([2, 3], vec![u32::MAX, 7]).contains("cover 4294967302 pixels"));
+        assert!(message([1 << 16, 1 << 15], vec![1 << 31]).contains("65536 x 32768; at most 178956970"));
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::GrayImage;
 
-use crate::data::{Batch, Mixed, Normalization, Target};
+use crate::data::{Batch, Instances, Mask, Mixed, Normalization, Rle, Target};
 use crate::engine::EngineError;
 use crate::weights::{self, HostTensor, TensorMap};
 
@@ -29,13 +29,23 @@ impl Inputs {
         let &[count, 3, height, width] = images.shape.as_slice() else {
             return Err(format!("`images` has the shape {:?}, not [B, 3, height, width]", images.shape));
         };
-        let batch = Batch::new(
+        let mut targets = targets(&mut tensors, count)?;
+        for (target, instances) in targets.iter_mut().zip(objects(&mut tensors, count, [height, width])?) {
+            target.instances = instances;
+        }
+        let sizes =
+            tensors.remove("sizes").map(|sizes| image_sizes(&sizes, count, [height, width])).transpose()?;
+        let mut batch = Batch::new(
             images.to_f32(),
             (height, width),
             Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            targets(&mut tensors, count)?,
+            targets,
             (0..count).map(|image| format!("{}[{image}]", path.display())).collect(),
         );
+        if let Some(sizes) = sizes {
+            batch.originals.iter_mut().zip(&sizes).for_each(|(original, &size)| original.size = size);
+            batch.sizes = sizes;
+        }
         let values = |tensor: HostTensor| (tensor.shape.clone(), tensor.to_f32());
         Ok(Self { batch, given: tensors.into_iter().map(|(name, tensor)| (name, values(tensor))).collect() })
     }
@@ -60,7 +70,7 @@ impl Inputs {
 fn targets(tensors: &mut HashMap<String, HostTensor>, count: usize) -> Result<Vec<Target>, String> {
     let maps = tensors.remove("label_maps").map(|tensor| label_maps(&tensor, count)).transpose()?;
     let mut take =
-        |name: &str| tensors.remove(name).map(|tensor| per_image(name, &tensor, count)).transpose();
+        |name: &str| tensors.remove(name).map(|tensor| numbers(name, &tensor, count, "image")).transpose();
     let (labels, others, shares) = (take("labels")?, take("mixed_labels")?, take("mixed_share")?);
     let mut targets = vec![Target::default(); count];
     if let Some(labels) = &labels {
@@ -90,6 +100,27 @@ fn targets(tensors: &mut HashMap<String, HostTensor>, count: usize) -> Result<Ve
     Ok(targets)
 }
 
+/// Height and width of each image without its padding, of `[B, 2]`.
+fn image_sizes(tensor: &HostTensor, count: usize, padded: [usize; 2]) -> Result<Vec<[usize; 2]>, String> {
+    if tensor.shape != [count, 2] {
+        return Err(format!("`sizes` has the shape {:?}, not [{count}, 2]", tensor.shape));
+    }
+    let size = |&size: &[f32; 2]| {
+        let fits = size
+            .iter()
+            .zip(padded)
+            .all(|(&side, most)| side.fract() == 0.0 && side >= 1.0 && side <= most as f32);
+        let [height, width] = padded;
+        match fits {
+            true => Ok(size.map(|side| side as usize)),
+            false => Err(format!(
+                "`sizes` holds {size:?}: whole pixels, up to {height} x {width}, the padded size"
+            )),
+        }
+    };
+    tensor.to_f32().as_chunks().0.iter().map(size).collect()
+}
+
 /// A label map for each image, of `[B, height, width]`.
 fn label_maps(tensor: &HostTensor, count: usize) -> Result<Vec<GrayImage>, String> {
     let &[maps, height @ 1..=usize::MAX, width @ 1..=usize::MAX] = tensor.shape.as_slice() else {
@@ -107,12 +138,65 @@ fn label_maps(tensor: &HostTensor, count: usize) -> Result<Vec<GrayImage>, Strin
     Ok(maps.filter_map(|map| GrayImage::from_raw(width as u32, height as u32, map.to_vec())).collect())
 }
 
-/// A number for each image.
-fn per_image(name: &str, tensor: &HostTensor, count: usize) -> Result<Vec<f32>, String> {
+/// The annotated objects of each image: `boxes` `[N, 4]` with `box_classes` `[N]` and the image that each is
+/// in, `box_images` `[N]`; their masks, `box_masks` `[N, height, width]`.
+fn objects(
+    tensors: &mut HashMap<String, HostTensor>,
+    count: usize,
+    size: [usize; 2],
+) -> Result<Vec<Instances>, String> {
+    let mut objects = vec![Instances::default(); count];
+    let masks = tensors.remove("box_masks");
+    let (boxes, classes, images) = match ["boxes", "box_classes", "box_images"]
+        .map(|name| tensors.remove(name))
+    {
+        [Some(boxes), Some(classes), Some(images)] => (boxes, classes, images),
+        [None, None, None] if masks.is_none() => return Ok(objects),
+        _ => return Err("`boxes`, `box_classes` and `box_images` belong together: one is missing".to_owned()),
+    };
+    let &[number, 4] = boxes.shape.as_slice() else {
+        return Err(format!("`boxes` has the shape {:?}, not [N, 4]", boxes.shape));
+    };
+    let classes = numbers("box_classes", &classes, number, "box")?;
+    let images = numbers("box_images", &images, number, "box")?;
+    let mut masks = masks.map(|masks| box_masks(&masks, number, size)).transpose()?.map(Vec::into_iter);
+    for ((bbox, label), image) in boxes.to_f32().as_chunks().0.iter().zip(classes).zip(images) {
+        let whole = image.fract() == 0.0 && image >= 0.0;
+        let Some(instances) = objects.get_mut(image as usize).filter(|_| whole) else {
+            return Err(format!("`box_images` holds {image}: there are {count} images, counted from 0"));
+        };
+        instances.boxes.push(*bbox);
+        instances.classes.push(class("box_classes", label)? as u32);
+        instances.crowd.push(false);
+        instances.masks.extend(masks.as_mut().and_then(Iterator::next));
+    }
+    Ok(objects)
+}
+
+/// The mask of each box, of `[N, height, width]`.
+fn box_masks(tensor: &HostTensor, number: usize, [height, width]: [usize; 2]) -> Result<Vec<Mask>, String> {
+    if tensor.shape != [number, height, width] {
+        return Err(format!(
+            "`box_masks` has the shape {:?}, not [{number}, {height}, {width}], a mask for each box",
+            tensor.shape
+        ));
+    }
+    let values = tensor.to_f32();
+    if let Some(other) = values.iter().find(|&&value| value != 0.0 && value != 1.0) {
+        return Err(format!("`box_masks` holds {other}: a pixel is 0 or 1"));
+    }
+    let pixels: Vec<u8> = values.iter().map(|&value| u8::from(value > 0.0)).collect();
+    let maps = pixels.chunks_exact((height * width).max(1));
+    let map = |pixels: &[u8]| GrayImage::from_raw(width as u32, height as u32, pixels.to_vec());
+    Ok(maps.filter_map(map).map(|map| Mask::Rle(Rle::encode(&map))).collect())
+}
+
+/// A number for each `what`.
+fn numbers(name: &str, tensor: &HostTensor, count: usize, what: &str) -> Result<Vec<f32>, String> {
     if tensor.shape == [count] {
         return Ok(tensor.to_f32());
     }
-    Err(format!("`{name}` has the shape {:?}, not [{count}], a number for each image", tensor.shape))
+    Err(format!("`{name}` has the shape {:?}, not [{count}], a number for each {what}", tensor.shape))
 }
 
 /// Larger indices are not exact in `f32`, as which tensors are read.
@@ -169,6 +253,75 @@ mod tests {
         assert!(message(&[1, 2], &[0.0; 2]).contains("not [B, height, width]"));
         assert!(message(&[2, 1, 1], &[0.0; 2]).contains("2 `label_maps` for 1 images"));
         assert!(message(&[1, 1, 2], &[0.0, 256.0]).contains("holds 256"));
+    }
+
+    #[test]
+    fn images_may_be_smaller_than_the_batch() {
+        let sizes = |shape: &[usize], values: &[f32]| read_objects(&[("sizes", shape, values)]);
+        let batch = sizes(&[2, 2], &[1.0, 2.0, 1.0, 1.0]).unwrap().batch;
+        assert_eq!(batch.sizes, [[1, 2], [1, 1]]);
+        assert_eq!(batch.originals[1].size, [1, 1]);
+        let message = |shape: &[usize], values: &[f32]| sizes(shape, values).err().unwrap();
+        assert!(message(&[2], &[1.0, 1.0]).contains("[2], not [2, 2]"));
+        for wrong in [0.0, 1.5, 3.0, f32::NAN] {
+            let text = message(&[2, 2], &[1.0, 1.0, 1.0, wrong]);
+            assert!(text.ends_with("whole pixels, up to 1 x 2, the padded size"), "{text}");
+        }
+    }
+
+    /// Two images of 1 x 2 pixels with these tensors of objects.
+    fn read_objects(more: &[(&str, &[usize], &[f32])]) -> Result<Inputs, String> {
+        let mut tensors = TensorMap::new();
+        tensors.insert("images", HostTensor::from_f32(vec![2, 3, 1, 2], &[0.0; 12]).unwrap());
+        for (name, shape, values) in more {
+            tensors.insert(*name, HostTensor::from_f32(shape.to_vec(), values).unwrap());
+        }
+        Inputs::new(tensors, Path::new("in.safetensors"))
+    }
+
+    const BOXES: (&str, &[usize], &[f32]) = ("boxes", &[2, 4], &[0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 2.0, 1.0]);
+    const CLASSES: (&str, &[usize], &[f32]) = ("box_classes", &[2], &[4.0, 0.0]);
+    const IMAGES: (&str, &[usize], &[f32]) = ("box_images", &[2], &[1.0, 1.0]);
+
+    #[test]
+    fn boxes_become_the_objects_of_their_images() {
+        let masks: (&str, &[usize], &[f32]) = ("box_masks", &[2, 1, 2], &[1.0, 0.0, 0.0, 1.0]);
+        let inputs = read_objects(&[BOXES, CLASSES, IMAGES, masks]).unwrap();
+        assert!(inputs.given.is_empty() && inputs.batch.targets[0].instances.is_empty());
+        let objects = &inputs.batch.targets[1].instances;
+        assert_eq!(objects.boxes, [[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 2.0, 1.0]]);
+        assert_eq!((objects.classes.as_slice(), objects.crowd.as_slice()), (&[4, 0][..], &[false; 2][..]));
+        let bounds: Vec<_> = objects.masks.iter().map(|mask| mask.bounds().unwrap()).collect();
+        assert_eq!(bounds, objects.boxes);
+        assert_eq!(*inputs.batch.originals[1].instances, *objects);
+        let unmasked = read_objects(&[BOXES, CLASSES, IMAGES]).unwrap();
+        assert!(unmasked.batch.targets[1].instances.masks.is_empty());
+        let none =
+            read_objects(&[("boxes", &[0, 4], &[]), ("box_classes", &[0], &[]), ("box_images", &[0], &[])]);
+        assert!(none.unwrap().batch.targets.iter().all(|target| target.instances.is_empty()));
+    }
+
+    #[test]
+    fn objects_that_do_not_fit_are_refused_in_words() {
+        let message = |more: &[(&str, &[usize], &[f32])]| read_objects(more).err().unwrap();
+        let together = "`boxes`, `box_classes` and `box_images` belong together: one is missing";
+        assert_eq!(message(&[BOXES, CLASSES]), together);
+        assert_eq!(message(&[("box_masks", &[0, 1, 2], &[])]), together);
+        assert!(message(&[("boxes", &[4], &[0.0; 4]), CLASSES, IMAGES]).contains("[4], not [N, 4]"));
+        assert_eq!(
+            message(&[BOXES, ("box_classes", &[1], &[0.0]), IMAGES]),
+            "`box_classes` has the shape [1], not [2], a number for each box"
+        );
+        assert!(message(&[BOXES, ("box_classes", &[2], &[0.0, 0.5]), IMAGES]).contains("holds 0.5"));
+        for image in [2.0, 0.5, -1.0, f32::NAN] {
+            let text = message(&[BOXES, CLASSES, ("box_images", &[2], &[0.0, image])]);
+            assert_eq!(text, format!("`box_images` holds {image}: there are 2 images, counted from 0"));
+        }
+        let masks = |shape: &[usize], values: &[f32]| {
+            message(&[BOXES, CLASSES, IMAGES, ("box_masks", shape, values)])
+        };
+        assert!(masks(&[2, 2, 1], &[0.0; 4]).contains("not [2, 1, 2], a mask for each box"));
+        assert!(masks(&[2, 1, 2], &[0.0, 1.0, 0.0, 255.0]).contains("holds 255: a pixel is 0 or 1"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The ConvMAE backbone: two convolutional stages, then a transformer.
 
-mod fpn;
+mod coarser;
 mod module;
 
 use convmae_framework::component::{
@@ -14,13 +14,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checks;
-use crate::transformer::{TRANSFORMER_EPS, drop_path_rates, position_embedding, transformer_blocks};
-use fpn::Fpn;
+use crate::transformer::{
+    GridAttention, PositionEmbedding, RelativePositionKind, TRANSFORMER_EPS, WindowAttention,
+    drop_path_rates, transformer_blocks,
+};
+pub use coarser::Coarser;
+use coarser::CoarserModule;
 use module::ConvViTModule;
 
 /// Two stages of convolution blocks, then a stage of transformer blocks (paper section 3.1;
-/// `models_convmae.py` and `models_convvit.py` of the official code; `backbone/convmae.py` for segmentation).
-/// Yields the levels `s1`, `s2` and `s3`, and with `fpn` a coarser one, `s4`.
+/// `models_convmae.py` and `models_convvit.py` of the official code; `backbone/convmae.py` for segmentation,
+/// `DET/models/convmae.py` and `modeling/backbone/convmae.py` of Official-ConvMAE-Det for detection). Yields
+/// the levels `s1`, `s2` and `s3`, and with `s4` a coarser one.
 ///
 /// Whatever the options, a model starts with the initial values of the official pretraining model.
 ///
@@ -61,19 +66,27 @@ pub struct ConvViT {
     pub final_norm: bool,
     /// Whether the position embedding is trained; it starts as sines and cosines in any case.
     pub train_pos_embed: bool,
+    /// Side of the grid of the position embedding, which is resized (bicubic) to that of the tokens in every
+    /// forward; that of the tokens if left out.
+    #[schemars(range(min = 1, max = 1024))]
+    pub pos_embed_grid: Option<usize>,
+    /// Epsilon of the LayerNorms of the convolution blocks; 1e-6 in Official-ConvMAE-Det.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub conv_norm_eps: f32,
     /// Epsilon of the LayerNorms of the transformer blocks and of the last one; 1e-5 in the official
     /// segmentation backbone.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub norm_eps: f32,
-    /// Whether the attention scores have a learned bias for every offset between two tokens.
-    pub relative_position_bias: bool,
+    /// Which transformer blocks attend within windows; none if left out.
+    pub window: Option<WindowAttention>,
+    /// What the attention scores learn about the offset between two tokens.
+    pub relative_positions: RelativePositionKind,
     /// Initial value of learned factors of the channels of both branches of the transformer blocks (layer
     /// scale); none if left out.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub init_values: Option<f32>,
-    /// Whether a level `s4` of half the resolution follows the last one: a 3x3 convolution with stride 2 and
-    /// without padding, BatchNorm, GELU.
-    pub fpn: bool,
+    /// What makes a level `s4` of half the resolution out of the last one; there is none if left out.
+    pub s4: Option<Coarser>,
     /// Whether masked patches are left out (`sparse`) or computed and discarded (`dense`). The results are
     /// the same.
     pub computation: Computation,
@@ -93,10 +106,13 @@ impl Default for ConvViT {
             multi_scale_fusion: false,
             final_norm: true,
             train_pos_embed: false,
+            pos_embed_grid: None,
+            conv_norm_eps: 1e-5,
             norm_eps: TRANSFORMER_EPS,
-            relative_position_bias: false,
+            window: None,
+            relative_positions: RelativePositionKind::default(),
             init_values: None,
-            fpn: false,
+            s4: None,
             computation: Computation::default(),
         }
     }
@@ -149,16 +165,26 @@ impl ConvViT {
 
     /// That what needs all tokens has them.
     fn check_dense(&self, grid: &MaskGrid, mask: Option<&MaskPlan>) -> Result<(), Problem> {
-        for (key, is_on) in [("relative_position_bias", self.relative_position_bias), ("fpn", self.fpn)] {
+        let keys = [
+            ("window", self.window.is_some()),
+            ("relative_positions", self.relative_positions != RelativePositionKind::None),
+            ("pos_embed_grid", self.pos_embed_grid.is_some()),
+            ("s4", self.s4.is_some()),
+        ];
+        for (key, is_on) in keys {
             if is_on && mask.is_some() {
                 return Err(Problem::new(key, "it needs all patches, and a masker takes some away")
                     .help("remove it, or the masker"));
             }
         }
-        if self.fpn && grid.rows.min(grid.cols) < 3 {
-            let message =
-                format!("there are {} x {} tokens, fewer than a kernel of 3 x 3 needs", grid.rows, grid.cols);
-            return Err(Problem::new("fpn", message).help("choose a larger `image_size`, or smaller patches"));
+        if let Some(kernel) = self.s4.map(Coarser::kernel)
+            && grid.rows.min(grid.cols) < kernel
+        {
+            let message = format!(
+                "there are {} x {} tokens, fewer than a kernel of {kernel} x {kernel} needs",
+                grid.rows, grid.cols
+            );
+            return Err(Problem::new("s4", message).help("choose a larger `image_size`, or smaller patches"));
         }
         Ok(())
     }
@@ -185,8 +211,8 @@ impl ConvViT {
             channels: self.embed_dim[stage],
             stride: strides[stage],
         };
-        let coarser = |last: LevelShape| {
-            let (rows, cols) = (Fpn::side(grid.rows), Fpn::side(grid.cols));
+        let coarser = |kind: Coarser| {
+            let (rows, cols, last) = (kind.side(grid.rows), kind.side(grid.cols), shape(2));
             LevelShape {
                 name: "s4".to_owned(),
                 rows,
@@ -196,7 +222,7 @@ impl ConvViT {
                 ..last
             }
         };
-        (0..3).map(shape).chain(self.fpn.then(|| coarser(shape(2)))).collect()
+        (0..3).map(shape).chain(self.s4.map(coarser)).collect()
     }
 }
 
@@ -227,29 +253,42 @@ impl Backbone for ConvViT {
         let conv_blocks = |stage: usize, rates: &[f32]| -> Vec<ConvBlock> {
             let scope = first.child(format!("blocks{}", stage + 1));
             let block = |(at, &drop_path)| {
-                let config =
-                    ConvBlockConfig { kernel: self.kernel_size, mlp_ratio: self.mlp_ratio[stage], drop_path };
+                let config = ConvBlockConfig {
+                    kernel: self.kernel_size,
+                    mlp_ratio: self.mlp_ratio[stage],
+                    eps: self.conv_norm_eps,
+                    drop_path,
+                };
                 ConvBlock::new(&scope.child(at), self.embed_dim[stage], &config)
             };
             rates.iter().enumerate().map(block).collect()
         };
         let [patch1, patch2, patch3] = self.patch_size;
-        let pos_embed =
-            position_embedding(&first, "pos_embed", (grid.rows, grid.cols), dim3, 0, self.train_pos_embed)?;
+        let tokens = (grid.rows, grid.cols);
         let blocks3 = BlockConfig {
             heads: self.num_heads,
             mlp_ratio: self.mlp_ratio[2],
             eps: self.norm_eps,
             drop_path: 0.0,
             init_values: self.init_values,
-            relative_positions: self.relative_position_bias.then_some((grid.rows, grid.cols)),
+            windows: None,
+            relative_positions: None,
         };
+        let attention =
+            GridAttention { grid: tokens, window: self.window.as_ref(), positions: self.relative_positions };
         let module = ConvViTModule {
             cells: self.cells(),
             masked_convolution: self.masked_convolution,
             levels: self.level_shapes(&grid, mask),
             sparse: self.is_sparse(mask),
-            pos_embed,
+            pos_embed: PositionEmbedding::new(
+                &first,
+                tokens,
+                self.pos_embed_grid,
+                dim3,
+                0,
+                self.train_pos_embed,
+            )?,
             patch_embed1: PatchEmbed::new(&first.child("patch_embed1"), image.channels, dim1, patch1),
             patch_embed2: PatchEmbed::new(&first.child("patch_embed2"), dim1, dim2, patch2),
             patch_embed3: PatchEmbed::xavier(&first.child("patch_embed3"), dim2, dim3, patch3),
@@ -263,10 +302,14 @@ impl Backbone for ConvViT {
             }),
             blocks1: conv_blocks(0, rates1),
             blocks2: conv_blocks(1, rates2),
-            blocks3: transformer_blocks(&scope.child("blocks3").at_layer(1), dim3, &blocks3, rates3)?,
+            blocks3: transformer_blocks(
+                &scope.child("blocks3").at_layer(1),
+                dim3,
+                rates3,
+                attention.configure(scope, dim3, self.depth[2], blocks3)?,
+            )?,
             norm: self.final_norm.then(|| LayerNorm::new(&scope.child("norm"), dim3, self.norm_eps)),
-            // Outside of the layers: the official layer decay counts it to the heads.
-            fpn: self.fpn.then(|| Fpn::new(&scope.child("fpn"), dim3, (grid.rows, grid.cols))),
+            s4: self.s4.map(|kind| CoarserModule::new(kind, scope, dim3, tokens)),
             grid,
         };
         Ok(Box::new(module))
@@ -294,7 +337,7 @@ mod tests {
     #[test]
     fn what_segmentation_adds_is_named_and_shaped_as_officially() {
         let options =
-            json!({ "relative_position_bias": true, "init_values": 0.5, "fpn": true, "final_norm": false });
+            json!({ "relative_positions": "bias", "init_values": 0.5, "s4": "conv", "final_norm": false });
         let scope = Scope::new(0);
         let module = narrow(&options).build(&scope, IMAGE, None).unwrap();
         let last = module.levels().pop().unwrap();
@@ -314,9 +357,14 @@ mod tests {
     #[test]
     fn what_needs_all_patches_is_refused_under_a_mask() {
         let plan = MaskPlan { kept: 6, independent_stages: false };
-        for key in ["relative_position_bias", "fpn"] {
+        for (key, value) in [
+            ("relative_positions", json!("bias")),
+            ("window", json!({ "size": 2, "global_blocks": [] })),
+            ("pos_embed_grid", json!(3)),
+            ("s4", json!("max_pool")),
+        ] {
             let problem =
-                narrow(&json!({ key: true })).build(&Scope::describe(), IMAGE, Some(&plan)).err().unwrap();
+                narrow(&json!({ key: value })).build(&Scope::describe(), IMAGE, Some(&plan)).err().unwrap();
             assert_eq!(problem.key, key);
             assert!(problem.message.contains("masker"), "{}", problem.message);
         }
@@ -325,7 +373,18 @@ mod tests {
     #[test]
     fn a_grid_smaller_than_the_kernel_has_no_coarser_level() {
         let image = ImageShape { height: 32, ..IMAGE };
-        let problem = narrow(&json!({ "fpn": true })).build(&Scope::describe(), image, None).err().unwrap();
+        let build = |kind: &str| narrow(&json!({ "s4": kind })).build(&Scope::describe(), image, None);
+        let problem = build("conv").err().unwrap();
         assert!(problem.message.contains("2 x 6 tokens"), "{}", problem.message);
+        let last = build("max_pool").unwrap().levels().pop().unwrap();
+        assert_eq!((last.rows, last.cols, last.stride), (1, 3, 32));
+    }
+
+    #[test]
+    fn a_global_block_that_does_not_exist_is_refused() {
+        let options = json!({ "window": { "size": 2, "global_blocks": [0, 2] } });
+        let problem = narrow(&options).build(&Scope::describe(), IMAGE, None).err().unwrap();
+        assert_eq!(problem.key, "window.global_blocks");
+        assert!(problem.message.contains('2'), "{}", problem.message);
     }
 }

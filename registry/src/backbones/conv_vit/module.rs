@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use convmae_framework::component::{BackboneModule, Features, Level, LevelShape, Macs, Mask, MaskGrid};
 use convmae_framework::nn::layers::{Block, ConvBlock, LayerNorm, Linear, MergeConv, PatchEmbed};
-use convmae_framework::nn::ops::{AddPositions, GatherTokens, Sequential};
-use convmae_framework::nn::{Context, Param, PatchLayout, Result, Tensor, ops};
+use convmae_framework::nn::ops::{GatherTokens, Sequential};
+use convmae_framework::nn::{Context, PatchLayout, Result, Tensor, ops};
 
-use super::fpn::Fpn;
+use super::coarser::CoarserModule;
+use crate::transformer::PositionEmbedding;
 
 /// The parts of [`ConvViT`](super::ConvViT), under the official names.
 pub(super) struct ConvViTModule {
@@ -18,7 +19,7 @@ pub(super) struct ConvViTModule {
     pub grid: MaskGrid,
     pub levels: Vec<LevelShape>,
     pub sparse: bool,
-    pub pos_embed: Param,
+    pub pos_embed: PositionEmbedding,
     pub patch_embed1: PatchEmbed,
     pub patch_embed2: PatchEmbed,
     pub patch_embed3: PatchEmbed,
@@ -28,7 +29,7 @@ pub(super) struct ConvViTModule {
     pub blocks2: Vec<ConvBlock>,
     pub blocks3: Vec<Block>,
     pub norm: Option<LayerNorm>,
-    pub fpn: Option<Fpn>,
+    pub s4: Option<CoarserModule>,
 }
 
 impl BackboneModule for ConvViTModule {
@@ -39,7 +40,7 @@ impl BackboneModule for ConvViTModule {
     fn macs(&self) -> Macs {
         let tokens = self.levels[2].tokens();
         let transformer: u64 = self.blocks3.iter().map(|block| block.macs(tokens)).sum();
-        let behind = transformer + self.fpn.as_ref().map_or(0, Fpn::macs);
+        let behind = transformer + self.s4.as_ref().map_or(0, CoarserModule::macs);
         let computed = self.levels[0].kept;
         Macs {
             computed: self.convolutional_macs(computed) + behind,
@@ -65,17 +66,11 @@ impl BackboneModule for ConvViTModule {
             .record("patch_embed2_out", ctx)
             .then_all(self.blocks2.iter().map(|block| block.layers(&layout2, visible.as_ref(), ctx)))
             .forward(s1.clone(), ctx)?;
-        let positions = AddPositions {
-            table: self.pos_embed.clone(),
-            grid: self.grid.tokens(),
-            ids: Some(layout.ids),
-            prefix: 0,
-        };
         let mut x = Sequential::new()
             .then(self.patch_embed3.layers(cell2))
             .record("patch_embed3_out", ctx)
             .then(self.patch_embed4.clone())
-            .then(positions)
+            .then(self.pos_embed.layers(&layout, 0))
             .then_all(self.kept(mask))
             .record("tokens_in_blocks3", ctx)
             .then_all(self.blocks3.iter().map(|block| block.layers(batch, ctx)))
@@ -90,7 +85,7 @@ impl BackboneModule for ConvViTModule {
         if let Some(norm) = &self.norm {
             x = norm.forward(x, ctx)?;
         }
-        let s4 = self.fpn.as_ref().map(|fpn| fpn.forward(x.clone(), ctx)).transpose()?;
+        let s4 = self.s4.as_ref().map(|s4| s4.forward(x.clone(), ctx)).transpose()?;
         let levels = self.levels.iter().zip([s1, s2, x].into_iter().chain(s4));
         Ok(Features {
             levels: levels.map(|(shape, tokens)| Level { shape: shape.clone(), tokens }).collect(),

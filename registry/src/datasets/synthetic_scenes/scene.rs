@@ -152,7 +152,7 @@ fn target(objects: &[Object], owner: &[u8], height: usize, width: usize) -> Targ
     let mut largest = (0, None);
     for (number, object) in objects.iter().enumerate() {
         let mut mask = GrayImage::new(width as u32, height as u32);
-        let (mut area, mut bounds) = (0, [u32::MAX, u32::MAX, 0, 0]);
+        let (mut area, mut bounds) = (0_u32, [u32::MAX, u32::MAX, 0, 0]);
         for (position, _) in owner.iter().enumerate().filter(|(_, owner)| usize::from(**owner) == number) {
             let (x, y) = ((position % width) as u32, (position / width) as u32);
             mask.put_pixel(x, y, Luma([255]));
@@ -164,6 +164,7 @@ fn target(objects: &[Object], owner: &[u8], height: usize, width: usize) -> Targ
         if area > 0 {
             let bbox = bounds.map(|side| side as f32);
             instances.annotate(object.class as u32, bbox, Mask::Rle(Rle::encode(&mask)));
+            instances.areas.push(f64::from(area));
         }
         if area > largest.0 {
             largest = (area, Some(object.class));

@@ -48,6 +48,7 @@ fn targets_agree_with_each_other() {
             areas.push((on.len(), *class as usize));
         }
         assert!(sample.target.semantic.as_ref().unwrap() == &semantic);
+        assert!(instances.areas.iter().copied().eq(areas.iter().map(|area| area.0 as f64)));
         let largest = areas.iter().map(|area| area.0).max().unwrap();
         assert!(areas.contains(&(largest, sample.target.class.unwrap())));
     }

@@ -1,13 +1,14 @@
 //! The gradients.
 
-use pulp::{Arch, Simd, WithSimd, bytemuck};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::forward::Scorer;
 use super::heads::{Dims, HeadRows, Inputs, Rows, Tokens, by_head};
 use super::pack::{self, vectors};
+use super::positions::HeadBiasGrads;
 use crate::cpu::tile::{Left, product};
-use crate::cpu::{Output, reduce, softmax};
+use crate::cpu::{Buffer, Output, softmax};
 
 /// Where the gradients of one head go: the rows of its queries, keys and values.
 pub struct HeadGrads<'a> {
@@ -57,34 +58,32 @@ pub struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    /// Fills the gradients of all images; returns that of the bias, if there is one.
-    pub fn run(&self, images: Vec<ImageGrads<'_>>) -> Option<Vec<f32>> {
-        let Dims { batch, queries, keys, heads, .. } = self.inputs.dims;
+    /// Fills the gradients of all images; returns those of the tables of positions.
+    pub fn run(&self, images: Vec<ImageGrads<'_>>) -> Vec<Buffer> {
+        let Dims { batch, queries, heads, .. } = self.inputs.dims;
         assert_eq!(self.normalisers.len(), batch * heads * queries);
-        if self.inputs.bias.is_none() {
+        let Some(biases) = self.inputs.biases else {
             images.into_par_iter().enumerate().for_each(|(image, heads)| {
                 let heads = heads.into_par_iter().enumerate();
                 heads.for_each(|(head, grads)| self.head(image, head, grads, None));
             });
-            return None;
-        }
-        // One image after the other, so that their gradients of the bias add up in order.
-        let mut grad_bias = vec![0.0; heads * queries * keys];
+            return Vec::new();
+        };
+        // One image after the other, so that their gradients of the tables add up in order.
+        let mut sums = vec![0.0; heads * biases.grad_len()];
         for (image, heads) in images.into_iter().enumerate() {
-            let heads = heads.into_par_iter().zip(grad_bias.par_chunks_mut(queries * keys));
-            heads.enumerate().for_each(|(head, (grads, grad_bias))| {
-                self.head(image, head, grads, Some(grad_bias));
-            });
+            let heads = heads.into_par_iter().zip(sums.par_chunks_mut(biases.grad_len()));
+            heads.enumerate().for_each(|(head, (grads, sums))| self.head(image, head, grads, Some(sums)));
         }
-        Some(grad_bias)
+        biases.grads(&sums, self.inputs.dims)
     }
 
-    /// Fills the gradients of one head of one image, and adds to the head's gradient of the bias, `[M, N]`.
-    fn head(&self, image: usize, head: usize, grads: HeadGrads<'_>, grad_bias: Option<&mut [f32]>) {
+    /// Fills the gradients of one head of one image, and adds to those of the tables that the head collects.
+    fn head(&self, image: usize, head: usize, grads: HeadGrads<'_>, sums: Option<&mut [f32]>) {
         let Dims { queries, heads, .. } = self.inputs.dims;
         let normalisers = &self.normalisers[(image * heads + head) * queries..][..queries];
         let grad = Tokens::new(self.grad, 1, 0, queries, self.inputs.dims).head(image, head);
-        Arch::new().dispatch(Job { inputs: &self.inputs, image, head, normalisers, grad, grads, grad_bias });
+        Arch::new().dispatch(Job { inputs: &self.inputs, image, head, normalisers, grad, grads, sums });
     }
 }
 
@@ -96,7 +95,7 @@ struct Job<'a> {
     normalisers: &'a [f32],
     grad: Rows<'a>,
     grads: HeadGrads<'a>,
-    grad_bias: Option<&'a mut [f32]>,
+    sums: Option<&'a mut [f32]>,
 }
 
 impl WithSimd for Job<'_> {
@@ -128,7 +127,9 @@ impl WithSimd for Job<'_> {
         pack::pack_rows(simd, grad_values, all_values, 0);
         pack::transpose(simd, values_t, grad_values, dims.head_dim, 1.0);
         pack::pack_rows(simd, keys, all_keys, 0);
-        let scorer = Scorer::new(simd, self.inputs, self.head, keys, keys_t);
+        let mut scorer = Scorer::new(simd, self.inputs, self.head, keys, keys_t);
+        let mut grad_biases =
+            scorer.biases().zip(self.sums).map(|(biases, sums)| HeadBiasGrads::new(simd, biases, sums, dims));
         let mut mode = Output::Replace;
         for from in (0..dims.queries).step_by(dims.block()) {
             let count = dims.block().min(dims.queries - from);
@@ -141,40 +142,23 @@ impl WithSimd for Job<'_> {
 
             scorer.scores(simd, scores, from, queries);
             product(simd, grad_scores, Output::Replace, Left::rows::<S>(grad, dim), values_t, width);
-            self.softmax_backward(simd, grad_scores, scores, from);
+            let rows = grad_scores.chunks_exact_mut(width).zip(scores.chunks_exact_mut(width));
+            for ((grad, scores), &normaliser) in rows.zip(&self.normalisers[from..]) {
+                softmax::backward(simd, grad, scores, normaliser);
+            }
             product(simd, grad_values, mode, Left::columns::<S>(scores, width), grad, dim);
             product(simd, grad_keys, mode, Left::columns::<S>(grad_scores, width), queries, dim);
             product(simd, grad_queries, Output::Replace, Left::rows::<S>(grad_scores, width), keys, dim);
+            if let Some(grad_biases) = &mut grad_biases {
+                grad_biases.add(simd, grad_scores, from, queries, grad_queries);
+            }
             pack::unpack_rows(simd, &mut self.grads.queries[from..], grad_queries, dims.scale());
             mode = Output::Add;
         }
         pack::unpack_rows(simd, &mut self.grads.keys, grad_keys, dims.scale());
         pack::unpack_rows(simd, &mut self.grads.values, grad_values, 1.0);
-    }
-}
-
-impl Job<'_> {
-    /// Replaces the scores of queries from `from` on by probabilities, and the gradients of these by those of the scores, which
-    /// are added to that of the bias.
-    #[inline(always)]
-    fn softmax_backward<S: Simd>(
-        &mut self,
-        simd: S,
-        grad: &mut [S::f32s],
-        scores: &mut [S::f32s],
-        from: usize,
-    ) {
-        let keys = self.inputs.dims.keys;
-        let width = vectors::<S>(keys);
-        let rows = grad.chunks_exact_mut(width).zip(scores.chunks_exact_mut(width));
-        for ((grad, scores), &normaliser) in rows.zip(&self.normalisers[from..]) {
-            softmax::backward(simd, grad, scores, normaliser);
-        }
-        if let Some(grad_bias) = self.grad_bias.as_deref_mut() {
-            let sums = grad_bias[from * keys..].chunks_exact_mut(keys);
-            for (sums, grad) in sums.zip(grad.chunks_exact(width)) {
-                reduce::add(sums, bytemuck::cast_slice(grad));
-            }
+        if let Some(grad_biases) = grad_biases {
+            grad_biases.finish::<S>();
         }
     }
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::heads::{Dims, HeadRows, Inputs, QUERIES, by_head};
 use super::pack::{self, vectors};
+use super::positions::HeadBiases;
 use crate::cpu::tile::{Left, product};
 use crate::cpu::{Buffer, Output, softmax};
 
@@ -53,7 +54,7 @@ impl WithSimd for Job<'_> {
         let [keys_t, tokens, queries_packed, scores, output] = pack::split::<S, _>(&mut buffer, lens);
 
         pack::pack_rows(simd, tokens, keys, 0);
-        let scorer = Scorer::new(simd, self.inputs, self.head, tokens, keys_t);
+        let mut scorer = Scorer::new(simd, self.inputs, self.head, tokens, keys_t);
         pack::pack_rows(simd, tokens, values, 0);
         let blocks = self.output.chunks_mut(dims.block()).zip(self.normalisers.chunks_mut(dims.block()));
         for (i, (rows, normalisers)) in blocks.enumerate() {
@@ -82,8 +83,7 @@ impl WithSimd for Job<'_> {
 pub struct Scorer<'a, S: Simd> {
     /// `[d, N]`, times what all scores are multiplied by.
     keys: &'a [S::f32s],
-    /// `[M, N]`.
-    bias: Option<&'a [f32]>,
+    biases: Option<HeadBiases<'a>>,
     dims: Dims,
 }
 
@@ -99,21 +99,24 @@ impl<'a, S: Simd> Scorer<'a, S> {
     ) -> Self {
         let dims = inputs.dims;
         pack::transpose(simd, keys_t, keys, dims.head_dim, dims.scale() * LOG2_E);
-        Self { keys: keys_t, bias: inputs.bias(head), dims }
+        let biases = inputs.biases.map(|biases| HeadBiases::new(simd, biases, head, dims));
+        Self { keys: keys_t, biases, dims }
+    }
+
+    /// What the scores get for the positions of queries and keys.
+    pub fn biases(&self) -> Option<&HeadBiases<'a>> {
+        self.biases.as_ref()
     }
 
     /// `log2(e) * (scale * q k^T + bias)` for packed queries, the first of which is number `from`, and minus infinity behind the last
     /// key.
     #[inline(always)]
-    pub fn scores(&self, simd: S, scores: &mut [S::f32s], from: usize, queries: &[S::f32s]) {
+    pub fn scores(&mut self, simd: S, scores: &mut [S::f32s], from: usize, queries: &[S::f32s]) {
         let tokens = self.dims.keys;
         let width = vectors::<S>(tokens);
         let mut mode = Output::Replace;
-        if let Some(bias) = self.bias {
-            let bias = bias[from * tokens..].chunks_exact(tokens);
-            for (row, bias) in scores.chunks_exact_mut(width).zip(bias) {
-                pack::pack(simd, row, bias, LOG2_E);
-            }
+        if let Some(biases) = &mut self.biases {
+            biases.write(simd, scores, from, queries, self.dims);
             mode = Output::Add;
         }
         let queries = Left::rows::<S>(queries, vectors::<S>(self.dims.head_dim));

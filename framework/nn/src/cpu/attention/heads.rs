@@ -1,5 +1,6 @@
 //! The rows of heads in memory.
 
+use super::positions::Biases;
 use crate::cpu::tile;
 
 /// Queries whose scores are held at a time, at most.
@@ -39,44 +40,33 @@ impl Dims {
 }
 
 /// What the scores and the output follow from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Inputs<'a> {
     pub dims: Dims,
     pub queries: Tokens<'a>,
     pub keys: Tokens<'a>,
     pub values: Tokens<'a>,
-    pub bias: Option<&'a [f32]>,
+    pub biases: Option<&'a Biases>,
 }
 
 impl<'a> Inputs<'a> {
-    pub fn packed(qkv: &'a [f32], bias: Option<&'a [f32]>, dims: Dims) -> Self {
+    pub fn packed(qkv: &'a [f32], biases: Option<&'a Biases>, dims: Dims) -> Self {
         assert_eq!(dims.queries, dims.keys, "all tokens attend");
+        assert!(dims.keys > 0, "attention to no tokens");
         let part = |part| Tokens::new(qkv, 3, part, dims.keys, dims);
-        Self { queries: part(0), keys: part(1), values: part(2), bias, dims }.checked()
+        Self { queries: part(0), keys: part(1), values: part(2), biases, dims }
     }
 
-    pub fn cross(q: &'a [f32], kv: &'a [f32], bias: Option<&'a [f32]>, dims: Dims) -> Self {
+    pub fn cross(q: &'a [f32], kv: &'a [f32], dims: Dims) -> Self {
+        assert!(dims.keys > 0, "attention to no tokens");
         let part = |part| Tokens::new(kv, 2, part, dims.keys, dims);
         let queries = Tokens::new(q, 1, 0, dims.queries, dims);
-        Self { queries, keys: part(0), values: part(1), bias, dims }.checked()
-    }
-
-    fn checked(self) -> Self {
-        let Dims { queries, keys, heads, .. } = self.dims;
-        assert!(keys > 0, "attention to no tokens");
-        assert!(self.bias.is_none_or(|bias| bias.len() == heads * queries * keys));
-        self
+        Self { queries, keys: part(0), values: part(1), biases: None, dims }
     }
 
     /// Queries, keys and values of one head of one image.
     pub fn head(&self, image: usize, head: usize) -> [Rows<'a>; 3] {
         [self.queries, self.keys, self.values].map(|tokens| tokens.head(image, head))
-    }
-
-    /// The biases of one head, `[M, N]`.
-    pub fn bias(&self, head: usize) -> Option<&'a [f32]> {
-        let len = self.dims.queries * self.dims.keys;
-        self.bias.map(|bias| &bias[head * len..][..len])
     }
 }
 

@@ -10,10 +10,13 @@ mod backward;
 mod forward;
 mod heads;
 mod pack;
+mod positions;
 
 use backward::{Backward, split_cross, split_packed};
 pub use heads::Dims;
 use heads::Inputs;
+use positions::Biases;
+pub use positions::{PositionTables, RelativePositions, offsets};
 
 use super::Buffer;
 use crate::Result;
@@ -23,54 +26,58 @@ use crate::profile;
 #[derive(Debug)]
 pub struct Normalisers(Vec<f32>);
 
-/// Self-attention. `qkv` is `[B, N, 3, H, d]`, `bias` `[H, N, N]`. Returns the output `[B, N, D]` and the binary logarithms of the
-/// normalisers `[B, H, N]`.
-pub fn forward(qkv: &[f32], bias: Option<&[f32]>, dims: Dims) -> Result<(Buffer, Normalisers)> {
+/// Self-attention. `qkv` is `[B, N, 3, H, d]`. Returns the output `[B, N, D]` and the binary logarithms of the normalisers `[B, H, N]`.
+pub fn forward(
+    qkv: &[f32],
+    positions: Option<&RelativePositions<'_>>,
+    dims: Dims,
+) -> Result<(Buffer, Normalisers)> {
     let _span = profile::kernel("attention");
-    let (output, normalisers) = forward::forward(&Inputs::packed(qkv, bias, dims));
+    let biases = positions.map(|positions| Biases::new(positions, dims));
+    let (output, normalisers) = forward::forward(&Inputs::packed(qkv, biases.as_ref(), dims));
     Ok((output, Normalisers(normalisers)))
 }
 
-/// Attention of some tokens to others. `q` is `[B, M, H, d]`, `kv` `[B, N, 2, H, d]`, `bias` `[H, M, N]`. Returns the output
-/// `[B, M, D]` and the binary logarithms of the normalisers `[B, H, M]`.
-pub fn forward_cross(q: &[f32], kv: &[f32], bias: Option<&[f32]>, dims: Dims) -> (Buffer, Vec<f32>) {
+/// Attention of some tokens to others. `q` is `[B, M, H, d]`, `kv` `[B, N, 2, H, d]`. Returns the output `[B, M, D]` and the binary
+/// logarithms of the normalisers `[B, H, M]`.
+pub fn forward_cross(q: &[f32], kv: &[f32], dims: Dims) -> (Buffer, Vec<f32>) {
     let _span = profile::kernel("attention");
-    forward::forward(&Inputs::cross(q, kv, bias, dims))
+    forward::forward(&Inputs::cross(q, kv, dims))
 }
 
-/// The gradients of `qkv` and of the bias (if there is one), from that of the output of [`forward`].
+/// The gradients of `qkv` and of the tables of positions, from that of the output of [`forward`].
 pub fn backward(
     grad: &[f32],
     qkv: &[f32],
-    bias: Option<&[f32]>,
+    positions: Option<&RelativePositions<'_>>,
     normalisers: &Normalisers,
     dims: Dims,
-) -> Result<(Buffer, Option<Buffer>)> {
+) -> Result<(Buffer, Vec<Buffer>)> {
     let _span = profile::kernel("attention");
-    let inputs = Inputs::packed(qkv, bias, dims);
+    let biases = positions.map(|positions| Biases::new(positions, dims));
+    let inputs = Inputs::packed(qkv, biases.as_ref(), dims);
     let mut grad_qkv = Buffer::unspecified(qkv.len());
     let backward = Backward { inputs, grad, normalisers: &normalisers.0 };
-    let grad_bias = backward.run(split_packed(&mut grad_qkv, dims));
-    Ok((grad_qkv, grad_bias.map(Buffer::from)))
+    let grad_tables = backward.run(split_packed(&mut grad_qkv, dims));
+    Ok((grad_qkv, grad_tables))
 }
 
-/// The gradients of `q`, of `kv` and of the bias (if there is one), from that of the output of [`forward_cross`].
+/// The gradients of `q` and of `kv`, from that of the output of [`forward_cross`].
 pub fn backward_cross(
     grad: &[f32],
     q: &[f32],
     kv: &[f32],
-    bias: Option<&[f32]>,
     normalisers: &[f32],
     dims: Dims,
-) -> (Buffer, Buffer, Option<Vec<f32>>) {
+) -> (Buffer, Buffer) {
     let _span = profile::kernel("attention");
-    let inputs = Inputs::cross(q, kv, bias, dims);
+    let inputs = Inputs::cross(q, kv, dims);
     let mut grad_q = Buffer::unspecified(q.len());
     // Without queries, nothing is written.
     let mut grad_kv = if q.is_empty() { Buffer::zeros(kv.len()) } else { Buffer::unspecified(kv.len()) };
     let images = split_cross(&mut grad_q, &mut grad_kv, dims);
-    let grad_bias = Backward { inputs, grad, normalisers }.run(images);
-    (grad_q, grad_kv, grad_bias)
+    Backward { inputs, grad, normalisers }.run(images);
+    (grad_q, grad_kv)
 }
 
 #[cfg(test)]

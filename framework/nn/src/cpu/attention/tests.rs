@@ -2,8 +2,8 @@ use super::heads::QUERIES;
 use super::*;
 use crate::testing::{assert_close, check_gradient, noise, on_threads, wide};
 
-/// Of `q`, `kv` and the bias, `[H, M, N]`.
-fn reference(q: &[f64], kv: &[f64], bias: &[f64], dims: Dims) -> Vec<f64> {
+/// Of `q`, `kv` and the biases of all scores, `[B, H, M, N]`.
+fn reference(q: &[f64], kv: &[f64], bias: Option<&[f64]>, dims: Dims) -> Vec<f64> {
     let Dims { queries, keys, heads, head_dim, .. } = dims;
     let at = |b: usize, n: usize, part: usize, h: usize, c: usize| {
         kv[(((b * keys + n) * 2 + part) * heads + h) * head_dim + c]
@@ -14,7 +14,8 @@ fn reference(q: &[f64], kv: &[f64], bias: &[f64], dims: Dims) -> Vec<f64> {
         let exps: Vec<f64> = (0..keys)
             .map(|n| {
                 let dot: f64 = q.iter().enumerate().map(|(c, q)| q * at(b, n, 0, h, c)).sum();
-                (dot / (head_dim as f64).sqrt() + bias[(h * queries + m) * keys + n]).exp()
+                let bias = bias.map_or(0.0, |bias| bias[((b * heads + h) * queries + m) * keys + n]);
+                (dot / (head_dim as f64).sqrt() + bias).exp()
             })
             .collect();
         let sum: f64 = exps.iter().sum();
@@ -23,6 +24,25 @@ fn reference(q: &[f64], kv: &[f64], bias: &[f64], dims: Dims) -> Vec<f64> {
         }
     }
     output
+}
+
+/// The biases of all scores, `[B, H, N, N]`, by their definition: from a table of all offsets, or from those of rows and of columns.
+fn biases(q: &[f64], tables: &[&[f64]], (rows, cols): (usize, usize), dims: Dims) -> Vec<f64> {
+    let Dims { batch, keys, heads, head_dim, .. } = dims;
+    let bias = |at: usize| {
+        let (b, h, m, n) = (at / keys / keys / heads, at / keys / keys % heads, at / keys % keys, at % keys);
+        let (row, col) = (m / cols + rows - 1 - n / cols, m % cols + cols - 1 - n % cols);
+        let q = &q[((b * keys + m) * heads + h) * head_dim..][..head_dim];
+        let product = |table: &[f64], row: usize| -> f64 {
+            q.iter().zip(&table[row * head_dim..]).map(|(q, embedding)| q * embedding).sum()
+        };
+        match *tables {
+            [table] => table[(row * (2 * cols - 1) + col) * heads + h],
+            [by_row, by_col] => product(by_row, row) + product(by_col, col),
+            _ => unreachable!(),
+        }
+    };
+    (0..batch * heads * keys * keys).map(bias).collect()
 }
 
 /// `[tokens, 3, D]` as `[tokens, D]` and `[tokens, 2, D]`.
@@ -41,55 +61,98 @@ fn small(queries: usize) -> Dims {
     Dims { batch: 2, queries, keys: 5, heads: 2, head_dim: 3 }
 }
 
+/// Tables of noise by relative position of both kinds, for a grid.
+fn tables(grid: (usize, usize), dims: Dims) -> [Vec<Vec<f32>>; 2] {
+    let embeddings = |seed, side: usize| noise(seed, (2 * side - 1) * dims.head_dim);
+    [vec![noise(2, offsets(grid) * dims.heads)], vec![embeddings(3, grid.0), embeddings(4, grid.1)]]
+}
+
+fn positions(grid: (usize, usize), tables: &[Vec<f32>]) -> RelativePositions<'_> {
+    let tables = match tables {
+        [rows, cols] => PositionTables::Decomposed([rows.as_slice(), cols]),
+        tables => PositionTables::Bias(tables[0].as_slice()),
+    };
+    RelativePositions { grid, tables }
+}
+
 #[test]
-fn gradients_equal_finite_differences() {
-    let dims = small(5);
-    let qkv = large_noise(1, 2 * 5 * 18);
-    let (bias, grad) = (noise(2, 2 * 5 * 5), noise(3, 2 * 5 * 6));
-    let loss = |qkv: &[f64], bias: &[f64]| {
+fn with_positions_outputs_equal_their_definition_and_gradients_finite_differences() {
+    let (grid, dims) = ((2, 3), Dims { batch: 2, queries: 6, keys: 6, heads: 2, head_dim: 3 });
+    let (qkv, grad) = (large_noise(1, 2 * 6 * 18), noise(5, 2 * 6 * 6));
+    let output = |qkv: &[f64], tables: &[&[f64]]| {
         let tokens = qkv.chunks_exact(18).map(|token| token.split_at(6));
         let (q, kv): (Vec<_>, Vec<_>) = tokens.unzip();
-        let output = reference(&q.concat(), &kv.concat(), bias, dims);
-        output.iter().zip(&grad).map(|(y, &grad)| y * f64::from(grad)).sum()
+        let (q, kv) = (q.concat(), kv.concat());
+        reference(&q, &kv, Some(&biases(&q, tables, grid, dims)), dims)
     };
+    let loss = |y: Vec<f64>| y.iter().zip(&grad).map(|(y, &grad)| y * f64::from(grad)).sum();
 
-    let (_, normalisers) = forward(&qkv, Some(&bias), dims).unwrap();
-    let (grad_qkv, grad_bias) = backward(&grad, &qkv, Some(&bias), &normalisers, dims).unwrap();
-    check_gradient(&qkv, &grad_qkv, |qkv| loss(qkv, &wide(&bias)));
-    check_gradient(&bias, &grad_bias.unwrap(), |bias| loss(&wide(&qkv), bias));
+    for tables in tables(grid, dims) {
+        let positions = positions(grid, &tables);
+        let wide_tables: Vec<Vec<f64>> = tables.iter().map(|table| wide(table)).collect();
+        let wide_tables: Vec<&[f64]> = wide_tables.iter().map(|table| &**table).collect();
+        let (own, normalisers) = forward(&qkv, Some(&positions), dims).unwrap();
+        assert_close(&own, &output(&wide(&qkv), &wide_tables), 1e-6);
+        let (grad_qkv, grads) = backward(&grad, &qkv, Some(&positions), &normalisers, dims).unwrap();
+        check_gradient(&qkv, &grad_qkv, |qkv| loss(output(qkv, &wide_tables)));
+        assert_eq!(grads.len(), tables.len());
+        for (at, grad) in grads.iter().enumerate() {
+            check_gradient(&tables[at], grad, |table| {
+                let mut tables = wide_tables.clone();
+                tables[at] = table;
+                loss(output(&wide(&qkv), &tables))
+            });
+        }
+    }
+}
+
+#[test]
+fn more_queries_than_a_block_have_their_own_positions() {
+    let (grid, head_dim) = ((9, QUERIES / 8), 12);
+    let tokens = grid.0 * grid.1;
+    let dims = Dims { batch: 1, queries: tokens, keys: tokens, heads: 2, head_dim };
+    let qkv = noise(1, tokens * 72);
+    let (q, kv) = unpack(&qkv, dims);
+    let [q, kv] = [wide(&q), wide(&kv)];
+    for tables in tables(grid, dims) {
+        let wide_tables: Vec<Vec<f64>> = tables.iter().map(|table| wide(table)).collect();
+        let wide_tables: Vec<&[f64]> = wide_tables.iter().map(|table| &**table).collect();
+        let (own, _) = forward(&qkv, Some(&positions(grid, &tables)), dims).unwrap();
+        assert_close(&own, &reference(&q, &kv, Some(&biases(&q, &wide_tables, grid, dims)), dims), 1e-6);
+    }
 }
 
 #[test]
 fn gradients_equal_finite_differences_with_fewer_queries() {
     let dims = small(3);
     let (q, kv) = (large_noise(1, 2 * 3 * 6), large_noise(2, 2 * 5 * 12));
-    let (bias, grad) = (noise(3, 2 * 3 * 5), noise(4, 2 * 3 * 6));
-    let [q64, kv64, bias64] = [&q, &kv, &bias].map(|values| wide(values));
+    let grad = noise(4, 2 * 3 * 6);
+    let [q64, kv64] = [&q, &kv].map(|values| wide(values));
     let loss = |y: Vec<f64>| y.iter().zip(&grad).map(|(y, &grad)| y * f64::from(grad)).sum();
 
-    let (output, normalisers) = forward_cross(&q, &kv, Some(&bias), dims);
-    assert_close(&output, &reference(&q64, &kv64, &bias64, dims), 1e-6);
-    let (grad_q, grad_kv, grad_bias) = backward_cross(&grad, &q, &kv, Some(&bias), &normalisers, dims);
-    check_gradient(&q, &grad_q, |q| loss(reference(q, &kv64, &bias64, dims)));
-    check_gradient(&kv, &grad_kv, |kv| loss(reference(&q64, kv, &bias64, dims)));
-    check_gradient(&bias, &grad_bias.unwrap(), |bias| loss(reference(&q64, &kv64, bias, dims)));
+    let (output, normalisers) = forward_cross(&q, &kv, dims);
+    assert_close(&output, &reference(&q64, &kv64, None, dims), 1e-6);
+    let (grad_q, grad_kv) = backward_cross(&grad, &q, &kv, &normalisers, dims);
+    check_gradient(&q, &grad_q, |q| loss(reference(q, &kv64, None, dims)));
+    check_gradient(&kv, &grad_kv, |kv| loss(reference(&q64, kv, None, dims)));
 }
 
 #[test]
-fn more_queries_than_a_block_give_the_same_as_a_zero_bias() {
+fn more_queries_than_a_block_give_the_same_as_a_bias_of_zeros() {
     let tokens = QUERIES + 9;
     let dims = Dims { batch: 1, queries: tokens, keys: tokens, heads: 2, head_dim: 12 };
     let (qkv, grad) = (noise(1, tokens * 72), noise(2, tokens * 24));
     let (q, kv) = unpack(&qkv, dims);
-    let bias = vec![0.0; 2 * tokens * tokens];
+    let zeros = vec![vec![0.0; offsets((1, tokens)) * 2]];
+    let zeros = positions((1, tokens), &zeros);
     let (plain, normalisers) = forward(&qkv, None, dims).unwrap();
-    let (biased, _) = forward(&qkv, Some(&bias), dims).unwrap();
-    assert_close(&plain, &reference(&wide(&q), &wide(&kv), &wide(&bias), dims), 1e-6);
+    let (biased, _) = forward(&qkv, Some(&zeros), dims).unwrap();
+    assert_close(&plain, &reference(&wide(&q), &wide(&kv), None, dims), 1e-6);
     assert_close(&biased, &wide(&plain), 1e-6);
     let (grad_plain, none) = backward(&grad, &qkv, None, &normalisers, dims).unwrap();
-    let (grad_biased, _) = backward(&grad, &qkv, Some(&bias), &normalisers, dims).unwrap();
+    let (grad_biased, _) = backward(&grad, &qkv, Some(&zeros), &normalisers, dims).unwrap();
     assert_close(&grad_plain, &wide(&grad_biased), 1e-6);
-    assert!(none.is_none());
+    assert!(none.is_empty());
 }
 
 #[test]
@@ -98,10 +161,10 @@ fn self_attention_is_attention_of_all_tokens_to_all() {
     let (qkv, grad) = (noise(1, 2 * 19 * 72), noise(2, 2 * 19 * 24));
     let (q, kv) = unpack(&qkv, dims);
     let (output, normalisers) = forward(&qkv, None, dims).unwrap();
-    let cross = forward_cross(&q, &kv, None, dims);
+    let cross = forward_cross(&q, &kv, dims);
     assert_eq!((&output, &normalisers.0), (&cross.0, &cross.1));
     let (grad_qkv, _) = backward(&grad, &qkv, None, &normalisers, dims).unwrap();
-    let (grad_q, grad_kv, _) = backward_cross(&grad, &q, &kv, None, &normalisers.0, dims);
+    let (grad_q, grad_kv) = backward_cross(&grad, &q, &kv, &normalisers.0, dims);
     assert_eq!(unpack(&grad_qkv, dims), (grad_q.to_vec(), grad_kv.to_vec()));
 }
 
@@ -111,7 +174,7 @@ fn some_queries_give_their_rows_of_the_output() {
     let qkv = noise(1, 19 * 72);
     let (q, kv) = unpack(&qkv, all);
     let (output, _) = forward(&qkv, None, all).unwrap();
-    let (last, _) = forward_cross(&q[12 * 24..], &kv, None, Dims { queries: 7, ..all });
+    let (last, _) = forward_cross(&q[12 * 24..], &kv, Dims { queries: 7, ..all });
     assert_eq!(output[12 * 24..], last[..]);
 }
 
@@ -119,9 +182,9 @@ fn some_queries_give_their_rows_of_the_output() {
 fn no_queries_give_no_gradient() {
     let dims = small(0);
     let kv = noise(1, 2 * 5 * 12);
-    let (output, normalisers) = forward_cross(&[], &kv, None, dims);
+    let (output, normalisers) = forward_cross(&[], &kv, dims);
     assert!(output.is_empty() && normalisers.is_empty());
-    let (grad_q, grad_kv, _) = backward_cross(&[], &[], &kv, None, &normalisers, dims);
+    let (grad_q, grad_kv) = backward_cross(&[], &[], &kv, &normalisers, dims);
     assert!(grad_q.is_empty());
     assert_eq!(grad_kv[..], vec![0.0; kv.len()]);
 }
@@ -130,14 +193,16 @@ fn no_queries_give_no_gradient() {
 fn results_do_not_depend_on_the_number_of_threads() {
     let dims = Dims { batch: 3, queries: 49, keys: 49, heads: 4, head_dim: 8 };
     let (qkv, grad) = (noise(1, 3 * 49 * 96), noise(2, 3 * 49 * 32));
-    let bias = noise(3, 4 * 49 * 49);
-    let all = |threads, bias: Option<&[f32]>| {
+    let all = |threads, positions: Option<&RelativePositions<'_>>| {
         on_threads(threads, || {
-            let (output, normalisers) = forward(&qkv, bias, dims).unwrap();
-            let grads = backward(&grad, &qkv, bias, &normalisers, dims).unwrap();
+            let (output, normalisers) = forward(&qkv, positions, dims).unwrap();
+            let grads = backward(&grad, &qkv, positions, &normalisers, dims).unwrap();
             (output, grads)
         })
     };
     assert_eq!(all(1, None), all(3, None));
-    assert_eq!(all(1, Some(&bias)), all(3, Some(&bias)));
+    for tables in tables((7, 7), dims) {
+        let positions = positions((7, 7), &tables);
+        assert_eq!(all(1, Some(&positions)), all(3, Some(&positions)));
+    }
 }

@@ -10,9 +10,10 @@ static_assert(SIDE * SIDE == THREADS, "the square is the block");
 
 constexpr float LOG2_E = 1.44269504f;
 
-/// The sizes: `qkv` is `[B, tokens, 3, heads, head_dim]`, the output `[B, tokens, heads, head_dim]`.
+/// The sizes: `qkv` is `[B, tokens, 3, heads, head_dim]`, the output `[B, tokens, heads, head_dim]`, the bias
+/// `[biases, tokens, tokens]`: for each head, or for each head of each image.
 struct Dims {
-    unsigned tokens, heads, head_dim;
+    unsigned tokens, heads, head_dim, biases;
 };
 
 /// A head of an image, and a tile of its tokens.
@@ -27,6 +28,11 @@ struct Place {
     /// Where the head's values of the image's first token lie in `[B, tokens, parts, heads, head_dim]`.
     __device__ unsigned start(Dims dims, unsigned parts, unsigned part) const {
         return ((image * dims.tokens * parts + part) * dims.heads + head) * dims.head_dim;
+    }
+    /// The head's part of the bias, if there is one.
+    __device__ const float *bias(const float *bias, Dims dims) const {
+        const size_t index = (image * dims.heads + head) % dims.biases;
+        return bias ? bias + index * dims.tokens * dims.tokens : nullptr;
     }
     /// Where the first of the values `[B, heads, tokens]` of the head lies.
     __device__ unsigned row(Dims dims) const { return (image * dims.heads + head) * dims.tokens; }
@@ -161,7 +167,7 @@ __device__ __forceinline__ void forward(float *output, float *normalisers, const
     __shared__ Tile<QUERIES, KEYS> probabilities;
     const Place place(dims, QUERIES);
     const unsigned width = dims.heads * dims.head_dim, tokens = dims.tokens;
-    bias = bias ? bias + place.head * tokens * tokens : nullptr;
+    bias = place.bias(bias, dims);
     queries.load(qkv + place.start(dims, 3, 0), 3 * width, place.from, dims);
 
     Part<QUERIES, DIM> sums;
@@ -232,7 +238,7 @@ __device__ __forceinline__ void backward_queries(float *grad_qkv, float *deltas,
     __shared__ Tile<TILE, TILE> grad_scores;
     const Place place(dims, TILE);
     const unsigned width = dims.heads * dims.head_dim, tokens = dims.tokens;
-    bias = bias ? bias + place.head * tokens * tokens : nullptr;
+    bias = place.bias(bias, dims);
     queries.load(qkv + place.start(dims, 3, 0), 3 * width, place.from, dims);
     grads.load(grad + place.start(dims, 1, 0), width, place.from, dims);
 
@@ -298,7 +304,7 @@ __device__ __forceinline__ void backward_keys(float *grad_qkv, const float *delt
     __shared__ Tile<TILE, TILE> probabilities, grad_scores;
     const Place place(dims, TILE);
     const unsigned width = dims.heads * dims.head_dim, tokens = dims.tokens;
-    bias = bias ? bias + place.head * tokens * tokens : nullptr;
+    bias = place.bias(bias, dims);
     keys.load(qkv + place.start(dims, 3, 1), 3 * width, place.from, dims);
     values.load(qkv + place.start(dims, 3, 2), 3 * width, place.from, dims);
 
@@ -330,7 +336,7 @@ __device__ __forceinline__ void backward_keys(float *grad_qkv, const float *delt
     write_rows(grad_qkv + place.start(dims, 3, 2), 3 * width, place.from, dims, grad_values);
 }
 
-/// The gradient of the bias, `[heads, tokens, tokens]`: a block owns a pair of tiles and goes through the images.
+/// The gradient of the bias, `[biases, tokens, tokens]`: a block owns a pair of tiles and goes through the images that share it.
 template <unsigned DIM, unsigned TILE>
 __device__ __forceinline__ void backward_bias(float *grad_bias, const float *deltas, const float *grad,
                                               const float *qkv, const float *bias, const float *normalisers,
@@ -338,12 +344,14 @@ __device__ __forceinline__ void backward_bias(float *grad_bias, const float *del
     __shared__ Tile<TILE, DIM> queries, grads, keys, values;
     const unsigned width = dims.heads * dims.head_dim, tokens = dims.tokens, tiles = (tokens + TILE - 1) / TILE;
     Place place(dims, TILE);
-    place.head = blockIdx.x / (tiles * tiles);
+    const unsigned index = blockIdx.x / (tiles * tiles);
+    place.head = index % dims.heads;
     const unsigned from_query = blockIdx.x / tiles % tiles * TILE, from_key = blockIdx.x % tiles * TILE;
-    bias += place.head * tokens * tokens;
+    bias += size_t(index) * tokens * tokens;
 
     Part<TILE, TILE> sums;
-    for (place.image = 0; place.image < batch; ++place.image) {
+    // All images, or the only one whose bias it is.
+    for (place.image = index / dims.heads; place.image < batch; place.image += dims.biases / dims.heads) {
         __syncthreads();
         queries.load(qkv + place.start(dims, 3, 0), 3 * width, from_query, dims);
         grads.load(grad + place.start(dims, 1, 0), width, from_query, dims);
@@ -365,7 +373,7 @@ __device__ __forceinline__ void backward_bias(float *grad_bias, const float *del
     sums.each([=](At at, float sum) {
         const unsigned query = from_query + at.row, key = from_key + at.column;
         if (query < tokens && key < tokens) {
-            grad_bias[(place.head * tokens + query) * tokens + key] = sum;
+            grad_bias[(size_t(index) * tokens + query) * tokens + key] = sum;
         }
     });
 }
@@ -373,26 +381,31 @@ __device__ __forceinline__ void backward_bias(float *grad_bias, const float *del
 /// The kernels for heads of at most DIM values, with tiles that fit into the shared memory of a block.
 #define KERNELS(DIM, QUERIES, KEYS, TILE)                                                                              \
     extern "C" __global__ void forward_##DIM(float *output, float *normalisers, const float *qkv, const float *bias,   \
-                                             float scale, unsigned tokens, unsigned heads, unsigned head_dim) {        \
-        forward<DIM, QUERIES, KEYS>(output, normalisers, qkv, bias, scale, {tokens, heads, head_dim});                 \
+                                             float scale, unsigned tokens, unsigned heads, unsigned head_dim,          \
+                                             unsigned biases) {                                                        \
+        const Dims dims = {tokens, heads, head_dim, biases};                                                           \
+        forward<DIM, QUERIES, KEYS>(output, normalisers, qkv, bias, scale, dims);                                      \
     }                                                                                                                  \
     extern "C" __global__ void backward_queries_##DIM(float *grad_qkv, float *deltas, const float *grad,               \
                                                       const float *qkv, const float *bias, const float *normalisers,   \
-                                                      float scale, unsigned tokens, unsigned heads,                    \
-                                                      unsigned head_dim) {                                             \
-        backward_queries<DIM, TILE>(grad_qkv, deltas, grad, qkv, bias, normalisers, scale, {tokens, heads, head_dim}); \
+                                                      float scale, unsigned tokens, unsigned heads, unsigned head_dim, \
+                                                      unsigned biases) {                                               \
+        const Dims dims = {tokens, heads, head_dim, biases};                                                           \
+        backward_queries<DIM, TILE>(grad_qkv, deltas, grad, qkv, bias, normalisers, scale, dims);                      \
     }                                                                                                                  \
     extern "C" __global__ void backward_keys_##DIM(float *grad_qkv, const float *deltas, const float *grad,            \
                                                    const float *qkv, const float *bias, const float *normalisers,      \
-                                                   float scale, unsigned tokens, unsigned heads, unsigned head_dim) {  \
-        backward_keys<DIM, TILE>(grad_qkv, deltas, grad, qkv, bias, normalisers, scale, {tokens, heads, head_dim});    \
+                                                   float scale, unsigned tokens, unsigned heads, unsigned head_dim,    \
+                                                   unsigned biases) {                                                  \
+        const Dims dims = {tokens, heads, head_dim, biases};                                                           \
+        backward_keys<DIM, TILE>(grad_qkv, deltas, grad, qkv, bias, normalisers, scale, dims);                         \
     }                                                                                                                  \
     extern "C" __global__ void backward_bias_##DIM(float *grad_bias, const float *deltas, const float *grad,           \
                                                    const float *qkv, const float *bias, const float *normalisers,      \
                                                    float scale, unsigned batch, unsigned tokens, unsigned heads,       \
-                                                   unsigned head_dim) {                                                \
-        backward_bias<DIM, TILE>(grad_bias, deltas, grad, qkv, bias, normalisers, scale, batch,                        \
-                                 {tokens, heads, head_dim});                                                           \
+                                                   unsigned head_dim, unsigned biases) {                               \
+        const Dims dims = {tokens, heads, head_dim, biases};                                                           \
+        backward_bias<DIM, TILE>(grad_bias, deltas, grad, qkv, bias, normalisers, scale, batch, dims);                 \
     }
 
 KERNELS(16, 64, 64, 32)
