@@ -115,12 +115,11 @@ impl Model {
             let Some(task) = built.task().map(Task::kind).filter(|task| tasks.contains(task)) else {
                 continue;
             };
-            let prediction = match &built.module {
-                Module::Head(head) => head.predict(&self.gather(built, outputs)?, batch, ctx)?,
-                _ => {
-                    let found = outputs.found(at).map(|found| found.regions.clone());
-                    Prediction::Instances(found.unwrap_or_default())
-                }
+            let prediction = if let Module::Head(head) = &built.module {
+                head.predict(&self.gather(built, outputs)?, batch, ctx)?
+            } else {
+                let found = outputs.found(at).map(|found| found.regions.clone());
+                Prediction::Instances(found.unwrap_or_default())
             };
             let name = format!("the head `{}`", built.planned.node.name);
             predictions.push(prediction.checked(&name, task, batch)?);

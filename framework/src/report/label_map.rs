@@ -59,7 +59,7 @@ impl ClassShare {
 }
 
 /// Longest side of a picture for the report.
-const LONGEST: u32 = 320;
+pub(super) const LONGEST: u32 = 320;
 
 /// For the report: an image, the predicted label map over it, and the right one over it if that is known.
 pub fn pictures(image: RgbImage, prediction: &GrayImage, label: Option<&GrayImage>) -> Vec<Picture> {

@@ -5,7 +5,7 @@ mod text;
 use image::{Rgb, RgbImage};
 use serde::Serialize;
 
-use super::label_map::{color, reduced};
+use super::label_map::{LONGEST, color, reduced};
 use crate::component::{Picture, Regions};
 use crate::data::{CropBox, Mask, Original, Rle, nearest};
 
@@ -85,7 +85,7 @@ impl Object {
 
 /// For the report: an image of the validation set, what was found in it, and what was annotated.
 pub fn pictures(image: RgbImage, found: &Regions, original: &Original, names: &[String]) -> Vec<Picture> {
-    let image = reduced(image);
+    let image = enlarged(reduced(image));
     let size = [image.height(), image.width()].map(|side| side as usize);
     let found = found.clone().rescale(scale(original, size), size);
     let drawn = |caption: &str, objects: &[Object]| Picture {
@@ -97,6 +97,17 @@ pub fn pictures(image: RgbImage, found: &Regions, original: &Original, names: &[
         drawn("label", &Object::annotated(original, &image, names)),
     ];
     [Picture { caption: "original".to_owned(), image }].into_iter().chain(pictures).collect()
+}
+
+/// A small image with squares for pixels, so that there is room for names.
+fn enlarged(image: RgbImage) -> RgbImage {
+    let (width, height) = image.dimensions();
+    match LONGEST / width.max(height).max(1) {
+        0 | 1 => image,
+        factor => RgbImage::from_fn(width * factor, height * factor, |x, y| {
+            *image.get_pixel(x / factor, y / factor)
+        }),
+    }
 }
 
 /// How much larger a picture is than its image was, down and across.
@@ -185,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_box_is_a_line_and_a_mask_is_half_transparent() {
-        let runs = Rle::of_runs([40, 60], [21 * 40 + 20..21 * 40 + 22]);
+        let runs = Rle::of_runs([40, 60], Some(21 * 40 + 20..21 * 40 + 22));
         let square = Object { mask: Some(runs), ..object(0, [10.2, 14.9, 50.0, 35.0]) };
         let drawn = draw(RgbImage::from_pixel(60, 40, Rgb([100; 3])), &[square]);
         let at = |x, y| drawn.get_pixel(x, y).0;
@@ -237,5 +248,15 @@ mod tests {
         assert_eq!((at(10, 49), at(29, 40)), (green, green));
         assert_eq!(at(20, 40), green.map(|channel| u8::midpoint(100, channel)));
         assert_eq!(at(31, 40), [100; 3]);
+    }
+
+    #[test]
+    fn a_small_picture_is_enlarged_to_have_room_for_names() {
+        let mut image = RgbImage::new(64, 32);
+        image.put_pixel(1, 0, Rgb([9; 3]));
+        let original = Original { size: [32, 64], ..Original::default() };
+        let rows = pictures(image, &Regions::default(), &original, &[]);
+        assert!(rows.iter().all(|picture| picture.image.dimensions() == (320, 160)));
+        assert_eq!((rows[0].image.get_pixel(9, 4).0, rows[0].image.get_pixel(10, 4).0), ([9; 3], [0; 3]));
     }
 }

@@ -42,11 +42,11 @@ impl Evaluation {
         });
         let tasks: Vec<TaskKind> = tasks.chain(results.as_ref().map(|_| TaskKind::Detect)).collect();
         let samples = &loader.pipeline().samples;
-        let new_meter = |evaluator: &Box<dyn Evaluator>| match evaluator.needs() {
+        let new_meter = |evaluator: &dyn Evaluator| match evaluator.needs() {
             Needs::Predictions(task) => evaluator.meter(samples.classes(task).unwrap_or_default()),
             Needs::Losses => evaluator.meter(&[]),
         };
-        let mut meters: Vec<_> = evaluators.iter().map(new_meter).collect();
+        let mut meters: Vec<_> = evaluators.iter().map(|evaluator| new_meter(evaluator.as_ref())).collect();
         let mut images = 0;
         for batch in loader.epoch(0, 0) {
             let batch = batch?;
@@ -71,7 +71,7 @@ impl Evaluation {
         }
         let mut evaluation = Self::default();
         for (evaluator, meter) in evaluators.iter().zip(meters) {
-            let mut whole = new_meter(evaluator);
+            let mut whole = new_meter(evaluator.as_ref());
             for state in communicator.all_gather(&meter.state())? {
                 whole.merge(&state)?;
             }

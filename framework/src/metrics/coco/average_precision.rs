@@ -150,12 +150,11 @@ impl AveragePrecision {
         }
         let failed = |error: hotcoco::Error| MeterError::State(error.to_string());
         let other = StreamingEval::from_bytes(state).map_err(failed)?;
-        match &mut self.matches {
-            Some(matches) => matches.merge(other).map_err(failed),
-            None => {
-                self.matches = Some(other);
-                Ok(())
-            }
+        if let Some(matches) = &mut self.matches {
+            matches.merge(other).map_err(failed)
+        } else {
+            self.matches = Some(other);
+            Ok(())
         }
     }
 

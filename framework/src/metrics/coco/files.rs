@@ -208,14 +208,16 @@ impl<'a> Files<'a> {
 
     /// What is wrong with run lengths.
     fn check_mask(&self, found: &Annotation) -> Result<(), String> {
-        let runs = found.segmentation.as_ref().and_then(Segmentation::rle_ref);
-        let (Some(runs), Some(image)) = (runs, self.objects.get_img(found.image_id)) else { return Ok(()) };
-        let area = runs.area().map_err(|error| format!("has run lengths that are none: {error}"))?;
-        let (Some(Segmentation::CompressedRle { size, .. })
-        | Some(Segmentation::UncompressedRle { size, .. })) = &found.segmentation
+        let Some(
+            mask @ (Segmentation::CompressedRle { size, .. } | Segmentation::UncompressedRle { size, .. }),
+        ) = &found.segmentation
         else {
             return Ok(());
         };
+        let (Some(runs), Some(image)) = (mask.rle_ref(), self.objects.get_img(found.image_id)) else {
+            return Ok(());
+        };
+        let area = runs.area().map_err(|error| format!("has run lengths that are none: {error}"))?;
         if *size == [image.height, image.width] {
             return Ok(());
         }

@@ -57,7 +57,7 @@ impl Summary {
         evaluated.accumulate();
         evaluated.summarize_lines();
         let stats = NAMES.into_iter().zip(evaluated.stats().unwrap_or_default());
-        let figures = stats.filter(|(_, value)| is_measured(value));
+        let figures = stats.filter(|(_, value)| is_measured(**value));
         let figures = figures.map(|(name, value)| (format!("{}_{name}", iou_type.prefix()), 100.0 * value));
         let of_classes = |accumulated| classes(accumulated, |id| evaluated.coco_gt().cat_name(id));
         let classes = evaluated.accumulated().map(of_classes).unwrap_or_default();
@@ -100,8 +100,8 @@ impl Summary {
     }
 }
 
-fn is_measured(value: &&f64) -> bool {
-    **value > -1.0
+fn is_measured(value: f64) -> bool {
+    value > -1.0
 }
 
 fn classes(of: &AccumulatedEval, name: impl Fn(u64) -> String) -> Vec<ClassSummary> {
@@ -124,6 +124,6 @@ fn precision(of: &AccumulatedEval, class: usize, thresholds: Range<usize>) -> im
     let at = move |threshold| {
         (0..of.shape.r).map(move |recall| of.precision_idx(threshold, recall, class, 0, of.shape.m - 1))
     };
-    let values = thresholds.flat_map(at).map(|at| &of.precision[at]);
-    values.filter(is_measured).map(|value| 100.0 * value)
+    let values = thresholds.flat_map(at).map(|at| of.precision[at]);
+    values.filter(|&value| is_measured(value)).map(|value| 100.0 * value)
 }
