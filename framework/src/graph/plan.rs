@@ -92,14 +92,17 @@ fn sources(node: &Node, known: &[(String, Kind)]) -> Result<Vec<Source>, Vec<Pro
             }
             Some((_, kind_of @ (Kind::Masker | Kind::InstanceHead))) if source.level.is_some() => {
                 problems.push(
-                    Problem::new(&key, format!("`{}` is a {kind_of}, it has no levels", source.node))
+                    Problem::new(&key, format!("`{}` is {}, it has no levels", source.node, a(*kind_of)))
                         .help(format!("write `{}`", source.node)),
                 );
             }
             Some((_, kind_of)) if upstream(kind).contains(kind_of) => resolved.push(source.clone()),
             Some((_, kind_of)) => problems.push(
-                Problem::new(&key, format!("`{}` is a {kind_of}, which does not feed a {kind}", source.node))
-                    .help(names(kind, &fitting)),
+                Problem::new(
+                    &key,
+                    format!("`{}` is {}, which does not feed {}", source.node, a(*kind_of), a(kind)),
+                )
+                .help(names(kind, &fitting)),
             ),
             None => problems.push(
                 Problem::new(&key, format!("there is no node `{}` in the model", source.node))
@@ -113,6 +116,12 @@ fn sources(node: &Node, known: &[(String, Kind)]) -> Result<Vec<Source>, Vec<Pro
         problems.push(Problem::new(&key, message).help("remove one of the two"));
     }
     if problems.is_empty() { Ok(resolved) } else { Err(problems) }
+}
+
+/// A kind with its article.
+fn a(kind: Kind) -> String {
+    let article = if kind.name().starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {}", kind.name().replace('_', " "))
 }
 
 /// The source of a node whose `from` is left out: the only one that fits.
