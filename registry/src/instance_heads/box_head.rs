@@ -10,7 +10,7 @@ use convmae_framework::nn::{Context, Error, Init, Result, Scope, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{channels_of, maps, pooling};
+use super::{channels_of, maps, pooling, tower};
 use crate::detection::box_coder::Box2BoxTransform;
 use crate::detection::conv::{Norm, NormConv2d};
 use crate::detection::detections::{DetectionSelection, refined_boxes};
@@ -119,13 +119,7 @@ impl InstanceHead for BoxHead {
     ) -> Result<Box<dyn InstanceHeadModule>, Problem> {
         let (regions, pooler) = pooling(inputs, self.pooler_resolution, self.sampling_ratio)?;
         let (head, predictor) = (scope.child("box_head"), scope.child("box_predictor"));
-        let mut channels = channels_of(inputs)?;
-        let mut convs = Vec::new();
-        for (at, &outputs) in self.conv_dims.iter().enumerate() {
-            let (scope, init) = (head.child(format!("conv{}", at + 1)), Init::kaiming_normal(outputs * 9));
-            convs.push(NormConv2d::new(&scope, channels, outputs, 3, self.norm, &init).relu());
-            channels = outputs;
-        }
+        let (convs, channels) = tower(&head, "conv", channels_of(inputs)?, &self.conv_dims, self.norm);
         let mut features = channels * self.pooler_resolution * self.pooler_resolution;
         let mut fcs = Vec::new();
         for (at, &outputs) in self.fc_dims.iter().enumerate() {

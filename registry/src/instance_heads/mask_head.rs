@@ -11,7 +11,7 @@ use convmae_framework::nn::{Context, Error, Init, Result, Scope, Tape, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{channels_of, maps, of_image, pooling};
+use super::{channels_of, maps, of_image, pooling, tower};
 use crate::detection::conv::{Norm, NormConv2d};
 use crate::detection::losses::mask_rcnn_loss;
 use crate::detection::mask_targets::crop_and_resize;
@@ -73,19 +73,12 @@ impl InstanceHead for MaskHead {
     ) -> Result<Box<dyn InstanceHeadModule>, Problem> {
         let (regions, pooler) = pooling(inputs, self.pooler_resolution, self.sampling_ratio)?;
         let scope = scope.child("mask_head");
-        let mut channels = channels_of(inputs)?;
         let Some((&upsampled, convolved)) = self.conv_dims.split_last() else {
             return Err(
                 Problem::new("conv_dims", "it is empty").help("the last one is that of the deconvolution")
             );
         };
-        let mut convs = Vec::new();
-        for (at, &outputs) in convolved.iter().enumerate() {
-            let (scope, init) =
-                (scope.child(format!("mask_fcn{}", at + 1)), Init::kaiming_normal(outputs * 9));
-            convs.push(NormConv2d::new(&scope, channels, outputs, 3, self.norm, &init).relu());
-            channels = outputs;
-        }
+        let (convs, channels) = tower(&scope, "mask_fcn", channels_of(inputs)?, convolved, self.norm);
         // PyTorch takes the first axis of a weight, here the inputs, for that of the outputs.
         let init = Init::kaiming_normal(channels * 4);
         let masks = if self.cls_agnostic_mask { 1 } else { self.num_classes };

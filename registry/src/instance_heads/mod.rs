@@ -11,8 +11,9 @@ pub use mask_head::MaskHead;
 pub use rpn::Rpn;
 
 use convmae_framework::component::{Features, InstanceHeadInputs, Level, LevelShape, Problem};
-use convmae_framework::nn::{self, Error, Tensor};
+use convmae_framework::nn::{self, Error, Init, Scope, Tensor};
 
+use crate::detection::conv::{Norm, NormConv2d};
 use crate::detection::roi_pooler::RoiPooler;
 
 /// How many regions of an image come in, and a pooler of the levels, for a head that pools regions.
@@ -47,6 +48,17 @@ fn channels_of(inputs: &InstanceHeadInputs) -> Result<usize, Problem> {
         )
         .help("take the levels of a neck: `Fpn` makes them alike")),
     }
+}
+
+/// 3x3 convolutions with `ReLU` on maps of some channels, called `<name>1` and so on, and the channels of the last.
+fn tower(scope: &Scope, name: &str, channels: usize, dims: &[usize], norm: Norm) -> (Vec<NormConv2d>, usize) {
+    let mut inputs = channels;
+    let conv = |(at, &outputs): (usize, &usize)| {
+        let (scope, init) = (scope.child(format!("{name}{}", at + 1)), Init::kaiming_normal(outputs * 9));
+        NormConv2d::new(&scope, std::mem::replace(&mut inputs, outputs), outputs, 3, norm, &init).relu()
+    };
+    let convs = dims.iter().enumerate().map(conv).collect();
+    (convs, inputs)
 }
 
 /// The maps of the levels, `[B, H, W, C]` each.
