@@ -6,6 +6,7 @@ mod ablations;
 mod accumulation;
 mod bad_input;
 mod bench;
+mod detection_golden;
 mod docs;
 mod finetune_golden;
 mod finetuning;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use convmae_framework::component::{
-    Backbone, BatchTransform, Dataset, Entry, Evaluator, Head, Inference, Kind, Masker, Neck, Optimizer,
-    Schedule, Transform, entries,
+    Backbone, BatchTransform, Dataset, Entry, Evaluator, Head, Inference, InstanceHead, Kind, Masker, Neck,
+    Optimizer, Schedule, Transform, entries,
 };
 use convmae_framework::reference::example;
 use serde_json::{Map, Value, json};

@@ -11,8 +11,8 @@ use crate::engine::{self, TraceOptions};
 /// The inputs are a safetensors file with `images` [B, 3, H, W], normalised, and whatever the pass would draw
 /// at random (`noise` [B, L] for the masks). A head of classes also needs `labels` [B], and takes
 /// `mixed_labels` [B] with `mixed_share` [B]; one of pixels `label_maps` [B, H, W]; those of objects `boxes`
-/// [N, 4] in pixels, `box_classes` [N], `box_images` [N] and `box_masks` [N, H, W]. Padded images have `sizes`
-/// [B, 2].
+/// [N, 4] in pixels, `box_classes` [N], `box_images` [N] and `box_masks` [N, H, W]. Padded images have
+/// `sizes` [B, 2].
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

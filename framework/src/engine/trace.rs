@@ -32,8 +32,8 @@ pub struct TraceOptions {
     /// is mixed into these, `mixed_labels` `[B]` with `mixed_share` `[B]`, the labels of their pixels,
     /// `label_maps` `[B, H, W]`, their objects, `boxes` `[N, 4]` (`x0 y0 x1 y1` in pixels) with `box_classes`
     /// `[N]`, the image that each is in, `box_images` `[N]`, and masks of 0 and 1, `box_masks` `[N, H, W]`,
-    /// height and width of each image if it is padded, `sizes` `[B, 2]`, and whatever the pass draws at random
-    /// (`noise` `[B, L]`).
+    /// height and width of each image if it is padded, `sizes` `[B, 2]`, and whatever the pass draws at
+    /// random (`noise` `[B, L]`).
     pub inputs: PathBuf,
     /// The file to write.
     pub out: PathBuf,

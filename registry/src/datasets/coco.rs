@@ -13,9 +13,9 @@ use self::annotations::{AnnotatedImage, Annotations};
 use super::{what_is_there, yes};
 
 /// Images with annotated objects in the format of COCO: a JSON file and a folder of images, which are sorted
-/// by their numbers. Classes are the categories by ascending number, which may have gaps. Boxes are cut at the
-/// border of the image; crowds and objects of which nothing is left are not trained on, but evaluation sees
-/// everything as it was annotated.
+/// by their numbers. Classes are the categories by ascending number, which may have gaps. Boxes are cut at
+/// the border of the image; crowds and objects of which nothing is left are not trained on, but evaluation
+/// sees everything as it was annotated.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Coco {

@@ -45,6 +45,9 @@ pub struct BoxHead {
     pub fc_dims: Vec<usize>,
     /// What normalises the convolutions.
     pub norm: Norm,
+    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none
+    /// to share them with.
+    pub sync: bool,
     /// Overlap (IoU) with an object from which on a region is to predict it.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub iou_threshold: f32,
@@ -87,6 +90,7 @@ impl Default for BoxHead {
             conv_dims: Vec::new(),
             fc_dims: vec![1024, 1024],
             norm: Norm::None,
+            sync: false,
             iou_threshold: 0.5,
             batch_size_per_image: 512,
             positive_fraction: 0.25,

@@ -39,6 +39,9 @@ pub struct MaskHead {
     pub conv_dims: Vec<usize>,
     /// What normalises the convolutions.
     pub norm: Norm,
+    /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none
+    /// to share them with.
+    pub sync: bool,
     /// Whether there is a single mask whatever the class.
     pub cls_agnostic_mask: bool,
 }
@@ -51,6 +54,7 @@ impl Default for MaskHead {
             sampling_ratio: 0,
             conv_dims: vec![256; 5],
             norm: Norm::None,
+            sync: false,
             cls_agnostic_mask: false,
         }
     }

@@ -1,4 +1,4 @@
-//! The feature pyramid of ViTDet.
+//! The feature pyramid of `ViTDet`.
 
 use convmae_framework::component::{Features, ImageShape, LevelShape, Macs, Neck, NeckModule, Problem};
 use convmae_framework::nn::layers::{ConvTranspose2d, LayerNorm, Window};

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::Length;
 use super::warmup::warm_up;
 
-/// The learning rate, multiplied by `gamma` at every milestone, after a linear warm-up (`MultiStepParamScheduler`
-/// and `WarmupParamScheduler` of detectron2).
+/// The learning rate, multiplied by `gamma` at every milestone, after a linear warm-up
+/// (`MultiStepParamScheduler` and `WarmupParamScheduler` of detectron2).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MultiStep {

@@ -53,7 +53,7 @@ fn rasterize(polygons: &[Vec<f64>], (height, width): (usize, usize)) -> Rle {
 }
 
 /// An input with its objects that are no crowd; masks are made of polygons and of the size of the image.
-fn sample(name: &str, mask: impl Fn(Vec<Vec<f64>>, (usize, usize)) -> Mask) -> Sample {
+fn sample(name: &str, mask: impl Fn(&[Vec<f64>], (usize, usize)) -> Mask) -> Sample {
     let image = read_image(&folder().join(name)).unwrap();
     let mut sample = Sample::new(name.to_owned(), image, Target::default());
     let size = sample.size();
@@ -62,14 +62,14 @@ fn sample(name: &str, mask: impl Fn(Vec<Vec<f64>>, (usize, usize)) -> Mask) -> S
         if object["iscrowd"] == 0 {
             let [x, y, width, height]: [f32; 4] = serde_json::from_value(object["bbox"].clone()).unwrap();
             let class = integer(&object["category_id"]) as u32;
-            let mask = mask(polygons(&object["segmentation"]), size);
+            let mask = mask(&polygons(&object["segmentation"]), size);
             sample.target.instances.annotate(class, [x, y, x + width, y + height], mask);
         }
     }
     sample
 }
 
-fn outlines(polygons: Vec<Vec<f64>>, _: (usize, usize)) -> Mask {
+fn outlines(polygons: &[Vec<f64>], _: (usize, usize)) -> Mask {
     Mask::Polygons(polygons.iter().map(|corners| corners.as_chunks().0.to_vec()).collect())
 }
 
@@ -154,7 +154,7 @@ fn masks_of_pixels_go_the_way_of_the_image() {
     for bitmap in bitmaps {
         let case = cases(&golden, true).find(|case| case["tag"] == bitmap["tag"]).unwrap();
         let [scale, way, coin] = draws(case)[..] else { panic!("{case}") };
-        let pixels = |polygons: Vec<Vec<f64>>, size| Mask::Rle(rasterize(&polygons, size));
+        let pixels = |polygons: &[Vec<f64>], size| Mask::Rle(rasterize(polygons, size));
         let sample = sample(case["input"].as_str().unwrap(), pixels);
         let jittered = jitter(case, sample, &case["target_size"], [scale, way], Some(128));
         let instances = flip(jittered, coin).target.instances;

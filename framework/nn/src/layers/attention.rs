@@ -164,7 +164,8 @@ impl Branch for Attention {
         let grad_qkv = match self.windows {
             Some(windows) => {
                 if let (true, Some(bias)) = (windows.pads(), &self.qkv.bias) {
-                    bias.add_grad(&windows.sum_padding(&grad_qkv, 3 * channels, batch)?)?;
+                    let padding = windows.sum_padding(&grad_qkv, 3 * channels, batch)?;
+                    bias.add_grad(&padding)?;
                 }
                 windows.merge(&grad_qkv, 3 * channels, batch)?
             }

@@ -23,19 +23,18 @@ pub fn attention(qkv: Tensor, heads: usize, positions: Option<&RelativePositions
         Ok(part.try_reshape_like(&(batch * heads, tokens, head_dim))?)
     };
     let keys = part(1)?.try_permute::<_, Axes3<0, 2, 1>>()?;
-    let mut scores: T3 = part(0)?.try_matmul(keys)?.try_mul((head_dim as f32).powf(-0.5))?;
-    if let Some(positions) = positions {
-        let biases = match positions.params() {
-            [rows, cols] => decomposed(part(0)?, [rows, cols], positions.grid(), &tape)?,
-            tables => {
-                let by_head = (batch, heads, tokens, tokens);
-                let biases = biases(&tables[0], positions.grid(), &tape)?;
-                let biases = biases.try_broadcast_like::<_, Axis<0>>(&by_head)?;
-                biases.try_reshape_like(&(batch * heads, tokens, tokens))?
-            }
-        };
-        scores = scores.try_add(biases)?;
-    }
+    let scores: T3 = part(0)?.try_matmul(keys)?.try_mul((head_dim as f32).powf(-0.5))?;
+    let scores = match positions.map(|positions| (positions.params(), positions.grid())) {
+        Some(([rows, cols], grid)) => scores.try_add(decomposed(part(0)?, [rows, cols], grid, &tape)?)?,
+        Some((tables, grid)) => {
+            let by_head = (batch, heads, tokens, tokens);
+            let biases = biases(&tables[0], grid, &tape)?.try_broadcast_like::<_, Axis<0>>(&by_head)?;
+            // What is broadcast cannot change its shape without a copy.
+            let biased = scores.try_reshape_like(&by_head)?.try_add(biases)?;
+            biased.try_reshape_like(&(batch * heads, tokens, tokens))?
+        }
+        None => scores,
+    };
     let output: T3 = scores.try_softmax::<Axis<2>>()?.try_matmul(part(2)?)?;
     let output = output.try_reshape_like(&(batch, heads, tokens, head_dim))?;
     let output = dense(output.try_permute::<_, Axes4<0, 2, 1, 3>>()?)?;

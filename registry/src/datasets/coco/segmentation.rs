@@ -85,7 +85,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_run_lengths_are_read_or_refused(
-            size in prop::array::uniform2(0_u32..9), counts in prop::collection::vec(0_u32..20, 0..8), text in "\\PC*",
+            size in prop::array::uniform2(0_u32..9),
+            counts in prop::collection::vec(0_u32..20, 0..8),
+            text in "\\PC*",
         ) {
             for counts in [json!(counts), json!(text)] {
                 if let Ok((Mask::Rle(runs), _)) = read(json!({ "size": size, "counts": counts }), size) {

@@ -10,7 +10,7 @@ use super::annotations::Unused;
 use super::*;
 
 /// A folder with `images/1.png` and `images/2.png` of 4 x 6 and an annotation file.
-fn root(annotations: impl ToString) -> tempfile::TempDir {
+fn root(annotations: &(impl ToString + ?Sized)) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("images")).unwrap();
     for name in ["1.png", "2.png"] {
@@ -56,7 +56,7 @@ fn message(root: &Path, error: &DataError) -> String {
 }
 
 /// Samples of a file, or why it is refused.
-fn open_with(annotations: impl ToString, fields: &Value) -> Result<Vec<Sample>, String> {
+fn open_with(annotations: &(impl ToString + ?Sized), fields: &Value) -> Result<Vec<Sample>, String> {
     let root = root(annotations);
     let samples = spec(root.path(), fields).open().map_err(|error| {
         assert!(matches!(error, DataError::Invalid { .. }), "{error:?}");
@@ -66,23 +66,23 @@ fn open_with(annotations: impl ToString, fields: &Value) -> Result<Vec<Sample>, 
 }
 
 fn open(objects: &[Value]) -> Result<Vec<Sample>, String> {
-    open_with(annotations(objects), &json!({}))
+    open_with(&annotations(objects), &json!({}))
 }
 
-fn refused(annotations: impl ToString) -> String {
+fn refused(annotations: &(impl ToString + ?Sized)) -> String {
     let message = open_with(annotations, &json!({})).err().unwrap();
     message.strip_prefix("ROOT/instances.json: ").unwrap().to_owned()
 }
 
 fn unused(objects: &[Value]) -> Unused {
-    let root = root(annotations(objects));
+    let root = root(&annotations(objects));
     annotations::read(&root.path().join("instances.json"), true).unwrap().unused
 }
 
 #[test]
 fn classes_are_the_categories_by_number_and_images_are_sorted() {
     let root =
-        root(annotations(&[object(7, &json!({ "category_id": 90, "image_id": 2 })), object(5, &json!({}))]));
+        root(&annotations(&[object(7, &json!({ "category_id": 90, "image_id": 2 })), object(5, &json!({}))]));
     let samples = spec(root.path(), &json!({})).open().unwrap();
     assert_eq!(samples.classes(TaskKind::Detect).unwrap(), ["boat", "toothbrush"]);
     assert_eq!(samples.category_ids(), Some([9, 90].as_slice()));
@@ -158,7 +158,7 @@ fn images_without_objects_can_be_left_out() {
     let crowd = json!({ "image_id": 2, "iscrowd": 1, "segmentation": { "size": [4, 6], "counts": [24] } });
     let filter = json!({ "filter_empty": true });
     let ids = |objects: &[Value]| -> Result<Vec<_>, String> {
-        let samples = open_with(annotations(objects), &filter)?;
+        let samples = open_with(&annotations(objects), &filter)?;
         Ok(samples.into_iter().map(|sample| sample.original.image_id.unwrap()).collect())
     };
     assert_eq!(ids(&[object(1, &json!({})), object(2, &crowd)]).unwrap(), [1]);
@@ -182,7 +182,7 @@ fn masks_are_asked_for_or_passed_over() {
 #[test]
 fn run_lengths_that_do_not_fit_are_refused_with_their_place() {
     let runs = |size: [u32; 2], counts: Value| {
-        refused(annotations(&[object(5, &json!({ "segmentation": { "size": size, "counts": counts } }))]))
+        refused(&annotations(&[object(5, &json!({ "segmentation": { "size": size, "counts": counts } }))]))
     };
     assert_eq!(
         runs([6, 4], json!([24])),
@@ -203,11 +203,11 @@ fn run_lengths_that_do_not_fit_are_refused_with_their_place() {
 #[test]
 fn a_file_that_contradicts_itself_is_refused_with_both_places() {
     assert_eq!(
-        refused(annotations(&[object(5, &json!({ "category_id": 77 }))])),
+        refused(&annotations(&[object(5, &json!({ "category_id": 77 }))])),
         "annotations[0].category_id is 77, which `categories` does not list"
     );
     assert_eq!(
-        refused(annotations(&[object(5, &json!({})), object(6, &json!({})), object(5, &json!({}))])),
+        refused(&annotations(&[object(5, &json!({})), object(6, &json!({})), object(5, &json!({}))])),
         "annotations[0].id and annotations[2].id are both 5"
     );
     let mut doubled = annotations(&[]);
@@ -229,10 +229,10 @@ fn a_file_of_another_form_is_refused_with_line_and_column() {
     for key in ["id", "image_id", "category_id", "bbox", "area"] {
         let mut object = object(5, &json!({}));
         object.as_object_mut().unwrap().remove(key);
-        let reason = refused(annotations(&[object]));
+        let reason = refused(&annotations(&[object]));
         assert!(reason.starts_with(&format!("missing field `{key}` at line 1 column")), "{reason}");
     }
-    let reason = refused(annotations(&[object(5, &json!({ "bbox": [1, 2, 3] }))]));
+    let reason = refused(&annotations(&[object(5, &json!({ "bbox": [1, 2, 3] }))]));
     assert!(reason.starts_with("invalid length 3, expected an array of length 4 at line 1"), "{reason}");
     let mut unnamed = annotations(&[]);
     unnamed["categories"][0].as_object_mut().unwrap().remove("name");
@@ -241,7 +241,7 @@ fn a_file_of_another_form_is_refused_with_line_and_column() {
 
 #[test]
 fn a_missing_file_or_folder_tells_what_is_there() {
-    let root = root(annotations(&[]));
+    let root = root(&annotations(&[]));
     let missing = |fields: &Value| message(root.path(), &spec(root.path(), fields).open().err().unwrap());
     let file = json!({ "annotations": root.path().join("instances_val.json") });
     assert_eq!(missing(&file), "ROOT/instances_val.json: no such file; `ROOT` holds images, instances.json");
@@ -251,7 +251,7 @@ fn a_missing_file_or_folder_tells_what_is_there() {
 
 #[test]
 fn an_image_that_is_missing_or_of_another_size_is_corrupt() {
-    let root = root(annotations(&[]));
+    let root = root(&annotations(&[]));
     std::fs::remove_file(root.path().join("images/1.png")).unwrap();
     RgbImage::new(4, 6).save(root.path().join("images/2.png")).unwrap();
     let samples = spec(root.path(), &json!({})).open().unwrap();
