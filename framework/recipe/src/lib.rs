@@ -46,7 +46,7 @@ pub use layer::LayerKind;
 pub use path::is_within;
 pub use provenance::Origin;
 pub use scalar::plain as plain_scalar;
-pub use schema::first_sentence;
+pub use schema::{article, first_sentence};
 pub use suggest::{list, nearest};
 pub use yaml::inline_value;
 

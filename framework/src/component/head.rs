@@ -65,6 +65,11 @@ pub struct Loss {
 }
 
 impl Loss {
+    /// A loss that counts as it is.
+    pub fn new(name: &str, value: Tensor) -> Self {
+        Self { name: name.to_owned(), weight: 1.0, value }
+    }
+
     /// The weighted sum of losses; none if there is no loss with a weight.
     ///
     /// # Errors

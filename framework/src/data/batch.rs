@@ -1,7 +1,5 @@
 //! Samples stacked for a model.
 
-use std::sync::Arc;
-
 use image::RgbImage;
 
 use super::{DataError, Normalization, Original, Pixels, Sample, Size, Target};
@@ -37,12 +35,7 @@ impl Batch {
         ids: Vec<String>,
     ) -> Self {
         let size = [height, width];
-        let original = |target: &Target| Original {
-            size,
-            instances: Arc::new(target.instances.clone()),
-            image_id: None,
-        };
-        let originals = targets.iter().map(original).collect();
+        let originals = targets.iter().map(|target| Original::of(size, target)).collect();
         let sizes = vec![size; ids.len()];
         Self { images, height, width, normalization, targets, sizes, originals, ids }
     }

@@ -31,6 +31,11 @@ pub struct Original {
 }
 
 impl Original {
+    /// An image of a height and a width with the objects of a target that nothing has transformed.
+    pub fn of(size: [usize; 2], target: &Target) -> Self {
+        Self { size, instances: Arc::new(target.instances.clone()), image_id: None }
+    }
+
     /// How much larger it is, down and across, than what the transforms made of it.
     pub fn scale(&self, transformed: [usize; 2]) -> [f64; 2] {
         std::array::from_fn(|axis| self.size[axis] as f64 / transformed[axis] as f64)
@@ -40,8 +45,7 @@ impl Original {
 impl Sample {
     /// An image as it was read.
     pub fn new(id: String, image: RgbImage, target: Target) -> Self {
-        let size = [image.height() as usize, image.width() as usize];
-        let original = Original { size, instances: Arc::new(target.instances.clone()), image_id: None };
+        let original = Original::of([image.height() as usize, image.width() as usize], &target);
         Self { id, pixels: Pixels::Rgb(image), target, original }
     }
 }

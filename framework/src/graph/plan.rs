@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::component::{Kind, Problem};
 use crate::experiment::{Node, Nodes, Source};
+use crate::recipe::article;
 
 /// The nodes in an order in which every node follows its sources.
 #[derive(Debug)]
@@ -120,8 +121,7 @@ fn sources(node: &Node, known: &[(String, Kind)]) -> Result<Vec<Source>, Vec<Pro
 
 /// A kind with its article.
 fn a(kind: Kind) -> String {
-    let article = if kind.name().starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-    format!("{article} {}", kind.name().replace('_', " "))
+    article(&kind.name().replace('_', " "))
 }
 
 /// The source of a node whose `from` is left out: the only one that fits.

@@ -85,16 +85,16 @@ impl<'a> Draw<'a> {
                 )));
             }
         };
-        let index = |&value: &f32| match value {
-            0.0.. if value.fract() == 0.0 && (value as usize) < boxes => Ok(value as usize),
-            _ => Err(Error::Value(format!("`{}` holds {value}; there are {boxes} boxes", name("pos")))),
-        };
-        let indices = |values: &[f32]| -> Result<Vec<_>> {
+        let indices = |sign: &str, values: &[f32]| -> Result<Vec<_>> {
+            let index = |&value: &f32| match value {
+                0.0.. if value.fract() == 0.0 && (value as usize) < boxes => Ok(value as usize),
+                _ => Err(Error::Value(format!("`{}` holds {value}; there are {boxes} boxes", name(sign)))),
+            };
             let mut indices = values.iter().map(index).collect::<Result<Vec<_>>>()?;
             indices.sort_unstable();
             Ok(indices)
         };
-        Ok(Self::Given(Sampled { positive: indices(positive)?, negative: indices(negative)? }))
+        Ok(Self::Given(Sampled { positive: indices("pos", positive)?, negative: indices("neg", negative)? }))
     }
 }
 

@@ -62,7 +62,7 @@ impl HeadModule for Classifier {
         let targets = self.targets(batch, ctx.training)?;
         let smoothing = if ctx.training { self.label_smoothing } else { 0.0 };
         let value = ops::cross_entropy(self.logits(features, ctx)?, &targets, smoothing)?;
-        Ok(vec![Loss { name: "cross_entropy".to_owned(), weight: 1.0, value }])
+        Ok(vec![Loss::new("cross_entropy", value)])
     }
 
     fn predict(&self, features: &Features, _: &Batch, ctx: &Context) -> nn::Result<Prediction> {

@@ -126,7 +126,7 @@ impl HeadModule for MaeDecoderModule {
             normalize_patches(&mut target, self.patch_values());
         }
         let value = ops::masked_mse(pred, target, &mask.removed)?;
-        Ok(vec![Loss { name: "reconstruction".to_owned(), weight: 1.0, value }])
+        Ok(vec![Loss::new("reconstruction", value)])
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {

@@ -60,10 +60,7 @@ pub(super) fn losses(logits: Tensor, batch: &Batch) -> nn::Result<Vec<Loss>> {
     // The operation averages over the labelled pixels.
     let loss = (ops::cross_entropy(logits, &targets, 0.0)? * (labelled as f32 / all))?;
     let accuracy = Tensor::from_vec(vec![100.0 * correct as f32 / all], (), &Tape::none())?;
-    Ok(vec![
-        Loss { name: "loss_seg".to_owned(), weight: 1.0, value: loss },
-        Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy },
-    ])
+    Ok(vec![Loss::new("loss_seg", loss), Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy }])
 }
 
 /// Logits as large as the images of the batch, and the maps of the largest.

@@ -218,8 +218,7 @@ impl BoxModule {
             sampled.into_iter().map(trained_on).collect()
         };
         let [cls, box_reg] = fast_rcnn_losses(logits, deltas, &targets, self.spec.smooth_l1_beta)?;
-        let loss = |(name, value): (&str, Tensor)| Loss { name: name.to_owned(), weight: 1.0, value };
-        Ok(Found { losses: [("cls", cls), ("box_reg", box_reg)].map(loss).into(), regions })
+        Ok(Found { losses: vec![Loss::new("cls", cls), Loss::new("box_reg", box_reg)], regions })
     }
 
     fn detect(

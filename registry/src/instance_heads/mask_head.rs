@@ -155,7 +155,7 @@ impl MaskModule {
             true => Tensor::from_vec(vec![0.0], (), &Tape::none())?,
             false => mask_rcnn_loss(self.predict(features, &boxes, ctx)?, &classes, &masks)?,
         };
-        Ok(Found { losses: vec![Loss { name: "mask".to_owned(), weight: 1.0, value }], regions })
+        Ok(Found { losses: vec![Loss::new("mask", value)], regions })
     }
 
     fn segment(&self, features: &Features, given: &[Regions], ctx: &Context) -> Result<Vec<Regions>> {

@@ -184,8 +184,7 @@ impl RpnModule {
         let normalizer = (self.spec.batch_size_per_image * batch.len()) as f32;
         let Predictions { logits, deltas, .. } = predictions;
         let [cls, loc] = rpn_losses(logits, deltas, &targets, self.spec.smooth_l1_beta, normalizer)?;
-        let loss = |(name, value): (&str, Tensor)| Loss { name: name.to_owned(), weight: 1.0, value };
-        Ok([("cls", cls), ("loc", loc)].map(loss).into())
+        Ok(vec![Loss::new("cls", cls), Loss::new("loc", loc)])
     }
 
     fn propose(&self, predictions: &Predictions, batch: &Batch, training: bool) -> Result<Vec<Regions>> {

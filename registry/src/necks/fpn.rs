@@ -7,7 +7,7 @@ use convmae_framework::nn::{Context, Init, Result, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{pyramid, pyramid_level, subsampled_level};
+use super::{pyramid, pyramid_level, pyramid_levels};
 use crate::detection::conv::{Norm, NormConv2d};
 
 /// A pyramid of maps with the same channels: of each level a 1x1 convolution, plus what the coarser levels
@@ -87,8 +87,7 @@ struct FpnModule {
 
 impl NeckModule for FpnModule {
     fn levels(&self) -> Vec<LevelShape> {
-        let own = self.stages.iter().map(|stage| stage.level.clone());
-        own.chain(self.stages.last().map(|stage| subsampled_level(&stage.level))).collect()
+        pyramid_levels(self.stages.iter().map(|stage| &stage.level))
     }
 
     fn macs(&self) -> Macs {

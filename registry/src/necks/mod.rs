@@ -43,6 +43,13 @@ fn subsampled_level(last: &LevelShape) -> LevelShape {
     LevelShape { name, rows, cols, kept: rows * cols, stride, ..last.clone() }
 }
 
+/// All levels of a pyramid: its own, and the [`subsampled_level`].
+fn pyramid_levels<'a>(own: impl Iterator<Item = &'a LevelShape>) -> Vec<LevelShape> {
+    let mut levels: Vec<_> = own.cloned().collect();
+    levels.extend(levels.last().map(subsampled_level));
+    levels
+}
+
 /// The features of a pyramid from the maps `[B, H, W, C]` of all levels but the last, which is
 /// [`subsampled_level`].
 fn pyramid(levels: &[LevelShape], mut maps: Vec<Tensor>) -> Result<Features> {

@@ -7,7 +7,7 @@ use convmae_framework::nn::{Context, Error, Init, Result, Scope, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{pyramid, pyramid_level, subsampled_level};
+use super::{pyramid, pyramid_level, pyramid_levels};
 use crate::detection::conv::{Norm, NormConv2d};
 
 /// A pyramid of maps with the same channels from ONE level: 4 times and twice as fine by transposed
@@ -137,8 +137,7 @@ struct SimpleFeaturePyramidModule {
 
 impl NeckModule for SimpleFeaturePyramidModule {
     fn levels(&self) -> Vec<LevelShape> {
-        let own = self.stages.iter().map(|stage| stage.level.clone());
-        own.chain(self.stages.last().map(|stage| subsampled_level(&stage.level))).collect()
+        pyramid_levels(self.stages.iter().map(|stage| &stage.level))
     }
 
     fn macs(&self) -> Macs {

@@ -99,7 +99,7 @@ pub(super) fn any_of(words: impl IntoIterator<Item = String>) -> String {
 }
 
 /// `a head`, `an optimizer`.
-pub(super) fn article(noun: &str) -> String {
+pub fn article(noun: &str) -> String {
     let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     format!("{article} {noun}")
 }

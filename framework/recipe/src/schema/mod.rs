@@ -19,7 +19,7 @@ use super::catalog::{Catalog, item_schema, list, target};
 use super::diagnostics::Fault;
 use super::{path, suggest};
 pub(super) use defaults::fill;
-pub use expected::first_sentence;
+pub use expected::{article, first_sentence};
 use expected::{describe, describe_type, matches_type};
 
 /// Everything wrong with a recipe. Paths in `broken` hold a placeholder for a value whose fault is known
