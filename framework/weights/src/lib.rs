@@ -8,6 +8,7 @@
 
 pub mod atomic;
 mod error;
+mod faults;
 mod file;
 mod keys;
 mod map;
@@ -30,7 +31,7 @@ pub use map::TensorMap;
 pub use pickle::{Fault, PickleError};
 pub use positions::interpolate_positions;
 pub use pth::write_pth;
-pub use safetensors::{Safetensors, read_safetensors, write_safetensors, write_sealed};
+pub use safetensors::{Safetensors, check_safetensors, read_safetensors, write_safetensors, write_sealed};
 pub use tensor::{DType, HostTensor, TensorError};
 
 use file::Part;
