@@ -62,5 +62,6 @@ pub fn write<'r>(
             Column::new(RECORD.into(), rows.iter().map(|row| row.2.as_str()).collect::<Vec<_>>()),
         ],
     )?;
-    Ok(parquet::write(&root.join(FILE), WHAT, frame)?)
+    parquet::write(&root.join(FILE), WHAT, frame)?;
+    Ok(())
 }
