@@ -24,7 +24,7 @@ impl ClassTable {
     /// Writes all rows to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
         let frame = self.frame().map_err(|error| ReportError::format(path, WHAT, error))?;
-        parquet::write(path, WHAT, frame)
+        parquet::write(path, WHAT, frame).map(drop)
     }
 
     /// Reads back what [`write`](Self::write) left at `path`.

@@ -64,12 +64,7 @@ impl MetricLog {
         Self::of_frame(&parquet::read(path, WHAT)?).map_err(|reason| ReportError::format(path, WHAT, reason))
     }
 
-    /// The rows as the bytes of a file, for a checkpoint.
-    pub(crate) fn encode(&self) -> PolarsResult<Vec<u8>> {
-        parquet::encode(self.frame()?)
-    }
-
-    /// Reads back what [`encode`](Self::encode) gave.
+    /// Reads back the bytes that [`write`](Self::write) has returned.
     ///
     /// # Errors
     /// Why it cannot be read.
@@ -88,8 +83,8 @@ impl MetricLog {
         self.seconds.push(seconds);
     }
 
-    /// Writes all rows to `path`.
-    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
+    /// Writes all rows to `path`, and returns the bytes of the file.
+    pub fn write(&self, path: &Path) -> Result<Vec<u8>, ReportError> {
         let frame = self.frame().map_err(|error| ReportError::format(path, WHAT, error))?;
         parquet::write(path, WHAT, frame)
     }
@@ -282,7 +277,7 @@ mod tests {
             let message = MetricLog::open(&path).unwrap_err().to_string();
             assert!(message.contains("metrics.parquet is not a valid metrics file"), "{message}");
         }
-        let whole = sample().encode().unwrap();
+        let whole = sample().write(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         assert!(MetricLog::open(&path).is_err());
     }

@@ -40,6 +40,9 @@ use file::Part;
 /// `optimizer.*`, `ema.*`.
 pub const CHECKPOINT_KEY: &str = "convmae.checkpoint";
 
+/// The metadata key of the rest of a checkpoint's state, which only the program itself reads.
+pub const STATE_KEY: &str = "convmae.state";
+
 /// Reads the model in a weights file: safetensors, or PyTorch's `.pth` in its zip or legacy format.
 ///
 /// # Errors
@@ -67,7 +70,8 @@ fn read_part(path: &Path, part: Part) -> Result<WeightsFile, WeightsError> {
 
 fn from_safetensors(file: Safetensors, part: Part) -> WeightsFile {
     let is_checkpoint = file.metadata.contains_key(CHECKPOINT_KEY);
-    let metadata = file.metadata.into_iter().map(|(key, value)| (key, Json::String(value))).collect();
+    let metadata = file.metadata.into_iter().filter(|(key, _)| key != STATE_KEY);
+    let metadata = metadata.map(|(key, value)| (key, Json::String(value))).collect();
     if !is_checkpoint {
         return WeightsFile { tensors: file.tensors, ema: None, optimizer: None, metadata };
     }
