@@ -1,5 +1,6 @@
 //! The recipe, typed: what an experiment consists of.
 
+mod frozen;
 mod init_from;
 mod nodes;
 
@@ -12,6 +13,7 @@ use crate::component::{BatchTransform, Dataset, Evaluator, Inference, Optimizer,
 use crate::data::Size;
 use crate::nn::DeviceName;
 
+pub use frozen::Frozen;
 pub use init_from::{InitFrom, InitSource, Names};
 pub use nodes::{HeadWiring, Node, NodeKind, Nodes, Source};
 
