@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
 use crate::engine::{TrainedOptions, weights_of_run};
-use crate::report::RunDir;
 
 /// The model.
 #[derive(Debug, clap::Args)]
@@ -21,17 +20,11 @@ pub struct TrainedArgs {
 impl TrainedArgs {
     /// The recipe and the weights.
     pub fn options(&self) -> Result<TrainedOptions, CliError> {
-        let mut sources = self.recipe.sources();
-        let root = std::mem::take(&mut sources.recipe);
-        let is_run = RunDir::is_run(&root);
-        sources.recipe = match is_run {
-            true => RunDir::inspect(&root).map_err(crate::engine::EngineError::from)?.recipe(),
-            false => root.clone(),
-        };
-        let weights = match &self.weights {
-            Some(weights) => weights.clone(),
-            None if is_run => weights_of_run(&root)?,
-            None => {
+        let (sources, run) = self.recipe.sources_or_run();
+        let weights = match (&self.weights, &run) {
+            (Some(weights), _) => weights.clone(),
+            (None, Some(root)) => weights_of_run(root)?,
+            (None, None) => {
                 return Err(CliError::Usage {
                     message: "which weights? `--weights` is missing".to_owned(),
                     help: Some(

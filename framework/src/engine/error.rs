@@ -67,7 +67,10 @@ pub enum EngineError {
     },
     /// The recipe is not the one the run was started with.
     #[error("{} was started with another recipe:\n{changes}", run.display())]
-    #[diagnostic(help("undo these changes, or start a new run with `--out`"))]
+    #[diagnostic(help(
+        "undo these changes, or start a new run with `--out`; `convmae run {} --extend 10 epochs` trains the run longer",
+        run.display()
+    ))]
     RecipeChanged {
         /// The run directory.
         run: PathBuf,

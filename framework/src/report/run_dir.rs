@@ -43,7 +43,7 @@ impl RunDir {
             return Err(ReportError::Occupied(root.to_path_buf()));
         }
         run.create_folders()?;
-        atomic::write(&run.recipe(), |file| file.write_all(lock_yaml.as_bytes()))?;
+        run.replace_recipe(lock_yaml)?;
         Ok(run)
     }
 
@@ -58,6 +58,11 @@ impl RunDir {
         let run = Self::acquire(root)?;
         run.create_folders()?;
         Ok(run)
+    }
+
+    /// Replaces the resolved recipe: of a run that is trained longer, or whose data lie elsewhere now.
+    pub fn replace_recipe(&self, lock_yaml: &str) -> Result<(), ReportError> {
+        Ok(atomic::write(&self.recipe(), |file| file.write_all(lock_yaml.as_bytes()))?)
     }
 
     /// Looks into the run at `root` without holding it; it may be running elsewhere.

@@ -1,5 +1,6 @@
 //! A run from its recipe to its report.
 
+mod resumed;
 mod session;
 mod signal;
 mod state;
@@ -11,16 +12,17 @@ pub use signal::{StopSignal, terminate_after};
 
 use std::path::{Path, PathBuf};
 
+use crate::component::Span;
 use crate::graph::{catalog, check};
-use crate::recipe::{Recipe, Sources, load};
+use crate::recipe::{Sources, load};
 use crate::report::logging::LogFile;
-use crate::report::{ReportError, RunDir, write_page};
+use crate::report::{ReportError, RunDir, Status, write_page};
 
 use super::EngineError;
-use super::setup::lineage::changes_since;
 use super::setup::prepare;
 use super::train::checkpoint::CheckpointStore;
 
+use resumed::Resumed;
 use session::Session;
 
 /// What `run` is asked for.
@@ -31,6 +33,8 @@ pub struct RunOptions {
     pub out: Option<PathBuf>,
     /// Whether to continue what is there.
     pub resume: bool,
+    /// By how much to train longer what is there.
+    pub extend: Option<Span>,
     /// Whether to stop, as on SIGTERM, when standard input ends: with the process that started this one.
     pub stop_with_stdin: bool,
     /// Where the log goes as JSON once the run directory is known.
@@ -39,15 +43,24 @@ pub struct RunOptions {
 
 /// Runs a recipe: checks it, trains, evaluates, and writes the run directory.
 pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
-    let recipe = load(&options.sources, &catalog())?;
-    let checked = check(&recipe)?;
+    let mut recipe = load(&options.sources, &catalog())?;
+    let mut checked = check(&recipe)?;
     let root = options.out.unwrap_or_else(|| Path::new("runs").join(&checked.experiment.name));
-    let resume = options.resume && RunDir::is_run(&root);
-    if !options.resume && RunDir::is_run(&root) {
+    let is_run = RunDir::is_run(&root);
+    if options.extend.is_some() && !is_run {
+        let message = format!("there is no run in {} that could be trained longer", root.display());
+        return Err(EngineError::Usage(message));
+    }
+    let resume = (options.resume || options.extend.is_some()) && is_run;
+    if is_run && !resume {
         return Err(ReportError::AlreadyARun(root).into());
     }
+    let mut resumed = None;
     if resume {
-        refuse_changed_recipe(&recipe, &root)?;
+        let going_on = Resumed::new(&RunDir::inspect(&root)?, &options.sources, recipe, options.extend)?;
+        recipe = going_on.recipe.clone();
+        checked = check(&recipe)?;
+        resumed = Some(going_on);
     }
     // Everything that can fail for want of data fails before the run directory is touched.
     let prepared = prepare(&recipe, checked)?;
@@ -72,8 +85,15 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     if options.stop_with_stdin {
         session.stop.follow(std::io::stdin());
     }
-    if resume {
-        session.restore()?;
+    if let Some(resumed) = resumed {
+        session.restore(&resumed)?;
+        if options.extend.is_some() || !resumed.moved.is_empty() {
+            session.dir.replace_recipe(&recipe.lock_yaml())?;
+        }
+        if let Some(more) = options.extend {
+            session.tell_extension(more);
+            session.write(&Status::Running)?;
+        }
         if session.is_finished() {
             tracing::info!("the run in {} is finished", session.dir.root().display());
             if !session.dir.report().is_file() {
@@ -83,14 +103,4 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
         }
     }
     session.train()
-}
-
-/// Refuses to resume with a recipe that would give other results.
-fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError> {
-    let changes = changes_since(&RunDir::inspect(root)?, recipe.value(), &recipe.digest())?;
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let changes: Vec<String> = changes.iter().map(|change| format!("  {change}")).collect();
-    Err(EngineError::RecipeChanged { run: root.to_path_buf(), changes: changes.join("\n") })
 }

@@ -17,7 +17,7 @@ pub const INIT_FROM_DIGEST: &str = "init_from_digest";
 /// # Errors
 /// When this program cannot read the recipe of the run.
 pub fn changes_since(run: &RunDir, recipe: &Value, digest: &str) -> Result<Vec<Change>, Diagnostics> {
-    if entry(run.root(), "recipe_digest").is_some_and(|known| known == digest) {
+    if recipe_digest(run.root()).is_some_and(|known| known == digest) {
         return Ok(Vec::new());
     }
     let sources = Sources { recipe: run.recipe(), ..Sources::default() };
@@ -26,13 +26,14 @@ pub fn changes_since(run: &RunDir, recipe: &Value, digest: &str) -> Result<Vec<C
 
 /// The changes between two resolved recipes for which their runs may end with other results.
 pub fn changes_of_results(before: &Value, after: &Value) -> Vec<Change> {
-    /// Keys that change nothing but speed and words; another device rounds differently.
-    const FREE: [&str; 11] = [
+    /// Keys that change nothing but speed, words and limits; another device rounds differently.
+    const FREE: [&str; 12] = [
         "name",
         "description",
         "device",
         "data.workers",
         "data.prefetch",
+        "data.max_corrupt",
         "train.checkpoint_activations",
         "train.log_every",
         "checkpoint",
@@ -55,7 +56,7 @@ pub fn lineage(recipe_digest: &str, started_from: Option<&str>) -> String {
 
 /// The [`lineage`] of the run at `root`; `None` if there is none, or it does not tell its recipe.
 pub fn lineage_of(root: &Path) -> Option<String> {
-    Some(lineage(&entry(root, "recipe_digest")?, started_from(root).as_deref()))
+    Some(lineage(&recipe_digest(root)?, started_from(root).as_deref()))
 }
 
 /// The [`lineage`] of the run whose weights the run at `root` started from, as it was then:
@@ -68,6 +69,11 @@ pub fn started_from(root: &Path) -> Option<String> {
 /// with another recipe, or from other weights. `false` where one of them does not tell.
 pub fn source_has_changed(root: &Path, source: &Path) -> bool {
     started_from(root).zip(lineage_of(source)).is_some_and(|(then, now)| then != now)
+}
+
+/// The digest of the recipe of the run at `root`, as its summary has it.
+pub fn recipe_digest(root: &Path) -> Option<String> {
+    entry(root, "recipe_digest")
 }
 
 /// A text of a run's summary.
