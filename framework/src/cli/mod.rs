@@ -6,6 +6,7 @@ mod bench;
 mod check;
 pub mod convert;
 mod describe;
+mod embed;
 mod eval;
 mod list;
 mod output;
@@ -17,6 +18,7 @@ mod runs;
 mod schema;
 mod sweep;
 mod table;
+mod table_file;
 mod trace;
 mod trained_args;
 
@@ -53,6 +55,7 @@ enum Command {
     Check(check::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Embed(embed::Args),
     Bench(bench::Args),
     Report(report::Args),
     Trace(trace::Args),
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Embed(args) => embed::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Report(args) => report::run(args),
         Command::Trace(args) => trace::run(args),
