@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use glob::MatchOptions;
 use walkdir::WalkDir;
 
 use crate::data::DataError;
@@ -50,8 +51,9 @@ struct Found {
 
 impl Found {
     fn take_pattern(&mut self, path: &Path, pattern: &str) -> Result<(), DataError> {
-        let paths =
-            glob::glob(pattern).map_err(|error| invalid(path, format!("no pattern: {}", error.msg)))?;
+        let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+        let paths = glob::glob_with(pattern, options)
+            .map_err(|error| invalid(path, format!("no pattern: {}", error.msg)))?;
         for path in paths {
             let path = path.map_err(|error| {
                 let path = error.path().to_owned();

@@ -91,7 +91,7 @@ impl Session {
             EngineError::Usage(format!("the checkpoint of step {step} has another state: {error}"))
         })?;
         self.refuse_other_size(&state)?;
-        resumed.refuse_other_data(&state.index_digests, &self.prepared.index_digests())?;
+        resumed.refuse_other_data(&state.index_digests, &self.prepared.index_digests)?;
         self.prepared.trainer.restore(step, tensors)?;
         self.prepared.restore_corrupt(state.corrupt_train, state.corrupt_val);
         (self.best, self.seconds_before, self.saved) = (state.best, state.seconds, step);

@@ -212,7 +212,7 @@ impl Session {
             evaluation: self.evaluation.metrics.iter().map(finite).collect(),
             window: self.window.sums().clone(),
             init_from_digest: self.init_from_digest.clone(),
-            index_digests: self.prepared.index_digests(),
+            index_digests: self.prepared.index_digests.clone(),
             corrupt_train,
             corrupt_val,
         };

@@ -46,6 +46,8 @@ pub struct Prepared {
     pub inference: Option<Box<dyn Inference>>,
     /// Weights to start from.
     pub init_from: Option<InitFrom>,
+    /// What stands for the data, wherever they lie.
+    pub index_digests: IndexDigests,
     /// The rest of the recipe.
     pub settings: Settings,
     /// The table of the model.
@@ -82,12 +84,6 @@ impl Prepared {
             Ok(InitSource::Run(root)) => lineage_of(root),
             _ => None,
         }
-    }
-
-    /// What stands for the data, wherever they lie.
-    pub fn index_digests(&self) -> IndexDigests {
-        let of = |loader: &Loader| IndexDigests::of(loader.pipeline().samples.as_ref());
-        IndexDigests { train: of(&self.train), val: self.val.as_ref().and_then(of) }
     }
 
     /// The validation images that the report shows, spread over the set; unreadable ones are left out. They
@@ -200,7 +196,9 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         checkpoint,
         logging,
     };
+    let digest = |loader: &Loader| IndexDigests::of(loader.pipeline().samples.as_ref());
     Ok(Prepared {
+        index_digests: IndexDigests { train: digest(&train_loader), val: val.as_ref().and_then(digest) },
         trainer,
         train: train_loader,
         val,
