@@ -181,7 +181,7 @@ mod tests {
             let first = if frozen { scope.freeze() } else { scope.clone() };
             let (norm, fc) = layers(&first);
             let last = Linear::new(&scope.child("last"), 5, 3);
-            let ctx = context(true);
+            let ctx = Context::train(stream(Purpose::Step, &[0]));
             let x = Tensor::from_vec(noise(1, 24), (2, 3, 4), &Tape::none()).unwrap();
             let features = Sequential::new().then(norm).then(fc).then(Gelu).forward(x, &ctx).unwrap();
             assert_eq!(features.tape().is_recording(), !frozen);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::component::Span;
 use crate::graph::{catalog, check};
-use crate::recipe::{Sources, load};
+use crate::recipe::{Recipe, Sources, load};
 use crate::report::logging::LogFile;
 use crate::report::{ReportError, RunDir, Status, write_page};
 
@@ -85,22 +85,35 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     if options.stop_with_stdin {
         session.stop.follow(std::io::stdin());
     }
-    if let Some(resumed) = resumed {
-        session.restore(&resumed)?;
-        if options.extend.is_some() || !resumed.moved.is_empty() {
-            session.dir.replace_recipe(&recipe.lock_yaml())?;
+    match resumed {
+        Some(resumed) if take_up(&mut session, &recipe, &resumed, options.extend)? => {
+            Ok(session.outcome(false))
         }
-        if let Some(more) = options.extend {
-            session.tell_extension(more);
-            session.write(&Status::Running)?;
-        }
-        if session.is_finished() {
-            tracing::info!("the run in {} is finished", session.dir.root().display());
-            if !session.dir.report().is_file() {
-                write_page(&session.dir)?;
-            }
-            return Ok(session.outcome(false));
-        }
+        _ => session.train(),
     }
-    session.train()
+}
+
+/// Goes on with what is there. Returns whether nothing is left to do.
+fn take_up(
+    session: &mut Session,
+    recipe: &Recipe,
+    resumed: &Resumed,
+    extend: Option<Span>,
+) -> Result<bool, EngineError> {
+    session.restore(resumed)?;
+    if extend.is_some() || !resumed.moved.is_empty() {
+        session.dir.replace_recipe(&recipe.lock_yaml())?;
+    }
+    if let Some(more) = extend {
+        session.tell_extension(more);
+        session.write(&Status::Running)?;
+    }
+    if !session.is_finished() {
+        return Ok(false);
+    }
+    tracing::info!("the run in {} is finished", session.dir.root().display());
+    if !session.dir.report().is_file() {
+        write_page(&session.dir)?;
+    }
+    Ok(true)
 }

@@ -53,7 +53,12 @@ impl Resumed {
         if changes.is_empty() {
             return Ok(Self { recipe, moved });
         }
-        Err(EngineError::RecipeChanged { run: run.root().to_path_buf(), changes: lines(&changes) })
+        let mut help = "undo these changes, or start a new run with `--out`".to_owned();
+        if changes.iter().any(|change| change.key == "train.length") {
+            let run = run.root().display();
+            help.push_str(&format!("; `convmae run {run} --extend 10 epochs` trains the run longer"));
+        }
+        Err(EngineError::RecipeChanged { run: run.root().to_path_buf(), changes: lines(&changes), help })
     }
 
     /// Refuses data that are not those that the run had: another training set, or another validation set in
