@@ -1,5 +1,6 @@
 //! The recipe, typed: what an experiment consists of.
 
+mod frozen;
 mod init_from;
 mod nodes;
 
@@ -12,6 +13,7 @@ use crate::component::{BatchTransform, Dataset, Evaluator, Inference, Optimizer,
 use crate::data::Size;
 use crate::nn::DeviceName;
 
+pub use frozen::Frozen;
 pub use init_from::{InitFrom, InitSource, Names};
 pub use nodes::{HeadWiring, Node, NodeKind, Nodes, Source};
 
@@ -193,10 +195,18 @@ pub struct Split {
 pub struct Train {
     /// How long: `1600 epochs`, `160000 iterations`.
     pub length: Span,
+    /// Lengths by which the training went on after its end, with all of its state (`run --extend`). Within each
+    /// the schedule is that of a training as long as all up to there.
+    #[serde(default)]
+    pub extended: Vec<Span>,
     /// Batches whose gradients are averaged for one optimizer step.
     #[serde(default = "one")]
     #[schemars(range(min = 1))]
     pub accumulate: usize,
+    /// Whether images that do not fill an optimizer step at the end of an epoch are left out. With `false` that
+    /// step takes the ones that are left, and its gradient is their mean.
+    #[serde(default = "yes")]
+    pub drop_last: bool,
     /// Largest L2 norm of the whole gradient; larger ones are scaled down to it.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
@@ -221,6 +231,17 @@ fn one() -> usize {
 
 fn ten() -> u64 {
     10
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Train {
+    /// Its parts, one after another.
+    pub fn lengths(&self) -> impl Iterator<Item = Span> {
+        std::iter::once(self.length).chain(self.extended.iter().copied())
+    }
 }
 
 /// An exponential moving average of the parameters.

@@ -252,6 +252,7 @@ pages! {
     extending: "docs/src/extending.md";
     finetuning: "docs/src/finetuning.md";
     reports: "docs/src/reports.md";
+    runs: "docs/src/runs.md";
     segmentation: "docs/src/segmentation.md";
     sweeps: "docs/src/sweeps.md";
     tables: "docs/src/tables.md";

@@ -20,6 +20,7 @@ mod mistakes;
 mod objects;
 mod padding;
 mod plugin;
+mod predict_folder;
 mod pretrain_golden;
 mod registry;
 mod report;
@@ -32,6 +33,7 @@ mod support;
 mod sweep;
 mod sweep_mistakes;
 mod table;
+mod training_options;
 mod transforms_golden;
 
 use convmae_tests as _;

@@ -136,13 +136,16 @@ const _: fn(&roi_align::RoiAlign, &Values, &[roi_align::Roi]) -> Result<Vec<Buff
 // Targets and masks are of the host; losses and their gradients are `[1]`.
 const _: fn(&Values, &[f32], &[f32], usize) -> Result<Buffer> = loss::masked_mse;
 const _: fn(&Values, &[f32], &[f32], usize, &Values) -> Result<Buffer> = loss::masked_mse_grad;
-const _: fn(&Values, &[Option<cross_entropy::ClassTarget>], f32) -> Result<(Buffer, cross_entropy::LogSums)> =
-    cross_entropy::forward;
+const _: fn(
+    &Values,
+    &[Option<cross_entropy::ClassTarget>],
+    &cross_entropy::Criterion,
+) -> Result<(Buffer, cross_entropy::LogSums)> = cross_entropy::forward;
 const _: fn(
     &Values,
     &cross_entropy::LogSums,
     &[Option<cross_entropy::ClassTarget>],
-    f32,
+    &cross_entropy::Criterion,
     &Values,
 ) -> Result<Buffer> = cross_entropy::backward;
 // The targets' indices ascend.

@@ -227,6 +227,9 @@ pub struct Scope {
     layer: Option<usize>,
     positions: Option<Positions>,
     frozen: bool,
+    /// Which names are of parameters that are not trained, either.
+    frozen_names: Option<Rc<dyn Fn(&str) -> bool>>,
+    linear_init: fn(usize, usize) -> Init,
     seed: u64,
     allocate: bool,
     /// The first failure of the device.
@@ -242,6 +245,8 @@ impl Scope {
             layer: None,
             positions: None,
             frozen: false,
+            frozen_names: None,
+            linear_init: Init::xavier_uniform,
             seed,
             allocate: true,
             failure: Rc::default(),
@@ -283,9 +288,29 @@ impl Scope {
         Self { frozen: true, ..self.clone() }
     }
 
+    /// The same place, where parameters with such names (`blocks1.0.conv1.weight`) are not trained.
+    #[must_use]
+    pub fn freeze_named(&self, is_frozen: impl Fn(&str) -> bool + 'static) -> Self {
+        Self { frozen_names: Some(Rc::new(is_frozen)), ..self.clone() }
+    }
+
+    /// The same place, whose linear layers start with weights drawn by `init`, a function of their inputs and outputs, instead of
+    /// [`Init::xavier_uniform`]. Layers with an initialiser of their own stay as they are.
+    #[must_use]
+    pub fn with_linear_init(&self, init: fn(usize, usize) -> Init) -> Self {
+        Self { linear_init: init, ..self.clone() }
+    }
+
+    /// How the weight of a linear layer starts here.
+    pub(crate) fn linear_init(&self, inputs: usize, outputs: usize) -> Init {
+        (self.linear_init)(inputs, outputs)
+    }
+
     /// A trainable parameter; in a scope that is frozen, one that is kept.
     pub fn param(&self, name: &str, shape: &[usize], init: &Init) -> Param {
-        let kind = if self.frozen { ParamKind::Frozen } else { ParamKind::Trainable };
+        let is_frozen = |names: &Rc<dyn Fn(&str) -> bool>| names(&self.name(name));
+        let frozen = self.frozen || self.frozen_names.as_ref().is_some_and(is_frozen);
+        let kind = if frozen { ParamKind::Frozen } else { ParamKind::Trainable };
         self.add(name, shape, kind, init)
     }
 
@@ -310,6 +335,16 @@ impl Scope {
     /// The first failure.
     pub fn check(&self) -> Result<()> {
         self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// How many parameters there are.
+    pub(crate) fn count(&self) -> usize {
+        self.params.borrow().len()
+    }
+
+    /// Whether any parameter behind the first `count` is trained.
+    pub(crate) fn trains_since(&self, count: usize) -> bool {
+        self.params.borrow()[count..].iter().any(Param::requires_grad)
     }
 
     /// All parameters created from this root so far, in order of creation.
@@ -389,6 +424,18 @@ mod tests {
         scope.deeper(2).param("head", &[1], &INIT);
         let found: Vec<_> = scope.params().iter().map(|p| (p.layer(), p.requires_grad())).collect();
         assert_eq!(found, [(Some(4), true), (Some(1), false), (None, true)]);
+    }
+
+    #[test]
+    fn parameters_with_frozen_names_are_kept() {
+        let scope = Scope::new(0);
+        let part = scope.child("a").freeze_named(|name| name.starts_with("a.b."));
+        part.child("b").param("w", &[1], &INIT);
+        part.param("b", &[1], &INIT);
+        part.child("b").buffer("mean", &[1], &INIT);
+        let kinds: Vec<_> = scope.params().iter().map(Param::kind).collect();
+        assert_eq!(kinds, [ParamKind::Frozen, ParamKind::Trainable, ParamKind::Buffer]);
+        assert!(scope.trains_since(0) && !scope.trains_since(2));
     }
 
     #[test]

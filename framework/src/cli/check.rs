@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use crate::graph::{Checked, catalog, check, dot, mermaid};
+use crate::graph::{self, Checked, catalog, check, dot, mermaid, warn, warnings};
 use crate::recipe::{Recipe, load};
 use crate::terminal::indented_json;
 
@@ -38,7 +38,9 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     if let Some(key) = &args.why {
         return why(&recipe, key);
     }
-    let Checked { summary, .. } = check(&recipe)?;
+    let checked = check(&recipe)?;
+    warn(&recipe, warnings(&checked));
+    let Checked { summary, .. } = checked;
     match args.graph {
         Some(Drawing::Mermaid) => print(&mermaid(&summary)),
         Some(Drawing::Dot) => print(&dot(&summary)),

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 pub mod convert;
 mod describe;
+mod embed;
 mod eval;
 mod limits;
 mod list;
@@ -18,6 +19,7 @@ mod runs;
 mod schema;
 mod sweep;
 mod table;
+mod table_file;
 mod trace;
 mod trained_args;
 
@@ -54,6 +56,7 @@ enum Command {
     Check(check::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Embed(embed::Args),
     Bench(bench::Args),
     Report(report::Args),
     Trace(trace::Args),
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Embed(args) => embed::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Report(args) => report::run(args),
         Command::Trace(args) => trace::run(args),

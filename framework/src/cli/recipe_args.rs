@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::recipe::Sources;
+use crate::report::RunDir;
 use crate::shell;
 
 /// The recipe and what overrides it.
@@ -29,6 +30,19 @@ impl RecipeArgs {
     /// The layers of the recipe.
     pub fn sources(&self) -> Sources {
         Sources { sets: self.sets.clone(), ..Sources::from_env(self.recipe()) }
+    }
+
+    /// The layers of the recipe. Where the directory of a run stands in its place they are those of the run's
+    /// recipe, and the directory is returned, too.
+    pub fn sources_or_run(&self) -> (Sources, Option<PathBuf>) {
+        let mut sources = self.sources();
+        match RunDir::inspect(&sources.recipe) {
+            Ok(run) => {
+                let root = std::mem::replace(&mut sources.recipe, run.recipe());
+                (sources, Some(root))
+            }
+            Err(_) => (sources, None),
+        }
     }
 
     fn recipe(&self) -> &Path {

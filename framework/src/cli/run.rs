@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
+use crate::component::Span;
 use crate::engine::{self, Outcome, RunOptions};
 use crate::report::logging::LogFile;
 use crate::shell::quote;
@@ -23,6 +24,11 @@ pub struct Args {
     /// Continue the run that is there, bit for bit as if it had never stopped; start it if there is none.
     #[arg(long)]
     resume: bool,
+    /// Train the run that is there longer, by a length such as `20 epochs`: weights, optimizer and averages go on
+    /// as they are, and the schedule is drawn to the new end, which the log and the run's recipe tell. The
+    /// directory of the run may stand in the place of the recipe.
+    #[arg(long, value_name = "LENGTH", num_args = 1..=2)]
+    extend: Vec<String>,
     /// Stop, as on SIGTERM, when standard input ends. A sweep starts its runs so: none outlives it unnoticed.
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
@@ -35,8 +41,10 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
     let command = args.recipe.to_shell("run");
-    let Args { recipe, out, resume, stop_with_stdin, must_finish } = args;
-    let options = RunOptions { sources: recipe.sources(), out, resume, stop_with_stdin, log };
+    let Args { recipe, out, resume, extend, stop_with_stdin, must_finish } = args;
+    let extend = length(&extend)?;
+    let (sources, run) = recipe.sources_or_run();
+    let options = RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log };
     let Outcome { run, step, interrupted, .. } = engine::run(options)?;
     if interrupted {
         say(format!(
@@ -50,4 +58,21 @@ pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
         say(format!("done: {}", run.join("report.html").display()));
     }
     Ok(())
+}
+
+/// A length in one argument, `"20 epochs"`, or in two, `20 epochs`.
+fn length(words: &[String]) -> Result<Option<Span>, CliError> {
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let usage = |message: String| CliError::Usage {
+        message: format!("--extend: {message}"),
+        help: Some("as in `convmae run runs/NAME --extend 20 epochs`".to_owned()),
+    };
+    match words.join(" ").parse() {
+        Ok(Span::Iterations(0)) => Err(usage("there is nothing to add".to_owned())),
+        Ok(Span::Epochs(epochs)) if epochs <= 0.0 => Err(usage("there is nothing to add".to_owned())),
+        Ok(length) => Ok(Some(length)),
+        Err(error) => Err(usage(error.to_string())),
+    }
 }

@@ -1,11 +1,11 @@
 //! Arguments that name a trained model: a run, or a recipe with weights.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
-use crate::engine::{TrainedOptions, weights_of_run};
-use crate::report::{ReportError, RunDir};
+use crate::engine::{EngineError, TrainedOptions, weights_of_run};
+use crate::report::RunDir;
 
 /// The model.
 #[derive(Debug, clap::Args)]
@@ -21,17 +21,15 @@ pub struct TrainedArgs {
 impl TrainedArgs {
     /// The recipe and the weights.
     pub fn options(&self) -> Result<TrainedOptions, CliError> {
-        let mut sources = self.recipe.sources();
-        let root = std::mem::take(&mut sources.recipe);
-        let is_run = RunDir::is_run(&root);
-        sources.recipe = match is_run {
-            true => intact_recipe(&root).map_err(crate::engine::EngineError::from)?,
-            false => root.clone(),
-        };
-        let weights = match &self.weights {
-            Some(weights) => weights.clone(),
-            None if is_run => weights_of_run(&root)?,
-            None => {
+        let (sources, run) = self.recipe.sources_or_run();
+        if let Some(root) = &run {
+            // It is to be as it was written.
+            RunDir::inspect(root).and_then(|dir| dir.read_recipe()).map_err(EngineError::from)?;
+        }
+        let weights = match (&self.weights, &run) {
+            (Some(weights), _) => weights.clone(),
+            (None, Some(root)) => weights_of_run(root)?,
+            (None, None) => {
                 return Err(CliError::Usage {
                     message: "which weights? `--weights` is missing".to_owned(),
                     help: Some(
@@ -43,11 +41,4 @@ impl TrainedArgs {
         };
         Ok(TrainedOptions { sources, weights })
     }
-}
-
-/// The recipe of a run, which is as it was written.
-fn intact_recipe(root: &Path) -> Result<PathBuf, ReportError> {
-    let dir = RunDir::inspect(root)?;
-    dir.read_recipe()?;
-    Ok(dir.recipe())
 }

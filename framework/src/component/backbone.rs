@@ -13,6 +13,13 @@ pub trait Backbone: std::fmt::Debug + Send + Sync {
     /// The token grid on which a masker draws.
     fn mask_grid(&self, image: ImageShape) -> Result<MaskGrid, Problem>;
 
+    /// The names of the parameters of each block, in order, with those of what stands between it and the block
+    /// before; `*` stands for any characters. So many of the first as `frozen: 2` says are kept; a backbone
+    /// without blocks has none.
+    fn blocks(&self) -> Vec<Vec<String>> {
+        Vec::new()
+    }
+
     /// Creates the parameters (none are allocated in a describing scope) and answers for the shapes.
     fn build(
         &self,

@@ -29,6 +29,13 @@ pub trait Samples: Send + Sync {
     /// Reads and decodes a sample. Called from several threads.
     fn get(&self, index: usize) -> Result<Sample, DataError>;
 
+    /// What a sample is, wherever the data lie: its name within the dataset, with its annotations if they are in
+    /// no file of their own. `None` if the dataset cannot tell: then a run goes on with it only where it was.
+    fn identity(&self, index: usize) -> Option<String> {
+        let _ = index;
+        None
+    }
+
     /// The class of a sample, where that is known without reading it.
     fn class(&self, index: usize) -> Option<usize> {
         let _ = index;

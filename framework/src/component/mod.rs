@@ -39,7 +39,7 @@ pub use prediction::{Logits, PixelLogits, Prediction, Reconstruction, Semantic};
 pub use regions::Regions;
 pub use registry::{Entry, Kind, entries, entry};
 pub use roi_mask::{PastedMask, RoiMask};
-pub use schedule::{Progress, Schedule};
+pub use schedule::{Progress, Schedule, Training};
 pub use shape::{ImageShape, LevelShape, Macs};
 pub use span::{Span, SpanError};
 pub use task::{Task, TaskKind};

@@ -67,12 +67,14 @@ pub enum EngineError {
     },
     /// The recipe is not the one the run was started with.
     #[error("{} was started with another recipe:\n{changes}", run.display())]
-    #[diagnostic(help("undo these changes, or start a new run with `--out`"))]
     RecipeChanged {
         /// The run directory.
         run: PathBuf,
         /// A line for every change.
         changes: String,
+        /// What can be done.
+        #[help]
+        help: String,
     },
     /// A weights file does not fit the model.
     #[error("{} does not fit the model: {report}", path.display())]

@@ -1,12 +1,14 @@
-//! What the commands `run`, `eval`, `predict`, `trace` and `bench` do.
+//! What the commands `run`, `eval`, `predict`, `embed`, `trace` and `bench` do.
 //!
 //! [`train`] and `evaluate` are the loops, `setup` makes from a recipe what they work on, `run` is a training
 //! with its run directory.
 
 mod bench;
+mod embed;
 mod error;
 mod eval;
 mod evaluate;
+mod images;
 mod predict;
 mod run;
 mod setup;
@@ -14,6 +16,7 @@ mod trace;
 pub mod train;
 
 pub use bench::{BenchOptions, BenchReport, DataSpeed, Item as BenchItem, bench};
+pub use embed::{EmbedOptions, Embedding, Pooling, embed};
 pub use error::EngineError;
 pub use eval::{EvalReport, eval};
 pub use evaluate::Evaluation;

@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use image::{GrayImage, Luma};
+use image::GrayImage;
 use serde::Serialize;
 
 use super::EngineError;
 use super::evaluate::{Predictor, instances, label_maps};
+use super::images::{ImageBatches, find};
 use super::setup::{LoadedModel, TrainedOptions, classes};
-use crate::component::{self, Logits, Picture, Regions, TaskKind, Transform};
-use crate::data::{Batch, DataError, IGNORED, Original, Sample, Size, Target, read_image};
+use crate::component::{self, Logits, Picture, Regions, TaskKind};
+use crate::data::{Batch, DataError, Original, read_image};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 use crate::report::label_map::{self, ClassShare};
@@ -48,6 +49,13 @@ pub struct ClassProbability {
     pub probability: f64,
 }
 
+impl ClassProbability {
+    /// Its name, or its number where that is unknown.
+    pub fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| format!("class {}", self.index))
+    }
+}
+
 /// What of a prediction is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
@@ -59,14 +67,15 @@ pub struct Wanted {
     pub pictures: bool,
 }
 
-/// Predicts for images, prepared by the transforms of the validation set. `each` gets every prediction with its
-/// number as soon as it is there; then its pictures and its label map are let go.
+/// Predicts for images, files, folders or patterns, prepared by the transforms of the validation set. `each` gets
+/// every prediction with its number as soon as it is there. Damaged images are skipped and named.
 pub fn predict<E: From<EngineError>>(
     options: &TrainedOptions,
     images: &[PathBuf],
     wanted: Wanted,
-    mut each: impl FnMut(usize, &Prediction) -> Result<(), E>,
-) -> Result<Vec<Prediction>, E> {
+    mut each: impl FnMut(usize, Prediction) -> Result<(), E>,
+) -> Result<(), E> {
+    let images = find(images).map_err(EngineError::from)?;
     let mut trained = LoadedModel::load(options)?;
     let val = trained.take_val()?;
     let LoadedModel { experiment, model, metadata, .. } = trained;
@@ -76,59 +85,48 @@ pub fn predict<E: From<EngineError>>(
         let is_needed = !model.predicting(task).is_empty();
         is_needed.then(|| of_weights().or_else(of_data)).flatten().unwrap_or_default()
     };
-    let of_pixels = !model.predicting(TaskKind::Segment).is_empty();
     let session = Session {
         predictor: Predictor { model: &model, inference: experiment.evaluate.inference.as_deref() },
         seed: experiment.seed,
-        transforms: &val.transforms,
-        pad_to: val.pad_to,
         image_names: names(TaskKind::Classify),
         pixel_names: names(TaskKind::Segment),
         object_names: names(TaskKind::Detect),
-        of_pixels,
         wanted,
     };
     // Images of any size do not make a batch, unless they are padded.
-    let any_size = session.predictor.inference.is_some() && session.pad_to.is_none();
-    let together = if any_size { 1 } else { val.batch_size };
-    let mut predictions = Vec::with_capacity(images.len());
-    for paths in images.chunks(together) {
-        for mut prediction in session.batch(predictions.len() as u64, paths)? {
-            each(predictions.len(), &prediction)?;
-            prediction.labels = None;
-            prediction.pictures = Vec::new();
-            predictions.push(prediction);
+    let any_size = session.predictor.inference.is_some() && val.pad_to.is_none();
+    let batches = ImageBatches {
+        transforms: &val.transforms,
+        pad_to: val.pad_to,
+        seed: experiment.seed,
+        batch_size: if any_size { 1 } else { val.batch_size },
+        with_label_maps: !model.predicting(TaskKind::Segment).is_empty(),
+    };
+    let mut number = 0;
+    batches.each(&images, |first, paths, batch| {
+        for prediction in session.batch(first, paths, batch)? {
+            each(number, prediction)?;
+            number += 1;
         }
-    }
-    Ok(predictions)
+        Ok(())
+    })
 }
 
 /// What predictions for many images have in common.
 struct Session<'a> {
     predictor: Predictor<'a>,
     seed: u64,
-    transforms: &'a [Box<dyn Transform>],
-    pad_to: Option<Size>,
     image_names: Vec<String>,
     pixel_names: Vec<String>,
     object_names: Vec<String>,
-    /// Whether classes of pixels are predicted.
-    of_pixels: bool,
     wanted: Wanted,
 }
 
 impl Session<'_> {
     /// Predicts for the images of a batch, of which the first is number `first` of all.
-    fn batch(&self, first: u64, paths: &[PathBuf]) -> Result<Vec<Prediction>, EngineError> {
-        let sample = |(index, path): (usize, &PathBuf)| {
-            let mut rng = random::stream(Purpose::Augment, &[self.seed, 0, first + index as u64]);
-            let sample = read(path, self.of_pixels)?;
-            self.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
-        };
-        let samples = paths.iter().enumerate().map(sample).collect::<Result<Vec<_>, _>>()?;
-        let batch = Batch::stack(samples, self.pad_to)?;
+    fn batch(&self, first: u64, paths: &[&Path], batch: &Batch) -> Result<Vec<Prediction>, EngineError> {
         let ctx = Context::eval(random::stream(Purpose::Evaluate, &[self.seed])).with_first_image(first);
-        let mut asked = self.predictor.ask(&batch, &ctx);
+        let mut asked = self.predictor.ask(batch, &ctx);
         let mut tasks = vec![TaskKind::Classify, TaskKind::Segment, TaskKind::Detect];
         tasks.retain(|&task| asked.is_predicted(task));
         let found = asked.predictions(&tasks)?;
@@ -141,18 +139,18 @@ impl Session<'_> {
         let objects: Option<Vec<Vec<Object>>> = objects;
         let mut pictures = match (maps, &objects) {
             _ if !self.wanted.pictures => Vec::new(),
-            (Some(maps), _) => overlays(paths, maps, &batch)?,
+            (Some(maps), _) => overlays(paths, maps, batch)?,
             (None, Some(objects)) => drawn(paths, objects)?,
             (None, None) => asked.pictures(&found, &self.object_names)?,
         }
         .into_iter();
         let mut objects = objects.into_iter().flatten();
         let mut maps = maps.into_iter().flatten().cloned();
-        let prediction = |path: &PathBuf| {
+        let prediction = |path: &&Path| {
             let labels = maps.next();
             let shares = labels.as_ref().map(|labels| ClassShare::of(labels, &self.pixel_names));
             Prediction {
-                image: path.clone(),
+                image: path.to_path_buf(),
                 classes: classes.next().unwrap_or_default(),
                 pixel_classes: shares.unwrap_or_default(),
                 objects: objects.next(),
@@ -164,19 +162,10 @@ impl Session<'_> {
     }
 }
 
-/// Reads an image. Where classes of pixels are predicted its label map says that nothing is known, and by its
-/// size how large the prediction should be.
-fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
-    let image = read_image(path)?;
-    let unknown = || GrayImage::from_pixel(image.width(), image.height(), Luma([IGNORED]));
-    let target = Target { semantic: with_labels.then(unknown), ..Target::default() };
-    Ok(Sample::new(path.display().to_string(), image, target))
-}
-
 /// Label maps over the images of their files, or over the prepared ones where the size is not that of the
 /// file.
-fn overlays(paths: &[PathBuf], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Vec<Picture>>, DataError> {
-    let overlay = |(at, (path, map)): (usize, (&PathBuf, &GrayImage))| {
+fn overlays(paths: &[&Path], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Vec<Picture>>, DataError> {
+    let overlay = |(at, (path, map)): (usize, (&&Path, &GrayImage))| {
         let of_file = read_image(path)?;
         let is_of_file = of_file.dimensions() == map.dimensions();
         let image = if is_of_file { of_file } else { batch.picture(&batch.images, at) };
@@ -186,8 +175,8 @@ fn overlays(paths: &[PathBuf], maps: &[GrayImage], batch: &Batch) -> Result<Vec<
 }
 
 /// Objects in the images of their files.
-fn drawn(paths: &[PathBuf], objects: &[Vec<Object>]) -> Result<Vec<Vec<Picture>>, DataError> {
-    let drawn = |(path, objects): (&PathBuf, &Vec<Object>)| {
+fn drawn(paths: &[&Path], objects: &[Vec<Object>]) -> Result<Vec<Vec<Picture>>, DataError> {
+    let drawn = |(path, objects): (&&Path, &Vec<Object>)| {
         Ok(vec![Picture { caption: "objects".to_owned(), image: objects::draw(read_image(path)?, objects) }])
     };
     paths.iter().zip(objects).map(drawn).collect()

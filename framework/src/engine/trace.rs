@@ -116,12 +116,13 @@ fn train(
 ) -> Result<TensorMap, EngineError> {
     let Experiment { optimizer, schedule, train, seed, .. } = checked.experiment;
     // A run of that many epochs of one batch; a length in epochs or iterations is the same here.
-    let length = match train.length {
+    let length = |span: Span| match span {
         Span::Iterations(iterations) => Span::Epochs(iterations as f64),
         epochs @ Span::Epochs(_) => epochs,
     };
-    let plan = TrainingPlan::new(1, inputs.batch.len(), 1, length)
+    let plan = TrainingPlan::new(1, inputs.batch.len(), 1, length(train.length))
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
+    let plan = train.extended.iter().fold(plan, |plan, &more| plan.extended(length(more)));
     // Of the parameters themselves, not of their averages.
     let train = Train { ema: None, ..train };
     let mut trainer = build_trainer(recipe, model, optimizer.as_ref(), schedule, &train, plan, seed)?;

@@ -8,11 +8,26 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use super::Frozen;
 use crate::component::{self, Backbone, Head, InstanceHead, Kind, Masker, Neck};
 
 /// The `model` section: named nodes in the order of the recipe.
 #[derive(Debug)]
 pub struct Nodes(pub Vec<Node>);
+
+impl Nodes {
+    /// The nodes that yield features of whole images: backbones and necks, without what masks them.
+    #[must_use]
+    pub fn features(self) -> Self {
+        let Self(nodes) = self;
+        let is_kept = |node: &Node| matches!(node.kind.kind(), Kind::Backbone | Kind::Neck);
+        let (mut kept, left): (Vec<Node>, Vec<Node>) = nodes.into_iter().partition(is_kept);
+        for node in &mut kept {
+            node.from.retain(|source| !left.iter().any(|other| other.name == source.node));
+        }
+        Self(kept)
+    }
+}
 
 /// A node: a component, and where its input comes from.
 #[derive(Debug)]
@@ -23,8 +38,8 @@ pub struct Node {
     pub from: Vec<Source>,
     /// What stands before the names of its parameters; empty in the official checkpoints.
     pub prefix: String,
-    /// Whether its parameters stay as they are, and it runs as in evaluation.
-    pub frozen: bool,
+    /// What of it stays as it is.
+    pub frozen: Frozen,
     /// The value of `type`.
     pub type_name: String,
     /// The component.
@@ -55,6 +70,14 @@ impl NodeKind {
             Self::Neck(_) => Kind::Neck,
             Self::Head(..) => Kind::Head,
             Self::InstanceHead(..) => Kind::InstanceHead,
+        }
+    }
+
+    /// The names of the parameters of each block: [`Backbone::blocks`].
+    pub fn blocks(&self) -> Vec<Vec<String>> {
+        match self {
+            Self::Backbone(backbone) => backbone.blocks(),
+            _ => Vec::new(),
         }
     }
 }
@@ -97,10 +120,12 @@ struct Wiring {
     /// names.
     #[serde(default)]
     prefix: String,
-    /// Whether its parameters stay as they are, and it runs as in evaluation (no dropout, running
-    /// statistics): for linear probing.
+    /// What of it stays as it is. `true`: everything, and it runs as in evaluation (no dropout, running
+    /// statistics), for linear probing. `[patch_embed*, blocks1.*]`: parameters by name. `4`: the first blocks
+    /// of a backbone and all that comes before them. Blocks of which nothing is trained drop no paths, and
+    /// batch normalisations with a frozen scale and shift keep their running statistics.
     #[serde(default)]
-    frozen: bool,
+    frozen: Frozen,
 }
 
 /// The keys that any head may have besides these and those of its component.

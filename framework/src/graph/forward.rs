@@ -29,6 +29,13 @@ impl Outputs {
         }
     }
 
+    fn features(&self, at: usize) -> Option<&Features> {
+        match self.0.get(at) {
+            Some(Output::Features(features)) => Some(features),
+            _ => None,
+        }
+    }
+
     fn found(&self, at: usize) -> Option<&Found> {
         match self.0.get(at) {
             Some(Output::Found(found)) => Some(found),
@@ -52,6 +59,11 @@ impl Model {
             outputs.0.push(output);
         }
         Ok(outputs)
+    }
+
+    /// The levels that a backbone or a neck yields.
+    pub fn features<'o>(&self, outputs: &'o Outputs, node: &str) -> Option<&'o Features> {
+        outputs.features(self.position(node)?)
     }
 
     fn run(
@@ -144,7 +156,7 @@ impl Model {
     /// The circumstances of a node: a frozen one runs as in evaluation, and without a tape if nothing before
     /// it is trained.
     fn context(&self, built: &Built, ctx: &Context) -> Context {
-        match built.planned.node.frozen {
+        match built.frozen {
             true if self.is_constant(built) => ctx.frozen(Tape::none()),
             true => ctx.frozen(ctx.tape.clone()),
             false => ctx.clone(),
@@ -154,8 +166,7 @@ impl Model {
     /// Whether neither a node nor anything before it is trained.
     fn is_constant(&self, built: &Built) -> bool {
         let is_masker = matches!(built.module, Module::Masker { .. });
-        is_masker
-            || built.planned.node.frozen && self.upstream(built).all(|at| self.is_constant(&self.nodes()[at]))
+        is_masker || built.frozen && self.upstream(built).all(|at| self.is_constant(&self.nodes()[at]))
     }
 
     fn heads(&self) -> impl Iterator<Item = (&Built, &dyn HeadModule)> {

@@ -12,6 +12,7 @@ mod forward;
 mod model;
 mod plan;
 mod summary;
+mod warnings;
 
 pub use catalog::{block_schema, catalog};
 pub use check::{Checked, check};
@@ -20,3 +21,4 @@ pub use forward::Outputs;
 pub use model::Model;
 pub use plan::{Plan, Planned};
 pub use summary::{Row, Summary};
+pub use warnings::{warn, warnings, warnings_of_heads, warnings_of_schedule};

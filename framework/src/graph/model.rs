@@ -7,7 +7,7 @@ use crate::component::{
     BackboneModule, HeadInputs, HeadModule, ImageShape, InstanceHeadInputs, InstanceHeadModule, LevelShape,
     Macs, MaskGrid, MaskPlan, Masker, NeckModule, Problem, Task, TaskKind,
 };
-use crate::experiment::{HeadWiring, NodeKind};
+use crate::experiment::{Frozen, HeadWiring, NodeKind};
 use crate::nn::{Param, Scope};
 
 /// A model: the modules of a [`Plan`] and their parameters.
@@ -23,6 +23,8 @@ pub(super) struct Built {
     pub module: Module,
     /// Parameters created by this node, as a range of [`Model::params`].
     pub params: std::ops::Range<usize>,
+    /// Whether it runs as in evaluation: it is frozen, or all of its parameters are.
+    pub frozen: bool,
 }
 
 impl Built {
@@ -72,8 +74,17 @@ impl Model {
             let allocated = || scope.check().map_err(|error| Problem::new(name, error.to_string()));
             match model.module(planned, scope).and_then(|module| allocated().map(|()| module)) {
                 Ok(module) => {
-                    let planned = Rc::clone(planned);
-                    model.nodes.push(Built { planned, module, params: start..scope.params().len() });
+                    let params = scope.params();
+                    let own = &params[start..];
+                    problems.extend(
+                        planned.node.frozen.check(&planned.node.prefix, own).err().map(|p| p.within(name)),
+                    );
+                    model.nodes.push(Built {
+                        planned: Rc::clone(planned),
+                        module,
+                        params: start..start + own.len(),
+                        frozen: is_frozen(&planned.node.frozen, own),
+                    });
                 }
                 Err(problem) => problems.push(problem),
             }
@@ -134,6 +145,12 @@ impl Model {
         prefixes.filter(|prefix| !prefix.is_empty()).collect()
     }
 
+    /// The levels of each backbone and neck, in order.
+    pub fn levels_by_node(&self) -> Vec<(&str, Vec<LevelShape>)> {
+        let levels = self.nodes.iter().map(|built| (built.planned.node.name.as_str(), built.module.levels()));
+        levels.filter(|(_, levels)| !levels.is_empty()).collect()
+    }
+
     /// Multiply-adds of one image's forward.
     pub fn macs(&self) -> Macs {
         self.nodes.iter().map(|built| built.module.macs()).sum()
@@ -153,9 +170,9 @@ impl Model {
 
     fn module(&mut self, planned: &Planned, scope: &Scope) -> std::result::Result<Module, Problem> {
         let node = &planned.node;
-        let scope = scope.child(&node.prefix);
-        let scope = if node.frozen { scope.freeze() } else { scope };
         let relative = |problem: Problem| problem.within(&node.name);
+        let within = scope.child(&node.prefix);
+        let scope = node.frozen.apply(&node.prefix, || node.kind.blocks(), &within).map_err(relative)?;
         match &node.kind {
             NodeKind::Masker(_) => Ok(Module::Masker { grid: None, plan: None }),
             NodeKind::Backbone(backbone) => {
@@ -282,6 +299,16 @@ impl Model {
             }
         }
         problems
+    }
+}
+
+/// Whether a node runs as in evaluation.
+fn is_frozen(frozen: &Frozen, params: &[Param]) -> bool {
+    match frozen {
+        Frozen::All(all) => *all,
+        Frozen::Blocks(_) | Frozen::Names(_) => {
+            !params.is_empty() && !params.iter().any(Param::requires_grad)
+        }
     }
 }
 

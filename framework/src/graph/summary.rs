@@ -40,6 +40,8 @@ pub struct Row {
     pub outputs: Vec<String>,
     /// Its parameters.
     pub parameters: usize,
+    /// Those that are trained.
+    pub trainable: usize,
     /// Multiply-adds of one image's forward.
     pub macs: Macs,
 }
@@ -70,6 +72,7 @@ impl Summary {
                     from: images.into_iter().chain(sources).collect(),
                     outputs: outputs(&built.module),
                     parameters: count(built.params.clone(), false),
+                    trainable: count(built.params.clone(), true),
                     macs: built.module.macs(),
                 }
             })
@@ -100,8 +103,8 @@ fn level(level: &LevelShape) -> String {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header =
-            ["node", "type", "from", "output per image", "parameters", "GMACs", "dense"].map(str::to_owned);
+        let header = ["node", "type", "from", "output per image", "parameters", "trained", "GMACs", "dense"]
+            .map(str::to_owned);
         let mut table = vec![header];
         for row in &self.nodes {
             table.push([
@@ -110,6 +113,7 @@ impl fmt::Display for Summary {
                 row.from.join(", "),
                 row.outputs.join(", "),
                 thousands(row.parameters),
+                thousands(row.trainable),
                 giga(row.macs.computed),
                 giga(row.macs.dense),
             ]);
@@ -118,8 +122,9 @@ impl fmt::Display for Summary {
             "total".to_owned(),
             String::new(),
             String::new(),
-            format!("{} trainable", thousands(self.trainable)),
+            String::new(),
             thousands(self.parameters),
+            thousands(self.trainable),
             giga(self.macs.computed),
             giga(self.macs.dense),
         ]);

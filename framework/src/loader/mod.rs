@@ -92,8 +92,8 @@ impl Loader {
         }
         if options.drop_last && length < batch_size {
             return Err(DataError::Transform(format!(
-                "the dataset has {length} samples, fewer than one batch of {batch_size}: lower `batch_size`, or keep the \
-                 incomplete batch"
+                "the dataset has {length} samples, fewer than one batch of {batch_size}: lower `batch_size`, or set \
+                 `train.drop_last: false`"
             )));
         }
         Ok(Self { pipeline, options, corrupt: Arc::default() })

@@ -66,10 +66,15 @@ impl Object {
         (0..objects.len()).map(object).collect()
     }
 
+    /// `person`, `class 7`.
+    pub fn class_label(&self) -> String {
+        let numbered = || self.class.map_or_else(String::new, |class| format!("class {class}"));
+        self.name.clone().unwrap_or_else(numbered)
+    }
+
     /// `person .93`, `class 7`.
     pub fn label(&self) -> String {
-        let numbered = || self.class.map_or_else(String::new, |class| format!("class {class}"));
-        let name = self.name.clone().unwrap_or_else(numbered);
+        let name = self.class_label();
         match self.score {
             Some(score) => format!("{name} {score:.2}").replace(" 0.", " .").trim_start().to_owned(),
             None => name,

@@ -110,7 +110,7 @@ impl RunDir {
         lock_file::read(&self.recipe())
     }
 
-    /// Replaces the resolved recipe.
+    /// Replaces the resolved recipe: of a run that is trained longer, or whose data lie elsewhere now.
     pub fn replace_recipe(&self, yaml: &str) -> Result<(), ReportError> {
         lock_file::write(&self.recipe(), yaml)
     }

@@ -12,19 +12,18 @@ use super::plan::{Plan, PlannedRun};
 use super::state::RunState;
 use crate::component::{Dataset, Span};
 use crate::engine::TrainingPlan;
+use crate::experiment::Train;
 
 impl Plan {
     /// Optimizer steps of every run. Those of a length in epochs depend on the size of the training set,
     /// which is opened, and are not known where it cannot be.
     pub fn steps(&self) -> Vec<Option<u64>> {
         let mut sizes: HashMap<String, Option<usize>> = HashMap::new();
-        let steps = |run: &PlannedRun| match run.length {
-            Span::Iterations(steps) => Some(steps),
-            Span::Epochs(_) => {
+        let steps = |run: &PlannedRun| {
+            iterations(&run.train).or_else(|| {
                 let size = *sizes.entry(run.dataset.to_string()).or_insert_with(|| size(run));
-                let batches = size? / run.batch_size;
-                TrainingPlan::new(batches, run.batch_size, run.accumulate, run.length).map(|plan| plan.steps)
-            }
+                TrainingPlan::of(&run.train, size?, run.batch_size).map(|plan| plan.steps)
+            })
         };
         self.runs.iter().map(steps).collect()
     }
@@ -48,6 +47,11 @@ impl Plan {
         }
         Ok(seconds)
     }
+}
+
+/// Optimizer steps of a training that is stated in iterations.
+fn iterations(train: &Train) -> Option<u64> {
+    train.lengths().map(|length| if let Span::Iterations(steps) = length { Some(steps) } else { None }).sum()
 }
 
 fn size(run: &PlannedRun) -> Option<usize> {

@@ -12,6 +12,7 @@ use super::root::relative;
 use super::spec::Sweep;
 use crate::component::Span;
 use crate::engine::lineage;
+use crate::experiment::Train;
 use crate::recipe::{Diagnostics, Problem, Sources};
 
 /// The runs of a sweep: what starts from a run comes after it.
@@ -57,9 +58,10 @@ pub struct PlannedRun {
     pub(super) source: Option<Box<PlannedRun>>,
     /// Its resolved recipe.
     pub(super) recipe: Arc<Value>,
-    /// Images of a batch, and batches of an optimizer step.
+    /// Images of a batch.
     pub(super) batch_size: usize,
-    pub(super) accumulate: usize,
+    /// How it is trained.
+    pub(super) train: Train,
     /// Its training set, as the recipe has it.
     pub(super) dataset: Value,
     /// What tells how long a step takes: the model and its images.
@@ -195,13 +197,13 @@ impl Expansion<'_> {
                 identity,
                 parameters: run.resolved.parameters,
                 gmacs: run.resolved.gmacs,
-                length: run.resolved.length,
-                images_per_step: run.resolved.batch_size * run.resolved.accumulate,
+                length: run.resolved.train.length,
+                images_per_step: run.resolved.batch_size * run.resolved.train.accumulate,
                 upstream: run.upstream,
                 source: run.upstream.map(|upstream| Box::new(self.runs[upstream].clone())),
                 recipe: run.resolved.recipe,
                 batch_size: run.resolved.batch_size,
-                accumulate: run.resolved.accumulate,
+                train: run.resolved.train,
                 dataset: run.resolved.dataset,
                 cost: run.resolved.cost,
             });

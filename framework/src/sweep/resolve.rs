@@ -9,8 +9,7 @@ use serde_json::Value;
 use super::block::Variant;
 use super::spec::Sweep;
 use super::stage::Assignment;
-use crate::component::Span;
-use crate::experiment::InitSource;
+use crate::experiment::{InitSource, Train};
 use crate::graph::{self, catalog};
 use crate::recipe::{Catalog, Finding, LayerKind, Sources, load, lock};
 
@@ -25,9 +24,8 @@ pub(super) struct Resolved {
     pub recipe: Arc<Value>,
     pub parameters: usize,
     pub gmacs: f64,
-    pub length: Span,
+    pub train: Train,
     pub batch_size: usize,
-    pub accumulate: usize,
     /// `data.train.dataset`, as the recipe has it.
     pub dataset: Value,
     /// Whether it starts from the run that its stage starts from, and not from other weights or none.
@@ -168,9 +166,8 @@ fn check(
         recipe: Arc::new(recipe.value().clone()),
         parameters: summary.parameters,
         gmacs: summary.macs.computed as f64 / 1e9,
-        length: experiment.train.length,
         batch_size: experiment.data.train.batch_size,
-        accumulate: experiment.train.accumulate,
+        train: experiment.train,
         dataset: block("data.train.dataset"),
         starts_from_upstream: matches!((from, upstream), (Some(InitSource::Run(run)), Some(upstream)) if run == upstream),
         cost: ["model", "image_size", "device", "data.train", "optimizer", "train"]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks;
 use crate::transformer::{
-    GridAttention, PositionEmbedding, RelativePositionKind, TRANSFORMER_EPS, WindowAttention,
+    GridAttention, InitialValues, PositionEmbedding, RelativePositionKind, TRANSFORMER_EPS, WindowAttention,
     drop_path_rates, plain_blocks, transformer_blocks,
 };
 
@@ -42,7 +42,7 @@ pub struct ViT {
     /// Largest rate of stochastic depth; it grows linearly with the depth of a block.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_path: f32,
-    /// Whether the position embedding is trained; it starts as sines and cosines in any case.
+    /// Whether the position embedding is trained.
     pub train_pos_embed: bool,
     /// Side of the grid of the position embedding, which is resized (bicubic) to that of the tokens in every
     /// forward; that of the tokens if left out. Without a cls token only.
@@ -56,6 +56,8 @@ pub struct ViT {
     pub window: Option<WindowAttention>,
     /// What the attention scores learn about the offset between two tokens. Without a cls token only.
     pub relative_positions: RelativePositionKind,
+    /// The values that the parameters start with, where no weights are loaded.
+    pub init: InitialValues,
 }
 
 impl Default for ViT {
@@ -73,6 +75,7 @@ impl Default for ViT {
             final_norm: true,
             window: None,
             relative_positions: RelativePositionKind::default(),
+            init: InitialValues::default(),
         }
     }
 }
@@ -116,6 +119,13 @@ impl Backbone for ViT {
         Ok(MaskGrid { rows: image.height / patch, cols: image.width / patch, cells: Vec::new() })
     }
 
+    fn blocks(&self) -> Vec<Vec<String>> {
+        let mut before = vec!["patch_embed.*".to_owned(), "pos_embed".to_owned()];
+        before.extend(self.cls_token.then(|| "cls_token".to_owned()));
+        let block = |at| std::mem::take(&mut before).into_iter().chain([format!("blocks.{at}.*")]).collect();
+        (0..self.depth).map(block).collect()
+    }
+
     fn build(
         &self,
         scope: &Scope,
@@ -129,6 +139,7 @@ impl Backbone for ViT {
         checks::sin_cos("embed_dim", dim)?;
         checks::hidden("mlp_ratio", dim, self.mlp_ratio)?;
         let fan_in = image.channels * patch * patch;
+        let scope = &self.init.within(scope);
         // The layers of the layer-wise learning rate decay.
         let first = scope.at_layer(0);
         let cls_token = || first.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 });
@@ -144,13 +155,17 @@ impl Backbone for ViT {
                 dim,
                 1,
                 self.train_pos_embed,
+                self.init,
             )?,
             proj: MergeConv::with_init(
                 &first.child("patch_embed").child("proj"),
                 image.channels,
                 dim,
                 patch,
-                &Init::xavier_uniform(fan_in, dim),
+                &match self.init {
+                    InitialValues::Mae => Init::xavier_uniform(fan_in, dim),
+                    InitialValues::Timm => Init::kaiming_uniform(fan_in),
+                },
                 &Init::kaiming_uniform(fan_in),
             ),
             blocks: transformer_blocks(
@@ -264,6 +279,42 @@ mod tests {
         assert_eq!(shape("blocks.0.attn.rel_pos_h"), Some(&[5, 4][..]));
         assert_eq!(shape("blocks.1.attn.rel_pos_w"), Some(&[11, 4][..]));
         assert_eq!((shape("cls_token"), shape("norm.weight")), (None, None));
+    }
+
+    /// timm's `VisionTransformer`, and detectron2's `ViT`.
+    #[test]
+    fn a_model_from_scratch_starts_with_the_values_of_timm() {
+        let scope = Scope::new(0);
+        let spec: ViT = serde_json::from_value(json!({
+            "patch_size": 4, "embed_dim": 64, "depth": 1, "num_heads": 2, "train_pos_embed": true, "init": "timm",
+        }))
+        .unwrap();
+        spec.build(&scope, IMAGE, None).unwrap();
+        let values = |name: &str| {
+            let params = scope.params();
+            params.iter().find(|param| param.name() == name).unwrap().to_vec().unwrap()
+        };
+        for name in
+            ["blocks.0.attn.qkv.weight", "blocks.0.attn.proj.weight", "blocks.0.mlp.fc1.weight", "pos_embed"]
+        {
+            let drawn = values(name);
+            let std = (drawn.iter().map(|value| value * value).sum::<f32>() / drawn.len() as f32).sqrt();
+            assert!((std / 0.02 - 1.0).abs() < 0.05, "{name}: {std}");
+            assert!(drawn.iter().any(|value| value.abs() > 0.05), "{name}");
+        }
+        assert!(values("blocks.0.mlp.fc1.bias").iter().all(|&value| value == 0.0));
+        // The projection is a convolution, as PyTorch makes it: 3 channels of 4 x 4 pixels.
+        let bound = (1.0 / 48.0_f32).sqrt();
+        let largest =
+            values("patch_embed.proj.weight").iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        assert!((0.98 * bound..=bound).contains(&largest), "{largest}");
+    }
+
+    #[test]
+    fn the_first_blocks_take_what_comes_before_them_along() {
+        let expected: [&[&str]; 2] =
+            [&["patch_embed.*", "pos_embed", "cls_token", "blocks.0.*"], &["blocks.1.*"]];
+        assert_eq!(narrow(&json!({})).blocks(), expected);
     }
 
     #[test]

@@ -174,6 +174,10 @@ impl Samples for Scenes {
         Ok(Sample::new(path.display().to_string(), image, target))
     }
 
+    fn identity(&self, index: usize) -> Option<String> {
+        Some(format!("{}/{}", self.spec.split.folder(), self.names[index].to_string_lossy()))
+    }
+
     fn classes(&self, task: TaskKind) -> Option<&[String]> {
         (task == TaskKind::Segment).then_some(&self.classes)
     }

@@ -89,6 +89,11 @@ impl Samples for Scenes {
         Ok(Sample { id: path.display().to_string(), pixels: Pixels::Rgb(image), target, original })
     }
 
+    fn identity(&self, index: usize) -> Option<String> {
+        let AnnotatedImage { id, file_name, objects, .. } = &self.annotations.images[index];
+        Some(format!("{id} {file_name} {:?} {:?}", objects.classes, objects.boxes))
+    }
+
     fn classes(&self, task: TaskKind) -> Option<&[String]> {
         (task == TaskKind::Detect).then_some(&self.annotations.names)
     }

@@ -37,7 +37,7 @@ impl Dataset for ImageFolder {
             return Err(DataError::Invalid { path: folder, reason });
         }
         let images = if self.labelled { Images::labelled(&folder)? } else { Images::flat(&folder)? };
-        Ok(Box::new(images))
+        Ok(Box::new(Images { root: folder, ..images }))
     }
 }
 
@@ -45,6 +45,7 @@ convmae_framework::register!(Dataset: ImageFolder);
 
 /// The files of a dataset. There may be millions, so folders are shared.
 struct Images {
+    root: PathBuf,
     folders: Vec<PathBuf>,
     files: Vec<File>,
     classes: Option<Vec<String>>,
@@ -73,7 +74,7 @@ impl Images {
             return Err(DataError::Invalid { path: root.to_owned(), reason });
         }
         let walks: Vec<_> = classes.par_iter().map(|class| walk(&root.join(class))).collect();
-        let mut images = Self { folders: Vec::new(), files: Vec::new(), classes: None };
+        let mut images = Self { root: PathBuf::new(), folders: Vec::new(), files: Vec::new(), classes: None };
         let mut empty = Vec::new();
         for (class, files) in walks.into_iter().enumerate() {
             let files = files?;
@@ -97,7 +98,7 @@ impl Images {
     }
 
     fn flat(root: &Path) -> Result<Self, DataError> {
-        let mut images = Self { folders: Vec::new(), files: Vec::new(), classes: None };
+        let mut images = Self { root: PathBuf::new(), folders: Vec::new(), files: Vec::new(), classes: None };
         images.extend(0, walk(root)?);
         if images.files.is_empty() {
             let reason = format!("no image ({}) in it or below it", IMAGE_EXTENSIONS.join(", "));
@@ -179,6 +180,13 @@ impl Samples for Images {
         Ok(Sample::new(path.display().to_string(), image, Target { class, ..Target::default() }))
     }
 
+    fn identity(&self, index: usize) -> Option<String> {
+        let file = &self.files[index];
+        let folder = &self.folders[file.folder as usize];
+        let path = folder.strip_prefix(&self.root).unwrap_or(folder).join(&*file.name);
+        Some(path.to_string_lossy().into_owned())
+    }
+
     fn class(&self, index: usize) -> Option<usize> {
         self.classes.as_ref().map(|_| self.files[index].class as usize)
     }
@@ -216,6 +224,17 @@ mod tests {
 
     fn error(root: &Path) -> String {
         open(root, true).err().unwrap().to_string().replace(root.to_str().unwrap(), "ROOT")
+    }
+
+    #[test]
+    fn a_sample_is_the_same_wherever_the_folder_is() {
+        let identities = || {
+            let root = folder(&["a/z/1.png", "b/2.png"]);
+            let samples = open(root.path(), true).unwrap();
+            [0, 1].map(|index| samples.identity(index).unwrap())
+        };
+        assert_eq!(identities(), ["a/z/1.png", "b/2.png"]);
+        assert_eq!(identities(), identities());
     }
 
     #[test]

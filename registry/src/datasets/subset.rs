@@ -122,6 +122,10 @@ impl Samples for Chosen {
         self.samples.get(self.chosen[index])
     }
 
+    fn identity(&self, index: usize) -> Option<String> {
+        self.samples.identity(self.chosen[index])
+    }
+
     fn class(&self, index: usize) -> Option<usize> {
         self.samples.class(self.chosen[index])
     }

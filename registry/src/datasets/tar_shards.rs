@@ -151,6 +151,13 @@ impl Samples for Archive {
         Ok(Sample::new(path.display().to_string(), image, Target { class, ..Target::default() }))
     }
 
+    fn identity(&self, index: usize) -> Option<String> {
+        let shard = &self.shards[self.starts.partition_point(|&start| start <= index) - 1];
+        let Group { stem, image, .. } = &self.groups[index];
+        let path = index::member_path(Path::new(shard.file_name()?), stem, image);
+        Some(path.to_string_lossy().into_owned())
+    }
+
     fn classes(&self, task: TaskKind) -> Option<&[String]> {
         self.classes.as_deref().filter(|_| task == TaskKind::Classify)
     }

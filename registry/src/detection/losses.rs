@@ -1,7 +1,7 @@
 //! The losses of Mask R-CNN (`losses` of detectron2's `RPN` and `FastRCNNOutputLayers`, `mask_rcnn_loss`).
 
 use convmae_framework::nn::ops::{
-    ClassTarget, ValueTarget, binary_cross_entropy_with_logits, cross_entropy, smooth_l1,
+    ClassTarget, Criterion, ValueTarget, binary_cross_entropy_with_logits, cross_entropy, smooth_l1,
 };
 use convmae_framework::nn::{Error, Result, Tensor};
 
@@ -150,7 +150,7 @@ pub fn fast_rcnn_losses(
         }
     }
     let boxes = smooth_l1(deltas, &sides, beta, regions.max(1) as f32)?;
-    Ok([cross_entropy(scores, &class_targets, 0.0)?, boxes])
+    Ok([cross_entropy(scores, &class_targets, &Criterion::default())?, boxes])
 }
 
 /// Which cells of regions are on: `loss_mask`, the mean binary cross entropy over the cells of all regions, each of its class; 0

@@ -2,11 +2,13 @@
 
 use convmae_framework::component::{Head, HeadInputs, HeadModule, Problem, Task};
 use convmae_framework::nn::layers::{LayerNorm, Linear};
+use convmae_framework::nn::ops::{Criterion, Reduction};
 use convmae_framework::nn::{Init, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::classifier::{self, Classifier, Pool};
+use crate::checks;
 use crate::transformer::TRANSFORMER_EPS;
 
 /// Tells the class of an image from the last level's tokens: pooled, normalised, and a linear layer
@@ -28,7 +30,14 @@ pub struct ClassificationHead {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub label_smoothing: f32,
-    /// Standard deviation of the linear layer's first weights.
+    /// Weight of each class in the loss of training; 1 if left out (`weight` of `PyTorch`'s `CrossEntropyLoss`).
+    /// Smoothing is weighted class by class; the sum of the losses is divided by that of the weights of the
+    /// images' classes, in a batch with mixed images by the number of images.
+    #[serde(default)]
+    #[schemars(extend("examples" = [[0.1, 1.0, 1.0]]))]
+    pub class_weight: Option<Vec<f32>>,
+    /// Standard deviation of the linear layer's first weights; 0.02 in a model from scratch
+    /// (`vision_transformer.py`).
     #[serde(default = "default_init_std")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub init_std: f32,
@@ -50,6 +59,7 @@ impl Head for ClassificationHead {
 
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
         let level = classifier::level(inputs)?;
+        let class_weight = checks::class_weight(self.class_weight.as_deref(), self.num_classes)?;
         let channels = level.channels;
         let norm = || LayerNorm::new(&scope.child("fc_norm"), channels, TRANSFORMER_EPS);
         Ok(Box::new(Classifier {
@@ -63,7 +73,11 @@ impl Head for ClassificationHead {
                 &Init::trunc_normal(self.init_std),
                 Some(&Init::ZEROS),
             ),
-            label_smoothing: self.label_smoothing,
+            criterion: Criterion {
+                smoothing: self.label_smoothing,
+                class_weight,
+                reduction: Reduction::Mean,
+            },
             level,
         }))
     }

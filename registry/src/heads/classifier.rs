@@ -9,7 +9,7 @@ use convmae_framework::component::{
 use convmae_framework::data::Batch;
 use convmae_framework::nn::cpu::argmax::argmax;
 use convmae_framework::nn::layers::{BatchNorm, LayerNorm, Linear};
-use convmae_framework::nn::ops::{self, ClassTarget};
+use convmae_framework::nn::ops::{self, ClassTarget, Criterion};
 use convmae_framework::nn::{self, Context, Error, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,8 +49,8 @@ pub(super) struct Classifier {
     /// Before the linear layer, in a linear probe.
     pub batch_norm: Option<BatchNorm>,
     pub head: Linear,
-    /// In training.
-    pub label_smoothing: f32,
+    /// In training; evaluated by plain cross entropy.
+    pub criterion: Criterion,
 }
 
 impl HeadModule for Classifier {
@@ -60,8 +60,8 @@ impl HeadModule for Classifier {
 
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
         let targets = self.targets(batch, ctx.training)?;
-        let smoothing = if ctx.training { self.label_smoothing } else { 0.0 };
-        let value = ops::cross_entropy(self.logits(features, ctx)?, &targets, smoothing)?;
+        let criterion = if ctx.training { &self.criterion } else { &Criterion::default() };
+        let value = ops::cross_entropy(self.logits(features, ctx)?, &targets, criterion)?;
         Ok(vec![Loss::new("cross_entropy", value)])
     }
 

@@ -9,8 +9,9 @@ use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pixel_classifier::{PixelClassifier, losses, prediction};
+use super::pixel_classifier::{PixelClassifier, prediction};
 use super::unmasked_levels;
+use crate::checks;
 
 /// Tells the class of every pixel from one level by a few convolutions (`FCNHead` of mmsegmentation; Long et
 /// al. 2015). Beside a `UperHead` it is an auxiliary loss: `from: backbone.s3`, `loss_weight: 0.4`,
@@ -40,6 +41,11 @@ pub struct FcnHead {
     #[serde(default = "default_dropout")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub dropout: f32,
+    /// Weight of each class in the loss; 1 if left out (`class_weight` of mmsegmentation's `CrossEntropyLoss`).
+    /// The sum over the pixels is divided by their number, whatever they weigh.
+    #[serde(default)]
+    #[schemars(extend("examples" = [[0.1, 1.0, 1.0]]))]
+    pub class_weight: Option<Vec<f32>>,
     /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none
     /// to share them with.
     #[serde(default)]
@@ -86,6 +92,7 @@ impl Head for FcnHead {
                 format!("without convolutions the channels stay {}, not {}", level.channels, self.channels);
             return Err(Problem::new("channels", message).help("set it to the level's, or add a convolution"));
         }
+        let class_weight = checks::class_weight(self.class_weight.as_deref(), self.num_classes)?;
         let conv = |at: usize| {
             let inputs = if at == 0 { level.channels } else { self.channels };
             ConvModule::new(&scope.child("convs").child(at), inputs, self.channels, self.kernel_size)
@@ -95,7 +102,8 @@ impl Head for FcnHead {
         Ok(Box::new(FcnModule {
             convs: (0..self.num_convs).map(conv).collect(),
             conv_cat: self.concat_input.then(cat),
-            classifier: PixelClassifier::new(scope, self.channels, self.num_classes, self.dropout),
+            classifier: PixelClassifier::new(scope, self.channels, self.num_classes, self.dropout)
+                .weighted(class_weight),
             positions: level.positions(),
         }))
     }
@@ -131,7 +139,7 @@ impl HeadModule for FcnModule {
     }
 
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
-        losses(self.logits(features, ctx)?, batch)
+        self.classifier.losses(self.logits(features, ctx)?, batch)
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {

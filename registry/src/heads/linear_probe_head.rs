@@ -2,11 +2,13 @@
 
 use convmae_framework::component::{Head, HeadInputs, HeadModule, Problem, Task};
 use convmae_framework::nn::layers::{BatchNorm, LayerNorm, Linear};
+use convmae_framework::nn::ops::Criterion;
 use convmae_framework::nn::{Init, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::classifier::{self, Classifier, Pool};
+use crate::checks;
 use crate::transformer::TRANSFORMER_EPS;
 
 /// Tells the class of an image from features that are not trained: a batch normalisation without scale and
@@ -22,6 +24,12 @@ pub struct LinearProbeHead {
     /// unless the weights have one, it neither scales nor shifts.
     #[serde(default = "default_pool")]
     pub pool: Pool,
+    /// Weight of each class in the loss of training; 1 if left out (`weight` of `PyTorch`'s `CrossEntropyLoss`):
+    /// the sum of the losses is divided by that of the weights of the images' classes, in a batch with mixed
+    /// images by the number of images.
+    #[serde(default)]
+    #[schemars(extend("examples" = [[0.1, 1.0, 1.0]]))]
+    pub class_weight: Option<Vec<f32>>,
     /// Standard deviation of the linear layer's first weights.
     #[serde(default = "default_init_std")]
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -47,6 +55,7 @@ impl Head for LinearProbeHead {
 
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
         let level = classifier::level(inputs)?;
+        let class_weight = checks::class_weight(self.class_weight.as_deref(), self.num_classes)?;
         let channels = level.channels;
         let norm = || LayerNorm::new(&scope.freeze().child("fc_norm"), channels, TRANSFORMER_EPS);
         let head = scope.child("head");
@@ -61,7 +70,7 @@ impl Head for LinearProbeHead {
                 &Init::trunc_normal(self.init_std),
                 Some(&Init::ZEROS),
             ),
-            label_smoothing: 0.0,
+            criterion: Criterion { class_weight, ..Criterion::default() },
             level,
         }))
     }

@@ -1,11 +1,13 @@
 //! What heads of semantic segmentation have in common: maps to logits, the loss, the predictions
 //! (mmsegmentation's `BaseDecodeHead`).
 
+use std::rc::Rc;
+
 use convmae_framework::component::{Loss, PixelLogits, Prediction, Semantic};
 use convmae_framework::data::{Batch, IGNORED};
 use convmae_framework::nn::cpu::argmax::argmax;
 use convmae_framework::nn::layers::{Conv2d, Dropout2d, Window};
-use convmae_framework::nn::ops::{self, ClassTarget};
+use convmae_framework::nn::ops::{self, ClassTarget, Criterion, Reduction};
 use convmae_framework::nn::{self, Context, Error, Init, Scope, Tape, Tensor};
 use image::GrayImage;
 use rayon::prelude::*;
@@ -15,6 +17,7 @@ use rayon::prelude::*;
 pub(super) struct PixelClassifier {
     dropout: Dropout2d,
     conv_seg: Conv2d,
+    criterion: Criterion,
 }
 
 impl PixelClassifier {
@@ -30,7 +33,14 @@ impl PixelClassifier {
                 &Init::Normal { std: 0.01 },
                 Some(&Init::ZEROS),
             ),
+            criterion: Criterion { reduction: Reduction::AllRows, ..Criterion::default() },
         }
+    }
+
+    /// With a weight for each class, if there are any.
+    pub fn weighted(mut self, class_weight: Option<Rc<[f32]>>) -> Self {
+        self.criterion.class_weight = class_weight;
+        self
     }
 
     /// `[B, H, W, C]` to logits `[B, H, W, K]`.
@@ -41,26 +51,27 @@ impl PixelClassifier {
         Ok(logits)
     }
 
+    /// The cross entropy (`loss_seg`), summed over the labelled pixels, times the weights of their classes, and
+    /// divided by the number of all, as mmsegmentation 0.11 does; and the share of all pixels that are right,
+    /// in percent (`acc_seg`), which is only shown.
+    pub fn losses(&self, logits: Tensor, batch: &Batch) -> nn::Result<Vec<Loss>> {
+        let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
+        let (_, _, _, classes) = logits.dims4()?;
+        let targets = targets(batch, classes)?;
+        let correct = correct(&logits.to_vec()?, classes, &targets);
+        let accuracy = 100.0 * correct as f32 / targets.len() as f32;
+        let loss = ops::cross_entropy(logits, &targets, &self.criterion)?;
+        let accuracy = Tensor::from_vec(vec![accuracy], (), &Tape::none())?;
+        Ok(vec![
+            Loss::new("loss_seg", loss),
+            Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy },
+        ])
+    }
+
     /// Multiply-accumulates for that many positions.
     pub fn macs(&self, positions: usize) -> u64 {
         self.conv_seg.macs(positions)
     }
-}
-
-/// The cross entropy (`loss_seg`), summed over the labelled pixels and divided by the number of all, as
-/// mmsegmentation 0.11 does; and the share of all pixels that are right, in percent (`acc_seg`), which is
-/// only shown.
-pub(super) fn losses(logits: Tensor, batch: &Batch) -> nn::Result<Vec<Loss>> {
-    let logits = ops::resize_bilinear(logits, (batch.height, batch.width))?;
-    let (_, _, _, classes) = logits.dims4()?;
-    let targets = targets(batch, classes)?;
-    let correct = correct(&logits.to_vec()?, classes, &targets);
-    let labelled = targets.iter().flatten().count();
-    let all = targets.len() as f32;
-    // The operation averages over the labelled pixels.
-    let loss = (ops::cross_entropy(logits, &targets, 0.0)? * (labelled as f32 / all))?;
-    let accuracy = Tensor::from_vec(vec![100.0 * correct as f32 / all], (), &Tape::none())?;
-    Ok(vec![Loss::new("loss_seg", loss), Loss { name: "acc_seg".to_owned(), weight: 0.0, value: accuracy }])
 }
 
 /// Logits as large as the images of the batch, and the maps of the largest.
@@ -149,7 +160,7 @@ mod tests {
 
     fn refusal(maps: &[Option<(u32, u32, &[u8])>]) -> String {
         let zeros = vec![0.0; maps.len() * 18];
-        super::losses(logits(&zeros), &batch(maps)).err().unwrap().to_string()
+        classifier().losses(logits(&zeros), &batch(maps)).err().unwrap().to_string()
     }
 
     #[test]
@@ -171,7 +182,7 @@ mod tests {
         // Every pixel is certainly of class 1.
         let certain: Vec<f32> = [0.0, 1000.0, 0.0].repeat(6);
         let losses = |labels: &[u8]| {
-            let losses = super::losses(logits(&certain), &batch(&[Some((2, 3, labels))])).unwrap();
+            let losses = classifier().losses(logits(&certain), &batch(&[Some((2, 3, labels))])).unwrap();
             losses.iter().map(|loss| loss.value.to_vec().unwrap()[0]).collect::<Vec<_>>()
         };
         assert_eq!(losses(&[1; 6]), [0.0, 100.0]);
@@ -180,11 +191,25 @@ mod tests {
         assert_eq!(losses(&[255; 6]), [0.0, 0.0]);
     }
 
+    /// `class_weight` of mmsegmentation's `CrossEntropyLoss`: every pixel counts as its class weighs, and the
+    /// mean is over all pixels.
+    #[test]
+    fn pixels_count_as_their_classes_weigh() {
+        let certain: Vec<f32> = [0.0, 1000.0, 0.0].repeat(6);
+        let classifier = classifier().weighted(Some([0.25, 3.0, 0.0].into()));
+        let loss = |labels: &[u8]| {
+            let losses = classifier.losses(logits(&certain), &batch(&[Some((2, 3, labels))])).unwrap();
+            losses[0].value.to_vec().unwrap()[0]
+        };
+        assert_eq!(loss(&[0, 0, 1, 1, 2, 255]), 2.0 * 0.25 * 1000.0 / 6.0);
+        assert_eq!(loss(&[2, 2, 2, 255, 255, 255]), 0.0);
+    }
+
     #[test]
     fn padding_counts_as_ignored_pixels_do_and_is_not_predicted() {
         let values: Vec<f32> = (0..18).map(|at| (at as f32 * 1.3).sin()).collect();
         let losses = |batch: &Batch| {
-            let losses = super::losses(logits(&values), batch).unwrap();
+            let losses = classifier().losses(logits(&values), batch).unwrap();
             losses.iter().map(|loss| loss.value.to_vec().unwrap()[0]).collect::<Vec<_>>()
         };
         let mut padded = batch(&[Some((1, 2, &[1, 2]))]);

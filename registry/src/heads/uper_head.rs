@@ -9,8 +9,9 @@ use convmae_framework::nn::{self, Context, Scope, Tensor, ops};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pixel_classifier::{PixelClassifier, losses, prediction};
+use super::pixel_classifier::{PixelClassifier, prediction};
 use super::unmasked_levels;
+use crate::checks;
 
 /// Tells the class of every pixel from all levels: pyramid pooling of the last one, a feature pyramid from
 /// there to the first, and their fusion (`UPerHead` of mmsegmentation; Xiao et al. 2018).
@@ -32,6 +33,11 @@ pub struct UperHead {
     #[serde(default = "default_dropout")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub dropout: f32,
+    /// Weight of each class in the loss; 1 if left out (`class_weight` of mmsegmentation's `CrossEntropyLoss`).
+    /// The sum over the pixels is divided by their number, whatever they weigh.
+    #[serde(default)]
+    #[schemars(extend("examples" = [[0.1, 1.0, 1.0]]))]
+    pub class_weight: Option<Vec<f32>>,
     /// Whether the statistics of BatchNorm are shared among processes (`SyncBN`). A single process has none
     /// to share them with.
     #[serde(default)]
@@ -59,6 +65,7 @@ impl Head for UperHead {
     fn build(&self, scope: &Scope, inputs: &HeadInputs) -> Result<Box<dyn HeadModule>, Problem> {
         let (last, finer) = unmasked_levels(inputs)?;
         let channels = self.channels;
+        let class_weight = checks::class_weight(self.class_weight.as_deref(), self.num_classes)?;
         let list = |name: &str, kernel: usize, inputs: &dyn Fn(&LevelShape) -> usize| {
             let conv =
                 |(at, level)| ConvModule::new(&scope.child(name).child(at), inputs(level), channels, kernel);
@@ -70,7 +77,8 @@ impl Head for UperHead {
         };
         let stacked = last.channels + self.pool_scales.len() * channels;
         Ok(Box::new(UperModule {
-            classifier: PixelClassifier::new(scope, channels, self.num_classes, self.dropout),
+            classifier: PixelClassifier::new(scope, channels, self.num_classes, self.dropout)
+                .weighted(class_weight),
             psp_modules: self.pool_scales.iter().enumerate().map(pooled).collect(),
             bottleneck: ConvModule::new(&scope.child("bottleneck"), stacked, channels, 3),
             lateral_convs: list("lateral_convs", 1, &|level| level.channels),
@@ -156,7 +164,7 @@ impl HeadModule for UperModule {
     }
 
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
-        losses(self.logits(features, ctx)?, batch)
+        self.classifier.losses(self.logits(features, ctx)?, batch)
     }
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {

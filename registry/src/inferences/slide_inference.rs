@@ -1,5 +1,5 @@
 use convmae_framework::component::{ImageShape, Inference, Predict, Prediction, Problem, TaskKind};
-use convmae_framework::data::Batch;
+use convmae_framework::data::{Batch, Size};
 use convmae_framework::nn;
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -17,10 +17,9 @@ use super::views::Views;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlideInference {
-    /// Pixels from one window to the next, along both sides; `image_size` at most. The last window of a row
-    /// or column ends with the image.
-    #[schemars(range(min = 1))]
-    pub stride: usize,
+    /// Pixels from one window to the next: along both sides, or `[down, right]`; `image_size` at most. The last
+    /// window of a row or column ends with the image.
+    pub stride: Size,
     /// Whether every image is shown flipped as well; the probabilities are averaged.
     #[serde(default)]
     pub flip: bool,
@@ -46,15 +45,21 @@ impl Inference for SlideInference {
     }
 
     fn check(&self, image: ImageShape) -> Result<(), Problem> {
-        let most = image.height.min(image.width);
-        if self.stride <= most {
+        let (down, right) = self.stride.height_width();
+        let ImageShape { height, width, .. } = image;
+        if down <= height && right <= width {
             return Ok(());
         }
+        let (stride, valid) = match self.stride {
+            Size::Single(stride) => (stride.to_string(), format!("1 to {}", height.min(width))),
+            Size::HeightWidth(_) => {
+                (format!("[{down}, {right}]"), format!("1 to {height} down and 1 to {width} to the right"))
+            }
+        };
         let message = format!(
-            "a stride of {} leaves pixels out between windows of {} x {} (`image_size`)",
-            self.stride, image.height, image.width
+            "a stride of {stride} leaves pixels out between windows of {height} x {width} (`image_size`)"
         );
-        Err(Problem::new("stride", message).help(format!("1 to {most}; two thirds of the window are usual")))
+        Err(Problem::new("stride", message).help(format!("{valid}; two thirds of the window are usual")))
     }
 
     fn predict(&self, batch: &Batch, image: ImageShape, model: &mut Predict<'_>) -> nn::Result<Prediction> {
@@ -68,9 +73,9 @@ convmae_framework::register!(Inference: SlideInference);
 impl SlideInference {
     /// The mean logits of the windows over an image that shows image `of` of the model's batch.
     fn slide(&self, image: &Image, of: usize, model: &mut Model<'_>) -> nn::Result<Scores> {
-        let (height, width) = model.size();
-        let rows = Side::new(image.height, height, self.stride);
-        let cols = Side::new(image.width, width, self.stride);
+        let ((height, width), (down, right)) = (model.size(), self.stride.height_width());
+        let rows = Side::new(image.height, height, down);
+        let cols = Side::new(image.width, width, right);
         let windows: Vec<_> =
             rows.starts.iter().flat_map(|&top| cols.starts.iter().map(move |&left| (top, left))).collect();
         let mut sums = Scores { values: Vec::new(), height: image.height, width: image.width, classes: 0 };
@@ -145,7 +150,7 @@ mod tests {
     use super::*;
 
     fn slide(stride: usize) -> SlideInference {
-        SlideInference { stride, flip: false, scales: unscaled(), windows_per_batch: 3 }
+        SlideInference { stride: Size::Single(stride), flip: false, scales: unscaled(), windows_per_batch: 3 }
     }
 
     fn window(height: usize, width: usize) -> ImageShape {
@@ -212,6 +217,28 @@ mod tests {
         let means = slide(1).slide(&Image::of(&batch, 0), 0, &mut model).unwrap();
         let columns: Vec<f32> = means.values.chunks(means.classes).map(|logits| logits[0]).take(5).collect();
         assert_eq!(columns, [0.0, 0.5, 1.0, 1.5, 2.0]);
+    }
+
+    #[test]
+    fn two_strides_are_one_down_and_one_to_the_right() {
+        let inference = |stride: &str| -> SlideInference {
+            serde_json::from_str(&format!(r#"{{ "stride": {stride}, "windows_per_batch": 9 }}"#)).unwrap()
+        };
+        let windows = |stride: &str| {
+            let mut seen = 0;
+            let mut model = |batch: &Batch| {
+                seen = batch.len();
+                predict_by_pixel(batch)
+            };
+            inference(stride).predict(&batch(1, 4, 6), window(2, 2), &mut model).unwrap();
+            seen
+        };
+        // 2 or 3 rows of 3 or 5 windows.
+        assert_eq!(["2", "[2, 2]", "[1, 2]"].map(windows), [6, 6, 9]);
+        assert!(inference("[32, 48]").check(window(32, 48)).is_ok());
+        let problem = inference("[48, 32]").check(window(32, 48)).unwrap_err();
+        assert!(problem.message.starts_with("a stride of [48, 32] leaves"), "{}", problem.message);
+        assert!(problem.help.unwrap().starts_with("1 to 32 down and 1 to 48 to the right"));
     }
 
     #[test]

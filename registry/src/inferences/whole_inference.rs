@@ -60,6 +60,7 @@ fn whole(image: Image, of: usize, model: &mut Model<'_>) -> nn::Result<Scores> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use convmae_framework::data::Size;
     use image::GrayImage;
     use proptest::prelude::*;
 
@@ -79,7 +80,7 @@ mod tests {
             batch.targets[0].semantic = Some(GrayImage::new(cols, rows));
             let image = ImageShape { channels: 3, height, width };
             let slide = SlideInference {
-                stride: stride.min(height).min(width), flip: true, scales: unscaled(), windows_per_batch: 2,
+                stride: Size::Single(stride.min(height).min(width)), flip: true, scales: unscaled(), windows_per_batch: 2,
             };
             let slide = slide.predict(&batch, image, &mut predict_by_pixel).unwrap();
             let flipped = WholeInference { flip: true, ..WholeInference::default() };

@@ -5,6 +5,7 @@ mod multi_step;
 mod poly;
 mod warmup;
 mod warmup_cosine;
+mod warnings;
 
 pub use length::Length;
 pub use multi_step::MultiStep;

@@ -1,11 +1,11 @@
 //! Decay in steps after a linear warm-up.
 
-use convmae_framework::component::{Progress, Schedule, Span};
+use convmae_framework::component::{Problem, Progress, Schedule, Span, Training};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Length;
 use super::warmup::warm_up;
+use super::{Length, warnings};
 
 /// The learning rate, multiplied by `gamma` at every milestone, after a linear warm-up
 /// (`MultiStepParamScheduler` and `WarmupParamScheduler` of detectron2).
@@ -44,6 +44,11 @@ impl Schedule for MultiStep {
             base * self.gamma.powi(passed as i32)
         };
         warm_up(at.step as f64, self.warmup.steps(at), self.warmup_factor, lr)
+    }
+
+    fn warnings(&self, training: &Training) -> Vec<Problem> {
+        let warmup = warnings::of_warmup(self, self.warmup, training);
+        warmup.into_iter().chain(warnings::of_milestones(&self.milestones, training)).collect()
     }
 }
 

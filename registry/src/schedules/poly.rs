@@ -1,8 +1,10 @@
 //! Polynomial decay after a linear warm-up.
 
-use convmae_framework::component::{Progress, Schedule, Span};
+use convmae_framework::component::{Problem, Progress, Schedule, Span, Training};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::{Length, warnings};
 
 /// From the learning rate down to `min_lr` as `(1 - step / steps)^power`, multiplied by a factor that rises
 /// linearly from `warmup_ratio` to 1 during the warm-up, updated every iteration (the `poly` policy of mmcv
@@ -45,6 +47,11 @@ impl Schedule for Poly {
         }
         // The warm-up scales what the policy gives, not the base.
         lr * (1.0 - (1.0 - at.step as f64 / warmup as f64) * (1.0 - self.warmup_ratio))
+    }
+
+    fn warnings(&self, training: &Training) -> Vec<Problem> {
+        let warmup = warnings::of_warmup(self, Length::Span(self.warmup), training);
+        warmup.into_iter().chain(warnings::of_min_lr(self.min_lr, training)).collect()
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::f64::consts::PI;
 
-use convmae_framework::component::{Progress, Schedule, Span};
+use convmae_framework::component::{Problem, Progress, Schedule, Span, Training};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Length;
 use super::warmup::warm_up;
+use super::{Length, warnings};
 
 /// Linear warm-up from zero, then half a cosine down to `min_lr`, updated every iteration
 /// (`util/lr_sched.py` of the official code).
@@ -46,6 +46,11 @@ impl Schedule for WarmupCosine {
             self.min_lr + (base - self.min_lr) * 0.5 * (1.0 + (PI * done).cos())
         };
         warm_up(at.epoch, warmup, self.warmup_factor, lr)
+    }
+
+    fn warnings(&self, training: &Training) -> Vec<Problem> {
+        let warmup = warnings::of_warmup(self, self.warmup, training);
+        warmup.into_iter().chain(warnings::of_min_lr(self.min_lr, training)).collect()
     }
 }
 

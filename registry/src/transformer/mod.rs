@@ -1,9 +1,11 @@
 //! Transformer blocks, drop path rates and position embeddings, for backbones and decoders.
 
 mod grid_attention;
+mod initial_values;
 mod position_embedding;
 
 pub use grid_attention::{GridAttention, RelativePositionKind, WindowAttention};
+pub use initial_values::InitialValues;
 pub use position_embedding::{PositionEmbedding, position_embedding};
 
 use convmae_framework::component::Problem;

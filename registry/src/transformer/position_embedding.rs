@@ -5,6 +5,8 @@ use convmae_framework::nn::ops::{AddPositions, AddResizedPositions, Sequential};
 use convmae_framework::nn::position::sin_cos_table;
 use convmae_framework::nn::{Init, Param, PatchLayout, Positions, Scope};
 
+use super::InitialValues;
+
 /// A parameter that starts as a sin-cos table, `[1, prefix + rows * cols, dim]`.
 pub fn position_embedding(
     scope: &Scope,
@@ -37,7 +39,8 @@ pub struct PositionEmbedding {
 }
 
 impl PositionEmbedding {
-    /// Of a grid of tokens with a table of the same size, or of one of `side x side` that is resized.
+    /// Of a grid of tokens with a table of the same size, or of one of `side x side` that is resized. It starts as
+    /// sines and cosines, unless it is trained from other initial values.
     pub fn new(
         scope: &Scope,
         grid: (usize, usize),
@@ -45,10 +48,19 @@ impl PositionEmbedding {
         dim: usize,
         prefix: usize,
         trained: bool,
+        init: InitialValues,
     ) -> Result<Self, Problem> {
+        const NAME: &str = "pos_embed";
         let (rows, cols) = side.map_or(grid, |side| (side, side));
-        let table = position_embedding(scope, "pos_embed", (rows, cols), dim, prefix, trained)?;
-        Ok(Self { table, positions: Positions { prefix, rows, cols }, grid })
+        let positions = Positions { prefix, rows, cols };
+        let table = match init {
+            InitialValues::Timm if trained => {
+                let shape = [1, prefix + rows * cols, dim];
+                scope.at_positions(positions).param(NAME, &shape, &InitialValues::trunc_normal())
+            }
+            _ => position_embedding(scope, NAME, (rows, cols), dim, prefix, trained)?,
+        };
+        Ok(Self { table, positions, grid })
     }
 
     /// Adds it to the tokens of a layout, behind so many prefix tokens. Where the table is not one of them,

@@ -5,7 +5,7 @@ use convmae_framework::component::{
 };
 use convmae_framework::data::Batch;
 use convmae_framework::nn::layers::Linear;
-use convmae_framework::nn::ops::{self, ClassTarget};
+use convmae_framework::nn::ops::{self, ClassTarget, Criterion};
 use convmae_framework::nn::{self, Context, Error, Scope, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,8 @@ impl HeadModule for PatchVoteModule {
             let target = |&class: &u8| (class != 255).then(|| ClassTarget::of(u32::from(class)));
             targets.extend(map.as_raw().iter().map(target));
         }
-        let value = ops::cross_entropy(self.logits(features, batch.len(), ctx)?, &targets, 0.0)?;
+        let logits = self.logits(features, batch.len(), ctx)?;
+        let value = ops::cross_entropy(logits, &targets, &Criterion::default())?;
         Ok(vec![Loss { name: "cross_entropy".to_owned(), weight: 1.0, value }])
     }
 

@@ -7,7 +7,7 @@ use super::module::{Grid, Source, arguments, source};
 use super::{Buffer, Values, chunks, zeros};
 use crate::Result;
 
-pub use crate::cpu::cross_entropy::ClassTarget;
+pub use crate::cpu::cross_entropy::{ClassTarget, Criterion, Reduction};
 
 static KERNELS: Source = source!("cross_entropy");
 
@@ -15,13 +15,13 @@ static KERNELS: Source = source!("cross_entropy");
 #[derive(Debug)]
 pub struct LogSums(CudaSlice<f64>);
 
-/// The cross entropy of each row of `logits`, `[rows, classes]`, averaged over the rows with a target; 0 if there is none.
+/// The cross entropy of each row of `logits`, `[rows, classes]`, reduced to one value; 0 if no row has a target.
 ///
-/// The target is [`ClassTarget::probabilities`].
+/// The target is [`ClassTarget::probabilities`], each times the weight of its class.
 pub fn forward(
     logits: &Values,
     targets: &[Option<ClassTarget>],
-    smoothing: f32,
+    criterion: &Criterion,
 ) -> Result<(Buffer, LogSums)> {
     let (rows, classes) = (targets.len(), classes(logits, targets));
     let [log_sums, losses]: [CudaSlice<f64>; 2] = [scratch(rows)?, scratch(rows)?];
@@ -29,9 +29,11 @@ pub fn forward(
         return Ok((zeros(1)?, LogSums(log_sums)));
     }
     let on_card = upload_targets(targets)?;
-    let arguments = arguments![log_sums, losses, *logits, on_card, f64::from(smoothing), rows, classes];
+    let Weights { each, sum } = Weights::upload(criterion, classes)?;
+    let smoothing = f64::from(criterion.smoothing);
+    let arguments = arguments![log_sums, losses, *logits, on_card, each, sum, smoothing, rows, classes];
     KERNELS.launch("forward", Grid::rows(rows), arguments)?;
-    Ok((chunks::mean(&losses, rows, count(targets))?, LogSums(log_sums)))
+    Ok((chunks::mean(&losses, rows, criterion.divisor(targets))?, LogSums(log_sums)))
 }
 
 /// The gradient of [`forward`] with respect to the logits, times `grad`, `[1]`.
@@ -39,15 +41,18 @@ pub fn backward(
     logits: &Values,
     log_sums: &LogSums,
     targets: &[Option<ClassTarget>],
-    smoothing: f32,
+    criterion: &Criterion,
     grad: &Values,
 ) -> Result<Buffer> {
     let classes = classes(logits, targets);
     assert_eq!(grad.len(), 1);
     let (output, on_card) = (unspecified(logits.len())?, upload_targets(targets)?);
-    let (smoothing, divisor) = (f64::from(smoothing), count(targets));
-    let arguments =
-        arguments![output, *logits, log_sums.0, on_card, *grad, smoothing, divisor, classes, logits.len()];
+    let Weights { each, sum } = Weights::upload(criterion, classes)?;
+    let (smoothing, divisor, count) =
+        (f64::from(criterion.smoothing), criterion.divisor(targets), logits.len());
+    let arguments = arguments![
+        output, *logits, log_sums.0, on_card, *grad, each, sum, smoothing, divisor, classes, count
+    ];
     KERNELS.launch("backward", Grid::elements(logits.len()), arguments)?;
     Ok(output)
 }
@@ -61,9 +66,18 @@ fn classes(logits: &Values, targets: &[Option<ClassTarget>]) -> usize {
     classes
 }
 
-/// How many rows have a target; at least 1, as a divisor.
-fn count(targets: &[Option<ClassTarget>]) -> f64 {
-    targets.iter().flatten().count().max(1) as f64
+/// The weights of the classes, and their sum.
+struct Weights {
+    each: CudaSlice<f32>,
+    sum: f64,
+}
+
+impl Weights {
+    fn upload(criterion: &Criterion, classes: usize) -> Result<Self> {
+        let weights = criterion.class_weight.as_ref().map_or_else(|| vec![1.0; classes], |own| own.to_vec());
+        assert_eq!(weights.len(), classes);
+        Ok(Self { sum: weights.iter().copied().map(f64::from).sum(), each: upload_plain(&weights)? })
+    }
 }
 
 /// `Target` in `kernels/cross_entropy.cu`.
@@ -96,14 +110,14 @@ mod tests {
     use crate::cpu::cross_entropy as cpu;
     use crate::testing::noise;
 
-    fn compare(logits: &[f32], targets: &[Option<ClassTarget>], smoothing: f32) {
+    fn compare(logits: &[f32], targets: &[Option<ClassTarget>], criterion: &Criterion) {
         let case = Case::relative(1e-6, "another exponential function");
-        let (loss, log_sums) = cpu::forward(logits, targets, smoothing).unwrap();
+        let (loss, log_sums) = cpu::forward(logits, targets, criterion).unwrap();
         let card_logits = on_card(logits);
-        let (card_loss, card_log_sums) = forward(&card_logits, targets, smoothing).unwrap();
+        let (card_loss, card_log_sums) = forward(&card_logits, targets, criterion).unwrap();
         case.same(&card_loss, &loss);
-        let grad = cpu::backward(logits, &log_sums, targets, smoothing, &[0.7]).unwrap();
-        let card_grad = backward(&card_logits, &card_log_sums, targets, smoothing, &on_card(&[0.7])).unwrap();
+        let grad = cpu::backward(logits, &log_sums, targets, criterion, &[0.7]).unwrap();
+        let card_grad = backward(&card_logits, &card_log_sums, targets, criterion, &on_card(&[0.7])).unwrap();
         case.same(&card_grad, &grad);
     }
 
@@ -117,17 +131,29 @@ mod tests {
                 (row % 4 != 3).then_some(ClassTarget { class: class as u32, other: other as u32, share })
             };
             let targets: Vec<_> = (0..rows).map(target).collect();
-            for smoothing in [0.0, 0.1] {
-                compare(&logits, &targets, smoothing);
-                compare(&logits, &vec![None; rows], smoothing);
+            let weights: Vec<f32> = noise(2, classes).iter().map(|weight| weight.abs()).collect();
+            let class_weight = Some(weights.into());
+            for criterion in [
+                Criterion::default(),
+                Criterion::smoothed(0.1),
+                Criterion { class_weight: class_weight.clone(), ..Criterion::default() },
+                Criterion { smoothing: 0.1, class_weight, reduction: Reduction::AllRows },
+            ] {
+                compare(&logits, &targets, &criterion);
+                compare(&logits, &vec![None; rows], &criterion);
             }
         }
     }
 
     #[test]
     fn large_logits_do_not_overflow_and_confidence_does_not_vanish() {
-        compare(&[1e4, 0.0, -1e4, -1e4, f32::NEG_INFINITY], &[Some(ClassTarget::of(2))], 0.0);
-        let loss = forward(&on_card(&[10.0, -15.0, -100.0]), &[Some(ClassTarget::of(0))], 0.0).unwrap().0;
+        compare(
+            &[1e4, 0.0, -1e4, -1e4, f32::NEG_INFINITY],
+            &[Some(ClassTarget::of(2))],
+            &Criterion::default(),
+        );
+        let target = [Some(ClassTarget::of(0))];
+        let loss = forward(&on_card(&[10.0, -15.0, -100.0]), &target, &Criterion::default()).unwrap().0;
         let (loss, expected) = (super::super::download(&loss).unwrap()[0], (-25.0_f64).exp() as f32);
         assert!((loss / expected - 1.0).abs() < 1e-3, "{loss}");
     }

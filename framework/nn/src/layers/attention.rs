@@ -4,6 +4,7 @@ use super::{Branch, Linear, RelativePositions, Windows};
 use crate::backend::attention::{self, Dims, Normalisers};
 use crate::backend::{Buffer, Values, zeros};
 use crate::error::{Error, Result};
+use crate::ops::Layer as _;
 use crate::{Param, Scope, Shape};
 
 /// Multi-head self-attention with its projections, `proj(softmax(q k^T / sqrt(D / heads) + bias) v)` with `[q | k | v] = qkv(x)`, each
@@ -114,6 +115,10 @@ impl Branch for Attention {
         }
         self.qkv.check_outputs(channels, 3 * channels)?;
         self.proj.check_outputs(channels, channels)
+    }
+
+    fn may_train(&self) -> bool {
+        self.qkv.may_train() || self.proj.may_train() || self.positions.is_some()
     }
 
     fn forward(

@@ -12,7 +12,7 @@ use crate::{Context, Init, Param, Scope, Shape};
 /// (Ioffe and Szegedy 2015, <https://arxiv.org/abs/1502.03167>).
 ///
 /// In training by the mean and the biased variance of the batch, which also enter the running statistics (the variance
-/// unbiased); otherwise by the running ones.
+/// unbiased); otherwise, and where scale and shift are not trained, by the running ones.
 ///
 /// ```
 /// use convmae_nn::layers::BatchNorm;
@@ -77,6 +77,11 @@ impl BatchNorm {
         self.running_mean.numel()
     }
 
+    /// Unless its scale and shift are frozen.
+    fn is_trained(&self) -> bool {
+        self.affine.as_ref().is_none_or(|affine| affine.iter().any(Param::requires_grad))
+    }
+
     /// The mean and the variance that rows are normalised by.
     fn moments(&self, x: &Buffer, training: bool) -> Result<Moments> {
         if !training {
@@ -106,8 +111,13 @@ impl Layer for BatchNorm {
         Ok(input)
     }
 
+    fn may_train(&self) -> bool {
+        self.affine.iter().flatten().any(Param::requires_grad)
+    }
+
     fn forward(self: Box<Self>, x: Buffer, _: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
-        let moments = self.moments(&x, pass.training)?;
+        let training = pass.training && self.is_trained();
+        let moments = self.moments(&x, training)?;
         let y = {
             let affine = self.affine.as_ref().map(|affine| affine.each_ref().map(Param::values));
             let affine = affine.as_ref().map(|affine| affine.each_ref().map(|values| &**values));
@@ -116,7 +126,7 @@ impl Layer for BatchNorm {
         let backward = move |mut grad: Buffer| {
             let grads = {
                 let weight = self.affine.as_ref().map(|[weight, _]| weight.values());
-                batch_norm::backward(&x, &mut grad, &moments, weight.as_deref(), self.eps, pass.training)?
+                batch_norm::backward(&x, &mut grad, &moments, weight.as_deref(), self.eps, training)?
             };
             for (param, grad) in self.affine.iter().flatten().zip(&grads) {
                 param.add_grad(grad)?;
@@ -219,6 +229,18 @@ mod tests {
             (norm.running_mean.to_vec().unwrap()[0], norm.running_var.to_vec().unwrap()[0]),
             (1.0, 4.0)
         );
+    }
+
+    #[test]
+    fn with_a_frozen_scale_and_shift_training_is_as_evaluation() {
+        let scope = Scope::new(0);
+        let norm = BatchNorm::new(&scope.freeze(), 2, 1e-5);
+        norm.running_mean.set(&[1.0, -2.0]).unwrap();
+        let x = noise(5, 12);
+        let outcome = |training| run(&x, (3, 2, 2), &[], |x| norm.forward(x, &context(training)));
+        assert_eq!(outcome(true), outcome(false));
+        assert_eq!(norm.running_mean.to_vec().unwrap(), [1.0, -2.0]);
+        assert_eq!(norm.num_batches_tracked.to_vec().unwrap(), [0.0]);
     }
 
     #[test]

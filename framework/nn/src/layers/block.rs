@@ -41,7 +41,7 @@ impl Block {
     /// # Errors
     /// If the number of heads does not divide `dim`.
     pub fn new(scope: &Scope, dim: usize, config: &BlockConfig) -> Result<Self> {
-        let hidden = (dim as f32 * config.mlp_ratio) as usize;
+        let (hidden, first) = ((dim as f32 * config.mlp_ratio) as usize, scope.count());
         let gamma =
             |value| ["gamma_1", "gamma_2"].map(|name| scope.param(name, &[dim], &Init::Constant(value)));
         Ok(Self {
@@ -51,8 +51,8 @@ impl Block {
                 .with_positions(config.relative_positions.clone()),
             norm2: LayerNorm::new(&scope.child("norm2"), dim, config.eps),
             mlp: Mlp::new(&scope.child("mlp"), dim, hidden),
-            drop_path: DropPath { probability: config.drop_path },
             gamma: config.init_values.map(gamma),
+            drop_path: DropPath::of_block(config.drop_path, scope, first),
         })
     }
 

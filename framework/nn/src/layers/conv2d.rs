@@ -111,6 +111,10 @@ impl Layer for Conv2d {
         Ok(Shape::from((batch, output[0], output[1], out_channels)))
     }
 
+    fn may_train(&self) -> bool {
+        self.weight.requires_grad() || self.bias.as_ref().is_some_and(Param::requires_grad)
+    }
+
     fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
         let size = self.size(shape)?;
         let y = {

@@ -6,7 +6,7 @@ use super::depthwise::SparseDepthwise;
 use super::{Branch, DepthwiseConv2d, DropPath, LayerNorm, Linear, Mlp, Residual};
 use crate::backend::{Buffer, Values};
 use crate::error::Result;
-use crate::ops::Sequential;
+use crate::ops::{Layer as _, Sequential};
 use crate::{Context, PatchLayout, Scope, Shape};
 
 /// The sizes of a [`ConvBlock`].
@@ -39,6 +39,7 @@ impl ConvBlock {
     /// A block of `dim` channels.
     pub fn new(scope: &Scope, dim: usize, config: &ConvBlockConfig) -> Self {
         let ConvBlockConfig { kernel, mlp_ratio, eps, drop_path } = *config;
+        let first = scope.count();
         Self {
             norm1: LayerNorm::new(&scope.child("norm1"), dim, eps),
             conv1: Linear::pointwise(&scope.child("conv1"), dim, dim),
@@ -46,7 +47,7 @@ impl ConvBlock {
             attn: DepthwiseConv2d::new(&scope.child("attn"), dim, kernel),
             norm2: LayerNorm::new(&scope.child("norm2"), dim, eps),
             mlp: Mlp::pointwise(&scope.child("mlp"), dim, (dim as f32 * mlp_ratio) as usize),
-            drop_path: DropPath { probability: drop_path },
+            drop_path: DropPath::of_block(drop_path, scope, first),
         }
     }
 
@@ -90,6 +91,10 @@ impl Branch for MaskedConvolution {
         self.conv1.check_outputs(channels, channels)?;
         self.depthwise.check(input)?;
         self.conv2.check_outputs(channels, channels)
+    }
+
+    fn may_train(&self) -> bool {
+        self.conv1.may_train() || self.depthwise.may_train() || self.conv2.may_train()
     }
 
     fn forward(&self, x: &Values, shape: Shape, residual: Option<&Values>) -> Result<(Buffer, [Buffer; 2])> {

@@ -104,6 +104,10 @@ impl Layer for ConvTranspose2d {
         Ok(Shape::from((batch, height * kernel, width * kernel, outputs)))
     }
 
+    fn may_train(&self) -> bool {
+        self.weight.requires_grad() || self.bias.requires_grad()
+    }
+
     fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
         let (batch, height, width, inputs) = shape.dims4()?;
         let (outputs, kernel) = self.size(inputs)?;

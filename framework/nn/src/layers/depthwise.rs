@@ -143,6 +143,10 @@ impl Layer for SparseDepthwise {
         Ok(input)
     }
 
+    fn may_train(&self) -> bool {
+        self.conv.weight.requires_grad() || self.conv.bias.requires_grad()
+    }
+
     fn forward(self: Box<Self>, x: Buffer, _: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
         let y = self.forward_rows(&x)?;
         // A frozen weight needs no input kept.

@@ -5,7 +5,7 @@ use rand::Rng as _;
 use crate::error::Result;
 use crate::random::Rng;
 use crate::tensor::Tensor;
-use crate::{Context, ops};
+use crate::{Context, Scope, ops};
 
 /// Drops a residual branch for whole samples in training, as timm's `DropPath`: a kept sample is divided by the probability
 /// to keep it.
@@ -16,6 +16,12 @@ pub struct DropPath {
 }
 
 impl DropPath {
+    /// Of a block that created the parameters of `scope` behind the first `count`: where none of them is trained it runs as in
+    /// evaluation.
+    pub(super) fn of_block(probability: f32, scope: &Scope, count: usize) -> Self {
+        Self { probability: if scope.trains_since(count) { probability } else { 0.0 } }
+    }
+
     /// `[B, N, C]` to `[B, N, C]`.
     ///
     /// # Errors
@@ -85,6 +91,7 @@ mod tests {
     #![allow(clippy::float_cmp)]
 
     use super::*;
+    use crate::Init;
     use crate::random::{Purpose, stream};
     use crate::tensor::Tensor;
 
@@ -155,6 +162,15 @@ mod tests {
             Dropout2d { probability: 0.4 }.forward(x, &ctx).unwrap().to_vec().unwrap()
         };
         assert_eq!(drop(0, 64), (0..4).flat_map(|part| drop(16 * part, 16)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_block_without_trained_parameters_drops_no_path() {
+        let scope = Scope::new(0);
+        scope.param("w", &[1], &Init::ZEROS);
+        assert_eq!(DropPath::of_block(0.4, &scope, 0), DropPath { probability: 0.4 });
+        scope.freeze().param("v", &[1], &Init::ZEROS);
+        assert_eq!(DropPath::of_block(0.4, &scope, 1), DropPath { probability: 0.0 });
     }
 
     #[test]

@@ -100,6 +100,10 @@ impl Layer for LayerNorm {
         Ok(input)
     }
 
+    fn may_train(&self) -> bool {
+        self.weight.requires_grad() || self.bias.requires_grad()
+    }
+
     fn forward(self: Box<Self>, x: Buffer, _: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
         let (y, statistics) = self.forward_rows(&x)?;
         let backward = move |grad: Buffer| {

@@ -33,14 +33,15 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A linear layer initialised as in MAE: weight Xavier-uniform, bias zero.
+    /// A linear layer initialised as in MAE: weight Xavier-uniform, unless the scope says otherwise
+    /// ([`Scope::with_linear_init`]), bias zero.
     pub fn new(scope: &Scope, inputs: usize, outputs: usize) -> Self {
-        Self::with_init(scope, inputs, outputs, &Init::xavier_uniform(inputs, outputs), Some(&Init::ZEROS))
+        Self::with_init(scope, inputs, outputs, &scope.linear_init(inputs, outputs), Some(&Init::ZEROS))
     }
 
     /// [`Linear::new`] without a bias.
     pub fn without_bias(scope: &Scope, inputs: usize, outputs: usize) -> Self {
-        Self::with_init(scope, inputs, outputs, &Init::xavier_uniform(inputs, outputs), None)
+        Self::with_init(scope, inputs, outputs, &scope.linear_init(inputs, outputs), None)
     }
 
     /// A linear layer with given initialisers; no bias if it has none.
@@ -184,6 +185,10 @@ impl Layer for Linear {
     fn output_shape(&self, input: Shape) -> Result<Shape> {
         let outputs = self.check(input.channels())?;
         Ok(input.with_last(outputs))
+    }
+
+    fn may_train(&self) -> bool {
+        self.weight.requires_grad() || self.bias.as_ref().is_some_and(Param::requires_grad)
     }
 
     fn forward(self: Box<Self>, x: Buffer, _: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {

@@ -3,6 +3,7 @@
 use super::{Branch, Linear};
 use crate::backend::{Buffer, Values};
 use crate::error::Result;
+use crate::ops::Layer as _;
 use crate::{Scope, Shape};
 
 /// `fc2(gelu(fc1(x)))`.
@@ -42,6 +43,10 @@ impl Branch for Mlp {
     fn check(&self, input: Shape) -> Result<()> {
         let hidden = self.fc1.check(input.channels())?;
         self.fc2.check_outputs(hidden, input.channels())
+    }
+
+    fn may_train(&self) -> bool {
+        self.fc1.may_train() || self.fc2.may_train()
     }
 
     fn forward(&self, x: &Values, _: Shape, residual: Option<&Values>) -> Result<(Buffer, Buffer)> {

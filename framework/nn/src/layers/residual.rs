@@ -22,6 +22,11 @@ pub trait Branch: 'static {
     /// If they do not fit.
     fn check(&self, input: Shape) -> Result<()>;
 
+    /// Whether it may have parameters to train.
+    fn may_train(&self) -> bool {
+        true
+    }
+
     /// The output, added to `residual` if there is one, and what the backward needs.
     ///
     /// # Errors
@@ -106,6 +111,11 @@ impl<B: Branch> Layer for Residual<B> {
         }
         self.branch.check(input)?;
         Ok(input)
+    }
+
+    fn may_train(&self) -> bool {
+        let own = self.gamma.as_ref().is_some_and(Param::requires_grad);
+        own || self.norm.may_train() || self.branch.may_train()
     }
 
     fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {

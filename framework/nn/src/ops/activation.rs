@@ -35,6 +35,10 @@ impl Layer for Gelu {
         Ok(input)
     }
 
+    fn may_train(&self) -> bool {
+        false
+    }
+
     fn forward(self: Box<Self>, mut x: Buffer, _: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
         let y = gelu_kernel::forward(&x)?;
         let backward = move |mut grad: Buffer| {
@@ -48,6 +52,10 @@ impl Layer for Gelu {
 impl Layer for Relu {
     fn output_shape(&self, input: Shape) -> Result<Shape> {
         Ok(input)
+    }
+
+    fn may_train(&self) -> bool {
+        false
     }
 
     fn forward(self: Box<Self>, x: Buffer, _: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {

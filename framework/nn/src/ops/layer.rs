@@ -64,6 +64,8 @@ fn put_on_tape(layer: impl Layer, x: Tensor, tape: &Tape, pass: Pass) -> Result<
     let (input, layer) = (x.shape(), Box::new(layer));
     let output = layer.output_shape(input)?;
     let wants_input = x.tape().is_recording();
+    // Nothing is asked of a backward, as in front of all that is trained.
+    let tape = if wants_input || layer.may_train() { tape } else { &Tape::none() };
     operation_on(tape, vec![x], output, move |mut inputs, records| {
         let pass = Pass { records, wants_input, ..pass };
         let (y, backward) = layer.forward(inputs.swap_remove(0), input, pass)?;

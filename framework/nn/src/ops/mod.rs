@@ -23,7 +23,7 @@ mod tokens;
 
 pub use activation::{Gelu, Relu, gelu, relu};
 pub use concat::concat_channels;
-pub use cross_entropy::{ClassTarget, cross_entropy};
+pub use cross_entropy::{ClassTarget, Criterion, Reduction, cross_entropy};
 pub use elementwise::{add, dropout, scale_channels, scale_samples};
 pub use layer::{Layer, LayerBackward, Pass, apply};
 pub use loss::masked_mse;

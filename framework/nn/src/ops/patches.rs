@@ -73,6 +73,10 @@ impl Layer for MergeCells {
         Ok(Shape::from((batch, positions / area, channels * area)))
     }
 
+    fn may_train(&self) -> bool {
+        false
+    }
+
     fn forward(self: Box<Self>, x: Buffer, input: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
         let (Self { cell, kernel }, channels) = (*self, input.channels());
         let merged = patches::merge_cells(&x, channels, cell, kernel)?;

@@ -52,6 +52,10 @@ impl Layer for AddResizedPositions {
         Ok(input)
     }
 
+    fn may_train(&self) -> bool {
+        self.table.requires_grad()
+    }
+
     fn forward(self: Box<Self>, mut x: Buffer, shape: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
         let (batch, tokens, channels) = shape.dims3()?;
         let (resample, rows) = (self.resample(), self.rows());

@@ -80,9 +80,11 @@ impl Layer for Sequential {
         let mut backwards = Vec::new();
         for layer in self.0 {
             let (output, may_train) = (layer.output_shape(shape)?, layer.may_train());
-            let (y, backward) = layer.forward(x, shape, pass)?;
+            // Before the first layer that is trained no backward is needed.
+            let records = pass.records && (pass.wants_input || may_train);
+            let (y, backward) = layer.forward(x, shape, Pass { records, ..pass })?;
             pass.wants_input |= may_train;
-            if pass.records {
+            if records {
                 backwards.push(backward);
             }
             (x, shape) = (y, output);
@@ -109,6 +111,10 @@ struct Record {
 impl Layer for Record {
     fn output_shape(&self, input: Shape) -> Result<Shape> {
         Ok(input)
+    }
+
+    fn may_train(&self) -> bool {
+        false
     }
 
     fn forward(self: Box<Self>, x: Buffer, shape: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
@@ -166,6 +172,25 @@ mod tests {
         let x = Tensor::from_vec(noise(1, 24), (2, 3, 4), &Tape::none()).unwrap();
         let expected = norm.forward(x, &ctx()).unwrap().to_vec().unwrap();
         assert_eq!(records(ctx().recording()), [("normalized".to_owned(), (vec![2, 3, 4], expected))]);
+    }
+
+    #[test]
+    fn what_is_trained_behind_frozen_layers_gets_the_same_gradients() {
+        let parts = |frozen: bool| {
+            let scope = Scope::new(0);
+            let first = if frozen { scope.freeze() } else { scope.clone() };
+            let (norm, fc) = layers(&first);
+            let last = Linear::new(&scope.child("last"), 5, 3);
+            let ctx = Context::train(stream(Purpose::Step, &[0]));
+            let x = Tensor::from_vec(noise(1, 24), (2, 3, 4), &Tape::none()).unwrap();
+            let features = Sequential::new().then(norm).then(fc).then(Gelu).forward(x, &ctx).unwrap();
+            assert_eq!(features.tape().is_recording(), !frozen);
+            let y = Sequential::new().then(Gelu).then(last.clone()).forward(features, &ctx).unwrap();
+            crate::backward::backward(crate::testing::loss(y)).unwrap();
+            assert_eq!(scope.params()[0].grad().is_none(), frozen);
+            last.weight.grad().unwrap().to_vec()
+        };
+        assert_eq!(parts(true), parts(false));
     }
 
     #[test]

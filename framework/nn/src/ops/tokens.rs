@@ -80,6 +80,10 @@ impl Layer for GatherTokens {
         Ok(Shape::from((batch, self.ids.len() / batch, channels)))
     }
 
+    fn may_train(&self) -> bool {
+        false
+    }
+
     fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
         let (batch, tokens, _) = shape.dims3()?;
         let per_image = self.ids.len() / batch;
@@ -99,6 +103,10 @@ impl Layer for DropPrefix {
                 self.prefix
             ))),
         }
+    }
+
+    fn may_train(&self) -> bool {
+        false
     }
 
     fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
@@ -124,6 +132,10 @@ impl Layer for RestoreTokens {
         Ok(Shape::from((batch, prefix + grid, channels)))
     }
 
+    fn may_train(&self) -> bool {
+        self.mask_token.requires_grad()
+    }
+
     fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
         let Self { mask_token, ids_restore, prefix } = *self;
         let (batch, tokens, _) = shape.dims3()?;
@@ -144,6 +156,10 @@ impl Layer for PrependToken {
         let (batch, tokens, channels) = input.dims3()?;
         check_token(&self.token, channels)?;
         Ok(Shape::from((batch, 1 + tokens, channels)))
+    }
+
+    fn may_train(&self) -> bool {
+        self.token.requires_grad()
     }
 
     fn forward(self: Box<Self>, x: Buffer, shape: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
@@ -184,6 +200,10 @@ impl Layer for AddPositions {
         }
         table.check_allocated()?;
         Ok(input)
+    }
+
+    fn may_train(&self) -> bool {
+        self.table.requires_grad()
     }
 
     fn forward(self: Box<Self>, mut x: Buffer, shape: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {

@@ -5,19 +5,27 @@ use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 
 use super::rows::{T0, constant};
 use crate::error::Result;
-use crate::ops::ClassTarget;
+use crate::ops::{ClassTarget, Criterion};
 use crate::tensor::Tensor;
 
-pub fn cross_entropy(logits: Tensor, targets: &[Option<ClassTarget>], smoothing: f32) -> Result<Tensor> {
+pub fn cross_entropy(
+    logits: Tensor,
+    targets: &[Option<ClassTarget>],
+    criterion: &Criterion,
+) -> Result<Tensor> {
     let classes = logits.shape().channels();
     let shape = (targets.len(), classes);
     let logits = logits.typed(shape)?;
-    let weight = -1.0 / targets.iter().flatten().count().max(1) as f32;
+    let weight = -1.0 / criterion.divisor(targets) as f32;
+    let ones = vec![1.0; classes];
+    let class_weight = criterion.class_weight.as_deref().unwrap_or(&ones);
     let mut weights = Vec::with_capacity(targets.len() * classes);
     for target in targets {
         match target {
-            Some(target) => weights
-                .extend(target.probabilities(classes, smoothing).into_iter().map(|share| share * weight)),
+            Some(target) => {
+                let asked = target.probabilities(classes, criterion.smoothing).into_iter().zip(class_weight);
+                weights.extend(asked.map(|(share, of_class)| share * of_class * weight));
+            }
             None => weights.resize(weights.len() + classes, 0.0),
         }
     }

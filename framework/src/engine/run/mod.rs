@@ -1,6 +1,7 @@
 //! A run from its recipe to its report.
 
 mod repair;
+mod resumed;
 mod session;
 mod signal;
 mod state;
@@ -12,16 +13,17 @@ pub use signal::{StopSignal, terminate_after};
 
 use std::path::{Path, PathBuf};
 
+use crate::component::Span;
 use crate::graph::{catalog, check};
 use crate::recipe::{Recipe, Sources, load};
 use crate::report::logging::LogFile;
-use crate::report::{ReportError, RunDir};
+use crate::report::{ReportError, RunDir, Status};
 
 use super::EngineError;
-use super::setup::lineage::{changes_since, source_of};
 use super::setup::prepare;
 use super::train::checkpoint::CheckpointStore;
 
+use resumed::Resumed;
 use session::Session;
 
 /// What `run` is asked for.
@@ -32,6 +34,8 @@ pub struct RunOptions {
     pub out: Option<PathBuf>,
     /// Whether to continue what is there.
     pub resume: bool,
+    /// By how much to train longer what is there.
+    pub extend: Option<Span>,
     /// Whether to stop, as on SIGTERM, when standard input ends: with the process that started this one.
     pub stop_with_stdin: bool,
     /// Where the log goes as JSON once the run directory is known.
@@ -40,17 +44,25 @@ pub struct RunOptions {
 
 /// Runs a recipe: checks it, trains, evaluates, and writes the run directory.
 pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
-    let recipe = load(&options.sources, &catalog())?;
-    let checked = check(&recipe)?;
+    let mut recipe = load(&options.sources, &catalog())?;
+    let mut checked = check(&recipe)?;
     let root = options.out.unwrap_or_else(|| Path::new("runs").join(&checked.experiment.name));
-    let resume = options.resume && RunDir::is_run(&root);
-    if !options.resume && RunDir::is_run(&root) {
+    let is_run = RunDir::is_run(&root);
+    if options.extend.is_some() && !is_run {
+        let message = format!("there is no run in {} that could be trained longer", root.display());
+        return Err(EngineError::Usage(message));
+    }
+    let resume = (options.resume || options.extend.is_some()) && is_run;
+    if is_run && !resume {
         return Err(ReportError::AlreadyARun(root).into());
     }
-    let mut is_intact = true;
+    let (mut resumed, mut is_intact) = (None, true);
     if resume {
         is_intact = repair::prepare(&root)?;
-        refuse_changed_recipe(&recipe, &root)?;
+        let going_on = Resumed::new(&RunDir::inspect(&root)?, &options.sources, recipe, options.extend)?;
+        recipe = going_on.recipe.clone();
+        checked = check(&recipe)?;
+        resumed = Some(going_on);
     }
     // Everything that can fail for want of data fails before the run directory is touched.
     let prepared = prepare(&recipe, checked)?;
@@ -82,27 +94,36 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     if options.stop_with_stdin {
         session.stop.follow(std::io::stdin());
     }
-    if resume {
-        if is_intact {
-            repair::write_missing_page(&session.dir)?;
+    match resumed {
+        Some(resumed) if take_up(&mut session, &recipe, &resumed, options.extend, is_intact)? => {
+            Ok(session.outcome(false))
         }
-        session.restore()?;
-        if is_intact && session.is_finished() {
-            tracing::info!("the run in {} is finished", session.dir.root().display());
-            return Ok(session.outcome(false));
-        }
+        _ => session.train(),
     }
-    session.train()
 }
 
-/// Refuses to resume with a recipe that would give other results.
-fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError> {
-    let source = source_of(recipe.value());
-    let changes =
-        changes_since(&RunDir::inspect(root)?, recipe.value(), &recipe.digest(), source.as_deref())?;
-    if changes.is_empty() {
-        return Ok(());
+/// Goes on with what is there, whose files may be damaged. Returns whether nothing is left to do.
+fn take_up(
+    session: &mut Session,
+    recipe: &Recipe,
+    resumed: &Resumed,
+    extend: Option<Span>,
+    is_intact: bool,
+) -> Result<bool, EngineError> {
+    if is_intact {
+        repair::write_missing_page(&session.dir)?;
     }
-    let changes: Vec<String> = changes.iter().map(|change| format!("  {change}")).collect();
-    Err(EngineError::RecipeChanged { run: root.to_path_buf(), changes: changes.join("\n") })
+    session.restore(resumed)?;
+    if extend.is_some() || !resumed.moved.is_empty() {
+        session.dir.replace_recipe(&recipe.lock_yaml())?;
+    }
+    if let Some(more) = extend {
+        session.tell_extension(more);
+        session.write(&Status::Running)?;
+    }
+    let is_done = is_intact && session.is_finished();
+    if is_done {
+        tracing::info!("the run in {} is finished", session.dir.root().display());
+    }
+    Ok(is_done)
 }

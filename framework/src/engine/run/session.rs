@@ -6,8 +6,10 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
+use super::resumed::Resumed;
 use super::signal::StopSignal;
 use super::state::RunState;
+use crate::component::Span;
 use crate::data::Batch;
 use crate::engine::EngineError;
 use crate::engine::evaluate::Evaluation;
@@ -79,7 +81,7 @@ impl Session {
     }
 
     /// Goes back to the last intact checkpoint; a run that has none starts anew.
-    pub fn restore(&mut self) -> Result<(), EngineError> {
+    pub fn restore(&mut self, resumed: &Resumed) -> Result<(), EngineError> {
         let Some(loaded) = self.store.load_last()? else {
             tracing::info!("no checkpoint yet in {}: from the start", self.dir.root().display());
             return Ok(());
@@ -91,7 +93,8 @@ impl Session {
         let state: RunState = serde_json::from_value(state).map_err(|error| {
             EngineError::Usage(format!("the checkpoint of step {step} has another state: {error}"))
         })?;
-        self.refuse_other_data(&state)?;
+        self.refuse_other_size(&state)?;
+        resumed.refuse_other_data(&state.index_digests, &self.prepared.index_digests)?;
         self.prepared.trainer.restore(step, tensors)?;
         self.prepared.restore_corrupt(state.corrupt_train, state.corrupt_val);
         (self.best, self.seconds_before, self.saved) = (state.best, state.seconds, step);
@@ -128,7 +131,7 @@ impl Session {
     }
 
     /// Refuses to go on with another number of samples: order and length of epochs would be others.
-    fn refuse_other_data(&self, state: &RunState) -> Result<(), EngineError> {
+    fn refuse_other_size(&self, state: &RunState) -> Result<(), EngineError> {
         let samples = self.prepared.train.pipeline().samples.len();
         if samples == state.samples {
             return Ok(());
@@ -137,6 +140,20 @@ impl Session {
             "the training set has {samples} samples, it had {} when the checkpoint was saved; start a new run with `--out`",
             state.samples
         )))
+    }
+
+    /// Tells what becomes of the schedule where the training goes on after its end.
+    pub fn tell_extension(&self, more: Span) {
+        let trainer = &self.prepared.trainer;
+        let (plan, from) = (trainer.plan(), trainer.plan().last_part());
+        tracing::info!(
+            "trained longer by {more}, to {:.2} epochs ({} steps): from step {from} on the schedule is that of a training \
+             so long, and the learning rate, {:.2e} at the end so far, goes on with {:.2e}",
+            plan.epoch_after(plan.steps),
+            plan.steps,
+            trainer.lr(from.saturating_sub(1)),
+            trainer.lr(from),
+        );
     }
 
     /// How the run ended.

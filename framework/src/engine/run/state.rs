@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::setup::IndexDigests;
 use crate::engine::train::Sums;
 use crate::loader::CorruptSample;
 
@@ -29,6 +30,10 @@ pub struct RunState {
     /// programs.
     #[serde(default)]
     pub init_from_digest: Option<String>,
+    /// What stands for the training and the validation set wherever they lie; also missing in checkpoints of
+    /// older programs.
+    #[serde(default)]
+    pub index_digests: IndexDigests,
     /// Unreadable samples met in training, over all sessions.
     pub corrupt_train: Vec<CorruptSample>,
     /// Unreadable samples met in validation, over all sessions.

@@ -38,7 +38,7 @@ impl Session {
 
     /// Whether a signal ended the run.
     fn train_to_end(&mut self) -> Result<bool, EngineError> {
-        let plan = *self.prepared.trainer.plan();
+        let plan = self.prepared.trainer.plan().clone();
         let start = self.prepared.trainer.steps_done();
         self.announce();
         if self.prepared.settings.logging.tensorboard {
@@ -66,13 +66,13 @@ impl Session {
 
     /// The rest of the current epoch. Returns whether a signal asks to stop.
     fn epoch(&mut self, progress: &mut Progress) -> Result<bool, EngineError> {
-        let plan = *self.prepared.trainer.plan();
+        let plan = self.prepared.trainer.plan().clone();
         let position = plan.position(self.prepared.trainer.steps_done());
         let mut batches = self.prepared.train.epoch(position.epoch, position.batch as usize);
         for _ in position.step..plan.steps_per_epoch {
             let result = self.step(&mut batches)?;
             let step = self.prepared.trainer.steps_done();
-            self.window.add(&result, plan.images_per_step);
+            self.window.add(&result, plan.images_of(step - 1));
             progress.step(&StepReport {
                 step,
                 epoch: plan.epoch_after(step),
@@ -109,7 +109,7 @@ impl Session {
 
     /// Evaluation and checkpoints that are due after a step.
     fn periodic(&mut self, step: u64) -> Result<(), EngineError> {
-        let plan = *self.prepared.trainer.plan();
+        let plan = self.prepared.trainer.plan().clone();
         let due = |every: Span| step.is_multiple_of(every.steps(plan.steps_per_epoch).max(1));
         if step == plan.steps {
             return Ok(()); // `finish` does all of it.
@@ -216,6 +216,7 @@ impl Session {
             metrics: Some(BASE64_STANDARD.encode(metrics)),
             window: self.window.sums().clone(),
             init_from_digest: self.init_from_digest.clone(),
+            index_digests: self.prepared.index_digests.clone(),
             corrupt_train,
             corrupt_val,
         };
@@ -229,7 +230,8 @@ impl Session {
         Ok(())
     }
 
-    fn write(&mut self, status: &Status) -> Result<(), EngineError> {
+    /// Tells a person how the run stands.
+    pub fn write(&mut self, status: &Status) -> Result<(), EngineError> {
         self.events.iter_mut().try_for_each(EventLog::flush)?;
         self.metrics.write(&self.dir.metrics())?;
         write_report(self, status)

@@ -26,6 +26,16 @@ pub fn load_weights(params: &[Param], path: &Path) -> Result<Map<String, Json>, 
     Ok(metadata)
 }
 
+/// Loads what a part of a model needs of a weights file, as [`load_weights`] does for a whole one.
+pub fn load_part(params: &[Param], path: &Path) -> Result<(), EngineError> {
+    let (tensors, _) = evaluated(path)?;
+    let mut report = match_keys(&expected(params), &tensors);
+    report.allow(|_| false, |_| true);
+    let help = "every parameter of the backbone and the necks must be in the file";
+    take(params, path, &tensors, &SavedGrids::default(), report, help)?;
+    Ok(())
+}
+
 /// Loads the weights that a recipe starts from, as far as it wants them, and tells what came of it.
 pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(), EngineError> {
     let source = from.source().map_err(|problem| recipe.diagnose(vec![problem]))?;

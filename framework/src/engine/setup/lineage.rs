@@ -24,18 +24,23 @@ pub fn changes_since(
     digest: &str,
     source: Option<&str>,
 ) -> Result<Vec<Change>, Diagnostics> {
-    if entry(run.root(), "recipe_digest").is_some_and(|known| known == digest) {
+    if recipe_digest(run.root()).is_some_and(|known| known == digest) {
         return Ok(Vec::new());
     }
-    let sources = Sources { recipe: run.recipe(), ..Sources::default() };
-    let mut changes = changes_of_results(load(&sources, &catalog())?.value(), recipe);
+    let before = load(&Sources { recipe: run.recipe(), ..Sources::default() }, &catalog())?;
+    Ok(changes_of_run(run, before.value(), recipe, source))
+}
+
+/// [`changes_since`], from `before`, the recipe of the run.
+pub fn changes_of_run(run: &RunDir, before: &Value, recipe: &Value, source: Option<&str>) -> Vec<Change> {
+    let mut changes = changes_of_results(before, recipe);
     let is_same_source = match started_from(run.root()) {
         Some(then) => source == Some(then.as_str()),
         // Nothing was trained yet that depends on it.
         None => !CheckpointStore::any_in(&run.checkpoints()),
     };
     changes.retain(|change| !(is_same_source && change.key == "init_from.run"));
-    Ok(changes)
+    changes
 }
 
 /// What stands for the run that a resolved recipe starts from: the [`lineage_of`] what is there now.
@@ -45,13 +50,14 @@ pub fn source_of(recipe: &Value) -> Option<String> {
 
 /// The changes between two resolved recipes for which their runs may end with other results.
 pub fn changes_of_results(before: &Value, after: &Value) -> Vec<Change> {
-    /// Keys that change nothing but speed and words; another device rounds differently.
-    const FREE: [&str; 11] = [
+    /// Keys that change nothing but speed, words and limits; another device rounds differently.
+    const FREE: [&str; 12] = [
         "name",
         "description",
         "device",
         "data.workers",
         "data.prefetch",
+        "data.max_corrupt",
         "train.checkpoint_activations",
         "train.log_every",
         "checkpoint",
@@ -74,7 +80,7 @@ pub fn lineage(recipe_digest: &str, started_from: Option<&str>) -> String {
 
 /// The [`lineage`] of the run at `root`; `None` if there is none, or it does not tell its recipe.
 pub fn lineage_of(root: &Path) -> Option<String> {
-    Some(lineage(&entry(root, "recipe_digest")?, started_from(root).as_deref()))
+    Some(lineage(&recipe_digest(root)?, started_from(root).as_deref()))
 }
 
 /// The [`lineage`] of the run whose weights the run at `root` started from, as it was then:
@@ -87,6 +93,11 @@ pub fn started_from(root: &Path) -> Option<String> {
 /// with another recipe, or from other weights. `false` where one of them does not tell.
 pub fn source_has_changed(root: &Path, source: &Path) -> bool {
     started_from(root).zip(lineage_of(source)).is_some_and(|(then, now)| then != now)
+}
+
+/// The digest of the recipe of the run at `root`, as its summary has it.
+pub fn recipe_digest(root: &Path) -> Option<String> {
+    entry(root, "recipe_digest")
 }
 
 /// A text of a run's summary.

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use crate::experiment::{Experiment, Split};
-use crate::graph::{Checked, Model, catalog, check};
+use crate::component::Problem;
+use crate::experiment::{Experiment, Nodes, Split};
+use crate::graph::{Checked, Model, Plan, catalog, check};
 use crate::nn::Scope;
 use crate::recipe::{Recipe, Sources, load};
 
 use super::device::open_device;
-use super::init_from::load_weights;
+use super::init_from::{load_part, load_weights};
 use crate::engine::EngineError;
 
 /// A recipe and weights for its model.
@@ -46,6 +47,20 @@ impl LoadedModel {
         Ok(Self { recipe, experiment, model, metadata })
     }
 
+    /// Builds those parts of the model alone that yield features of whole images, and loads their weights.
+    pub fn load_features(options: &TrainedOptions) -> Result<Self, EngineError> {
+        let recipe = load(&options.sources, &catalog())?;
+        let image = check(&recipe)?.image;
+        let mut experiment: Experiment = recipe.deserialize("")?;
+        open_device(&recipe, &experiment)?;
+        let nodes = Nodes(std::mem::take(&mut experiment.model.0)).features();
+        let model = Plan::new(nodes)
+            .and_then(|plan| Model::build(&plan, image, &Scope::new(experiment.seed)))
+            .map_err(|problems| recipe.diagnose(within_model(problems)))?;
+        load_part(&model.params(), &options.weights)?;
+        Ok(Self { recipe, experiment, model, metadata: Map::new() })
+    }
+
     /// The validation set, which tells how images are prepared.
     pub fn take_val(&mut self) -> Result<Split, EngineError> {
         let missing = || {
@@ -56,4 +71,8 @@ impl LoadedModel {
         };
         self.experiment.data.val.take().ok_or_else(missing)
     }
+}
+
+fn within_model(problems: Vec<Problem>) -> Vec<Problem> {
+    problems.into_iter().map(|problem| problem.within("model")).collect()
 }

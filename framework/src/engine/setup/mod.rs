@@ -2,6 +2,7 @@
 
 pub mod classes;
 pub mod device;
+mod index_digest;
 mod init_from;
 pub mod lineage;
 mod loaded_model;
@@ -11,11 +12,11 @@ pub mod position_grids;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::component::{Evaluator, Inference, Optimizer, Picture, Problem, Schedule, TaskKind};
+use crate::component::{Evaluator, Inference, Optimizer, Picture, Problem, Schedule, TaskKind, Training};
 use crate::data::{Batch, DataError};
 use crate::distributed::SingleProcess;
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
-use crate::graph::{Checked, Model, Summary};
+use crate::graph::{Checked, Model, Plan, Summary, warn, warnings_of_heads, warnings_of_schedule};
 use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline};
 use crate::nn::{Context, DeviceName, Scope};
 use crate::random::{self, Purpose};
@@ -25,6 +26,7 @@ use super::EngineError;
 use super::evaluate::Predictor;
 use super::train::{Trainer, TrainerParts, TrainingPlan};
 
+pub use index_digest::IndexDigests;
 pub use init_from::{initialize, load_weights, weights_of_run};
 pub use loaded_model::{LoadedModel, TrainedOptions};
 
@@ -45,6 +47,8 @@ pub struct Prepared {
     pub inference: Option<Box<dyn Inference>>,
     /// Weights to start from.
     pub init_from: Option<InitFrom>,
+    /// What stands for the data, wherever they lie.
+    pub index_digests: IndexDigests,
     /// The rest of the recipe.
     pub settings: Settings,
     /// The table of the model.
@@ -169,13 +173,16 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     let Data { train: train_split, val: val_split, .. } = data;
     let batch_size = train_split.batch_size;
     let loader = |key: &str, split: Split, training: bool| {
-        let base = if training { LoaderOptions::train } else { LoaderOptions::evaluate };
-        let options = loading.options(base(split.batch_size));
-        open(recipe, key, split, seed, options)
+        let options = match training {
+            true => LoaderOptions { drop_last: train.drop_last, ..LoaderOptions::train(split.batch_size) },
+            false => LoaderOptions::evaluate(split.batch_size),
+        };
+        open(recipe, key, split, seed, loading.options(options))
     };
     let train_loader = loader("data.train", train_split, true)?;
     let val = val_split.map(|split| loader("data.val", split, false)).transpose()?;
     let training = training_plan(recipe, &train_loader, batch_size, &train)?;
+    warn(recipe, warnings_of_training(&plan, schedule.as_ref(), &train, optimizer.as_ref(), &training));
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
     let val_samples = val.as_ref().map(|val| val.pipeline().samples.as_ref());
@@ -193,7 +200,9 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         checkpoint,
         logging,
     };
+    let digest = |loader: &Loader| IndexDigests::of(loader.pipeline().samples.as_ref());
     Ok(Prepared {
+        index_digests: IndexDigests { train: digest(&train_loader), val: val.as_ref().and_then(digest) },
         trainer,
         train: train_loader,
         val,
@@ -212,13 +221,33 @@ fn training_plan(
     batch_size: usize,
     train: &Train,
 ) -> Result<TrainingPlan, EngineError> {
-    let batches = loader.batches();
-    TrainingPlan::new(batches, batch_size, train.accumulate, train.length).ok_or_else(|| {
-        let message =
-            format!("an epoch has {batches} batches, fewer than one step of {} batches", train.accumulate);
-        let problem = Problem::new("train.accumulate", message);
-        recipe.diagnose(vec![problem.help("lower it, or lower `data.train.batch_size`")]).into()
+    TrainingPlan::of(train, loader.pipeline().samples.len(), batch_size).ok_or_else(|| {
+        let message = format!(
+            "an epoch has {} batches, fewer than one step of {} batches",
+            loader.batches(),
+            train.accumulate
+        );
+        let help = "lower it, or `data.train.batch_size`, or set `train.drop_last: false`";
+        recipe.diagnose(vec![Problem::new("train.accumulate", message).help(help)]).into()
     })
+}
+
+/// What is doubtful about a training, now that the size of its data is known.
+fn warnings_of_training(
+    plan: &Plan,
+    schedule: &dyn Schedule,
+    train: &Train,
+    optimizer: &dyn Optimizer,
+    steps: &TrainingPlan,
+) -> Vec<Problem> {
+    let training = Training {
+        base_lr: optimizer.base_lr(steps.images_per_step),
+        length: train.length,
+        steps_per_epoch: Some(steps.steps_per_epoch),
+    };
+    let mut warnings = warnings_of_heads(plan);
+    warnings.extend(warnings_of_schedule(schedule, &training));
+    warnings
 }
 
 /// A model with what trains it; what is wrong with the optimizer is reported at its place in the recipe.

@@ -115,6 +115,11 @@ impl Trainer {
         &self.plan
     }
 
+    /// The learning rate of a step.
+    pub fn lr(&self, step: u64) -> f64 {
+        self.schedule.lr(self.base_lr, self.plan.progress(step))
+    }
+
     /// The optimizer's groups.
     pub fn groups(&self) -> Vec<ParameterGroup> {
         self.optimizer.groups()
@@ -125,7 +130,7 @@ impl Trainer {
         Rc::clone(&self.communicator)
     }
 
-    /// One optimizer step over `plan.accumulate` batches; of several processes each takes an equal share of
+    /// One optimizer step over `plan.accumulate` batches, or over what is left of an epoch; of several processes each takes an equal share of
     /// them, in order of rank. What is random about an image depends on its number among those of the step,
     /// not on how these are cut into batches. A loss or a gradient that is not finite leaves the parameters
     /// as they were.
@@ -142,7 +147,7 @@ impl Trainer {
         batches: impl Iterator<Item = Result<Batch, EngineError>>,
         prepare: impl Fn(Context) -> Context,
     ) -> Result<StepResult, EngineError> {
-        let lr = self.schedule.lr(self.base_lr, self.plan.progress(self.step));
+        let lr = self.lr(self.step);
         self.params.iter().for_each(Param::clear_grad);
         let processes = self.communicator.size();
         let first_image = self.plan.images_per_step / processes * self.communicator.rank();
@@ -261,9 +266,9 @@ impl Trainer {
         Ok(result)
     }
 
-    /// The weighted sum of the losses of a batch, as its part of the mean over the step's batches.
+    /// The weighted sum of the losses of a batch, as its part of the mean over the step's images.
     fn forward(&self, batch: &Batch, ctx: &Context) -> Result<(Tensor, Losses), EngineError> {
-        let share = 1.0 / self.plan.accumulate as f64;
+        let share = batch.len() as f64 / self.plan.images_of(self.step) as f64;
         let outputs = self.model.forward(batch, ctx)?;
         let losses = self.model.losses(&outputs, batch, ctx)?;
         let mut parts = Losses { total: 0.0, named: Vec::new() };
@@ -275,7 +280,8 @@ impl Trainer {
         }
         let total = Loss::total(losses)?
             .ok_or_else(|| EngineError::Usage("there is no loss with a weight to train on".to_owned()))?;
-        let total = if self.plan.accumulate > 1 { (total * share as f32)? } else { total };
+        let total =
+            if batch.len() == self.plan.images_of(self.step) { total } else { (total * share as f32)? };
         Ok((total, parts))
     }
 }

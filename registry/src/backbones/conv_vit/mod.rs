@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks;
 use crate::transformer::{
-    GridAttention, PositionEmbedding, RelativePositionKind, TRANSFORMER_EPS, WindowAttention,
+    GridAttention, InitialValues, PositionEmbedding, RelativePositionKind, TRANSFORMER_EPS, WindowAttention,
     drop_path_rates, transformer_blocks,
 };
 pub use coarser::Coarser;
@@ -26,8 +26,6 @@ use module::ConvViTModule;
 /// `models_convmae.py` and `models_convvit.py` of the official code; `backbone/convmae.py` for segmentation,
 /// `DET/models/convmae.py` and `modeling/backbone/convmae.py` of Official-ConvMAE-Det for detection). Yields
 /// the levels `s1`, `s2` and `s3`, and with `s4` a coarser one.
-///
-/// Whatever the options, a model starts with the initial values of the official pretraining model.
 ///
 /// Under a block-wise mask only the kept patches are computed, at every stage; the numbers are those of the
 /// dense computation.
@@ -64,7 +62,7 @@ pub struct ConvViT {
     pub multi_scale_fusion: bool,
     /// Whether a LayerNorm ends the last stage (the encoder of pretraining; the classifier has its own).
     pub final_norm: bool,
-    /// Whether the position embedding is trained; it starts as sines and cosines in any case.
+    /// Whether the position embedding is trained.
     pub train_pos_embed: bool,
     /// Side of the grid of the position embedding, which is resized (bicubic) to that of the tokens in every
     /// forward; that of the tokens if left out.
@@ -87,6 +85,8 @@ pub struct ConvViT {
     pub init_values: Option<f32>,
     /// What makes a level `s4` of half the resolution out of the last one; there is none if left out.
     pub s4: Option<Coarser>,
+    /// The values that the parameters start with, where no weights are loaded.
+    pub init: InitialValues,
     /// Whether masked patches are left out (`sparse`) or computed and discarded (`dense`). The results are
     /// the same.
     pub computation: Computation,
@@ -113,6 +113,7 @@ impl Default for ConvViT {
             relative_positions: RelativePositionKind::default(),
             init_values: None,
             s4: None,
+            init: InitialValues::default(),
             computation: Computation::default(),
         }
     }
@@ -235,6 +236,20 @@ impl Backbone for ConvViT {
         Ok(MaskGrid { rows: image.height / stride, cols: image.width / stride, cells: vec![first, second] })
     }
 
+    fn blocks(&self) -> Vec<Vec<String>> {
+        let embeddings: [&[&str]; 3] =
+            [&["patch_embed1.*"], &["patch_embed2.*"], &["patch_embed3.*", "patch_embed4.*", "pos_embed"]];
+        let (mut blocks, mut before) = (Vec::new(), Vec::new());
+        for (stage, (embeddings, depth)) in embeddings.into_iter().zip(self.depth).enumerate() {
+            before.extend(embeddings.iter().map(|&name| name.to_owned()));
+            for block in 0..depth {
+                before.push(format!("blocks{}.{block}.*", stage + 1));
+                blocks.push(std::mem::take(&mut before));
+            }
+        }
+        blocks
+    }
+
     fn build(
         &self,
         scope: &Scope,
@@ -243,6 +258,7 @@ impl Backbone for ConvViT {
     ) -> Result<Box<dyn BackboneModule>, Problem> {
         let grid = self.mask_grid(image)?;
         self.check_dense(&grid, mask)?;
+        let scope = &self.init.within(scope);
         let [dim1, dim2, dim3] = self.embed_dim;
         let rates = drop_path_rates(self.drop_path, self.depth.iter().sum());
         let (rates1, rest) = rates.split_at(self.depth[0]);
@@ -288,10 +304,14 @@ impl Backbone for ConvViT {
                 dim3,
                 0,
                 self.train_pos_embed,
+                self.init,
             )?,
             patch_embed1: PatchEmbed::new(&first.child("patch_embed1"), image.channels, dim1, patch1),
             patch_embed2: PatchEmbed::new(&first.child("patch_embed2"), dim1, dim2, patch2),
-            patch_embed3: PatchEmbed::xavier(&first.child("patch_embed3"), dim2, dim3, patch3),
+            patch_embed3: match self.init {
+                InitialValues::Mae => PatchEmbed::xavier(&first.child("patch_embed3"), dim2, dim3, patch3),
+                InitialValues::Timm => PatchEmbed::new(&first.child("patch_embed3"), dim2, dim3, patch3),
+            },
             patch_embed4: Linear::new(&first.child("patch_embed4"), dim3, dim3),
             fusion: self.multi_scale_fusion.then(|| {
                 let [cell1, cell2, _] = self.cells();
@@ -352,6 +372,60 @@ mod tests {
         assert_eq!((&*gamma.to_vec().unwrap(), gamma.layer()), (&[0.5; 8][..], Some(2)));
         let fpn = params.iter().find(|param| param.name() == "fpn.0.weight").unwrap();
         assert_eq!(fpn.layer(), None);
+    }
+
+    /// `_init_weights` of `vision_transformer.py`: what it does not name is as PyTorch makes it.
+    #[test]
+    fn a_classifier_from_scratch_starts_with_the_values_of_timm() {
+        let values = |options: &serde_json::Value| {
+            let spec: ConvViT = serde_json::from_value(json!({
+                "embed_dim": [8, 16, 64], "depth": [1, 1, 1], "num_heads": 2, "train_pos_embed": true,
+            }))
+            .unwrap();
+            let mut spec = serde_json::to_value(spec).unwrap();
+            spec.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+            let scope = Scope::new(0);
+            serde_json::from_value::<ConvViT>(spec).unwrap().build(&scope, IMAGE, None).unwrap();
+            move |name: &str| {
+                let params = scope.params();
+                params.iter().find(|param| param.name() == name).unwrap().to_vec().unwrap()
+            }
+        };
+        let (scratch, pretraining) = (values(&json!({ "init": "timm" })), values(&json!({})));
+        for name in
+            ["blocks3.0.attn.qkv.weight", "blocks3.0.mlp.fc2.weight", "patch_embed4.weight", "pos_embed"]
+        {
+            let drawn = scratch(name);
+            let std = (drawn.iter().map(|value| value * value).sum::<f32>() / drawn.len() as f32).sqrt();
+            assert!((std / 0.02 - 1.0).abs() < 0.05, "{name}: {std}");
+            // Of a uniform distribution no value would lie beyond 1.73 deviations.
+            assert!(drawn.iter().any(|value| value.abs() > 0.05), "{name}");
+        }
+        assert!(scratch("blocks3.0.attn.qkv.bias").iter().all(|&value| value == 0.0));
+        let largest = |values: &[f32]| values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        // 16 channels of 2 x 2 positions: kaiming_uniform(a=sqrt(5)), and Xavier-uniform for 64 outputs.
+        let (uniform, xavier) = ((1.0 / 64.0_f32).sqrt(), (6.0 / 128.0_f32).sqrt());
+        let near = |values: &[f32], bound: f32| (0.98 * bound..=bound).contains(&largest(values));
+        assert!(near(&scratch("patch_embed3.proj.weight"), uniform));
+        assert!(near(&pretraining("patch_embed3.proj.weight"), xavier));
+        assert!(near(&pretraining("patch_embed4.weight"), xavier));
+        for name in ["patch_embed1.proj.weight", "blocks1.0.conv1.weight", "blocks2.0.attn.weight"] {
+            assert_eq!(scratch(name), pretraining(name), "{name}");
+        }
+        let fixed = values(&json!({ "init": "timm", "train_pos_embed": false }));
+        assert_eq!(fixed("pos_embed"), pretraining("pos_embed"));
+    }
+
+    #[test]
+    fn the_first_blocks_are_counted_over_all_stages() {
+        let blocks = narrow(&json!({})).blocks();
+        let expected: [&[&str]; 4] = [
+            &["patch_embed1.*", "blocks1.0.*"],
+            &["patch_embed2.*", "blocks2.0.*"],
+            &["patch_embed3.*", "patch_embed4.*", "pos_embed", "blocks3.0.*"],
+            &["blocks3.1.*"],
+        ];
+        assert_eq!(blocks, expected);
     }
 
     #[test]

@@ -145,6 +145,31 @@ fn smoothing_and_mixtures_count_in_training_only() {
     assert!(loss(smooth.as_ref(), vec![of_class(0), of_class(1)], &train()).unwrap() != pure);
 }
 
+/// `torch.nn.CrossEntropyLoss(weight=..)`.
+#[test]
+fn class_weights_count_in_training_only() {
+    for kind in ["ClassificationHead", "LinearProbeHead"] {
+        let weighted = json!({ "type": kind, "num_classes": CLASSES, "pool": "first_token", "init_std": 1.0,
+                               "class_weight": [0.25, 3.0, 0.0] });
+        let modules =
+            [&spec(kind, "first_token"), &weighted].map(|spec| build(spec, &Scope::new(0), level(0)));
+        let losses = |targets: [usize; 2], ctx: &Context| {
+            let targets = || targets.map(of_class).into();
+            modules.each_ref().map(|module| loss(module.as_ref(), targets(), ctx).unwrap())
+        };
+        let [plain, evaluated] = losses([0, 1], &eval());
+        assert_eq!(evaluated, plain);
+        // Class 2 weighs nothing, so that the first image is alone.
+        let [_, first] = losses([0, 2], &train());
+        let [both, found] = losses([0, 1], &train());
+        let expected = (0.25 * first + 3.0 * (2.0 * both - first)) / 3.25;
+        assert!((found - expected).abs() < 1e-5, "{kind}: {found}, not {expected}");
+        let mut short = weighted.clone();
+        short["class_weight"] = json!([1.0, 1.0]);
+        assert_eq!(head(&short).build(&Scope::new(0), &inputs(level(0))).err().unwrap().key, "class_weight");
+    }
+}
+
 #[test]
 fn a_probe_normalises_by_the_batch_in_training_and_by_running_statistics_otherwise() {
     let module = build(&spec("LinearProbeHead", "first_token"), &Scope::new(0), level(0));

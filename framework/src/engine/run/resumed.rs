@@ -1,0 +1,121 @@
+//! What a run that is resumed goes on with: its recipe, and its data.
+
+use serde_json::{Value, json};
+
+use crate::component::Span;
+use crate::engine::EngineError;
+use crate::engine::setup::IndexDigests;
+use crate::engine::setup::lineage::{changes_of_run, recipe_digest, source_of};
+use crate::engine::train::checkpoint::CheckpointStore;
+use crate::graph::catalog;
+use crate::recipe::{Change, Recipe, Sources, is_within, load};
+use crate::report::RunDir;
+
+/// Where a recipe names the data.
+const DATASETS: [&str; 2] = ["data.train.dataset", "data.val.dataset"];
+/// Where it names a file of weights to start from; a run is known by what it is.
+const INIT_FROM: [&str; 2] = ["init_from", "init_from.weights"];
+const EXTENDED: &str = "train.extended";
+
+/// The recipe of a run that goes on.
+pub struct Resumed {
+    /// The given one, with the extensions that the run has.
+    pub recipe: Recipe,
+    /// In which keys it names other places of the data than before: these are to be the same.
+    pub moved: Vec<Change>,
+}
+
+impl Resumed {
+    /// The run at `run` with a recipe, and trained longer by `extend`.
+    ///
+    /// # Errors
+    /// A recipe with which the results would be others.
+    pub fn new(
+        run: &RunDir,
+        sources: &Sources,
+        recipe: Recipe,
+        extend: Option<Span>,
+    ) -> Result<Self, EngineError> {
+        if extend.is_none() && recipe_digest(run.root()).is_some_and(|known| known == recipe.digest()) {
+            return Ok(Self { recipe, moved: Vec::new() });
+        }
+        let before = load(&Sources { recipe: run.recipe(), ..Sources::default() }, &catalog())?;
+        let recipe = with_extensions(&before, sources, recipe, extend)?;
+        let is_extension = |change: &Change| extend.is_some() && is_within(&change.key, EXTENDED);
+        let source = source_of(recipe.value());
+        let mut changes = changes_of_run(run, before.value(), recipe.value(), source.as_deref());
+        changes.retain(|change| !is_extension(change));
+        // A checkpoint takes the place of the initial weights.
+        if CheckpointStore::any_in(&run.checkpoints()) {
+            changes.retain(|change| !names_another_place(change, &INIT_FROM));
+        }
+        let (moved, changes): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| names_another_place(change, &DATASETS));
+        if changes.is_empty() {
+            return Ok(Self { recipe, moved });
+        }
+        let mut help = "undo these changes, or start a new run with `--out`".to_owned();
+        if changes.iter().any(|change| change.key == "train.length") {
+            let run = run.root().display();
+            help.push_str(&format!("; `convmae run {run} --extend 10 epochs` trains the run longer"));
+        }
+        Err(EngineError::RecipeChanged { run: run.root().to_path_buf(), changes: lines(&changes), help })
+    }
+
+    /// Refuses data that are not those that the run had: another training set, or another validation set in
+    /// another place.
+    pub fn refuse_other_data(&self, before: &IndexDigests, now: &IndexDigests) -> Result<(), EngineError> {
+        for (key, before, now) in
+            [(DATASETS[0], &before.train, &now.train), (DATASETS[1], &before.val, &now.val)]
+        {
+            let moved: Vec<_> =
+                self.moved.iter().filter(|change| is_within(&change.key, key)).cloned().collect();
+            let reason = match (before, now) {
+                (Some(before), Some(now)) if before == now => continue,
+                (Some(_), Some(_)) if key == DATASETS[0] || !moved.is_empty() => {
+                    "they are not the images that the run had: names, classes or their order are others"
+                }
+                (None, _) | (_, None) if !moved.is_empty() => {
+                    "the run cannot tell whether these are the images it had: put them back where they were"
+                }
+                _ => continue,
+            };
+            let moved = if moved.is_empty() { String::new() } else { format!("\n{}", lines(&moved)) };
+            return Err(EngineError::Usage(format!(
+                "`{key}`: {reason}; start a new run with `--out`{moved}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The recipe with the extensions that the run has had, if it states none itself, and one more.
+fn with_extensions(
+    before: &Recipe,
+    sources: &Sources,
+    recipe: Recipe,
+    extend: Option<Span>,
+) -> Result<Recipe, EngineError> {
+    let extensions =
+        |recipe: &Recipe| -> Result<Vec<Span>, EngineError> { Ok(recipe.deserialize(EXTENDED)?) };
+    let stated = extensions(&recipe)?;
+    let mut wanted = if stated.is_empty() { extensions(before)? } else { stated.clone() };
+    wanted.extend(extend);
+    if wanted == stated {
+        return Ok(recipe);
+    }
+    let mut sources = sources.clone();
+    sources.sets.push(format!("{EXTENDED}={}", json!(wanted)));
+    Ok(load(&sources, &catalog())?)
+}
+
+/// Whether a change is one of a path below some blocks, or of one of some keys.
+fn names_another_place(change: &Change, blocks: &[&str]) -> bool {
+    [&change.before, &change.after].into_iter().all(|value| matches!(value, Some(Value::String(_))))
+        && !change.key.ends_with(".type")
+        && blocks.iter().any(|block| is_within(&change.key, block))
+}
+
+fn lines(changes: &[Change]) -> String {
+    changes.iter().map(|change| format!("  {change}")).collect::<Vec<_>>().join("\n")
+}
