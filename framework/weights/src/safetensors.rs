@@ -126,15 +126,18 @@ fn header(tensors: &Ordered<'_>, metadata: &BTreeMap<String, String>) -> Result<
     Ok(header)
 }
 
-fn read(file: &mut impl Read, file_len: u64) -> Result<Safetensors, FormatError> {
+pub(super) fn read(file: &mut impl Read, file_len: u64) -> Result<Safetensors, FormatError> {
     let header = read_header(file, file_len)?;
     let parsed: Metadata = serde_json::from_slice(&header).map_err(|error| invalid(&error))?;
     let expected = (8 + header.len() as u64).checked_add(parsed.data_len() as u64);
     if expected != Some(file_len) {
-        let reason = format!("the header describes {} bytes of data, the file has {}", parsed.data_len(), {
-            file_len - 8 - header.len() as u64
+        let found = file_len - 8 - header.len() as u64;
+        let reason =
+            format!("the header describes {} bytes of data, the file has {found}", parsed.data_len());
+        return Err(match found < parsed.data_len() as u64 {
+            true => FormatError::Truncated(reason),
+            false => FormatError::Safetensors(reason),
         });
-        return Err(FormatError::Safetensors(reason));
     }
     let mut tensors = TensorMap::new();
     for name in parsed.offset_keys() {
@@ -156,7 +159,10 @@ fn read_header(file: &mut impl Read, file_len: u64) -> Result<Vec<u8>, FormatErr
     let len = u64::from_le_bytes(len);
     if len > MAX_HEADER || len > file_len.saturating_sub(8) {
         let reason = format!("a header of {len} bytes does not fit a file of {file_len}");
-        return Err(FormatError::Safetensors(reason));
+        return Err(match len > MAX_HEADER {
+            true => FormatError::Safetensors(reason),
+            false => FormatError::Truncated(reason),
+        });
     }
     let mut header = vec![0; len as usize];
     file.read_exact(&mut header).map_err(|error| invalid(&error))?;
