@@ -30,5 +30,6 @@ mod sweep;
 mod sweep_mistakes;
 mod table;
 mod transforms_golden;
+mod weights_of_others;
 
 use convmae_tests as _;
