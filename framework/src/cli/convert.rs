@@ -138,7 +138,9 @@ fn translate(args: &Args, name: &str, renaming: &mut Renaming) -> Result<String,
         if let Some(count) = layout.to_official(renaming).map_err(refuse)? {
             return Ok(format!("{count} translated from the names of {}", layout.title));
         }
-        if let Some(count) = layout.of_official(renaming).map_err(refuse)?.filter(|_| name != AUTO) {
+        if name != AUTO
+            && let Some(count) = layout.of_official(renaming).map_err(refuse)?
+        {
             return Ok(format!("{count} translated to the names of {}", layout.title));
         }
     }

@@ -112,6 +112,7 @@ enum Format {
     Index,
 }
 
+#[derive(Clone, Copy)]
 enum FileFormat {
     Safetensors,
     Zip,

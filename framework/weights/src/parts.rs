@@ -99,3 +99,80 @@ fn beside(index: &Path, part: &str) -> Result<PathBuf, FormatError> {
         false => Err(FormatError::MissingPart { part: part.to_owned() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{HostTensor, write_pth, write_safetensors};
+
+    /// A folder with an index and the parts that it names.
+    fn write_parts(folder: &Path, index: &str) {
+        for (name, value) in [("a", 1), ("b", 2)] {
+            let tensors = [(name, HostTensor::scalar_i64(value))].into_iter().collect();
+            let path = folder.join(format!("model-{name}.safetensors"));
+            write_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
+        }
+        fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
+    }
+
+    const INDEX: &str =
+        r#"{"metadata": {}, "weight_map": {"a": "model-a.safetensors", "b": "model-b.safetensors"}}"#;
+
+    #[test]
+    fn weights_in_parts_are_read_by_their_index_or_their_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        write_parts(folder.path(), INDEX);
+        for path in [folder.path().to_path_buf(), folder.path().join("model.safetensors.index.json")] {
+            let tensors = crate::read(&path).unwrap().tensors;
+            assert_eq!(
+                tensors.iter().map(|(name, tensor)| (name, tensor.as_i64())).collect::<Vec<_>>(),
+                [("a", Some(1)), ("b", Some(2))]
+            );
+        }
+        fs::remove_file(folder.path().join("model-b.safetensors")).unwrap();
+        let error = crate::read(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.ends_with(
+                "model.safetensors.index.json: its part model-b.safetensors is missing; download that, too"
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_index_that_does_not_fit_its_parts_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (index, expected) in [
+            (
+                INDEX.replace("\"b\":", "\"c\":"),
+                "it says that `c` is in model-b.safetensors, where it is not",
+            ),
+            (INDEX.replace("model-b", "../model-b"), "`../model-b.safetensors` is no file name"),
+            (INDEX.replace("model-b.safetensors", ".."), "`..` is no file name"),
+            (
+                INDEX.replace("model-b.safetensors", "model.safetensors.index.json"),
+                "a part of weights is an index, too",
+            ),
+            ("{\"weight_map\": [1]}".to_owned(), "not a valid index of weights in parts"),
+        ] {
+            write_parts(folder.path(), &index);
+            let error = crate::read(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn of_a_folder_the_only_weights_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = |folder: &Path| crate::read(folder).unwrap_err().to_string();
+        assert!(error(folder.path()).ends_with("a folder with no weights; name the file"));
+        let tensors = [("a", HostTensor::scalar_i64(1))].into_iter().collect();
+        write_pth(&folder.path().join("a.pth"), &tensors).unwrap();
+        fs::write(folder.path().join("config.json"), "{}").unwrap();
+        assert!(!crate::read(folder.path()).unwrap().tensors.is_empty());
+        fs::write(folder.path().join("b.pth"), "").unwrap();
+        assert!(error(folder.path()).ends_with("a folder with 2 weights files; name the file"));
+    }
+}

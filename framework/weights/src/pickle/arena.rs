@@ -48,7 +48,7 @@ pub(super) struct Object<'a> {
 }
 
 impl Object<'_> {
-    pub fn new<'a>(module: &'a str, name: &'a str) -> Node<'a> {
+    pub fn of<'a>(module: &'a str, name: &'a str) -> Node<'a> {
         Node::Object(Object { module, name, entries: Vec::new() })
     }
 }

@@ -13,17 +13,16 @@ impl<'a> Machine<'a> {
     /// `callee(*arguments)`. What an unknown callee makes is an object of its name.
     pub(super) fn reduce(&mut self, callee: Id, arguments: Id) -> Result<Id, Fault> {
         if let Node::Object(object) = self.arena.get(callee) {
-            let made = Object::new(object.module, object.name);
+            let made = Object::of(object.module, object.name);
             return self.arena.add(made);
         }
         let global = self.global(callee)?;
         let node = match (global, self.arena.tuple(arguments)?) {
             (Global::OrderedDict | Global::Namespace, []) => empty(global)?,
             // As Python 2 pickles it.
-            (Global::OrderedDict, &[list]) => match self.arena.get(list) {
-                Node::List(pairs) => Node::Dict(self.pairs(pairs)?),
-                _ => return Err(Fault::Call { name: global.name(), what: "unknown arguments" }),
-            },
+            (Global::OrderedDict, &[list]) if matches!(self.arena.get(list), Node::List(_)) => {
+                Node::Dict(self.pairs(list)?)
+            }
             // (storage, offset, size, stride[, requires_grad, hooks[, metadata]])
             (
                 Global::RebuildTensor,
@@ -58,7 +57,7 @@ impl<'a> Machine<'a> {
     /// `class.__new__(class, *arguments)`.
     pub(super) fn new_object(&self, class: Id, arguments: Id) -> Result<Node<'a>, Fault> {
         if let Node::Object(object) = self.arena.get(class) {
-            return Ok(Object::new(object.module, object.name));
+            return Ok(Object::of(object.module, object.name));
         }
         let global = self.global(class)?;
         match self.arena.tuple(arguments)? {
@@ -90,7 +89,7 @@ impl<'a> Machine<'a> {
         let (class, key, len) = match *arena.tuple(id)? {
             [tag, class, ..] if arena.text(tag)? == "module" => {
                 return match arena.get(class) {
-                    Node::Object(object) => Ok(Object::new(object.module, object.name)),
+                    Node::Object(object) => Ok(Object::of(object.module, object.name)),
                     other => Err(other.expected("a class")),
                 };
             }
@@ -104,7 +103,7 @@ impl<'a> Machine<'a> {
         };
         let dtype = match arena.get(class) {
             Node::Global(Global::Storage(dtype)) => *dtype,
-            Node::Object(object) => return Ok(Object::new(object.module, object.name)),
+            Node::Object(object) => return Ok(Object::of(object.module, object.name)),
             other => return Err(other.expected("a storage class")),
         };
         let storage = Storage { key: arena.text(key)?, dtype, len: arena.size(len)? };
@@ -126,7 +125,7 @@ impl<'a> Machine<'a> {
     fn tensor(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Result<Node<'a>, Fault> {
         let storage = match self.arena.get(storage) {
             Node::Storage(storage) => *storage,
-            Node::Object(object) => return Ok(Object::new(object.module, object.name)),
+            Node::Object(object) => return Ok(Object::of(object.module, object.name)),
             other => return Err(other.expected("a storage")),
         };
         let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
@@ -140,14 +139,20 @@ impl<'a> Machine<'a> {
     }
 
     /// The entries of `[[key, value], ..]`.
-    fn pairs(&self, items: &[Id]) -> Result<Vec<(Id, Id)>, Fault> {
+    fn pairs(&mut self, list: Id) -> Result<Vec<(Id, Id)>, Fault> {
+        let Node::List(items) = self.arena.get(list) else {
+            return Err(self.arena.get(list).expected("a list of pairs"));
+        };
         let pair = |&item: &Id| {
             let (Node::List(pair) | Node::Tuple(pair)) = self.arena.get(item) else { return None };
             let &[key, value] = pair.as_slice() else { return None };
             Some((key, value))
         };
         let expected = |item: &Id| self.arena.get(*item).expected("a pair");
-        items.iter().map(|item| pair(item).ok_or_else(|| expected(item))).collect()
+        let pairs = items.iter().map(|item| pair(item).ok_or_else(|| expected(item)));
+        let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+        self.copy(size_of_val(pairs.as_slice()))?;
+        Ok(pairs)
     }
 
     fn global(&self, id: Id) -> Result<Global, Fault> {

@@ -63,8 +63,8 @@ pub enum Fault {
     /// One storage is described in two ways.
     #[error("broken: storage `{}` is declared twice, differently", visible(.0))]
     Storage(String),
-    /// Arrays that are repeated far beyond what is there of them.
-    #[error("refused: its arrays would take many times the bytes of the pickle")]
+    /// Arrays or texts that are repeated far beyond what is there of them.
+    #[error("refused: what it holds would take many times the bytes of the pickle")]
     Expansion,
     /// More than any checkpoint has.
     #[error("refused: more than {limit} {what}")]

@@ -8,5 +8,5 @@ pub(super) const MAX_DEPTH: usize = 256;
 pub(super) const MAX_AXES: usize = 16;
 /// Bytes of a storage's key, a small number in decimal.
 pub(super) const MAX_KEY: usize = 64;
-/// Bytes of the arrays in a pickle, as a multiple of its own: shared ones are copied.
+/// Bytes of the arrays in a pickle, and of what is copied while it is read, as a multiple of its own.
 pub(super) const MAX_EXPANSION: usize = 16;

@@ -31,6 +31,8 @@ pub(super) struct Machine<'a> {
     memo: HashMap<u32, Id>,
     pub(super) storages: Vec<Storage<'a>>,
     pub(super) storage_index: HashMap<&'a str, usize>,
+    /// Bytes that calls may still copy.
+    copies: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -43,6 +45,7 @@ impl<'a> Machine<'a> {
             memo: HashMap::new(),
             storages: Vec::new(),
             storage_index: HashMap::new(),
+            copies: bytes.len().saturating_mul(MAX_EXPANSION),
         }
     }
 
@@ -217,7 +220,13 @@ impl<'a> Machine<'a> {
 
     fn import(&mut self, module: &'a str, name: &'a str) -> Result<(), Fault> {
         let global = Global::find(module, name)?;
-        self.push(global.map_or_else(|| Object::new(module, name), Node::Global))
+        self.push(global.map_or_else(|| Object::of(module, name), Node::Global))
+    }
+
+    /// Takes the bytes that a call copies from those that may be: what it copies may be called for again.
+    pub(super) fn copy(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.copies = self.copies.checked_sub(bytes).ok_or(Fault::Expansion)?;
+        Ok(())
     }
 
     fn push(&mut self, node: Node<'a>) -> Result<(), Fault> {
@@ -300,12 +309,12 @@ impl<'a> Machine<'a> {
 }
 
 /// An integer; one of more than 16 bytes, as in states of random generators, is an object.
-fn integer<'a>(bytes: &'a [u8]) -> Node<'a> {
-    long(bytes).map_or_else(|| Object::new("builtins", "int"), Node::Int)
+fn integer(bytes: &[u8]) -> Node<'_> {
+    long(bytes).map_or_else(|| Object::of("builtins", "int"), Node::Int)
 }
 
 /// Text; Python 2 wrote bytes as it did text.
-fn string<'a>(bytes: &'a [u8]) -> Node<'a> {
+fn string(bytes: &[u8]) -> Node<'_> {
     std::str::from_utf8(bytes).map_or(Node::Bytes(Cow::Borrowed(bytes)), Node::Str)
 }
 

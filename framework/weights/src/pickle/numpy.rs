@@ -60,7 +60,7 @@ impl<'a> Machine<'a> {
                 let fortran = self.arena.text(order)? == "F";
                 Ok(Node::NumpyArray(Some(self.numpy_array(ty, shape, fortran, data)?)))
             }
-            (Global::NumpyScalar, &[ty, data]) => self.numpy_scalar(ty, data),
+            (Global::NumpyScalar, &[ty, data]) => Ok(self.numpy_scalar(ty, data)),
             _ => Err(Fault::Call { name: function.name(), what: "unknown arguments" }),
         }
     }
@@ -96,12 +96,12 @@ impl<'a> Machine<'a> {
     }
 
     /// A number; of another type an object.
-    fn numpy_scalar(&self, ty: Id, data: Id) -> Result<Node<'a>, Fault> {
-        let other = Object::new("numpy", "generic");
+    fn numpy_scalar(&self, ty: Id, data: Id) -> Node<'a> {
+        let other = Object::of("numpy", "generic");
         let (Node::NumpyType(ty), Some(bytes)) = (self.arena.get(ty), self.arena.bytes(data)) else {
-            return Ok(other);
+            return other;
         };
-        Ok(match (ty.dtype(), bytes) {
+        match (ty.dtype(), bytes) {
             (Some(DType::Bool), &[byte]) => Node::Bool(byte != 0),
             (Some(DType::I8), &[byte]) => Node::Int((byte as i8).into()),
             (Some(DType::U8), &[byte]) => Node::Int(byte.into()),
@@ -115,18 +115,19 @@ impl<'a> Machine<'a> {
                 bytes.try_into().map_or(other, |bytes| Node::Float(f64::from_le_bytes(bytes)))
             }
             _ => other,
-        })
+        }
     }
 
     /// `_codecs.encode(text, "latin1")`: the bytes, a letter each.
-    pub(super) fn encode(&self, text: Id, encoding: Id) -> Result<Node<'a>, Fault> {
+    pub(super) fn encode(&mut self, text: Id, encoding: Id) -> Result<Node<'a>, Fault> {
         let text = self.arena.text(text)?;
+        self.copy(text.len())?;
         let latin1 = || text.chars().map(|letter| u8::try_from(letter).ok()).collect::<Option<Vec<u8>>>();
         let bytes = match self.arena.text(encoding)? {
             "latin1" | "latin-1" => latin1(),
             _ => None,
         };
-        Ok(bytes.map_or(Object::new("_codecs", "encode"), |bytes| Node::Bytes(Cow::Owned(bytes))))
+        Ok(bytes.map_or(Object::of("_codecs", "encode"), |bytes| Node::Bytes(Cow::Owned(bytes))))
     }
 
     pub(super) fn sizes(&self, id: Id) -> Result<Vec<usize>, Fault> {

@@ -109,6 +109,21 @@ fn a_small_pickle_that_stands_for_an_enormous_tree_is_refused() {
 }
 
 #[test]
+fn copies_that_calls_make_are_bounded() {
+    // _codecs.encode("aaa..", "latin1"), and OrderedDict([[1, 2], ..]), again and again.
+    let text = [b"X\x00\x10\x00\x00", &[b'a'; 4096][..]].concat();
+    let encoded =
+        [b"\x80\x02c_codecs\nencode\nq\x00", &text[..], b"X\x06\x00\x00\x00latin1\x86q\x01"].concat();
+    let pairs = b"(K\x01K\x02l".repeat(1000);
+    let listed = [b"\x80\x02ccollections\nOrderedDict\nq\x00(", &pairs[..], b"l\x85q\x01"].concat();
+    for start in [encoded, listed] {
+        let program = |calls: usize| [&start[..], &b"h\x00h\x01R".repeat(calls), b"."].concat();
+        assert!(load(&program(1)).is_ok());
+        assert_eq!(fault(&program(1000)), Fault::Expansion);
+    }
+}
+
+#[test]
 fn endless_marks_and_copies_are_refused() {
     assert!(matches!(fault(&vec![b'('; 100_000]), Fault::Limit { what: "nested containers", .. }));
     let mut copies = vec![opcode::DUP; 2 * MAX_VALUES];
