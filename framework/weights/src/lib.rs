@@ -8,6 +8,7 @@
 
 pub mod atomic;
 mod error;
+mod faults;
 mod file;
 mod keys;
 mod map;
@@ -33,13 +34,16 @@ pub use map::TensorMap;
 pub use pickle::{Fault, PickleError};
 pub use positions::interpolate_positions;
 pub use pth::write_pth;
-pub use safetensors::{Safetensors, read_safetensors, write_safetensors, write_sealed};
+pub use safetensors::{Safetensors, check_safetensors, read_safetensors, write_safetensors, write_sealed};
 pub use tensor::{DType, HostTensor, TensorError};
 pub use text::visible;
 
 /// The metadata key that marks a checkpoint of this program, whose tensors are named `model.*`,
 /// `optimizer.*`, `ema.*`.
 pub const CHECKPOINT_KEY: &str = "convmae.checkpoint";
+
+/// The metadata key of the rest of a checkpoint's state, which only the program itself reads.
+pub const STATE_KEY: &str = "convmae.state";
 
 /// Reads the model in a weights file: safetensors, in one file or in parts (the index or the folder is named),
 /// or PyTorch's `.pth` in its zip or legacy format, or a pickle with arrays of numpy. Of a checkpoint of this
@@ -88,7 +92,8 @@ fn read_file(path: &Path, format: FileFormat, selection: Selection<'_>) -> Resul
 
 fn of_safetensors(file: Safetensors, selection: Selection<'_>) -> Result<WeightsFile, FormatError> {
     let is_checkpoint = file.metadata.contains_key(CHECKPOINT_KEY);
-    let metadata = file.metadata.into_iter().map(|(key, value)| (key, Json::String(value))).collect();
+    let metadata = file.metadata.into_iter().filter(|(key, _)| key != STATE_KEY);
+    let metadata = metadata.map(|(key, value)| (key, Json::String(value))).collect();
     if !is_checkpoint {
         return WeightsFile { metadata, ..WeightsFile::of(file.tensors) }.within(selection.entry);
     }
