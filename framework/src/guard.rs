@@ -47,7 +47,8 @@ pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
     text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }
 
-/// A message of the crate `png` without the insides of its types: `IHDR` for `ChunkType { type: IHDR, critical: true, .. }`.
+/// A message of the crate `png` without the insides of its types: `IHDR` for
+/// `ChunkType { type: IHDR, critical: true, .. }`.
 fn readable(message: &str) -> String {
     const BEFORE: &str = "ChunkType { type: ";
     let (mut readable, mut rest) = (String::new(), message);
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn types_of_chunks_are_called_by_their_names() {
-        let message = "Chunk length wrong: ChunkType { type: IHDR, critical: true, private: false, reserved: false, safecopy: false }!";
+        let message = "Chunk length wrong: ChunkType { type: IHDR, critical: true, private: false }!";
         assert_eq!(readable(message), "Chunk length wrong: IHDR!");
         assert_eq!(readable("nothing"), "nothing");
     }

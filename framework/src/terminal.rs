@@ -1,7 +1,7 @@
 //! Text on its way to a terminal, and standard error, which may be gone.
 
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 
 use serde::Serialize;
@@ -47,8 +47,8 @@ pub(crate) fn indented_json(value: &impl Serialize) -> String {
     let mut shown = String::new();
     for letter in text.chars() {
         match letter {
-            // What JSON itself does not escape.
-            '\u{7f}'..='\u{9f}' => shown += &format!("\\u{:04x}", u32::from(letter)),
+            // What JSON itself does not escape. Writing to a string does not fail.
+            '\u{7f}'..='\u{9f}' => drop(write!(shown, "\\u{:04x}", u32::from(letter))),
             letter => shown.push(letter),
         }
     }

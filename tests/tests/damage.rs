@@ -1,5 +1,5 @@
-//! Files that were damaged or moved, and names that would control a terminal: a file is refused by name, left out or made again, and
-//! what is healthy is not hidden.
+//! Files that were damaged or moved, and names that would control a terminal: a file is refused by name, left
+//! out or made again, and what is healthy is not hidden.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,6 +62,23 @@ fn a_damaged_file_of_a_finished_run_is_restored_from_its_last_checkpoint() {
             assert!(RunDir::inspect(&run).unwrap().is_finished(), "{file}");
         }
     }
+}
+
+/// Its checkpoints hold what its other files do.
+#[test]
+fn an_unfinished_run_goes_on_from_its_checkpoints_whatever_happened_to_its_other_files() {
+    let folder = finished();
+    let run = folder.path("run");
+    let (weights, rows) = (fs::read(run.join("model.safetensors")).unwrap(), losses(&run));
+    fs::remove_file(run.join("model.safetensors")).unwrap();
+    for file in ["metrics.parquet", "summary.json", "recipe.lock.yaml"] {
+        truncate(&run.join(file));
+    }
+    let messages = stderr(&folder.succeeds(RESUME));
+    assert!(messages.contains("resumed at step 12 of 12"), "{messages}");
+    assert!(fs::read(run.join("model.safetensors")).unwrap() == weights);
+    assert_eq!(losses(&run), rows);
+    assert!(RunDir::inspect(&run).unwrap().is_finished());
 }
 
 #[test]

@@ -1,7 +1,9 @@
-//! Mutated files of every format that the program reads: each is read or refused, without a panic, in little time and memory.
+//! Mutated files of every format that the program reads: each is read or refused, without a panic, in little
+//! time and memory.
 //!
-//! Without more they are the same few hundred of each format every time. With `CONVMAE_FUZZ_SECONDS=600` the search goes on for so long
-//! in each format, from a new start: `cargo test -p convmae-tests --test e2e -- fuzz --nocapture` tells how many files were
+//! Without more they are the same few hundred of each format every time. With `CONVMAE_FUZZ_SECONDS=600` the
+//! search goes on for so long in each format, from a new start:
+//! `cargo test -p convmae-tests --test e2e -- fuzz --nocapture --test-threads=1` tells how many files were
 //! tried. A file that fails is kept in the folder of temporary files, and named.
 
 use std::fs;
@@ -175,9 +177,8 @@ fn fuzz(format: &'static str, seeds: &[Vec<u8>], mend: impl Fn(&mut [u8]), read:
             mend(&mut bytes);
         }
         *current.lock().unwrap() = Some((Instant::now(), bytes.clone()));
-        if catch_unwind(AssertUnwindSafe(|| read(&bytes))).is_err() {
-            panic!("{format}: a panic on {}, file {tried}", keep(format, &bytes).display());
-        }
+        let is_read = catch_unwind(AssertUnwindSafe(|| read(&bytes))).is_ok();
+        assert!(is_read, "{format}: a panic on {}, file {tried}", keep(format, &bytes).display());
         *current.lock().unwrap() = None;
         tried += 1;
     }
@@ -364,7 +365,8 @@ fn tar() {
 
 #[test]
 fn parquet() {
-    // As the program writes them: without their digest, which nothing mends here, the reader would ask for any memory.
+    // As the program writes them, with a digest that nothing mends here: the reader asks for any memory that
+    // a damaged file without one names.
     let folder = folder();
     let path = folder.path().join("a.parquet");
     let mut metrics = MetricLog::default();
@@ -405,7 +407,10 @@ fn files_of_a_run() {
 #[test]
 fn annotations_and_results() {
     let annotations = json!({
-        "images": [{ "id": 1, "file_name": "a.png", "height": 20, "width": 30 }, { "id": 2, "file_name": "b.png", "height": 8, "width": 9 }],
+        "images": [
+            { "id": 1, "file_name": "a.png", "height": 20, "width": 30 },
+            { "id": 2, "file_name": "b.png", "height": 8, "width": 9 },
+        ],
         "categories": [{ "id": 3, "name": "cat" }, { "id": 7, "name": "dog" }],
         "annotations": [
             { "id": 1, "image_id": 1, "category_id": 3, "bbox": [1.0, 2.0, 10.0, 5.0], "area": 50.0, "iscrowd": 0,

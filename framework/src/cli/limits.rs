@@ -7,12 +7,12 @@ use super::output::CliError;
 /// Threads that the pool may be asked for. More take longer to start than they save.
 const MOST_THREADS: usize = 1024;
 
-/// Refuses a number of threads, from `RAYON_NUM_THREADS`, that is none: the pool would pass over it in silence, or take minutes
-/// to start.
+/// Refuses a number of threads, from `RAYON_NUM_THREADS`, that is none: the pool would pass over it in
+/// silence, or take minutes to start.
 pub fn check_threads() -> Result<(), CliError> {
     match std::env::var_os("RAYON_NUM_THREADS") {
-        Some(set) => check(&set.to_string_lossy()),
-        None => Ok(()),
+        Some(set) if !set.is_empty() => check(&set.to_string_lossy()),
+        _ => Ok(()),
     }
 }
 
@@ -45,7 +45,7 @@ mod tests {
         for threads in ["1", "64", " 1024 "] {
             assert!(check(threads).is_ok(), "{threads}");
         }
-        for threads in ["", "0", "-1", "abc", "1025", "100000", "99999999999999999999"] {
+        for threads in ["0", "-1", "abc", "1025", "100000", "99999999999999999999"] {
             assert!(check(threads).is_err(), "{threads}");
         }
     }

@@ -11,8 +11,8 @@ use crate::terminal::say;
 
 /// Run a recipe: train, evaluate, and write the run directory with metrics, checkpoints and a report.
 ///
-/// SIGINT and SIGTERM finish the step, save a checkpoint and exit with 0, and so do SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU; a second SIGINT
-/// or SIGTERM stops at once.
+/// SIGINT and SIGTERM finish the step, save a checkpoint and exit with 0, and so do SIGHUP, SIGUSR1, SIGUSR2
+/// and SIGXCPU; a second SIGINT or SIGTERM stops at once.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -43,7 +43,7 @@ impl RunDir {
             return Err(ReportError::Occupied(root.to_path_buf()));
         }
         run.create_folders()?;
-        run.write_recipe(lock_yaml)?;
+        run.replace_recipe(lock_yaml)?;
         Ok(run)
     }
 
@@ -110,8 +110,8 @@ impl RunDir {
         lock_file::read(&self.recipe())
     }
 
-    /// Writes the resolved recipe.
-    pub fn write_recipe(&self, yaml: &str) -> Result<(), ReportError> {
+    /// Replaces the resolved recipe.
+    pub fn replace_recipe(&self, yaml: &str) -> Result<(), ReportError> {
         lock_file::write(&self.recipe(), yaml)
     }
 

@@ -7,7 +7,8 @@ use super::plan::Plan;
 use super::spec::Sweep;
 use crate::report::ReportError;
 
-/// The lock of a sweep's directory. Never removed: a process that removes it could remove that of the next one.
+/// The lock of a sweep's directory. Never removed: a process that removes it could remove that of the next
+/// one.
 const LOCK: &str = ".lock";
 
 /// A sweep that is at work, as long as this lives.

@@ -64,7 +64,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
             let dir = RunDir::open(&root)?;
             // It begins anew: nothing is left of the recipe that it was begun with.
             if !continues && !dir.says_finished() {
-                dir.write_recipe(&recipe.lock_yaml())?;
+                dir.replace_recipe(&recipe.lock_yaml())?;
             }
             dir
         }

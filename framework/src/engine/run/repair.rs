@@ -48,5 +48,5 @@ fn restore_recipe(root: &Path, damage: ReportError) -> Result<(), EngineError> {
         return Err(damage.into());
     };
     tracing::warn!("{damage}; it is restored from the last checkpoint");
-    Ok(dir.write_recipe(&recipe)?)
+    Ok(dir.replace_recipe(&recipe)?)
 }

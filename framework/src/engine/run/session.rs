@@ -52,8 +52,6 @@ pub struct Session {
     pub pictured: Option<Vec<Batch>>,
     pub window: Window,
     pub events: Option<EventLog>,
-    /// The resolved recipe as the directory holds it.
-    pub recipe: String,
 }
 
 impl Session {
@@ -75,7 +73,6 @@ impl Session {
             pictured: None,
             window: Window::new(Sums::default()),
             events: None,
-            recipe: dir.read_recipe()?,
             prepared,
             dir,
         })
@@ -114,7 +111,8 @@ impl Session {
         Ok(())
     }
 
-    /// The figures that a run of an older program has recorded up to a step: its checkpoints do not hold them.
+    /// The figures that a run of an older program has recorded up to a step: its checkpoints do not hold
+    /// them.
     fn older_metrics(&self, step: u64) -> Result<MetricLog, EngineError> {
         let path = self.dir.metrics();
         if !path.is_file() {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// A terminal that is closed, the warnings of batch systems before they end a job (SIGUSR1 as `sbatch --signal` and LSF
-/// send it, SIGUSR2 of Grid Engine), a limit of processor time. They may come several times.
+/// A terminal that is closed, the warnings of batch systems before they end a job (SIGUSR1 as by
+/// `sbatch --signal`, SIGUSR2 of Grid Engine), a limit of processor time. They may come several times.
 #[cfg(unix)]
 const WARNINGS: [c_int; 4] = {
     use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU};

@@ -212,7 +212,7 @@ impl Session {
             seconds: self.seconds(),
             best: self.best,
             evaluation: self.evaluation.metrics.iter().map(finite).collect(),
-            recipe: Some(self.recipe.clone()),
+            recipe: self.dir.read_recipe().ok(),
             metrics: Some(BASE64_STANDARD.encode(metrics)),
             window: self.window.sums().clone(),
             init_from_digest: self.init_from_digest.clone(),
