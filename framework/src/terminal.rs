@@ -6,18 +6,7 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-/// A text in a line: ends of lines and tabs are spaces, and what else controls a terminal is its escape,
-/// `\u{1b}`.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::new();
-    for letter in text.chars() {
-        match letter {
-            '\n' | '\r' | '\t' => shown.push(' '),
-            letter => show(letter, &mut shown),
-        }
-    }
-    shown
-}
+pub(crate) use crate::weights::visible;
 
 /// A text of several lines, in which what else controls a terminal is its escape.
 pub(crate) fn visible_lines(text: &str) -> Cow<'_, str> {

@@ -260,6 +260,7 @@ pages! {
     tutorial_2: "docs/src/tutorial/write_a_recipe.md";
     tutorial_3: "docs/src/tutorial/add_a_head.md";
     tutorial_4: "docs/src/tutorial/ablation_to_table.md";
+    weights: "docs/src/weights.md";
 }
 
 fn markdown(folder: &Path, found: &mut Vec<PathBuf>) {

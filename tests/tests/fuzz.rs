@@ -18,7 +18,7 @@ use convmae_framework::graph::{catalog, check};
 use convmae_framework::metrics::coco::evaluate_files;
 use convmae_framework::recipe::{Catalog, Sources, load};
 use convmae_framework::report::{ClassTable, Details, Environment, MetricLog, PictureStore, Split, Summary};
-use convmae_framework::weights::{check_safetensors, read_safetensors, read_with_optimizer};
+use convmae_framework::weights::{Selection, check_safetensors, read_safetensors, read_selection};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use serde_json::json;
 
@@ -313,20 +313,23 @@ fn label_maps() {
     fuzz_files("label-map", "png", &seeds, mend_png, |path| drop(read_labels(path)));
 }
 
+/// What of weights is read.
+const ALL: Selection<'_> = Selection { entry: None, optimizer: true };
+
 #[test]
 fn safetensors() {
     let seeds = files(&data("checkpoints"), "safetensors");
     fuzz_files("safetensors", "safetensors", &seeds, nothing, |path| {
         let is_read = read_safetensors(path).is_ok();
         assert!(!is_read || check_safetensors(path).is_ok());
-        let _ = read_with_optimizer(path);
+        let _ = read_selection(path, ALL);
     });
 }
 
 #[test]
 fn pth() {
-    let seeds = files(&data("checkpoints"), "pth");
-    fuzz_files("pth", "pth", &seeds, mend_zip, |path| drop(read_with_optimizer(path)));
+    let seeds = ["pth", "pkl"].map(|ending| files(&data("checkpoints"), ending)).concat();
+    fuzz_files("pth", "pth", &seeds, mend_zip, |path| drop(read_selection(path, ALL)));
 }
 
 #[test]

@@ -35,5 +35,6 @@ mod sweep_mistakes;
 mod table;
 mod training_options;
 mod transforms_golden;
+mod weights_of_others;
 
 use convmae_tests as _;

@@ -269,7 +269,10 @@ impl<'t> Composer<'t> {
         } else if text.is_empty() {
             Some(("a key must not be empty", "give it a name"))
         } else if self.form == Keys::Plain && text.contains('.') {
-            Some(("a key must not contain a dot", "write nested blocks, one key a line"))
+            Some((
+                "a key must not contain a dot",
+                "write nested blocks, one key a line; names with dots are values, as in `{ from: a.b, to: c }`",
+            ))
         } else {
             None
         };

@@ -12,10 +12,13 @@ use crate::report::RunDir;
 pub struct TrainedArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// The weights (.safetensors or .pth), or a checkpoint of a run; for a run's directory in the place of
+    /// The weights (.safetensors, .pth, .pkl, an index of parts or their folder), or a checkpoint of a run; for a run's directory in the place of
     /// the recipe its final weights if left out.
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// The entry of the weights file that holds the model, as `model_ema` or `teacher`.
+    #[arg(long, value_name = "NAME")]
+    entry: Option<String>,
 }
 
 impl TrainedArgs {
@@ -39,6 +42,6 @@ impl TrainedArgs {
                 });
             }
         };
-        Ok(TrainedOptions { sources, weights })
+        Ok(TrainedOptions { sources, weights, entry: self.entry.clone() })
     }
 }

@@ -50,7 +50,7 @@ pub enum EngineError {
     #[error("{what} is {value} at step {}; images: {images}", step + 1)]
     #[diagnostic(help(
         "nothing was saved from this step; {}. Resuming would come here again: start a new run with a lower learning rate, a \
-         longer warm-up, or `train.clip_grad_norm`",
+         longer warm-up, or `train.clip_grad_norm`, from the beginning or from a checkpoint (`init_from.weights`)",
         last_checkpoint(*checkpoint)
     ))]
     NotFinite {
@@ -75,6 +75,21 @@ pub enum EngineError {
         /// What can be done.
         #[help]
         help: String,
+    },
+    /// Weights are infinite or not a number.
+    #[error("{}: the tensor `{tensor}` is damaged: {count} of its {of} values are NaN or infinite", path.display())]
+    #[diagnostic(help(
+        "the training that saved it has diverged, or the file is broken: take an earlier checkpoint, or download it again"
+    ))]
+    NotFiniteWeights {
+        /// The weights file.
+        path: PathBuf,
+        /// The tensor, under the model's name.
+        tensor: String,
+        /// Values that are not finite.
+        count: usize,
+        /// All its values.
+        of: usize,
     },
     /// A weights file does not fit the model.
     #[error("{} does not fit the model: {report}", path.display())]

@@ -57,7 +57,7 @@ pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
         .map_err(|problems| recipe.diagnose(problems))?;
     match (&options.weights, &checked.experiment.init_from) {
         (Some(path), _) => {
-            load_weights(&model.params(), path)?;
+            load_weights(&model.params(), path, None)?;
         }
         (None, Some(from)) => initialize(&recipe, &model, from)?,
         (None, None) => {}

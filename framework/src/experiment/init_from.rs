@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::recipe::Problem;
+use crate::weights::names::Rule;
 
 /// Weights that a run starts from: of a file (`weights`) or of another run (`run`). In a recipe just a file,
 /// too.
@@ -16,6 +17,9 @@ use crate::recipe::Problem;
 pub struct InitFrom {
     weights: Option<PathBuf>,
     run: Option<PathBuf>,
+    /// The entry of the file that holds the model.
+    pub entry: Option<String>,
+    rename: Vec<Rename>,
     /// Parameters that may be initialised, though they are not in the file or have another shape there.
     pub new: Names,
     /// Tensors of the file that may be left in it.
@@ -25,7 +29,7 @@ pub struct InitFrom {
 /// A file or a run with weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InitSource<'a> {
-    /// `.safetensors` or `.pth`.
+    /// `.safetensors`, `.pth`, a folder or an index of parts.
     File(&'a Path),
     /// The directory of a finished run.
     Run(&'a Path),
@@ -39,6 +43,7 @@ impl InitFrom {
     pub fn source(&self) -> Result<InitSource<'_>, Problem> {
         self.new.check("new")?;
         self.leave.check("leave")?;
+        self.rules()?;
         match (&self.weights, &self.run) {
             (Some(path), None) => Ok(InitSource::File(path)),
             (None, Some(path)) => Ok(InitSource::Run(path)),
@@ -48,6 +53,30 @@ impl InitFrom {
                 .help("remove `weights` or `run`; an override removes one with `--set init_from.run=null`")),
         }
     }
+
+    /// What tensors of the file are called here.
+    ///
+    /// # Errors
+    /// Unless the stars of a rule's names have their counterparts.
+    pub fn rules(&self) -> Result<Vec<Rule>, Problem> {
+        let rule = |(at, Rename { from, to }): (usize, &Rename)| {
+            Rule::new(from, to).map_err(|error| {
+                Problem::new(format!("init_from.rename.{at}"), error.to_string())
+                    .help("a `*` stands for anything, dots too; what follows a name, as `.weight`, is kept")
+            })
+        };
+        self.rename.iter().enumerate().map(rule).collect()
+    }
+}
+
+/// What tensors of a file are called here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rename {
+    /// A name in the file, or what names begin with up to a dot; `*` stands for anything, dots too.
+    from: String,
+    /// What that is here, with as many `*`.
+    to: String,
 }
 
 /// Names of tensors, in which `*` stands for anything, dots too.
@@ -83,12 +112,23 @@ enum FileOrFields {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Fields {
-    /// A weights file: `.safetensors`, or a `.pth` of `PyTorch`.
+    /// Weights: `.safetensors`, a `.pth` of `PyTorch`, a `.pkl` of detectron2; of weights in parts the index, or
+    /// their folder. Names of `ViTMAE` in transformers, mmpretrain and timm are translated, prefixes of wrapping
+    /// modules (`module.`, `_orig_mod.`) and others that all names share are taken off.
     #[serde(default)]
     weights: Option<PathBuf>,
     /// The directory of a finished run, such as `runs/convmae_base`.
     #[serde(default)]
     run: Option<PathBuf>,
+    /// The entry of the file that holds the model, as `teacher`, `model_ema` or `state_dict.encoder`, or what its
+    /// names begin with; `model`, `state_dict` or `module`, or the only one, if left out. Of a checkpoint of
+    /// this program `model`, or `ema`, its moving averages, which are preferred.
+    #[serde(default)]
+    entry: Option<String>,
+    /// Rules that rename tensors of the file, as `{ from: layers.*.ln1, to: blocks.*.norm1 }`, which makes
+    /// `blocks.0.norm1.weight` of `layers.0.ln1.weight`; of several that fit a name the first counts.
+    #[serde(default)]
+    rename: Vec<Rename>,
     /// Parameters that may be initialised, though they are not there or have another shape: names, in which
     /// `*` stands for anything, as in `blocks3.*.gamma_1`. Those of heads may be missing in any case.
     #[serde(default)]
@@ -102,7 +142,9 @@ impl From<FileOrFields> for InitFrom {
     fn from(from: FileOrFields) -> Self {
         match from {
             FileOrFields::File(path) => Self { weights: Some(path), ..Self::default() },
-            FileOrFields::Fields(Fields { weights, run, new, leave }) => Self { weights, run, new, leave },
+            FileOrFields::Fields(Fields { weights, run, entry, rename, new, leave }) => {
+                Self { weights, run, entry, rename, new, leave }
+            }
         }
     }
 }
@@ -169,6 +211,13 @@ mod tests {
             read(json!({ "run": "a", "weights": "b" })).source().unwrap_err().message.contains("and a run")
         );
         assert!(read(json!({ "leave": ["norm.*"] })).source().is_err());
+    }
+
+    #[test]
+    fn a_rule_whose_stars_have_no_counterparts_is_a_problem() {
+        let rename = json!([{ "from": "a.*", "to": "*" }, { "from": "a.*.b", "to": "c" }]);
+        let from: InitFrom = serde_json::from_value(json!({ "run": "a", "rename": rename })).unwrap();
+        assert_eq!(from.source().unwrap_err().key, "init_from.rename.1");
     }
 
     #[test]

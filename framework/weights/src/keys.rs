@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::map::TensorMap;
+use super::text::visible;
 
 /// A tensor whose shape in the file is not the model's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct KeyReport {
     pub new: Vec<String>,
     /// Names of the file that may be left there.
     pub left: Vec<String>,
+    /// How the tensors were found in the file and came by these names: a line each.
+    pub notes: Vec<String>,
 }
 
 impl KeyReport {
@@ -63,6 +66,7 @@ impl KeyReport {
 impl fmt::Display for KeyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} loaded", self.loaded.len())?;
+        self.notes.iter().try_for_each(|note| write!(f, "\n{note}"))?;
         pairs(f, "reshaped", &self.reshaped)?;
         pairs(f, "interpolated", &self.interpolated)?;
         groups(f, "new in the model", &self.new)?;
@@ -77,7 +81,7 @@ fn names(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Resu
     if !names.is_empty() {
         write!(f, "\n{} {title}:", names.len())?;
     }
-    names.iter().try_for_each(|name| write!(f, "\n  {name}"))
+    names.iter().try_for_each(|name| write!(f, "\n  {}", visible(name)))
 }
 
 fn groups(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Result {
@@ -93,8 +97,8 @@ fn groups(f: &mut fmt::Formatter<'_>, title: &str, names: &[String]) -> fmt::Res
         }
     }
     let text = |(group, count): &(&str, usize)| match count {
-        1 => (*group).to_owned(),
-        _ => format!("{group} ({count})"),
+        1 => visible(group),
+        _ => format!("{} ({count})", visible(group)),
     };
     write!(f, "\n{} {title}: {}", names.len(), groups.iter().map(text).collect::<Vec<_>>().join(", "))
 }
@@ -113,7 +117,8 @@ pub fn match_keys(expected: &[(String, Vec<usize>)], found: &TensorMap) -> KeyRe
     let mut report = KeyReport::default();
     for (name, shape) in expected {
         let Some(tensor) = found.get(name) else {
-            report.missing.push(name.clone());
+            let list = if is_counter(name) { &mut report.new } else { &mut report.missing };
+            list.push(name.clone());
             continue;
         };
         let pair = || ShapePair { name: name.clone(), file: tensor.shape.clone(), expected: shape.clone() };
@@ -131,10 +136,19 @@ pub fn match_keys(expected: &[(String, Vec<usize>)], found: &TensorMap) -> KeyRe
     report
 }
 
-/// Whether it is what official checkpoints hold, although it follows from the shape of the model; the
-/// official loaders drop it, too.
+/// Whether it is what checkpoints hold, although it follows from the shape of the model or from the recipe, which
+/// official loaders drop, too (mmsegmentation, detectron2); or counts the steps of a moving average (PyTorch's
+/// `AveragedModel`).
 fn is_constant(name: &str) -> bool {
-    name.rsplit('.').next() == Some("relative_position_index")
+    let last = name.rsplit('.').next().unwrap_or_default();
+    matches!(last, "relative_position_index" | "n_averaged" | "pixel_mean" | "pixel_std")
+        || name.contains("anchor_generator.cell_anchors.")
+}
+
+/// Whether it counts the batches that a normalisation has seen, which starts at 0 where a file does not tell, as
+/// in PyTorch: old files and those of frozen layers do not.
+fn is_counter(name: &str) -> bool {
+    name.ends_with(".num_batches_tracked")
 }
 
 fn squeezed(shape: &[usize]) -> impl Iterator<Item = usize> {
@@ -208,6 +222,25 @@ mod tests {
                 .ends_with("3 new in the model: absent, head (2)\n2 left in the file: blocks, extra"),
             "{report}"
         );
+    }
+
+    #[test]
+    fn what_official_loaders_drop_or_start_anew_is_no_misfit() {
+        let names = ["pixel_mean", "rpn.anchor_generator.cell_anchors.0", "n_averaged"];
+        let found = names.iter().map(|name| (*name, HostTensor::scalar_i64(0))).collect();
+        let report = match_keys(&[("norm.num_batches_tracked".to_owned(), Vec::new())], &found);
+        assert!(report.is_exact(), "{report}");
+        assert_eq!((report.new.len(), report.left.as_slice()), (1, &names.map(str::to_owned)[..]));
+    }
+
+    #[test]
+    fn notes_come_first_and_no_name_controls_a_terminal() {
+        let mut report = report();
+        report.notes.push("3 names taken without `model.`".to_owned());
+        report.unexpected.push("\u{1b}]0;x\u{7}".to_owned());
+        let text = report.to_string();
+        assert!(text.starts_with("1 loaded\n3 names taken without `model.`\n"), "{text}");
+        assert!(text.contains("\n  \\u{1b}]0;x\\u{7}\n"), "{text}");
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn header(tensors: &Ordered<'_>, metadata: &BTreeMap<String, String>) -> Result<
     Ok(header)
 }
 
-fn read(file: &mut impl Read, file_len: u64) -> Result<Safetensors, FormatError> {
+pub(super) fn read(file: &mut impl Read, file_len: u64) -> Result<Safetensors, FormatError> {
     let (header, parsed) = read_header(file, file_len)?;
     let mut tensors = TensorMap::new();
     for name in parsed.offset_keys() {
@@ -172,7 +172,10 @@ fn read_header(file: &mut impl Read, file_len: u64) -> Result<(Vec<u8>, Metadata
     let len = u64::from_le_bytes(len);
     if len > MAX_HEADER || len > file_len.saturating_sub(8) {
         let reason = format!("a header of {len} bytes does not fit a file of {file_len}");
-        return Err(FormatError::Safetensors(reason));
+        return Err(match len > MAX_HEADER {
+            true => FormatError::Safetensors(reason),
+            false => FormatError::Truncated(reason),
+        });
     }
     let mut header = vec![0; len as usize];
     file.read_exact(&mut header).map_err(|error| invalid(&error))?;
@@ -181,7 +184,10 @@ fn read_header(file: &mut impl Read, file_len: u64) -> Result<(Vec<u8>, Metadata
     if parsed.data_len() as u64 != held {
         let described = parsed.data_len();
         let reason = format!("the header describes {described} bytes of data, the file has {held}");
-        return Err(FormatError::Safetensors(reason));
+        return Err(match held < described as u64 {
+            true => FormatError::Truncated(reason),
+            false => FormatError::Safetensors(reason),
+        });
     }
     Ok((header, parsed))
 }

@@ -10,20 +10,28 @@ use crate::graph::Model;
 use crate::nn::Param;
 use crate::recipe::Recipe;
 use crate::report::RunDir;
-use crate::weights::{self, HostTensor, KeyReport, TensorMap, match_keys};
+use crate::weights::names::{Expected, Rule, fit};
+use crate::weights::{self, KeyReport, Selection, TensorMap, WeightsError, match_keys};
 
 use super::EngineError;
 use super::position_grids::SavedGrids;
 
-/// Loads a weights file into parameters. Every name must be in both, with the same shape. Of a checkpoint
-/// with moving averages these are loaded: they are what training evaluates. Returns what the file holds
-/// besides.
-pub fn load_weights(params: &[Param], path: &Path) -> Result<Map<String, Json>, EngineError> {
-    let (tensors, metadata) = evaluated(path)?;
-    let report = match_keys(&expected(params), &tensors);
+/// Loads a weights file, or an entry of it, into parameters. Every name must be in both, with the same shape.
+/// Returns what the file holds besides.
+pub fn load_weights(
+    params: &[Param],
+    path: &Path,
+    entry: Option<&str>,
+) -> Result<Map<String, Json>, EngineError> {
+    let source = Source::read(path, entry, params, &[], &[])?;
     let help = "every tensor of the file and every parameter of the model must be in both";
-    take(params, path, &tensors, &SavedGrids::default(), report, help)?;
-    Ok(metadata)
+    let report = source.match_keys(params);
+    let has_notes = !report.notes.is_empty();
+    let report = source.take(params, report, help)?;
+    if has_notes {
+        tracing::info!("weights of {}: {report}", path.display());
+    }
+    Ok(source.metadata)
 }
 
 /// Loads what a part of a model needs of a weights file, as [`load_weights`] does for a whole one.
@@ -38,40 +46,26 @@ pub fn load_part(params: &[Param], path: &Path) -> Result<(), EngineError> {
 
 /// Loads the weights that a recipe starts from, as far as it wants them, and tells what came of it.
 pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(), EngineError> {
-    let source = from.source().map_err(|problem| recipe.diagnose(vec![problem]))?;
-    let path = weights_file(source)?;
+    let at = |problem| recipe.diagnose(vec![problem]);
+    let path = weights_file(from.source().map_err(at)?)?;
+    let rules = from.rules().map_err(at)?;
     let params = model.params();
-    let (tensors, metadata) = evaluated(&path)?;
-    let grids = SavedGrids::of_weights(&metadata);
-    let tensors = within_prefixes(tensors, &params, &model.prefixes());
-    let mut report = match_keys(&expected(&params), &tensors);
+    let source = Source::read(&path, from.entry.as_deref(), &params, &model.prefixes(), &rules)?;
+    let mut report = source.match_keys(&params);
     report.interpolate(|pair| {
         let param = params.iter().find(|param| param.name() == pair.name);
-        param.is_some_and(|param| grids.interpolation(param, &pair.file).is_some())
+        param.is_some_and(|param| source.grids.interpolation(param, &pair.file).is_some())
     });
     let heads: HashSet<String> = model.head_params().iter().map(|param| param.name().to_owned()).collect();
-    let in_file: HashSet<&str> = tensors.names().collect();
+    let in_file: HashSet<&str> = source.tensors.names().collect();
     let is_new = |name: &str| from.new.contain(name) || heads.contains(name) && !in_file.contains(name);
     report.allow(is_new, |name| from.leave.contain(name));
     let help = "name what may start anew under `init_from.new`, and what may be left in the file under `init_from.leave`: \
-                names, in which `*` stands for anything, as in `decoder_*`";
-    let report = take(&params, &path, &tensors, &grids, report, help)?;
+                names, in which `*` stands for anything, as in `decoder_*`; tensors of other names are renamed by \
+                `init_from.rename`";
+    let report = source.take(&params, report, help)?;
     tracing::info!("weights of {}: {report}", path.display());
     Ok(())
-}
-
-/// The tensors under the names of a model whose nodes have prefixes: those of a backbone alone (`blocks1.*`)
-/// fit a backbone within a segmentor (`backbone.blocks1.*`), unless the file holds such a one.
-fn within_prefixes(tensors: TensorMap, params: &[Param], prefixes: &[&str]) -> TensorMap {
-    let names: HashSet<&str> = params.iter().map(Param::name).collect();
-    let is_absent = |prefix: &&&str| !tensors.names().any(|name| name.starts_with(&format!("{prefix}.")));
-    let absent: Vec<&str> = prefixes.iter().filter(is_absent).copied().collect();
-    let rename = |(name, tensor): (String, HostTensor)| {
-        let within = absent.iter().map(|prefix| format!("{prefix}.{name}"));
-        let known = within.into_iter().find(|within| names.contains(within.as_str()));
-        (known.unwrap_or(name), tensor)
-    };
-    tensors.into_iter().map(rename).collect()
 }
 
 /// The weights file of a source.
@@ -97,65 +91,67 @@ pub fn weights_of_run(root: &Path) -> Result<PathBuf, EngineError> {
     }
 }
 
-/// The tensors of a file that training would evaluate, and its metadata.
-fn evaluated(path: &Path) -> Result<(TensorMap, Map<String, Json>), EngineError> {
-    let file = weights::read(path)?;
-    Ok((file.ema.unwrap_or(file.tensors), file.metadata))
+/// The tensors of a file under the names of a model.
+struct Source<'a> {
+    path: &'a Path,
+    tensors: TensorMap,
+    metadata: Map<String, Json>,
+    grids: SavedGrids,
+    /// How they were found and came by their names.
+    notes: Vec<String>,
 }
 
-fn expected(params: &[Param]) -> Vec<(String, Vec<usize>)> {
-    params.iter().map(|param| (param.name().to_owned(), param.shape().to_vec())).collect()
-}
-
-/// Sets the parameters, if nothing is wrong.
-fn take(
-    params: &[Param],
-    path: &Path,
-    tensors: &TensorMap,
-    grids: &SavedGrids,
-    report: KeyReport,
-    help: &'static str,
-) -> Result<KeyReport, EngineError> {
-    if !report.is_exact() {
-        return Err(EngineError::WeightsMismatch {
-            path: path.to_path_buf(),
-            report: Box::new(report),
-            help,
-        });
+impl<'a> Source<'a> {
+    /// Reads a file; `parts` are the prefixes of the model's nodes, `rules` what the recipe says of names.
+    fn read(
+        path: &'a Path,
+        entry: Option<&str>,
+        params: &[Param],
+        parts: &[&str],
+        rules: &[Rule],
+    ) -> Result<Self, EngineError> {
+        let file = weights::read_selection(path, Selection { entry, ..Selection::default() })?;
+        let mut notes = file.notes();
+        let expected =
+            Expected { names: params.iter().map(Param::name).collect(), prefixes: parts.to_vec(), rules };
+        let (tensors, of_names) = fit(file.tensors, &expected)
+            .map_err(|reason| WeightsError::Format { path: path.to_path_buf(), reason })?;
+        notes.extend(of_names);
+        let grids = SavedGrids::of_weights(&file.metadata);
+        Ok(Self { path, tensors, metadata: file.metadata, grids, notes })
     }
-    let new: HashSet<&str> = report.new.iter().map(String::as_str).collect();
-    for param in params.iter().filter(|param| !new.contains(param.name())) {
-        let Some(tensor) = tensors.get(param.name()) else { continue };
-        let values = tensor.to_f32();
-        match grids.interpolation(param, &tensor.shape) {
-            Some(interpolation) => param.set(&interpolation.apply(&values))?,
-            None => param.set(&values)?,
-        }
+
+    fn match_keys(&self, params: &[Param]) -> KeyReport {
+        let expected: Vec<_> =
+            params.iter().map(|param| (param.name().to_owned(), param.shape().to_vec())).collect();
+        KeyReport { notes: self.notes.clone(), ..match_keys(&expected, &self.tensors) }
     }
-    Ok(report)
-}
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-    use crate::nn::{Init, Scope};
-
-    #[test]
-    fn the_tensors_of_a_backbone_alone_fit_one_with_a_prefix() {
-        let scope = Scope::describe();
-        for name in ["backbone.conv", "backbone.norm", "head.conv"] {
-            scope.param(name, &[1], &Init::ZEROS);
+    /// Sets the parameters, if nothing is wrong.
+    fn take(
+        &self,
+        params: &[Param],
+        report: KeyReport,
+        help: &'static str,
+    ) -> Result<KeyReport, EngineError> {
+        let path = || self.path.to_path_buf();
+        if !report.is_exact() {
+            return Err(EngineError::WeightsMismatch { path: path(), report: Box::new(report), help });
         }
-        let names = |file: &[&str]| {
-            let tensor = HostTensor::from_f32(vec![1], &[0.0]).unwrap();
-            let file = file.iter().map(|name| (*name, tensor.clone())).collect();
-            let tensors = within_prefixes(file, &scope.params(), &["backbone", "head"]);
-            tensors.names().map(str::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(names(&["conv", "decoder"]), ["backbone.conv", "decoder"]);
-        // A file with prefixes is taken as it is.
-        assert_eq!(names(&["backbone.conv", "head.conv", "norm"]), ["backbone.conv", "head.conv", "norm"]);
+        let new: HashSet<&str> = report.new.iter().map(String::as_str).collect();
+        for param in params.iter().filter(|param| !new.contains(param.name())) {
+            let Some(tensor) = self.tensors.get(param.name()) else { continue };
+            let values = tensor.to_f32();
+            let count = values.iter().filter(|value| !value.is_finite()).count();
+            if count > 0 {
+                let (tensor, of) = (param.name().to_owned(), values.len());
+                return Err(EngineError::NotFiniteWeights { path: path(), tensor, count, of });
+            }
+            match self.grids.interpolation(param, &tensor.shape) {
+                Some(interpolation) => param.set(&interpolation.apply(&values))?,
+                None => param.set(&values)?,
+            }
+        }
+        Ok(report)
     }
 }

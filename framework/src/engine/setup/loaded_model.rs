@@ -21,6 +21,8 @@ pub struct TrainedOptions {
     pub sources: Sources,
     /// The weights: of a run, a checkpoint, or any other file with the model's names.
     pub weights: PathBuf,
+    /// The entry of the weights file that holds the model, if it is not the usual one.
+    pub entry: Option<String>,
 }
 
 /// A built model with its weights.
@@ -43,7 +45,7 @@ impl LoadedModel {
         open_device(&recipe, &experiment)?;
         let model = Model::build(&plan, image, &Scope::new(experiment.seed))
             .map_err(|problems| recipe.diagnose(problems))?;
-        let metadata = load_weights(&model.params(), &options.weights)?;
+        let metadata = load_weights(&model.params(), &options.weights, options.entry.as_deref())?;
         Ok(Self { recipe, experiment, model, metadata })
     }
 

@@ -4,10 +4,13 @@
 //! itself. They are therefore kept in one vector and refer to each other by index; the finished one is copied
 //! out as a tree.
 
+use std::borrow::Cow;
+
 use super::error::Fault;
-use super::globals::Global;
+use super::globals::{Global, named};
 use super::limits::{MAX_DEPTH, MAX_VALUES};
-use super::value::{StorageRef, TensorRef, Value};
+use super::numpy::{NumpyArray, NumpyType};
+use super::value::{Array, Entries, StorageRef, TensorRef, Value};
 use crate::DType;
 
 /// Index of a node.
@@ -21,7 +24,7 @@ pub(super) enum Node<'a> {
     Int(i128),
     Float(f64),
     Str(&'a str),
-    Bytes,
+    Bytes(Cow<'a, [u8]>),
     List(Vec<Id>),
     Tuple(Vec<Id>),
     Dict(Vec<(Id, Id)>),
@@ -30,6 +33,24 @@ pub(super) enum Node<'a> {
     Global(Global),
     Storage(Storage<'a>),
     Tensor(Tensor<'a>),
+    NumpyType(NumpyType<'a>),
+    /// Its content is there, once set.
+    NumpyArray(Option<NumpyArray<'a>>),
+    Object(Object<'a>),
+}
+
+/// A class or function that is not known, or what it made. The entries are those of a mapping.
+#[derive(Clone, Debug)]
+pub(super) struct Object<'a> {
+    pub module: &'a str,
+    pub name: &'a str,
+    pub entries: Vec<(Id, Id)>,
+}
+
+impl Object<'_> {
+    pub fn of<'a>(module: &'a str, name: &'a str) -> Node<'a> {
+        Node::Object(Object { module, name, entries: Vec::new() })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +82,7 @@ impl Node<'_> {
             Self::Int(_) => "an int",
             Self::Float(_) => "a float",
             Self::Str(_) => "a str",
-            Self::Bytes => "bytes",
+            Self::Bytes(_) => "bytes",
             Self::List(_) => "a list",
             Self::Tuple(_) => "a tuple",
             Self::Dict(_) => "a dict",
@@ -69,6 +90,9 @@ impl Node<'_> {
             Self::Global(_) => "a class or function",
             Self::Storage(_) => "a storage",
             Self::Tensor(_) => "a tensor",
+            Self::NumpyType(_) => "a numpy type",
+            Self::NumpyArray(_) => "a numpy array",
+            Self::Object(_) => "an object",
         }
     }
 
@@ -124,10 +148,24 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// Copies a node and all below it.
-    pub fn to_value(&self, id: Id) -> Result<Value, Fault> {
-        Copier { arena: self, budget: MAX_VALUES }.value(id, 0)
+    /// Bytes, which Python 2 wrote as it did text.
+    pub fn bytes(&self, id: Id) -> Option<&[u8]> {
+        match self.get(id) {
+            Node::Bytes(bytes) => Some(bytes),
+            Node::Str(text) => Some(text.as_bytes()),
+            _ => None,
+        }
     }
+
+    /// Copies a node and all below it; the elements of arrays may take `bytes`.
+    pub fn to_value(&self, id: Id, bytes: usize) -> Result<Value, Fault> {
+        Copier { arena: self, budget: MAX_VALUES, bytes }.value(id, 0)
+    }
+}
+
+/// Something known of which the content is of no use.
+fn opaque(class: &str) -> Value {
+    Value::Object { class: class.to_owned(), entries: Vec::new() }
 }
 
 const TOO_MANY_VALUES: Fault = Fault::Limit { limit: MAX_VALUES, what: "values" };
@@ -139,6 +177,7 @@ const TEXT_UNIT: usize = 32;
 struct Copier<'a, 'b> {
     arena: &'b Arena<'a>,
     budget: usize,
+    bytes: usize,
 }
 
 impl Copier<'_, '_> {
@@ -156,17 +195,22 @@ impl Copier<'_, '_> {
                 self.charge(text.len() / TEXT_UNIT)?;
                 Value::Str((*text).to_owned())
             }
-            Node::Bytes => Value::Opaque("bytes"),
+            Node::Bytes(_) => opaque("bytes"),
             Node::List(items) => Value::List(self.values(items, depth)?),
             Node::Tuple(items) => Value::Tuple(self.values(items, depth)?),
             Node::Dict(entries) => Value::Dict(self.entries(entries, depth)?),
             Node::Namespace(None) => Value::Namespace(Vec::new()),
             Node::Namespace(Some(state)) => match self.value(*state, depth + 1)? {
                 Value::Dict(entries) => Value::Namespace(entries),
-                other => return Err(Fault::Kind { expected: "a dict", found: other.kind() }),
+                _ => return Err(self.arena.get(*state).expected("a dict")),
             },
-            Node::Global(global) => Value::Opaque(global.name()),
-            Node::Storage(_) => Value::Opaque("storage"),
+            Node::Global(global) => opaque(global.name()),
+            Node::Storage(_) => opaque("storage"),
+            Node::NumpyType(_) => opaque("numpy.dtype"),
+            Node::NumpyArray(array) => self.array(array.as_ref())?,
+            Node::Object(object) => {
+                Value::Object { class: self.class(object)?, entries: self.entries(&object.entries, depth)? }
+            }
             Node::Tensor(tensor) => {
                 self.charge(tensor.shape.len())?;
                 Value::Tensor(TensorRef {
@@ -183,7 +227,23 @@ impl Copier<'_, '_> {
         items.iter().map(|&item| self.value(item, depth + 1)).collect()
     }
 
-    fn entries(&mut self, entries: &[(Id, Id)], depth: usize) -> Result<Vec<(Value, Value)>, Fault> {
+    /// An array; one of elements that are no numbers is an object.
+    fn array(&mut self, array: Option<&NumpyArray<'_>>) -> Result<Value, Fault> {
+        let content = array.and_then(|array| Some((array, array.ty.dtype()?, self.arena.bytes(array.data)?)));
+        let Some((array, dtype, data)) = content else { return Ok(opaque("numpy.ndarray")) };
+        self.charge(array.shape.len())?;
+        self.bytes = self.bytes.checked_sub(data.len()).ok_or(Fault::Expansion)?;
+        let NumpyArray { shape, fortran, .. } = array;
+        Ok(Value::Array(Array { dtype, shape: shape.clone(), fortran: *fortran, data: data.to_vec() }))
+    }
+
+    fn class(&mut self, object: &Object<'_>) -> Result<String, Fault> {
+        let class = named(object.module, object.name);
+        self.charge(class.len() / TEXT_UNIT)?;
+        Ok(class)
+    }
+
+    fn entries(&mut self, entries: &[(Id, Id)], depth: usize) -> Result<Entries, Fault> {
         entries
             .iter()
             .map(|&(key, value)| Ok((self.value(key, depth + 1)?, self.value(value, depth + 1)?)))

@@ -1,29 +1,54 @@
-//! `REDUCE` and `BUILD`: what calling a known global gives.
+//! `REDUCE` and `BUILD`: what calling a global gives.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 
-use super::arena::{Id, Node, Storage, Tensor};
+use super::arena::{Id, Node, Object, Storage, Tensor};
 use super::error::Fault;
 use super::globals::Global;
-use super::limits::{MAX_AXES, MAX_KEY};
+use super::limits::MAX_KEY;
 use super::machine::Machine;
 
 impl<'a> Machine<'a> {
-    /// `callee(*arguments)`.
+    /// `callee(*arguments)`. What an unknown callee makes is an object of its name.
     pub(super) fn reduce(&mut self, callee: Id, arguments: Id) -> Result<Id, Fault> {
+        if let Node::Object(object) = self.arena.get(callee) {
+            let made = Object::of(object.module, object.name);
+            return self.arena.add(made);
+        }
         let global = self.global(callee)?;
         let node = match (global, self.arena.tuple(arguments)?) {
             (Global::OrderedDict | Global::Namespace, []) => empty(global)?,
-            // (storage, offset, size, stride, requires_grad, hooks[, metadata])
+            // As Python 2 pickles it.
+            (Global::OrderedDict, &[list]) if matches!(self.arena.get(list), Node::List(_)) => {
+                Node::Dict(self.pairs(list)?)
+            }
+            // (storage, offset, size, stride[, requires_grad, hooks[, metadata]])
             (
                 Global::RebuildTensor,
-                &[storage, offset, shape, strides, _, _] | &[storage, offset, shape, strides, _, _, _],
-            ) => Node::Tensor(self.tensor(storage, offset, shape, strides)?),
-            // (data, requires_grad, hooks): a parameter is its data.
-            (Global::RebuildParameter, &[data, _, _]) => match self.arena.get(data) {
-                Node::Tensor(_) => return Ok(data),
+                &[storage, offset, shape, strides]
+                | &[storage, offset, shape, strides, _, _]
+                | &[storage, offset, shape, strides, _, _, _],
+            ) => self.tensor(storage, offset, shape, strides)?,
+            // (data, requires_grad, hooks[, state]): a parameter is its data.
+            (Global::RebuildParameter, &[data, _, _] | &[data, _, _, _]) => match self.arena.get(data) {
+                Node::Tensor(_) | Node::Object(_) => return Ok(data),
                 other => return Err(other.expected("a tensor")),
             },
+            (Global::RebuildFromType, &[function, _, arguments, _]) => {
+                return match self.arena.get(function) {
+                    Node::Global(Global::RebuildFromType) => {
+                        Err(Fault::Call { name: global.name(), what: "itself" })
+                    }
+                    _ => self.reduce(function, arguments),
+                };
+            }
+            (Global::Encode, &[text, encoding]) => self.encode(text, encoding)?,
+            (Global::Bytes, []) => Node::Bytes(Cow::Borrowed(&[])),
+            (
+                Global::NumpyType | Global::NumpyReconstruct | Global::NumpyFromBuffer | Global::NumpyScalar,
+                arguments,
+            ) => self.numpy(global, arguments)?,
             _ => return Err(Fault::Call { name: global.name(), what: "unknown arguments" }),
         };
         self.arena.add(node)
@@ -31,6 +56,9 @@ impl<'a> Machine<'a> {
 
     /// `class.__new__(class, *arguments)`.
     pub(super) fn new_object(&self, class: Id, arguments: Id) -> Result<Node<'a>, Fault> {
+        if let Node::Object(object) = self.arena.get(class) {
+            return Ok(Object::of(object.module, object.name));
+        }
         let global = self.global(class)?;
         match self.arena.tuple(arguments)? {
             [] => empty(global),
@@ -38,36 +66,45 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Sets an object's attributes: those of a `Namespace` are its content, those of an `OrderedDict`
-    /// (`_metadata` of a state dict) say nothing about the tensors.
+    /// Sets an object's attributes: those of a `Namespace` are its content; those of an `OrderedDict`
+    /// (`_metadata` of a state dict), of a tensor or of an unknown object say nothing about tensors.
     pub(super) fn build(&mut self, object: Id, state: Id) -> Result<(), Fault> {
-        if !matches!(self.arena.get(state), Node::Dict(_)) {
-            return Err(self.arena.get(state).expected("a dict"));
-        }
+        let is_dict = matches!(self.arena.get(state), Node::Dict(_));
         match self.arena.get_mut(object) {
-            Node::Dict(_) => {}
-            Node::Namespace(attributes) => *attributes = Some(state),
-            other => return Err(other.expected("a Namespace or an OrderedDict")),
+            Node::Dict(_) | Node::Tensor(_) | Node::Object(_) => Ok(()),
+            Node::Namespace(attributes) => {
+                *attributes = is_dict.then_some(state);
+                Ok(())
+            }
+            Node::NumpyType(_) => self.set_numpy_type(object, state),
+            Node::NumpyArray(_) => self.set_numpy_array(object, state),
+            other => Err(other.expected("an object")),
         }
-        Ok(())
     }
 
-    /// The persistent id `("storage", class, key, location, len)`; legacy files add a view, which must be
-    /// `None`.
-    pub(super) fn storage(&mut self, id: Id) -> Result<Storage<'a>, Fault> {
+    /// What is kept outside of the pickle: a storage, `("storage", class, key, location, len)`, to which legacy
+    /// files add a view, which must be `None`; or the source of a module's class, `("module", class, ..)`.
+    pub(super) fn persistent(&mut self, id: Id) -> Result<Node<'a>, Fault> {
         let arena = &self.arena;
-        let (tag, class, key, len) = match *arena.tuple(id)? {
-            [tag, class, key, _, len] => (tag, class, key, len),
-            [tag, class, key, _, len, view] if matches!(arena.get(view), Node::None) => {
-                (tag, class, key, len)
+        let (class, key, len) = match *arena.tuple(id)? {
+            [tag, class, ..] if arena.text(tag)? == "module" => {
+                return match arena.get(class) {
+                    Node::Object(object) => Ok(Object::of(object.module, object.name)),
+                    other => Err(other.expected("a class")),
+                };
+            }
+            [tag, class, key, _, len] if arena.text(tag)? == "storage" => (class, key, len),
+            [tag, class, key, _, len, view]
+                if arena.text(tag)? == "storage" && matches!(arena.get(view), Node::None) =>
+            {
+                (class, key, len)
             }
             _ => return Err(arena.get(id).expected("a storage's id")),
         };
-        if arena.text(tag)? != "storage" {
-            return Err(arena.get(tag).expected("the word `storage`"));
-        }
-        let Global::Storage(dtype) = self.global(class)? else {
-            return Err(arena.get(class).expected("a storage class"));
+        let dtype = match arena.get(class) {
+            Node::Global(Global::Storage(dtype)) => *dtype,
+            Node::Object(object) => return Ok(Object::of(object.module, object.name)),
+            other => return Err(other.expected("a storage class")),
         };
         let storage = Storage { key: arena.text(key)?, dtype, len: arena.size(len)? };
         if storage.key.len() > MAX_KEY {
@@ -81,12 +118,15 @@ impl<'a> Machine<'a> {
             Entry::Occupied(entry) if self.storages[*entry.get()] == storage => {}
             Entry::Occupied(_) => return Err(Fault::Storage(storage.key.to_owned())),
         }
-        Ok(storage)
+        Ok(Node::Storage(storage))
     }
 
-    fn tensor(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Result<Tensor<'a>, Fault> {
-        let Node::Storage(storage) = *self.arena.get(storage) else {
-            return Err(self.arena.get(storage).expected("a storage"));
+    /// A view of a storage; of one whose type is not known, an object.
+    fn tensor(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Result<Node<'a>, Fault> {
+        let storage = match self.arena.get(storage) {
+            Node::Storage(storage) => *storage,
+            Node::Object(object) => return Ok(Object::of(object.module, object.name)),
+            other => return Err(other.expected("a storage")),
         };
         let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
         if shape.len() != strides.len() {
@@ -95,15 +135,24 @@ impl<'a> Machine<'a> {
                 what: "unequal numbers of sizes and strides",
             });
         }
-        Ok(Tensor { storage, offset: self.arena.size(offset)?, shape, strides })
+        Ok(Node::Tensor(Tensor { storage, offset: self.arena.size(offset)?, shape, strides }))
     }
 
-    fn sizes(&self, id: Id) -> Result<Vec<usize>, Fault> {
-        let items = self.arena.tuple(id)?;
-        if items.len() > MAX_AXES {
-            return Err(Fault::Limit { limit: MAX_AXES, what: "axes" });
-        }
-        items.iter().map(|&item| self.arena.size(item)).collect()
+    /// The entries of `[[key, value], ..]`.
+    fn pairs(&mut self, list: Id) -> Result<Vec<(Id, Id)>, Fault> {
+        let Node::List(items) = self.arena.get(list) else {
+            return Err(self.arena.get(list).expected("a list of pairs"));
+        };
+        let pair = |&item: &Id| {
+            let (Node::List(pair) | Node::Tuple(pair)) = self.arena.get(item) else { return None };
+            let &[key, value] = pair.as_slice() else { return None };
+            Some((key, value))
+        };
+        let expected = |item: &Id| self.arena.get(*item).expected("a pair");
+        let pairs = items.iter().map(|item| pair(item).ok_or_else(|| expected(item)));
+        let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+        self.copy(size_of_val(pairs.as_slice()))?;
+        Ok(pairs)
     }
 
     fn global(&self, id: Id) -> Result<Global, Fault> {

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::text::visible;
+
 /// A pickle was refused; nothing in it was executed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{fault} (byte {offset} of the pickle)")]
@@ -18,9 +20,10 @@ pub enum Fault {
     /// The bytes end inside the pickle.
     #[error("truncated: the pickle ends early")]
     Truncated,
-    /// A global that is not on the list.
+    /// A global that runs programs or code.
     #[error(
-        "refused: the pickle calls `{name}`; only plain values, OrderedDict, Namespace and tensors are read"
+        "refused: the pickle calls `{}`, which no checkpoint needs; do not load this file with PyTorch either",
+        visible(name)
     )]
     Global {
         /// `module.name`.
@@ -34,7 +37,7 @@ pub enum Fault {
         /// The unexpected use.
         what: &'static str,
     },
-    /// An opcode that state dicts do not use.
+    /// An opcode that checkpoints do not use.
     #[error("refused: opcode 0x{0:02x}")]
     Opcode(u8),
     /// A newer pickle protocol.
@@ -58,8 +61,11 @@ pub enum Fault {
     #[error("broken: text is not UTF-8")]
     Text,
     /// One storage is described in two ways.
-    #[error("broken: storage `{0}` is declared twice, differently")]
+    #[error("broken: storage `{}` is declared twice, differently", visible(.0))]
     Storage(String),
+    /// Arrays or texts that are repeated far beyond what is there of them.
+    #[error("refused: what it holds would take many times the bytes of the pickle")]
+    Expansion,
     /// More than any checkpoint has.
     #[error("refused: more than {limit} {what}")]
     Limit {

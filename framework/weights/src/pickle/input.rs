@@ -13,6 +13,11 @@ impl<'a> Input<'a> {
         Self { bytes, position: 0 }
     }
 
+    /// Bytes in all.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], Fault> {
         let rest = &self.bytes[self.position..];
         let taken = rest.get(..len).ok_or(Fault::Truncated)?;
@@ -56,21 +61,14 @@ impl<'a> Input<'a> {
         let len = rest.iter().position(|&byte| byte == b'\n').ok_or(Fault::Truncated)?;
         let line = self.take(len)?;
         self.position += 1;
-        text(line)
+        std::str::from_utf8(line).map_err(|_| Fault::Text)
     }
 }
 
-pub(super) fn text(bytes: &[u8]) -> Result<&str, Fault> {
-    std::str::from_utf8(bytes).map_err(|_| Fault::Text)
-}
-
-/// A little-endian two's complement integer of up to 16 bytes.
-pub(super) fn long(bytes: &[u8]) -> Result<i128, Fault> {
-    let Some(&last) = bytes.last() else { return Ok(0) };
-    let sign = if last & 0x80 == 0 { 0 } else { 0xff };
+/// A little-endian two's complement integer; `None` if it has more than 16 bytes.
+pub(super) fn long(bytes: &[u8]) -> Option<i128> {
+    let sign = if bytes.last().is_some_and(|last| last & 0x80 != 0) { 0xff } else { 0 };
     let mut wide = [sign; 16];
-    wide.get_mut(..bytes.len())
-        .ok_or(Fault::Limit { limit: 16, what: "bytes in an integer" })?
-        .copy_from_slice(bytes);
-    Ok(i128::from_le_bytes(wide))
+    wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(i128::from_le_bytes(wide))
 }

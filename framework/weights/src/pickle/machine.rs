@@ -1,12 +1,13 @@
 //! The stack machine.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::arena::{Arena, Id, Node, Storage};
+use super::arena::{Arena, Id, Node, Object, Storage};
 use super::error::{Fault, PickleError};
 use super::globals::Global;
-use super::input::{Input, long, text};
-use super::limits::{MAX_DEPTH, MAX_VALUES};
+use super::input::{Input, long};
+use super::limits::{MAX_DEPTH, MAX_EXPANSION, MAX_VALUES};
 use super::opcode;
 use super::value::{StorageRef, Value};
 
@@ -30,6 +31,8 @@ pub(super) struct Machine<'a> {
     memo: HashMap<u32, Id>,
     pub(super) storages: Vec<Storage<'a>>,
     pub(super) storage_index: HashMap<&'a str, usize>,
+    /// Bytes that calls may still copy.
+    copies: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -42,6 +45,7 @@ impl<'a> Machine<'a> {
             memo: HashMap::new(),
             storages: Vec::new(),
             storage_index: HashMap::new(),
+            copies: bytes.len().saturating_mul(MAX_EXPANSION),
         }
     }
 
@@ -98,7 +102,7 @@ impl<'a> Machine<'a> {
     fn stop(&mut self) -> Result<Loaded, Fault> {
         let id = self.pop()?;
         Ok(Loaded {
-            value: self.arena.to_value(id)?,
+            value: self.arena.to_value(id, self.input.len().saturating_mul(MAX_EXPANSION))?,
             storages: self.storages.iter().map(|storage| storage.to_ref()).collect(),
             consumed: self.input.position,
         })
@@ -121,20 +125,16 @@ impl<'a> Machine<'a> {
             opcode::BIN_INT1 => Node::Int(input.byte()?.into()),
             opcode::BIN_INT2 => Node::Int(u16::from_le_bytes(input.array()?).into()),
             opcode::BIN_INT => Node::Int(i32::from_le_bytes(input.array()?).into()),
-            opcode::LONG1 => Node::Int(long(input.counted8()?)?),
+            opcode::LONG1 => integer(input.counted8()?),
+            opcode::LONG4 => integer(input.counted32()?),
             opcode::BIN_FLOAT => Node::Float(f64::from_be_bytes(input.array()?)),
-            opcode::SHORT_BIN_UNICODE | opcode::SHORT_BIN_STRING => Node::Str(text(input.counted8()?)?),
-            opcode::BIN_UNICODE | opcode::BIN_STRING => Node::Str(text(input.counted32()?)?),
-            opcode::BIN_UNICODE8 => Node::Str(text(input.counted64()?)?),
-            opcode::SHORT_BIN_BYTES => {
-                input.counted8()?;
-                Node::Bytes
-            }
-            opcode::BIN_BYTES => {
-                input.counted32()?;
-                Node::Bytes
-            }
-            opcode::EMPTY_LIST => Node::List(Vec::new()),
+            opcode::SHORT_BIN_UNICODE | opcode::SHORT_BIN_STRING => string(input.counted8()?),
+            opcode::BIN_UNICODE | opcode::BIN_STRING => string(input.counted32()?),
+            opcode::BIN_UNICODE8 => string(input.counted64()?),
+            opcode::SHORT_BIN_BYTES => Node::Bytes(Cow::Borrowed(input.counted8()?)),
+            opcode::BIN_BYTES => Node::Bytes(Cow::Borrowed(input.counted32()?)),
+            opcode::BIN_BYTES8 | opcode::BYTE_ARRAY8 => Node::Bytes(Cow::Borrowed(input.counted64()?)),
+            opcode::EMPTY_LIST | opcode::EMPTY_SET => Node::List(Vec::new()),
             opcode::EMPTY_TUPLE => Node::Tuple(Vec::new()),
             opcode::EMPTY_DICT => Node::Dict(Vec::new()),
             _ => return Ok(None),
@@ -146,7 +146,7 @@ impl<'a> Machine<'a> {
             opcode::TUPLE1 => self.tuple(1),
             opcode::TUPLE2 => self.tuple(2),
             opcode::TUPLE3 => self.tuple(3),
-            opcode::TUPLE => {
+            opcode::TUPLE | opcode::FROZEN_SET => {
                 let items = self.pop_mark()?;
                 self.push(Node::Tuple(items))
             }
@@ -162,7 +162,7 @@ impl<'a> Machine<'a> {
                 let item = self.pop()?;
                 self.append(&[item])
             }
-            opcode::APPENDS => {
+            opcode::APPENDS | opcode::ADD_ITEMS => {
                 let items = self.pop_mark()?;
                 self.append(&items)
             }
@@ -182,12 +182,11 @@ impl<'a> Machine<'a> {
         match opcode {
             opcode::GLOBAL => {
                 let (module, name) = (self.input.line()?, self.input.line()?);
-                self.push(Node::Global(Global::find(module, name)?))
+                self.import(module, name)
             }
             opcode::STACK_GLOBAL => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let global = Global::find(self.arena.text(module)?, self.arena.text(name)?)?;
-                self.push(Node::Global(global))
+                self.import(self.arena.text(module)?, self.arena.text(name)?)
             }
             opcode::REDUCE => {
                 let (arguments, callee) = (self.pop()?, self.pop()?);
@@ -199,17 +198,35 @@ impl<'a> Machine<'a> {
                 let object = self.new_object(class, arguments)?;
                 self.push(object)
             }
+            opcode::NEW_OBJ_EX => {
+                let (_keywords, arguments, class) = (self.pop()?, self.pop()?, self.pop()?);
+                let object = self.new_object(class, arguments)?;
+                self.push(object)
+            }
             opcode::BUILD => {
                 let state = self.pop()?;
                 self.build(self.top()?, state)
             }
             opcode::BIN_PERS_ID => {
                 let id = self.pop()?;
-                let storage = self.storage(id)?;
-                self.push(Node::Storage(storage))
+                let storage = self.persistent(id)?;
+                self.push(storage)
             }
+            // Of a buffer in the pickle itself.
+            opcode::READ_ONLY_BUFFER => self.top().map(|_| ()),
             other => Err(Fault::Opcode(other)),
         }
+    }
+
+    fn import(&mut self, module: &'a str, name: &'a str) -> Result<(), Fault> {
+        let global = Global::find(module, name)?;
+        self.push(global.map_or_else(|| Object::of(module, name), Node::Global))
+    }
+
+    /// Takes the bytes that a call copies from those that may be: what it copies may be called for again.
+    pub(super) fn copy(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.copies = self.copies.checked_sub(bytes).ok_or(Fault::Expansion)?;
+        Ok(())
     }
 
     fn push(&mut self, node: Node<'a>) -> Result<(), Fault> {
@@ -261,6 +278,7 @@ impl<'a> Machine<'a> {
         let list = self.top()?;
         match self.arena.get_mut(list) {
             Node::List(list) => list.extend_from_slice(items),
+            Node::Object(_) => {}
             other => return Err(other.expected("a list")),
         }
         Ok(())
@@ -269,7 +287,7 @@ impl<'a> Machine<'a> {
     fn set_items(&mut self, items: &[Id]) -> Result<(), Fault> {
         let dict = self.top()?;
         match self.arena.get_mut(dict) {
-            Node::Dict(entries) => entries.extend(pairs(items)?),
+            Node::Dict(entries) | Node::Object(Object { entries, .. }) => entries.extend(pairs(items)?),
             other => return Err(other.expected("a dict")),
         }
         Ok(())
@@ -288,6 +306,16 @@ impl<'a> Machine<'a> {
         }
         Ok(())
     }
+}
+
+/// An integer; one of more than 16 bytes, as in states of random generators, is an object.
+fn integer(bytes: &[u8]) -> Node<'_> {
+    long(bytes).map_or_else(|| Object::of("builtins", "int"), Node::Int)
+}
+
+/// Text; Python 2 wrote bytes as it did text.
+fn string(bytes: &[u8]) -> Node<'_> {
+    std::str::from_utf8(bytes).map_or(Node::Bytes(Cow::Borrowed(bytes)), Node::Str)
 }
 
 fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>, Fault> {

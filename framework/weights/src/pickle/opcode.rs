@@ -1,4 +1,4 @@
-//! The opcodes of Python's `pickle` (protocols 2 to 4) that state dicts are written with.
+//! The opcodes of Python's `pickle` (protocols 2 to 5) that state dicts are written with.
 
 pub const MARK: u8 = b'(';
 pub const STOP: u8 = b'.';
@@ -13,6 +13,7 @@ pub const BIN_INT: u8 = b'J';
 pub const BIN_INT1: u8 = b'K';
 pub const BIN_INT2: u8 = b'M';
 pub const LONG1: u8 = 0x8a;
+pub const LONG4: u8 = 0x8b;
 pub const BIN_FLOAT: u8 = b'G';
 pub const BIN_UNICODE: u8 = b'X';
 pub const SHORT_BIN_UNICODE: u8 = 0x8c;
@@ -21,6 +22,9 @@ pub const BIN_STRING: u8 = b'T';
 pub const SHORT_BIN_STRING: u8 = b'U';
 pub const BIN_BYTES: u8 = b'B';
 pub const SHORT_BIN_BYTES: u8 = b'C';
+pub const BIN_BYTES8: u8 = 0x8e;
+pub const BYTE_ARRAY8: u8 = 0x96;
+pub const READ_ONLY_BUFFER: u8 = 0x98;
 
 pub const EMPTY_LIST: u8 = b']';
 pub const APPEND: u8 = b'a';
@@ -35,6 +39,9 @@ pub const EMPTY_DICT: u8 = b'}';
 pub const DICT: u8 = b'd';
 pub const SET_ITEM: u8 = b's';
 pub const SET_ITEMS: u8 = b'u';
+pub const EMPTY_SET: u8 = 0x8f;
+pub const ADD_ITEMS: u8 = 0x90;
+pub const FROZEN_SET: u8 = 0x91;
 
 pub const BIN_GET: u8 = b'h';
 pub const LONG_BIN_GET: u8 = b'j';
@@ -46,6 +53,7 @@ pub const GLOBAL: u8 = b'c';
 pub const STACK_GLOBAL: u8 = 0x93;
 pub const REDUCE: u8 = b'R';
 pub const NEW_OBJ: u8 = 0x81;
+pub const NEW_OBJ_EX: u8 = 0x92;
 pub const BUILD: u8 = b'b';
 pub const BIN_PERS_ID: u8 = b'Q';
 

@@ -29,24 +29,49 @@ fn long_integers_keep_their_sign() {
     assert_eq!(value(b"\x80\x02\x8a\x01\xff."), Value::Int(-1));
     assert_eq!(value(b"\x80\x02\x8a\x00."), Value::Int(0));
     assert_eq!(value(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."), Value::Int(0x1950_a86a_20f9_469c_fc6c));
-    assert!(matches!(fault(b"\x80\x02\x8a\x1100000000000000000."), Fault::Limit { .. }));
+    assert_eq!(value(b"\x80\x02\x8a\x1100000000000000000.").kind(), "builtins.int");
 }
 
 #[test]
-fn other_globals_are_refused_by_name_however_they_are_spelled() {
+fn what_runs_code_is_refused_by_name_however_it_is_spelled() {
     let named = |name: &str| Fault::Global { name: name.to_owned() };
     assert_eq!(fault(b"\x80\x02cos\nsystem\n."), named("os.system"));
     assert_eq!(fault(b"\x80\x04\x8c\x05posix\x8c\x06system\x93."), named("posix.system"));
     assert_eq!(fault(b"\x80\x02cbuiltins\neval\n."), named("builtins.eval"));
-    assert_eq!(fault(b"\x80\x02ctorch\nload\n."), named("torch.load"));
-    assert_eq!(
-        fault(b"\x80\x02ccollections\nOrderedDict.__init__\n."),
-        named("collections.OrderedDict.__init__")
-    );
-    // INST, OBJ, NEWOBJ_EX, EXT1 and PERSID also import or call.
-    for opcode in [b'i', b'o', 0x92, 0x82, b'P'] {
+    // INST, OBJ, EXT1 and PERSID also import or call.
+    for opcode in [b'i', b'o', 0x82, b'P'] {
         assert_eq!(fault(&[0x80, 2, opcode]), Fault::Opcode(opcode));
     }
+}
+
+#[test]
+fn what_other_globals_make_is_an_object_of_their_name() {
+    for program in [
+        &b"\x80\x02ctorch\nload\n."[..],
+        // torch.load(1), torch.load.__new__(torch.load), then with keywords, attributes and items.
+        b"\x80\x02ctorch\nload\nK\x01\x85R.",
+        b"\x80\x02ctorch\nload\n)\x81.",
+        b"\x80\x02ctorch\nload\n)}\x92.",
+        b"\x80\x02ctorch\nload\n)R}b.",
+        b"\x80\x02ctorch\nload\n)RK\x01a.",
+    ] {
+        assert_eq!(value(program), Value::Object { class: "torch.load".to_owned(), entries: Vec::new() });
+    }
+    assert_eq!(
+        value(b"\x80\x02ccollections\nOrderedDict.__init__\n.").kind(),
+        "collections.OrderedDict.__init__"
+    );
+    // A mapping has its entries.
+    let mapping = value(b"\x80\x02ca\nb\n)RK\x01K\x02s.");
+    assert_eq!(mapping.entries(), Some(&vec![(Value::Int(1), Value::Int(2))]));
+}
+
+#[test]
+fn an_ordered_dict_of_pairs_and_bytes_of_python_2_are_read() {
+    // OrderedDict([['a', 1]])
+    let dict = value(b"\x80\x02ccollections\nOrderedDict\n]](U\x01aK\x01ea\x85R.");
+    assert_eq!(dict, Value::Dict(vec![(Value::Str("a".to_owned()), Value::Int(1))]));
+    assert_eq!(value(b"\x80\x02U\x02\xff\x00.").kind(), "bytes");
 }
 
 #[test]
@@ -81,6 +106,21 @@ fn a_small_pickle_that_stands_for_an_enormous_tree_is_refused() {
     }
     bytes.push(b'.');
     assert!(matches!(fault(&bytes), Fault::Limit { what: "values", .. }));
+}
+
+#[test]
+fn copies_that_calls_make_are_bounded() {
+    // _codecs.encode("aaa..", "latin1"), and OrderedDict([[1, 2], ..]), again and again.
+    let text = [b"X\x00\x10\x00\x00", &[b'a'; 4096][..]].concat();
+    let encoded =
+        [b"\x80\x02c_codecs\nencode\nq\x00", &text[..], b"X\x06\x00\x00\x00latin1\x86q\x01"].concat();
+    let pairs = b"(K\x01K\x02l".repeat(1000);
+    let listed = [b"\x80\x02ccollections\nOrderedDict\nq\x00(", &pairs[..], b"l\x85q\x01"].concat();
+    for start in [encoded, listed] {
+        let program = |calls: usize| [&start[..], &b"h\x00h\x01R".repeat(calls), b"."].concat();
+        assert!(load(&program(1)).is_ok());
+        assert_eq!(fault(&program(1000)), Fault::Expansion);
+    }
 }
 
 #[test]

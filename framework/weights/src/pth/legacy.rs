@@ -1,12 +1,13 @@
 //! The legacy format: five pickles (magic number, protocol, system, contents, storage keys), then the
-//! storages in the order of the keys, each preceded by its length.
+//! storages in the order of the keys, each preceded by its length. A pickle that does not begin with the
+//! magic number is no file of `torch.save`: it has no storages, but its arrays are in it.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::super::error::FormatError;
 use super::super::pickle::{self, Loaded, StorageRef, Value};
-use super::storages::{Budget, MAX_PICKLE, Storages};
+use super::storages::{Budget, Storages};
 
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 const PROTOCOL: i128 = 1001;
@@ -20,8 +21,9 @@ pub(super) struct LegacyStorages<'a> {
 /// Reads the pickles and finds the storages.
 pub(super) fn open(bytes: &[u8]) -> Result<(Value, LegacyStorages<'_>), FormatError> {
     let mut stream = Stream { bytes, position: 0 };
-    if stream.pickle()?.value != Value::Int(MAGIC) {
-        return Err(legacy("a pickle, but not one of torch.save"));
+    let first = stream.pickle()?.value;
+    if first != Value::Int(MAGIC) {
+        return Ok((first, LegacyStorages { bytes, ranges: HashMap::new() }));
     }
     if stream.pickle()?.value != Value::Int(PROTOCOL) {
         return Err(legacy("an unknown version of the format"));
@@ -64,15 +66,14 @@ struct Stream<'a> {
 
 impl Stream<'_> {
     fn pickle(&mut self) -> Result<Loaded, FormatError> {
-        let rest = &self.bytes[self.position..];
-        let loaded = pickle::load(&rest[..rest.len().min(MAX_PICKLE)])?;
+        let loaded = pickle::load(&self.bytes[self.position..])?;
         self.position += loaded.consumed;
         Ok(loaded)
     }
 
     /// The place of the next storage's elements.
     fn storage(&mut self, storage: &StorageRef) -> Result<Range<usize>, FormatError> {
-        let truncated = || missing(&storage.key, "the file ends inside it");
+        let truncated = || missing(&storage.key, "truncated: the file ends inside it; download it again");
         let rest = &self.bytes[self.position..];
         let (len, data) = rest.split_first_chunk().ok_or_else(truncated)?;
         let len = u64::from_le_bytes(*len);

@@ -3,9 +3,6 @@
 use super::super::error::FormatError;
 use super::super::pickle::StorageRef;
 
-/// Bytes of a pickle; that of a full ConvMAE checkpoint has 200 kB.
-pub(super) const MAX_PICKLE: usize = 64 << 20;
-
 /// Where the bytes of tensors come from.
 pub(super) trait Storages {
     /// All bytes of a storage; those that have to be read for it are taken from the budget.

@@ -1,6 +1,6 @@
 //! Strided views of storages, made contiguous.
 
-use super::super::pickle::TensorRef;
+use super::super::pickle::{Array, StorageRef, TensorRef};
 use super::super::tensor::{HostTensor, TensorError, byte_len};
 
 /// Bytes of the contiguous tensor.
@@ -37,6 +37,29 @@ pub(super) fn gather(view: &TensorRef, storage: &[u8]) -> Result<HostTensor, Ten
         }
     }
     HostTensor::new(dtype, view.shape.clone(), data)
+}
+
+/// An array of numpy, its last axis innermost.
+pub(super) fn contiguous(array: &Array) -> Result<HostTensor, TensorError> {
+    let Array { dtype, shape, fortran, data } = array;
+    if !fortran {
+        return HostTensor::new(*dtype, shape.clone(), data.clone());
+    }
+    let bytes = byte_len(*dtype, shape)?;
+    if bytes != data.len() {
+        let (shape, found) = (shape.clone(), data.len());
+        return Err(TensorError::Size { dtype: *dtype, shape, expected: bytes, found });
+    }
+    // A product overflows only beside an empty axis, and then no stride is used.
+    let next = |stride: usize, axis: usize| stride.wrapping_mul(axis.max(1));
+    let strides = shape.iter().scan(1, |stride, &axis| Some(std::mem::replace(stride, next(*stride, axis))));
+    let view = TensorRef {
+        storage: StorageRef { key: String::new(), dtype: *dtype, len: data.len() / dtype.size() },
+        offset: 0,
+        shape: shape.clone(),
+        strides: strides.collect(),
+    };
+    gather(&view, data)
 }
 
 fn is_contiguous(view: &TensorRef) -> bool {
@@ -93,6 +116,22 @@ mod tests {
         assert_eq!(gathered(&view(6, 4, &[2, 2], &[1, 0])), [4, 4, 5, 5]);
         assert_eq!(gathered(&view(6, 5, &[], &[])), [5]);
         assert_eq!(gathered(&view(0, 9, &[0, 3], &[3, 1])), [0u8; 0]);
+    }
+
+    #[test]
+    fn an_array_with_its_first_axis_innermost_is_transposed() {
+        let array = |data: &[u8], shape: &[usize], fortran| Array {
+            dtype: DType::U8,
+            shape: shape.to_vec(),
+            fortran,
+            data: data.to_vec(),
+        };
+        let values = |array: Array| contiguous(&array).map(|tensor| tensor.data);
+        assert_eq!(values(array(&[0, 1, 2, 3, 4, 5], &[2, 3], true)).unwrap(), [0, 2, 4, 1, 3, 5]);
+        assert_eq!(values(array(&[0, 1, 2, 3, 4, 5], &[2, 3], false)).unwrap(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(values(array(&[], &[0, usize::MAX], true)).unwrap(), [0u8; 0]);
+        assert!(values(array(&[0; 5], &[2, 3], true)).is_err());
+        assert!(values(array(&[0; 5], &[2, 3], false)).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ::zip::result::ZipError;
 
 use super::super::error::FormatError;
 use super::super::pickle::{self, StorageRef, Value};
-use super::storages::{Budget, MAX_PICKLE, Storages};
+use super::storages::{Budget, Storages};
 
 /// The storages of a zip archive, read when asked for.
 pub(super) struct ZipStorages<R> {
@@ -27,13 +27,13 @@ pub(super) fn open<R: Read + Seek>(
     let stem = archive
         .file_names()
         .find_map(|name| name.strip_suffix("/data.pkl").filter(|stem| !stem.contains('/')))
-        .ok_or_else(|| FormatError::Zip("no entry <name>/data.pkl".into()))?
+        .ok_or_else(|| FormatError::Zip("not one of torch.save, it has no entry <name>/data.pkl".into()))?
         .to_owned();
     let order = format!("{stem}/byteorder");
     if archive.index_for_name(&order).is_some() && entry(&mut archive, &order, file_len)? != b"little" {
         return Err(FormatError::Zip("its numbers are not little endian".into()));
     }
-    let bytes = entry(&mut archive, &format!("{stem}/data.pkl"), file_len.min(MAX_PICKLE as u64))?;
+    let bytes = entry(&mut archive, &format!("{stem}/data.pkl"), file_len)?;
     let loaded = pickle::load(&bytes)?;
     Ok((loaded.value, ZipStorages { archive, stem, file_len, last: None }))
 }
@@ -90,6 +90,10 @@ fn entry<R: Read + Seek>(
 
 fn invalid(error: &ZipError) -> FormatError {
     FormatError::Zip(match error {
+        // What makes an archive one is written last.
+        ZipError::InvalidArchive(reason) if reason.contains("EOCD") => {
+            return FormatError::Truncated("it has no directory at its end; download it again".into());
+        }
         ZipError::Io(error) => error.to_string(),
         other => other.to_string(),
     })
