@@ -5,18 +5,16 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage};
 
+use super::file::read_file;
 use super::jpeg::decode_jpeg;
 use super::{DataError, MAX_PIXELS};
 
-/// Reads a JPEG, PNG or WebP file as 8 bit RGB; see [`decode`].
+/// Reads a JPEG, PNG, WebP, TIFF or BMP file as 8 bit RGB; see [`decode`].
 pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {
-    let unreadable =
-        |error: std::io::Error| DataError::Corrupt { path: path.to_owned(), reason: error.to_string() };
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    decode(&bytes, path)
+    decode(&read_file(path)?, path)
 }
 
-/// Decodes a JPEG, PNG or WebP as 8 bit RGB, as Pillow's `convert("RGB")`: grey and palettes are expanded,
+/// Decodes a JPEG, PNG, WebP, TIFF or BMP as 8 bit RGB, as Pillow's `convert("RGB")`: grey and palettes are expanded,
 /// alpha is dropped, of 16 bits the high ones stay. The orientation in EXIF data is not applied. `path` is
 /// for messages.
 ///
@@ -29,7 +27,7 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage, DataError> {
         return Err(corrupt("the file is empty".to_owned()));
     }
     let format = image::guess_format(bytes)
-        .map_err(|_| corrupt("not a JPEG, PNG or WebP (by its first bytes)".to_owned()))?;
+        .map_err(|_| corrupt("not a JPEG, PNG, WebP, TIFF or BMP (by its first bytes)".to_owned()))?;
     if format == ImageFormat::Jpeg {
         return decode_jpeg(bytes).map_err(corrupt);
     }
@@ -121,7 +119,10 @@ mod tests {
 
     #[test]
     fn other_files_are_named_as_such() {
-        assert_eq!(reason(b"<html>not found</html>"), "x: not a JPEG, PNG or WebP (by its first bytes)");
+        assert_eq!(
+            reason(b"<html>not found</html>"),
+            "x: not a JPEG, PNG, WebP, TIFF or BMP (by its first bytes)"
+        );
         assert_eq!(reason(b""), "x: the file is empty");
     }
 
@@ -139,11 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn webp_decodes() {
-        let mut bytes = Cursor::new(Vec::new());
+    fn other_formats_without_loss_decode_to_the_same_pixels() {
         let image = RgbImage::from_pixel(5, 3, image::Rgb([10, 200, 30]));
-        image.write_to(&mut bytes, ImageFormat::WebP).unwrap();
-        assert!(decode(bytes.get_ref(), Path::new("x")).unwrap() == image);
+        for format in [ImageFormat::WebP, ImageFormat::Tiff, ImageFormat::Bmp] {
+            let mut bytes = Cursor::new(Vec::new());
+            image.write_to(&mut bytes, format).unwrap();
+            assert!(decode(bytes.get_ref(), Path::new("x")).unwrap() == image, "{format:?}");
+        }
     }
 
     #[test]

@@ -4,18 +4,25 @@ mod batch;
 pub mod boxes;
 mod decode;
 mod error;
+mod file;
 mod geometry;
 mod jpeg;
 mod labels;
+mod passed_over;
 mod resize;
 mod sample;
 mod size;
 mod target;
+mod tiff;
 
 pub use batch::Batch;
 pub use decode::{decode, read_image};
 pub use error::DataError;
+pub use file::{
+    IMAGE_EXTENSIONS, LABEL_MAP_EXTENSIONS, MAX_FILE, check_size, composed, has_extension, read_file,
+};
 pub use labels::read_labels;
+pub use passed_over::PassedOver;
 pub use resize::{Interpolation, nearest, resize};
 pub use sample::{Normalization, Original, Pixels, Sample};
 pub use size::{CropBox, MAX_PIXELS, MAX_SIDE, Size};
