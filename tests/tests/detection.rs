@@ -56,6 +56,81 @@ fn a_cascade_is_three_box_heads_in_the_recipe() {
     assert!(log.contains("box_ap"), "{log}");
 }
 
+/// A folder with photographs, `photos`, and `photos.yaml`: a recipe on them, with what it has of a model.
+fn photos(of: &str, model: &str) -> Folder {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("photos")).unwrap();
+    for file in fs::read_dir(data("photos")).unwrap() {
+        let file = file.unwrap().path();
+        fs::copy(&file, folder.path("photos").join(file.file_name().unwrap())).unwrap();
+    }
+    for name in [of, "photos.yaml"] {
+        fs::copy(data(name), folder.path(name)).unwrap();
+    }
+    let recipe = format!("extends: [{of}, photos.yaml]\nmodel: {model}\n");
+    fs::write(folder.path("recipe.yaml"), recipe).unwrap();
+    folder
+}
+
+#[test]
+fn photographs_annotated_by_hand_are_trained_on() {
+    let folder = photos("tiny_detection.yaml", "{ box: { num_classes: 6 }, mask: { num_classes: 6 } }");
+    folder.succeeds(["run", "recipe.yaml", "--out", "run"]);
+    let summary = Summary::read(&folder.path("run/summary.json")).unwrap();
+    for name in ["train.rpn.cls", "train.box.cls", "train.mask.mask", "val.box_ap", "val.mask_ap"] {
+        assert!(summary.get(name).and_then(Value::as_f64).is_some_and(f64::is_finite), "{name}: {summary:?}");
+    }
+}
+
+/// Oracle: pycocotools 2.0.11 on the annotations and the results.
+#[test]
+fn results_on_photographs_have_the_figures_of_pycocotools() {
+    let folder = photos("tiny_objects.yaml", "{ objects: { num_classes: 6 } }");
+    folder.succeeds(["run", "recipe.yaml", "--out", "run"]);
+    folder.succeeds(["eval", "run", "--results", "found.json"]);
+    let files = ["eval", "--results", "found.json", "--annotations", "photos/instances.json", "--json"];
+    let report: Value = serde_json::from_str(&stdout(&folder.succeeds(files))).unwrap();
+    let expected: Value =
+        serde_json::from_slice(&fs::read(data("photos/pycocotools.json")).unwrap()).unwrap();
+    let names = [
+        "ap",
+        "ap50",
+        "ap75",
+        "ap_small",
+        "ap_medium",
+        "ap_large",
+        "ar1",
+        "ar10",
+        "ar100",
+        "ar_small",
+        "ar_medium",
+        "ar_large",
+    ];
+    for (iou_type, prefix) in [("bbox", "box"), ("segm", "mask")] {
+        for (at, name) in names.iter().enumerate() {
+            let ours = report["metrics"][format!("{prefix}_{name}")].as_f64().unwrap() / 100.0;
+            let theirs = expected[iou_type][at].as_f64().unwrap();
+            assert!((ours - theirs).abs() < 1e-12, "{prefix}_{name}: {ours} {theirs}");
+        }
+    }
+}
+
+#[test]
+fn a_mask_head_of_a_third_party_takes_the_place_of_one_node() {
+    let folder = folder();
+    let recipe = "extends: detector.yaml\nmodel:\n  mask: { type: MeanShapeHead, from: box, num_classes: 2, mask_size: 14 }\n";
+    fs::write(folder.path("shapes.yaml"), recipe).unwrap();
+    folder.succeeds(["run", "shapes.yaml", "--out", "run"]);
+    let summary = Summary::read(&folder.path("run/summary.json")).unwrap();
+    let figure = |name: &str| summary.get(name).and_then(Value::as_f64);
+    // Untrained cells are as probable as not, which covers boxes.
+    assert!(figure("train.mask.mean_shape").is_some_and(|loss| 0.0 < loss && loss < 0.8), "{summary:?}");
+    assert!(figure("val.mask_ap").is_some(), "{summary:?}");
+    let report = stdout(&folder.succeeds(["eval", "run", "--json", "--results", "found.json"]));
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["metrics"]["mask_ap"].as_f64(), figure("val.mask_ap"));
+}
+
 #[test]
 fn heads_that_do_not_fit_the_chain_or_the_data_are_refused_where_they_are() {
     let folder = folder();

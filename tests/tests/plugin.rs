@@ -6,12 +6,13 @@ use convmae_framework::weights::read_safetensors;
 
 use crate::support::{Folder, stdout};
 
-const COMPONENTS: [(&str, &str); 5] = [
+const COMPONENTS: [(&str, &str); 6] = [
     ("masker", "CheckerboardMasker"),
     ("neck", "ProjectionNeck"),
     ("neck", "WindowAttentionNeck"),
     ("head", "MeanColorHead"),
     ("head", "PatchVoteHead"),
+    ("instance_head", "MeanShapeHead"),
 ];
 
 #[test]

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use image::GrayImage;
-
 use crate::data::Rle;
 
 /// A mask relative to a box: how probable it is that the object covers each of its `S * S` cells, row-major.
@@ -14,23 +12,8 @@ impl RoiMask {
     /// An object covers the pixels where it does so at least this probably (`detector_postprocess` of detectron2).
     pub const THRESHOLD: f32 = 0.5;
 
-    /// The mask stretched over its box in an image of a height and a width: 255 where its bilinear interpolation at the centre of a
-    /// pixel is at least `threshold`, and 0 elsewhere. What is around the mask is 0.
-    pub fn paste(&self, bbox: [f32; 4], size: [usize; 2], threshold: f32) -> GrayImage {
-        let [height, width] = size;
-        let mut image = GrayImage::new(width as u32, height as u32);
-        let pixels: &mut [u8] = &mut image;
-        let pasted = self.interpolate(bbox, size);
-        let rows = pixels.chunks_exact_mut(width.max(1)).skip(pasted.top);
-        for (row, values) in rows.zip(pasted.values.chunks_exact(pasted.width.max(1))) {
-            for (pixel, &value) in row[pasted.left..].iter_mut().zip(values) {
-                *pixel = if value >= threshold { 255 } else { 0 };
-            }
-        }
-        image
-    }
-
-    /// What [`Self::paste`] pastes where the mask is at least [`Self::THRESHOLD`], as run lengths.
+    /// The mask stretched over its box in an image of a height and a width, where its bilinear interpolation at the centre of a pixel
+    /// is at least [`Self::THRESHOLD`]. What is around the mask is 0.
     pub fn encode(&self, bbox: [f32; 4], size: [usize; 2]) -> Rle {
         let PastedMask { top, left, width, values } = self.interpolate(bbox, size);
         let height = values.len() / width.max(1);
@@ -100,6 +83,7 @@ fn taps(start: f32, end: f32, size: usize, side: usize) -> (usize, Vec<(usize, f
 
 #[cfg(test)]
 mod tests {
+    use image::{GrayImage, Luma};
     use proptest::prelude::*;
 
     use super::*;
@@ -111,7 +95,11 @@ mod tests {
             corners in prop::array::uniform4(-4.0_f32..14.0),
         ) {
             let mask = RoiMask(cells);
-            let pasted = mask.paste(corners, [9, 7], 0.5);
+            let PastedMask { top, left, width, values } = mask.interpolate(corners, [9, 7]);
+            let mut pasted = GrayImage::new(7, 9);
+            for (at, _) in values.iter().enumerate().filter(|(_, value)| **value >= RoiMask::THRESHOLD) {
+                pasted.put_pixel((left + at % width) as u32, (top + at / width) as u32, Luma([255]));
+            }
             prop_assert_eq!(mask.encode(corners, [9, 7]), Rle::encode(&pasted));
         }
     }

@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn detections_are_those_of_detectron2() {
         assert_detections("detections", [[256; 2]; 2], 60);
-        assert_detections("unequal_sizes", [[192, 144], [136, 192]], 50);
+        assert_detections("vitdet/detections", [[192, 144], [136, 192]], 50);
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
         for (at, (bbox, pasted)) in golden.boxes("paste_boxes").into_iter().zip(pasted).enumerate() {
             let mask = RoiMask(masks[at * 28 * 28..][..28 * 28].to_vec());
             let pasted: Vec<bool> = pasted.iter().map(|&pixel| pixel > 0).collect();
-            let own = mask.paste(bbox, [height, width], 0.5);
+            let own = mask.encode(bbox, [height, width]).decode();
             assert!(distance(&is_on(&own), &pasted) <= 2, "mask {at}");
             let expected = &soft[at * height * width..][..height * width];
             if expected[0].is_nan() {
@@ -198,7 +198,8 @@ mod tests {
         let golden = Golden::read("masks");
         let masks = golden.floats("mask_probs_0");
         for (at, bbox) in golden.boxes("det_boxes_0").into_iter().enumerate() {
-            let own = RoiMask(masks[at * 28 * 28..][..28 * 28].to_vec()).paste(bbox, [256; 2], 0.5);
+            let mask = RoiMask(masks[at * 28 * 28..][..28 * 28].to_vec());
+            let own = mask.encode(bbox, [256; 2]).decode();
             let expected = golden.bits("pasted_same_size_0", at);
             assert!(distance(&is_on(&own), &expected) <= 256 * 256 / 5000, "mask {at}");
         }
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn boxes_in_the_image_as_it_was_read_are_those_of_detectron2() {
-        let golden = Golden::read("unequal_sizes");
+        let golden = Golden::read("vitdet/detections");
         for (image, size) in [[192, 144], [136, 192]].into_iter().enumerate() {
             let boxes = golden.boxes(&format!("det_boxes_{image}"));
             let to = golden.indices(&format!("out_hw_{image}")).try_into().unwrap();

@@ -7,7 +7,7 @@ use convmae_framework::nn::{Error, Result};
 /// The part of a mask within a box, as `[mask_size, mask_size]`, row-major: whether a cell is on.
 ///
 /// # Errors
-/// If a polygon cannot be rasterised: it has not finite corners.
+/// If a corner of a polygon is not finite.
 pub fn crop_and_resize(mask: &Mask, bbox: [f32; 4], mask_size: usize) -> Result<Vec<bool>> {
     match mask {
         Mask::Polygons(polygons) => rasterize_polygons_within_box(polygons, bbox, mask_size),
@@ -24,18 +24,11 @@ fn rasterize_polygons_within_box(
     // NumPy divides in `f32`, the type of the box.
     let ratio = |side: f32| f64::from(mask_size as f32 / side.max(0.1));
     let (across, down) = (ratio(x1 - x0), ratio(y1 - y0));
-    let mut target = vec![false; mask_size * mask_size];
-    for polygon in polygons {
-        let corner = |[x, y]: &[f64; 2]| [(x - f64::from(x0)) * across, (y - f64::from(y0)) * down];
-        let corners: Vec<f64> = polygon.iter().flat_map(corner).collect();
-        let runs = hotcoco::mask::fr_poly(&corners, mask_size as u32, mask_size as u32)
-            .map_err(|error| Error::Value(format!("a polygon cannot be rasterised: {error}")))?;
-        // Down the columns.
-        for (at, on) in hotcoco::mask::decode(&runs).into_iter().enumerate() {
-            target[at % mask_size * mask_size + at / mask_size] |= on > 0;
-        }
-    }
-    Ok(target)
+    let corner = |[x, y]: &[f64; 2]| [(x - f64::from(x0)) * across, (y - f64::from(y0)) * down];
+    let moved = polygons.iter().map(|corners| corners.iter().map(corner).collect()).collect();
+    let runs = Mask::Polygons(moved).rasterize([mask_size; 2]);
+    let runs = runs.ok_or_else(|| Error::Value("a polygon has a corner that is not finite".to_owned()))?;
+    Ok(runs.decode().iter().map(|&pixel| pixel > 0).collect())
 }
 
 /// Where the mean of a cell is at least a half.
@@ -63,6 +56,12 @@ mod tests {
             Mask::Rle(Rle::encode(&GrayImage::from_fn(256, 256, pixel)))
         };
         (0..golden.shape(&name)[0]).map(bitmap).collect()
+    }
+
+    #[test]
+    fn no_polygon_covers_no_cell() {
+        let cells = crop_and_resize(&Mask::Polygons(Vec::new()), [0.0, 0.0, 8.0, 8.0], 4).unwrap();
+        assert_eq!(cells, [false; 16]);
     }
 
     #[test]

@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn boxes_end_where_the_own_image_does_in_a_padded_batch() {
-        let golden = Golden::read("unequal_sizes");
+        let golden = Golden::read("vitdet/detections");
         let sizes = [32_u16, 64, 128, 256, 512].map(|size| (vec![f64::from(size)], usize::from(size / 8)));
         let generator = AnchorGenerator::new(&sizes, &[0.5, 1.0, 2.0], 0.0);
         let selection = ProposalSelection { pre_nms_topk: 100, post_nms_topk: 80, nms_thresh: 0.7 };
