@@ -51,14 +51,16 @@ impl Pairs {
             }
         }
         if let Some((name, image)) = missing.first() {
+            let mut path = spec.labels.join(name).into_os_string();
+            path.push(spec.label_suffix.as_deref().unwrap_or(".png"));
+            let path = PathBuf::from(path);
+            let there = if missing.len() == count { what_is_there(&path) } else { String::new() };
             let reason = format!(
-                "no such label map, but there is the image `{}`; {} of {count} images have none",
+                "no such label map, but there is the image `{}`; {} of {count} images have none{there}",
                 image.display(),
                 missing.len()
             );
-            let mut path = spec.labels.join(name).into_os_string();
-            path.push(spec.label_suffix.as_deref().unwrap_or(".png"));
-            return Err(DataError::Invalid { path: path.into(), reason });
+            return Err(DataError::Invalid { path, reason });
         }
         if let Some(label_map) = label_maps.by_name.values().next() {
             let count = label_maps.by_name.len();

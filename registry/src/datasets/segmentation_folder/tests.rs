@@ -135,6 +135,8 @@ fn a_missing_label_map_is_named_and_a_superfluous_one_too() {
         folder.open(json!({})).err().unwrap(),
         "ROOT/labels/b.png: no such label map, but there is the image `ROOT/images/b.jpg`; 1 of 3 images have none"
     );
+    let other = folder.open(json!({ "label_suffix": "_mask.png" })).err().unwrap();
+    assert!(other.ends_with("3 of 3 images have none; `ROOT/labels` holds a.png, c.png"), "{other}");
     std::fs::remove_file(folder.0.path().join("images/b.jpg")).unwrap();
     std::fs::remove_file(folder.0.path().join("images/c.jpg")).unwrap();
     let [warning] = &folder.open(json!({})).unwrap().warnings()[..] else { panic!("no warning") };

@@ -225,7 +225,8 @@ impl Incomplete {
         let Self { stem, image, label } = self;
         match (image, label) {
             (Some(_), None) if labelled => Err(format!(
-                "`{stem}` has an image but no label beside it (.cls or .json); set `labelled: false` to do without"
+                "`{stem}` has an image but no label beside it (.cls or .json): members of a sample follow each other, as \
+                 `tar --sort=name` stores them; set `labelled: false` to do without"
             )),
             (Some(image), label) => Ok(Some(Group { stem, image, label: label.filter(|_| labelled) })),
             (None, Some(label)) if labelled => {

@@ -148,7 +148,8 @@ fn missing_pieces_are_named() {
     let path = shard(&folder, "t.tar", &[("a.png", png(0)), ("b.png", png(1)), ("b.cls", b"1".to_vec())]);
     assert_eq!(
         open_error(&dataset(&path), &folder),
-        "DIR/t.tar: `a` has an image but no label beside it (.cls or .json); set `labelled: false` to do without"
+        "DIR/t.tar: `a` has an image but no label beside it (.cls or .json): members of a sample follow each other, as \
+         `tar --sort=name` stores them; set `labelled: false` to do without"
     );
     let path =
         shard(&folder, "u.tar", &[("a.cls", b"0".to_vec()), ("b.png", png(1)), ("b.cls", b"1".to_vec())]);
@@ -219,7 +220,7 @@ fn classes_are_named_by_a_file() {
 
 /// Members with these names: images, and labels that are the number of the member.
 fn named(folder: &TempDir, names: &[&str]) -> String {
-    let content = |(number, name): (usize, &&str)| match name.ends_with("g") {
+    let content = |(number, name): (usize, &&str)| match name.ends_with('g') {
         true => png(number as u8),
         false => number.to_string().into_bytes(),
     };
