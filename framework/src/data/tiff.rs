@@ -14,6 +14,10 @@ pub(super) struct Tiff {
     pub channels: usize,
     pub width: u32,
     pub height: u32,
+    /// Bits of a value: 1, 2, 4, 8 or 16.
+    pub bits: u32,
+    /// Whether the channels are cyan, magenta, yellow and black.
+    pub is_cmyk: bool,
     /// By pixel, channels last.
     pub values: TiffValues,
 }
@@ -49,10 +53,10 @@ pub(super) fn decode_tiff(bytes: &[u8]) -> Result<Tiff, String> {
     let channels = usize::from(color.num_samples());
     let stored = decoder.find_tag_unsigned::<u16>(Tag::SamplesPerPixel).map_err(|error| error.to_string())?;
     if let Some(stored) = stored.map(usize::from).filter(|&stored| stored > channels) {
-        return Err(format!(
-            "a TIFF of {stored} channels that are said to be {color:?}: {} would be left out",
-            stored - channels
-        ));
+        // The decoder would leave out what is beside the colours, such as near infrared.
+        let bands = as_bands(bytes).filter(|bands| bands != bytes);
+        let left_out = || format!("a TIFF of {stored} channels, of which only {channels} can be read");
+        return decode_tiff(&bands.ok_or_else(left_out)?);
     }
     let mut values = DecodingResult::U8(Vec::new());
     let layout = decoder.read_image_to_buffer(&mut values).map_err(|error| error.to_string())?;
@@ -74,7 +78,31 @@ pub(super) fn decode_tiff(bytes: &[u8]) -> Result<Tiff, String> {
             );
         }
     };
-    Ok(Tiff { channels, width, height, values })
+    let is_cmyk = matches!(color, ColorType::CMYK(_));
+    Ok(Tiff { channels, width, height, bits: u32::from(bits), is_cmyk, values })
+}
+
+/// The file with channels that are no colours: its first image is said to be grey, with as many channels as it
+/// has. None for a file of another structure (`BigTIFF`).
+fn as_bands(bytes: &[u8]) -> Option<Vec<u8>> {
+    const PHOTOMETRIC_INTERPRETATION: u16 = 262;
+    const BLACK_IS_ZERO: u16 = 1;
+    let is_little = bytes.starts_with(b"II*\0");
+    if !is_little && !bytes.starts_with(b"MM\0*") {
+        return None;
+    }
+    let short = |at: usize| {
+        let bytes = *bytes.get(at..at + 2)?.first_chunk()?;
+        Some(if is_little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
+    };
+    let offset = *bytes.get(4..8)?.first_chunk()?;
+    let directory = if is_little { u32::from_le_bytes(offset) } else { u32::from_be_bytes(offset) } as usize;
+    let mut entries = (0..usize::from(short(directory)?)).map(|entry| directory + 2 + 12 * entry);
+    let entry = entries.find(|&entry| short(entry) == Some(PHOTOMETRIC_INTERPRETATION))?;
+    let grey = if is_little { BLACK_IS_ZERO.to_le_bytes() } else { BLACK_IS_ZERO.to_be_bytes() };
+    let mut bands = bytes.to_vec();
+    bands.get_mut(entry + 8..entry + 10)?.copy_from_slice(&grey);
+    Some(bands)
 }
 
 /// Values by pixel, of channels that come one after the other.
@@ -88,7 +116,7 @@ fn interleaved<T: Copy>(values: Vec<T>, planes: usize) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use image::{DynamicImage, ImageFormat};
 
@@ -114,7 +142,7 @@ mod tests {
         bytes
     }
 
-    /// 2 x 1 pixels of 8 bits and a number of channels, at most two of which are told their bits.
+    /// 2 x 1 pixels of 8 bits and a number of channels.
     fn bands(channels: u32, photometric: u32, planar: u32, extra: Option<u32>, pixels: &[u8]) -> Vec<u8> {
         let mut entries = vec![
             (256, 3, 1, 2),
@@ -148,11 +176,18 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_would_be_left_out_is_an_error() {
-        let message = decode_tiff(&bands(4, 2, 1, Some(0), &[1, 2, 3, 4, 5, 6, 7, 8])).err().unwrap();
-        assert!(message.contains("4 channels that are said to be RGB(8): 1 would be left out"), "{message}");
-        let alpha = decode_tiff(&bands(4, 2, 1, Some(2), &[1, 2, 3, 4, 5, 6, 7, 8])).unwrap();
-        assert!(matches!(alpha.values, TiffValues::U8(values) if values == [1, 2, 3, 4, 5, 6, 7, 8]));
+    fn all_channels_are_read_whatever_they_are_said_to_be() {
+        let pixels: Vec<u8> = (0..24).collect();
+        let read = |channels: u32, photometric, planar, extra| {
+            let count = 2 * channels as usize;
+            let tiff = decode_tiff(&bands(channels, photometric, planar, extra, &pixels[..count])).unwrap();
+            let TiffValues::U8(values) = tiff.values else { panic!("8 bits") };
+            assert_eq!(tiff.channels, channels as usize);
+            values
+        };
+        assert_eq!(read(4, 2, 1, Some(2)), pixels[..8], "RGB with alpha");
+        assert_eq!(read(4, 2, 1, Some(0)), pixels[..8], "RGB with something");
+        assert_eq!(read(12, 1, 1, None), pixels, "bands");
     }
 
     #[test]

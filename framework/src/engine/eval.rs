@@ -43,7 +43,7 @@ pub fn eval(options: &TrainedOptions, results: Option<&Path>) -> Result<EvalRepo
         return Err(EngineError::Usage(message));
     }
     let loading = loading.options(LoaderOptions::evaluate(val.batch_size));
-    let loader = open(&recipe, "data.val", val, experiment.seed, loading)?;
+    let loader = open(&recipe, "data.val", val, model.image.channels, experiment.seed, loading)?;
     let samples = &loader.pipeline().samples;
     let problems = classes::problems_of_heads(&model, "validation", samples.as_ref());
     if !problems.is_empty() {

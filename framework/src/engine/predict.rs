@@ -9,7 +9,7 @@ use super::EngineError;
 use super::evaluate::{Predictor, instances, label_maps};
 use super::setup::{LoadedModel, TrainedOptions, classes};
 use crate::component::{self, Logits, Picture, Regions, TaskKind, Transform};
-use crate::data::{Batch, DataError, IGNORED, Original, Sample, Size, Target, read_image};
+use crate::data::{Batch, DataError, IGNORED, Original, Sample, Size, Target, read_image, read_rgb};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 use crate::report::label_map::{self, ClassShare};
@@ -122,7 +122,7 @@ impl Session<'_> {
     fn batch(&self, first: u64, paths: &[PathBuf]) -> Result<Vec<Prediction>, EngineError> {
         let sample = |(index, path): (usize, &PathBuf)| {
             let mut rng = random::stream(Purpose::Augment, &[self.seed, 0, first + index as u64]);
-            let sample = read(path, self.of_pixels)?;
+            let sample = read(path, self.predictor.model.image.channels, self.of_pixels)?;
             self.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
         };
         let samples = paths.iter().enumerate().map(sample).collect::<Result<Vec<_>, _>>()?;
@@ -164,20 +164,21 @@ impl Session<'_> {
     }
 }
 
-/// Reads an image. Where classes of pixels are predicted its label map says that nothing is known, and by its
+/// Reads an image with the channels of the model. Where classes of pixels are predicted its label map says that nothing is known, and by its
 /// size how large the prediction should be.
-fn read(path: &Path, with_labels: bool) -> Result<Sample, DataError> {
+fn read(path: &Path, channels: usize, with_labels: bool) -> Result<Sample, DataError> {
     let image = read_image(path)?;
-    let unknown = || GrayImage::from_pixel(image.width(), image.height(), Luma([IGNORED]));
+    let (height, width) = image.size();
+    let unknown = || GrayImage::from_pixel(width as u32, height as u32, Luma([IGNORED]));
     let target = Target { semantic: with_labels.then(unknown), ..Target::default() };
-    Ok(Sample::new(path.display().to_string(), image, target))
+    Sample::new(path.display().to_string(), image, target).with_channels(channels)
 }
 
 /// Label maps over the images of their files, or over the prepared ones where the size is not that of the
 /// file.
 fn overlays(paths: &[PathBuf], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Vec<Picture>>, DataError> {
     let overlay = |(at, (path, map)): (usize, (&PathBuf, &GrayImage))| {
-        let of_file = read_image(path)?;
+        let of_file = read_rgb(path)?;
         let is_of_file = of_file.dimensions() == map.dimensions();
         let image = if is_of_file { of_file } else { batch.picture(&batch.images, at) };
         Ok(vec![Picture { caption: "overlay".to_owned(), image: label_map::overlay(image, map) }])
@@ -188,7 +189,7 @@ fn overlays(paths: &[PathBuf], maps: &[GrayImage], batch: &Batch) -> Result<Vec<
 /// Objects in the images of their files.
 fn drawn(paths: &[PathBuf], objects: &[Vec<Object>]) -> Result<Vec<Vec<Picture>>, DataError> {
     let drawn = |(path, objects): (&PathBuf, &Vec<Object>)| {
-        Ok(vec![Picture { caption: "objects".to_owned(), image: objects::draw(read_image(path)?, objects) }])
+        Ok(vec![Picture { caption: "objects".to_owned(), image: objects::draw(read_rgb(path)?, objects) }])
     };
     paths.iter().zip(objects).map(drawn).collect()
 }

@@ -14,6 +14,8 @@ pub struct Pipeline {
     pub batch_transforms: Vec<Box<dyn BatchTransform>>,
     /// What the images of a batch are padded to.
     pub pad_to: Option<Size>,
+    /// Channels of the images: what is read becomes so.
+    pub channels: usize,
     /// The seed of order and augmentation.
     pub seed: u64,
 }
@@ -35,7 +37,7 @@ impl Pipeline {
     /// Batch `number` of epoch `epoch`, of what [`Self::part`] gave: the same as of the samples.
     pub(super) fn stack(&self, parts: Vec<Sample>, epoch: u64, number: usize) -> Result<Batch, DataError> {
         let batch = match self.transforms.last().and_then(|last| last.normalization()) {
-            Some(normalization) => Batch::normalize_and_stack(parts, normalization, self.pad_to),
+            Some(normalization) => Batch::normalize_and_stack(parts, &normalization, self.pad_to),
             None => Batch::stack(parts, self.pad_to),
         };
         let mut rng = random::stream(Purpose::Mix, &[self.seed, epoch, number as u64]);
@@ -51,6 +53,7 @@ impl Pipeline {
         let mut rng = random::stream(Purpose::Augment, &[self.seed, epoch, index as u64]);
         let mut sample = self.samples.get(index)?;
         sample.original.image_id.get_or_insert(index as u64);
+        let sample = sample.with_channels(self.channels)?;
         transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
     }
 }

@@ -82,13 +82,11 @@ impl Scenes {
         let corrupt = |reason: String| DataError::Corrupt { path: label_path.to_owned(), reason };
         let image = read_image(image_path)?;
         let labels = self.labelling.labels(read_labels(label_path)?).map_err(corrupt)?;
-        if labels.dimensions() != image.dimensions() {
-            let (width, height) = labels.dimensions();
+        let ((height, width), (rows, columns)) = (image.size(), (labels.height(), labels.width()));
+        if (rows as usize, columns as usize) != (height, width) {
             return Err(corrupt(format!(
-                "the label map is {height} x {width}, but its image `{}` is {} x {}",
+                "the label map is {rows} x {columns}, but its image `{}` is {height} x {width}",
                 image_path.display(),
-                image.height(),
-                image.width()
             )));
         }
         let target = Target { semantic: Some(labels), ..Target::default() };

@@ -135,7 +135,7 @@ fn a_tilde_is_the_home_folder_at_the_beginning_of_a_path() {
 #[test]
 fn a_variable_that_is_not_set_is_named() {
     let files = Files::new(&[("recipe.yaml", &BASE.replace("epochs: 1600", "epochs: ${env:NO_SUCH}"))]);
-    let message = files.load("recipe.yaml", &[], &[]).unwrap_err().to_string();
+    let message = files.load("recipe.yaml", &[], &[]).unwrap_err().lines().concat();
     assert!(message.contains("`${env:NO_SUCH}`: there is no environment variable `NO_SUCH`"), "{message}");
     let files = Files::new(&[("recipe.yaml", &BASE.replace("epochs: 1600", "epochs: ${oc.env:DATA}"))]);
     let findings = files.load("recipe.yaml", &[], &[]).unwrap_err();

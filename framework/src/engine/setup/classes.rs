@@ -75,6 +75,11 @@ pub fn problems_of_heads(model: &Model, split: &str, samples: &dyn Samples) -> V
                     "the head tells {classes} classes apart, the {split} set has {in_data}: {listed}"
                 );
                 let help = match in_data {
+                    _ if task == TaskKind::Segment => {
+                        format!(
+                            "set it to {in_data}; for data of other classes there is `SegmentationFolder`"
+                        )
+                    }
                     1 => "a single class is often a `root` that is one folder too high".to_owned(),
                     _ => format!("set it to {in_data}, or remove from the data what is no class"),
                 };

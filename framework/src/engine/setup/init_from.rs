@@ -13,6 +13,7 @@ use crate::report::RunDir;
 use crate::weights::{self, HostTensor, KeyReport, TensorMap, match_keys};
 
 use super::EngineError;
+use super::image_channels::ChannelAdaptation;
 use super::position_grids::SavedGrids;
 
 /// Loads a weights file into parameters. Every name must be in both, with the same shape. Of a checkpoint
@@ -22,7 +23,7 @@ pub fn load_weights(params: &[Param], path: &Path) -> Result<Map<String, Json>, 
     let (tensors, metadata) = evaluated(path)?;
     let report = match_keys(&expected(params), &tensors);
     let help = "every tensor of the file and every parameter of the model must be in both";
-    take(params, path, &tensors, &SavedGrids::default(), report, help)?;
+    take(params, path, &tensors, &SavedGrids::default(), 0, report, help)?;
     Ok(metadata)
 }
 
@@ -39,13 +40,15 @@ pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(),
         let param = params.iter().find(|param| param.name() == pair.name);
         param.is_some_and(|param| grids.interpolation(param, &pair.file).is_some())
     });
+    let channels = model.image.channels;
+    report.adapt(|pair| ChannelAdaptation::of(&pair.file, &pair.expected, channels).is_some());
     let heads: HashSet<String> = model.head_params().iter().map(|param| param.name().to_owned()).collect();
     let in_file: HashSet<&str> = tensors.names().collect();
     let is_new = |name: &str| from.new.contain(name) || heads.contains(name) && !in_file.contains(name);
     report.allow(is_new, |name| from.leave.contain(name));
     let help = "name what may start anew under `init_from.new`, and what may be left in the file under `init_from.leave`: \
                 names, in which `*` stands for anything, as in `decoder_*`";
-    let report = take(&params, &path, &tensors, &grids, report, help)?;
+    let report = take(&params, &path, &tensors, &grids, channels, report, help)?;
     tracing::info!("weights of {}: {report}", path.display());
     Ok(())
 }
@@ -97,12 +100,13 @@ fn expected(params: &[Param]) -> Vec<(String, Vec<usize>)> {
     params.iter().map(|param| (param.name().to_owned(), param.shape().to_vec())).collect()
 }
 
-/// Sets the parameters, if nothing is wrong.
+/// Sets the parameters, if nothing is wrong; those that take images of `channels` from a convolution of others.
 fn take(
     params: &[Param],
     path: &Path,
     tensors: &TensorMap,
     grids: &SavedGrids,
+    channels: usize,
     report: KeyReport,
     help: &'static str,
 ) -> Result<KeyReport, EngineError> {
@@ -117,9 +121,11 @@ fn take(
     for param in params.iter().filter(|param| !new.contains(param.name())) {
         let Some(tensor) = tensors.get(param.name()) else { continue };
         let values = tensor.to_f32();
-        match grids.interpolation(param, &tensor.shape) {
-            Some(interpolation) => param.set(&interpolation.apply(&values))?,
-            None => param.set(&values)?,
+        let adaptation = ChannelAdaptation::of(&tensor.shape, param.shape(), channels);
+        match (grids.interpolation(param, &tensor.shape), adaptation) {
+            (Some(interpolation), _) => param.set(&interpolation.apply(&values))?,
+            (None, Some(adaptation)) => param.set(&adaptation.apply(&values))?,
+            (None, None) => param.set(&values)?,
         }
     }
     Ok(report)

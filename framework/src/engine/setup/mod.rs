@@ -2,6 +2,7 @@
 
 pub mod classes;
 pub mod device;
+mod image_channels;
 mod init_from;
 pub mod lineage;
 mod loaded_model;
@@ -171,7 +172,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     let loader = |key: &str, split: Split, training: bool| {
         let base = if training { LoaderOptions::train } else { LoaderOptions::evaluate };
         let options = loading.options(base(split.batch_size));
-        open(recipe, key, split, seed, options)
+        open(recipe, key, split, image.channels, seed, options)
     };
     let train_loader = loader("data.train", train_split, true)?;
     let val = val_split.map(|split| loader("data.val", split, false)).transpose()?;
@@ -302,12 +303,13 @@ pub fn open(
     recipe: &Recipe,
     key: &str,
     split: Split,
+    channels: usize,
     seed: u64,
     options: LoaderOptions,
 ) -> Result<Loader, EngineError> {
     let samples = open_samples(recipe, key, &split)?;
     let Split { transforms, batch_transforms, pad_to, .. } = split;
-    let pipeline = Pipeline { samples, transforms, batch_transforms, pad_to, seed };
+    let pipeline = Pipeline { samples, transforms, batch_transforms, pad_to, channels, seed };
     Loader::new(Arc::new(pipeline), options).map_err(|error| of_data(recipe, key, &error))
 }
 

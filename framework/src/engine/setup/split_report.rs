@@ -33,7 +33,7 @@ impl SplitReport {
         let mut warnings = samples.warnings();
         if let ([class], true) = (&classes[..], model.classes(TaskKind::Detect).is_empty()) {
             warnings.push(format!(
-                "a single class ({class}): there is nothing to tell apart, the loss is 0 whatever the model does"
+                "a single class, {class}: there is nothing to tell apart, the loss is 0 whatever the model does"
             ));
         }
         if !model.classes(TaskKind::Segment).is_empty() {

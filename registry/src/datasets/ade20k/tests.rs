@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use convmae_framework::component::TaskKind;
-use convmae_framework::data::{read_image, read_labels};
+use convmae_framework::data::{read_labels, read_rgb};
 use image::{GrayImage, ImageFormat, Luma, RgbImage};
 
 use super::*;
@@ -58,7 +58,7 @@ fn files_are_read_as_by_mmsegmentation() {
     let golden = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let (bgr, _) = golden.tensor("load.image_bgr").unwrap().data().as_chunks::<3>();
     let rgb: Vec<u8> = bgr.iter().flat_map(|&[b, g, r]| [r, g, b]).collect();
-    assert!(read_image(&folder.join("load_image.png")).unwrap().as_raw() == &rgb);
+    assert!(read_rgb(&folder.join("load_image.png")).unwrap().as_raw() == &rgb);
     // The file has values beyond ADE20K's classes, too, which mmsegmentation lets pass.
     let mut values = read_labels(&folder.join("load_label.png")).unwrap().into_luma8();
     let expected = golden.tensor("load.label").unwrap().data();
