@@ -194,9 +194,10 @@ fn a_folder_that_is_no_class_is_seen_in_the_list_of_classes() {
     for args in [&["run", "classes.yaml"][..], &["check", "classes.yaml", "--data"]] {
         folder.fails(args.iter().copied(), 2, &words);
     }
-    let too_high = ["--set", "data.train.dataset={ type: ImageFolder, root: . }"];
+    let too_high = ["data.train.dataset={ type: ImageFolder, root: ., split: null }", "data.val=null"];
+    let sets = ["--set", too_high[0], "--set", too_high[1], "--set", "evaluate.evaluators=[]"];
     let words = ["the training set has 1: data (14 images)", "a `root` that is one folder too high"];
-    refused(&folder, "classes.yaml", &[&too_high[..], &["--set", "data.val=null"]].concat(), 2, &words);
+    refused(&folder, "classes.yaml", &sets, 2, &words);
 }
 
 #[test]
