@@ -7,6 +7,7 @@ use super::recipe_args::RecipeArgs;
 use crate::engine::{SplitReport, inspect_data};
 use crate::graph::{self, catalog, check, dot, mermaid};
 use crate::recipe::{Recipe, load};
+use crate::terminal::indented_json;
 
 /// Check a recipe and print its graph with shapes, parameters and multiply-adds. Nothing is built or read,
 /// unless `--data` says so.
@@ -62,7 +63,7 @@ fn json(summary: &graph::Summary, data: Option<&[SplitReport]>) -> String {
     if let Some(data) = data {
         json["data"] = serde_json::json!(data);
     }
-    format!("{json:#}")
+    indented_json(&json)
 }
 
 fn why(recipe: &Recipe, key: &str) -> Result<(), CliError> {

@@ -7,6 +7,7 @@ use super::trained_args::TrainedArgs;
 use crate::component::Picture;
 use crate::engine::{self, EngineError, Prediction, Wanted};
 use crate::report::label_map;
+use crate::terminal::indented_json;
 
 /// Predict for images: the most probable classes, the share of each class of pixels, the objects with their
 /// scores and boxes, and pictures of what the heads have to show.
@@ -45,7 +46,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     let wanted = Wanted { topk: args.topk, min_score: args.min_score, pictures: args.out.is_some() };
     let predictions = engine::predict(&args.model.options()?, &args.images, wanted, write)?;
     let text = match args.json {
-        true => serde_json::to_string_pretty(&predictions).unwrap_or_default(),
+        true => indented_json(&predictions),
         false => predictions.iter().map(text).collect::<Vec<_>>().join("\n"),
     };
     print(&text)

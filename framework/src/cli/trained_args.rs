@@ -1,11 +1,11 @@
 //! Arguments that name a trained model: a run, or a recipe with weights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
 use crate::engine::{TrainedOptions, weights_of_run};
-use crate::report::RunDir;
+use crate::report::{ReportError, RunDir};
 
 /// The model.
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ impl TrainedArgs {
         let root = std::mem::take(&mut sources.recipe);
         let is_run = RunDir::is_run(&root);
         sources.recipe = match is_run {
-            true => RunDir::inspect(&root).map_err(crate::engine::EngineError::from)?.recipe(),
+            true => intact_recipe(&root).map_err(crate::engine::EngineError::from)?,
             false => root.clone(),
         };
         let weights = match &self.weights {
@@ -43,4 +43,11 @@ impl TrainedArgs {
         };
         Ok(TrainedOptions { sources, weights })
     }
+}
+
+/// The recipe of a run, which is as it was written.
+fn intact_recipe(root: &Path) -> Result<PathBuf, ReportError> {
+    let dir = RunDir::inspect(root)?;
+    dir.read_recipe()?;
+    Ok(dir.recipe())
 }

@@ -9,6 +9,7 @@ use super::file::read_file;
 use super::jpeg::decode_jpeg;
 use super::tiff::{Tiff, TiffValues, decode_tiff};
 use super::{DataError, MAX_PIXELS, Pixels, Raster};
+use crate::guard::decoded;
 
 /// Reads an image file with the channels that it has; see [`decode`].
 pub fn read_image(path: &Path) -> Result<Pixels, DataError> {
@@ -38,15 +39,16 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Pixels, DataError> {
     }
     let format = image::guess_format(bytes)
         .map_err(|_| corrupt("not a JPEG, PNG, WebP, TIFF or BMP (by its first bytes)".to_owned()))?;
-    match format {
+    let image = decoded(&format!("{format:?}").to_uppercase(), || match format {
         ImageFormat::Jpeg => decode_jpeg(bytes).map(Pixels::Rgb),
         ImageFormat::Tiff => decode_tiff(bytes).and_then(of_tiff),
-        format => decode_others(bytes, format),
-    }
-    .map_err(corrupt)
+        format => decode_as(bytes, format),
+    });
+    image.map_err(corrupt)
 }
 
-fn decode_others(bytes: &[u8], format: ImageFormat) -> Result<Pixels, String> {
+/// Decodes an image of a format that the crate `image` reads.
+fn decode_as(bytes: &[u8], format: ImageFormat) -> Result<Pixels, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_PIXELS * 8);
@@ -158,6 +160,14 @@ mod tests {
     #[test]
     fn a_jpeg_that_the_decoder_panics_on_is_corrupt() {
         assert_eq!(reason(&data("damaged.jpg")), "x: damaged JPEG: the decoder panicked");
+    }
+
+    #[test]
+    fn a_png_that_the_decoder_panics_on_is_corrupt() {
+        for name in ["png-short-palette-2", "png-decoder-panics-fuzzed"] {
+            let bytes = data(&format!("../cases/reliability/{name}.png"));
+            assert_eq!(reason(&bytes), "x: damaged PNG: the decoder panicked", "{name}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use png::{BitDepth, ColorType, Decoder, Limits};
 use super::file::read_file;
 use super::tiff::{TiffValues, decode_tiff};
 use super::{DataError, MAX_PIXELS};
+use crate::guard::decoded;
 
 const EXPECTED: &str =
     "a label map is a PNG, TIFF or BMP: grey of 1 to 16 bits, with a palette, or in colours (RGB) of 8 bits";
@@ -22,7 +23,8 @@ const EXPECTED: &str =
 /// [`DataError::Corrupt`] if the file is none or cannot be read, is damaged, or has more than [`MAX_PIXELS`].
 pub fn read_labels(path: &Path) -> Result<DynamicImage, DataError> {
     let bytes = read_file(path)?;
-    decode(&bytes).map_err(|reason| DataError::Corrupt { path: path.to_owned(), reason })
+    decoded("label map", || decode(&bytes))
+        .map_err(|reason| DataError::Corrupt { path: path.to_owned(), reason })
 }
 
 fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {

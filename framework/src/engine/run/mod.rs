@@ -1,5 +1,6 @@
 //! A run from its recipe to its report.
 
+mod repair;
 mod session;
 mod signal;
 mod state;
@@ -14,10 +15,10 @@ use std::path::{Path, PathBuf};
 use crate::graph::{catalog, check};
 use crate::recipe::{Recipe, Sources, load};
 use crate::report::logging::LogFile;
-use crate::report::{ReportError, RunDir, write_page};
+use crate::report::{ReportError, RunDir};
 
 use super::EngineError;
-use super::setup::lineage::changes_since;
+use super::setup::lineage::{changes_since, source_of};
 use super::setup::prepare;
 use super::train::checkpoint::CheckpointStore;
 
@@ -46,7 +47,9 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     if !options.resume && RunDir::is_run(&root) {
         return Err(ReportError::AlreadyARun(root).into());
     }
+    let mut is_intact = true;
     if resume {
+        is_intact = repair::prepare(&root)?;
         refuse_changed_recipe(&recipe, &root)?;
     }
     // Everything that can fail for want of data fails before the run directory is touched.
@@ -57,7 +60,14 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
         prepared.initialize(&recipe)?;
     }
     let dir = match resume {
-        true => RunDir::open(&root)?,
+        true => {
+            let dir = RunDir::open(&root)?;
+            // It begins anew: nothing is left of the recipe that it was begun with.
+            if !continues && !dir.says_finished() {
+                dir.replace_recipe(&recipe.lock_yaml())?;
+            }
+            dir
+        }
         false => RunDir::create(&root, &recipe.lock_yaml()).map_err(|error| match error {
             // Another process was asked for the same, and was quicker.
             ReportError::AlreadyARun(path) if options.resume => ReportError::Locked { path, pid: None },
@@ -73,12 +83,12 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
         session.stop.follow(std::io::stdin());
     }
     if resume {
+        if is_intact {
+            repair::write_missing_page(&session.dir)?;
+        }
         session.restore()?;
-        if session.is_finished() {
+        if is_intact && session.is_finished() {
             tracing::info!("the run in {} is finished", session.dir.root().display());
-            if !session.dir.report().is_file() {
-                write_page(&session.dir)?;
-            }
             return Ok(session.outcome(false));
         }
     }
@@ -87,7 +97,9 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
 
 /// Refuses to resume with a recipe that would give other results.
 fn refuse_changed_recipe(recipe: &Recipe, root: &Path) -> Result<(), EngineError> {
-    let changes = changes_since(&RunDir::inspect(root)?, recipe.value(), &recipe.digest())?;
+    let source = source_of(recipe.value());
+    let changes =
+        changes_since(&RunDir::inspect(root)?, recipe.value(), &recipe.digest(), source.as_deref())?;
     if changes.is_empty() {
         return Ok(());
     }

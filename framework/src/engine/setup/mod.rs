@@ -6,6 +6,7 @@ mod image_channels;
 mod init_from;
 pub mod lineage;
 mod loaded_model;
+mod memory;
 pub mod position_grids;
 mod split_report;
 
@@ -18,7 +19,7 @@ use crate::distributed::SingleProcess;
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Summary};
 use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline};
-use crate::nn::{Context, Scope};
+use crate::nn::{Context, DeviceName, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::Recipe;
 
@@ -153,6 +154,9 @@ impl Prepared {
 pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
     open_device(recipe, &checked.experiment)?;
     let Checked { experiment, plan, image, summary } = checked;
+    if experiment.device.unwrap_or_default() == DeviceName::Cpu {
+        memory::check(summary.parameters)?;
+    }
     let Experiment {
         name,
         seed,
