@@ -3,9 +3,9 @@
 //! A recipe is YAML. Its layers, lowest first: the files it names under `extends`, the file itself,
 //! environment variables (`CONVMAE_TRAIN__LENGTH='40 epochs'`), and `--set train.length='40 epochs'`.
 //! Mappings merge, lists are replaced, and a layer that changes the `type` of a block replaces the block.
-//! Then references such as `${train.length}` and `${env:DATA}` are resolved (see `reference.rs` for their rules), the value is
-//! checked against the [`Catalog`], and the defaults of keys that it leaves out are filled in. [`load`]
-//! reports everything wrong at once, each problem with its file, line and column; [`Recipe::diagnose`] gives
+//! Then references such as `${train.length}` and `${env:DATA}` are resolved (see `reference.rs` for their
+//! rules), the value is checked against the [`Catalog`], and the defaults of keys that it leaves out are
+//! filled in. [`load`] reports everything wrong at once, each problem with its file, line and column; [`Recipe::diagnose`] gives
 //! later checks the same power.
 //!
 //! Words mean what YAML 1.2 says: `1.5e-4` and `1e-6` are numbers, `yes` and `on` are strings. An integer is

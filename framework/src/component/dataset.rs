@@ -53,8 +53,8 @@ pub trait Samples: Send + Sync {
         PassedOver::default()
     }
 
-    /// What should be known of the data before they are used, such as an archive without an end: said at every
-    /// start.
+    /// What should be known of the data before they are used, such as an archive without an end: said at
+    /// every start.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }

@@ -26,8 +26,8 @@ pub fn read_rgb(path: &Path) -> Result<RgbImage, DataError> {
 }
 
 /// Decodes a JPEG, PNG, WebP, TIFF or BMP with the channels that it has, of 8 bits: palettes are expanded, a
-/// JPEG and CMYK become RGB, of 16 bits the high ones stay. Of a TIFF of several images the first one is read.
-/// The orientation in EXIF data is not applied. `path` is for messages.
+/// JPEG and CMYK become RGB, of 16 bits the high ones stay. Of a TIFF of several images the first one is
+/// read. The orientation in EXIF data is not applied. `path` is for messages.
 ///
 /// # Errors
 /// [`DataError::Corrupt`] if the bytes are none of the formats, damaged, truncated, or more than

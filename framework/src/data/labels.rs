@@ -15,8 +15,8 @@ use crate::guard::decoded;
 const EXPECTED: &str =
     "a label map is a PNG, TIFF or BMP: grey of 1 to 16 bits, with a palette, or in colours (RGB) of 8 bits";
 
-/// Reads a label map, a PNG, TIFF or BMP: `Luma8` or `Luma16` with the values as they stand in the file, those
-/// of a palette's entries too; `Rgb8` where every pixel has a colour. Alpha is left out if no pixel is
+/// Reads a label map, a PNG, TIFF or BMP: `Luma8` or `Luma16` with the values as they stand in the file,
+/// those of a palette's entries too; `Rgb8` where every pixel has a colour. Alpha is left out if no pixel is
 /// transparent.
 ///
 /// # Errors

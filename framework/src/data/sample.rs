@@ -49,8 +49,8 @@ impl Sample {
         Self { id, original: Original::of([height, width], &target), pixels, target }
     }
 
-    /// With as many channels as a model takes: see [`Pixels::with_channels`]. Of the first image whose alpha is
-    /// not opaque it is said that it is left out.
+    /// With as many channels as a model takes: see [`Pixels::with_channels`]. Of the first image whose alpha
+    /// is not opaque it is said that it is left out.
     ///
     /// # Errors
     /// [`DataError::Corrupt`] if its channels cannot become those.

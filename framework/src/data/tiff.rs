@@ -82,8 +82,8 @@ pub(super) fn decode_tiff(bytes: &[u8]) -> Result<Tiff, String> {
     Ok(Tiff { channels, width, height, bits: u32::from(bits), is_cmyk, values })
 }
 
-/// The file with channels that are no colours: its first image is said to be grey, with as many channels as it
-/// has. None for a file of another structure (`BigTIFF`).
+/// The file with channels that are no colours: its first image is said to be grey, with as many channels as
+/// it has. None for a file of another structure (`BigTIFF`).
 fn as_bands(bytes: &[u8]) -> Option<Vec<u8>> {
     const PHOTOMETRIC_INTERPRETATION: u16 = 262;
     const BLACK_IS_ZERO: u16 = 1;

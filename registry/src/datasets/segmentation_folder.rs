@@ -38,8 +38,8 @@ pub struct SegmentationFolder {
     /// tif, bmp) if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_suffix: Option<String>,
-    /// The value that each class has in label maps, such as `[0, 255]` for masks of two classes; by default 0,
-    /// 1, 2 and so on.
+    /// The value that each class has in label maps, such as `[0, 255]` for masks of two classes; by default
+    /// 0, 1, 2 and so on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<u16>>,
     /// The colour of each class, `[red, green, blue]`, in label maps in colours. Colours after those of the

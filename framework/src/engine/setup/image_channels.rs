@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 /// A convolution of images, `[O, I, k, k]`, for other channels than it was trained on, as timm's
-/// `adapt_input_conv`: for one channel the weights are summed; for more they are repeated, in the order of the
-/// channels, and scaled so that the sum stays.
+/// `adapt_input_conv`: for one channel the weights are summed; for more they are repeated, in the order of
+/// the channels, and scaled so that the sum stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelAdaptation {
     outputs: usize,

@@ -100,7 +100,8 @@ fn expected(params: &[Param]) -> Vec<(String, Vec<usize>)> {
     params.iter().map(|param| (param.name().to_owned(), param.shape().to_vec())).collect()
 }
 
-/// Sets the parameters, if nothing is wrong; those that take images of `channels` from a convolution of others.
+/// Sets the parameters, if nothing is wrong; those that take images of `channels` from a convolution of
+/// others.
 fn take(
     params: &[Param],
     path: &Path,
