@@ -20,8 +20,8 @@ use label::Label;
 
 /// Images in tar archives, in the manner of `WebDataset`: members that share a name up to the first dot are
 /// one sample, an image (`.jpg`, `.png`, `.webp`, `.tif`, `.bmp`) and its class (`.cls` or `.json`: its
-/// index, or its name as `classes` lists it). Where no image is called so, the dots belong to names, which are those
-/// up to the last one. Each shard is read nearly from front to back.
+/// index, or its name as `classes` lists it). Where no image is called so, the dots belong to names, which are
+/// those up to the last one. Each shard is read nearly from front to back.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TarShards {
