@@ -37,6 +37,12 @@ pub struct Experiment {
     pub device: Option<DeviceName>,
     /// Height and width of the images that the model sees: `224`, or `[height, width]`.
     pub image_size: ImageSize,
+    /// Channels of the images that the model sees: 3 for RGB, 1 for grey, 4 with near infrared, 12 of a
+    /// satellite. Images of the data have as many, or are RGB where one is wanted, or grey or RGB with alpha
+    /// where three are.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub image_channels: usize,
     /// Where samples come from.
     pub data: Data,
     /// The model: named nodes (maskers, backbones, necks, heads), each with `type`, and `from` naming its
@@ -62,6 +68,10 @@ pub struct Experiment {
     /// What is logged besides the files of every run.
     #[serde(default)]
     pub logging: Logging,
+}
+
+fn three() -> usize {
+    3
 }
 
 /// How a [`DeviceName`], a type of a crate that knows no recipes, is written in one.

@@ -44,7 +44,14 @@ fn pipeline(folder: &Path, transforms: serde_json::Value) -> Result<Pipeline, Bo
     let dataset = json!({ "type": "ImageFolder", "root": folder, "labelled": false });
     let dataset: Box<dyn Dataset> = serde_json::from_value(dataset)?;
     let transforms: Vec<Box<dyn Transform>> = serde_json::from_value(transforms)?;
-    Ok(Pipeline { samples: dataset.open()?, transforms, batch_transforms: Vec::new(), pad_to: None, seed: 0 })
+    Ok(Pipeline {
+        samples: dataset.open()?,
+        transforms,
+        batch_transforms: Vec::new(),
+        pad_to: None,
+        channels: 3,
+        seed: 0,
+    })
 }
 
 /// Samples a second on this thread, which reads the folder once before: files in memory, buffers warm.

@@ -89,7 +89,7 @@ impl Official {
         }
         let json: Value = serde_json::from_slice(&fs::read(self.path("train_gt.json")).unwrap()).unwrap();
         let targets = json["images"].as_array().unwrap().iter().map(objects).collect();
-        let normalization = Normalization { mean: [0.0; 3], std: [1.0; 3] };
+        let normalization = Normalization::identity(3);
         let ids = (0..images.len()).map(|image| image.to_string()).collect();
         let mut batch = Batch::new(pixels, (side, side), normalization, targets, ids);
         batch.sizes = images.into_iter().map(|(size, _)| size).collect();

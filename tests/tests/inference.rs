@@ -91,7 +91,7 @@ fn predict_draws_the_classes_of_pixels_as_large_as_the_image() {
     assert!((classes.iter().map(share).sum::<f64>() - 1.0).abs() < 1e-9, "{classes:?}");
     assert!(classes.is_sorted_by(|a, b| share(a) >= share(b)) && classes[0]["name"].is_string());
 
-    let labels = read_labels(&folder.path("pictures/000-chelsea-labels.png")).unwrap();
+    let labels = read_labels(&folder.path("pictures/000-chelsea-labels.png")).unwrap().into_luma8();
     assert_eq!(labels.dimensions(), size);
     assert!(labels.as_raw().iter().all(|&class| class < 11));
     let overlay = image::open(folder.path("pictures/000-chelsea-overlay.png")).unwrap();
@@ -106,7 +106,7 @@ fn predict_draws_the_classes_of_pixels_as_large_as_the_image() {
     // Without an inference it is as large as the model's images.
     let transforms = "data.val.transforms=[{ type: Resize, size: 32 }, { type: CenterCrop, size: 32 }, { type: Normalize }]";
     predict("small", &[transforms, "evaluate.inference=null"]);
-    let labels = read_labels(&folder.path("small/000-chelsea-labels.png")).unwrap();
+    let labels = read_labels(&folder.path("small/000-chelsea-labels.png")).unwrap().into_luma8();
     assert_eq!(labels.dimensions(), (32, 32));
     let text = stdout(&folder.succeeds(["predict", "run", image.to_str().unwrap()]));
     assert!(text.contains("% of its pixels  "), "{text}");

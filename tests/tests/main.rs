@@ -7,6 +7,7 @@ mod accumulation;
 mod bad_input;
 mod bench;
 mod damage;
+mod data_on_disk;
 mod detection;
 mod detection_golden;
 mod docs;

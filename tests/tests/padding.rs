@@ -72,7 +72,7 @@ fn predictions_have_no_padding_whatever_else_is_in_the_batch() {
     }
     folder.succeeds(["predict", "run", "wide.png", "high.png", "--out", "both"]);
     folder.succeeds(["predict", "run", "high.png", "--out", "alone"]);
-    let labels = |file: &str| read_labels(&folder.path(file)).unwrap();
+    let labels = |file: &str| read_labels(&folder.path(file)).unwrap().into_luma8();
     assert_eq!(labels("both/000-wide-labels.png").dimensions(), (32, 20));
     assert_eq!(labels("both/001-high-labels.png").dimensions(), (16, 32));
     assert_eq!(labels("both/001-high-labels.png"), labels("alone/000-high-labels.png"));

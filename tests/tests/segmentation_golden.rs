@@ -166,7 +166,7 @@ fn infer(inference: serde_json::Value, image: &HostTensor, (height, width): (u32
     let batch = Batch::new(
         image.to_f32(),
         (image.shape[2], image.shape[3]),
-        Normalization { mean: [0.0; 3], std: [1.0; 3] },
+        Normalization::identity(3),
         vec![Target { semantic: Some(map), ..Target::default() }],
         vec!["image".to_owned()],
     );

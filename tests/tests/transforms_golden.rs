@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use convmae_framework::component::{SampleShape, Samples, Transform};
-use convmae_framework::data::{CropBox, DataError, Interpolation, Mask, Pixels, Sample, Target, read_image};
+use convmae_framework::data::{CropBox, DataError, Interpolation, Mask, Pixels, Sample, Target, read_rgb};
 use convmae_framework::loader::{Loader, LoaderOptions, Pipeline, output_shape};
 use convmae_framework::random::{self, Purpose};
 use convmae_registry as _;
@@ -18,7 +18,7 @@ fn data(name: &str) -> PathBuf {
 }
 
 fn sample(name: &str) -> Sample {
-    let image = read_image(&data(name)).unwrap();
+    let image = read_rgb(&data(name)).unwrap();
     Sample::new(name.to_owned(), image, Target::default())
 }
 
@@ -28,7 +28,7 @@ fn apply(transform: serde_json::Value, sample: Sample) -> Sample {
 }
 
 fn assert_equal(sample: &Sample, golden: &str) {
-    assert!(sample.rgb("").unwrap() == &read_image(&data(golden)).unwrap(), "differs from {golden}");
+    assert!(sample.rgb("").unwrap() == &read_rgb(&data(golden)).unwrap(), "differs from {golden}");
 }
 
 #[test]
@@ -83,6 +83,7 @@ fn loader(transforms: Vec<Box<dyn Transform>>) -> Loader {
         transforms,
         batch_transforms: Vec::new(),
         pad_to: None,
+        channels: 3,
         seed: 0,
     };
     Loader::new(pipeline.into(), LoaderOptions::train(3)).unwrap()
@@ -121,7 +122,7 @@ fn the_recipe_of_finetuning_gives_normalised_batches() {
     ]))
     .unwrap();
     let shape = output_shape(&transforms, SampleShape::default()).unwrap();
-    assert_eq!(shape, SampleShape { size: Some((64, 64)), normalized: true });
+    assert_eq!(shape, SampleShape { size: Some((64, 64)), normalized: true, ..SampleShape::default() });
     let loader = loader(transforms);
     let read = |epoch| images(&loader, epoch);
     let first = read(0);
@@ -145,6 +146,7 @@ fn scenes_keep_their_targets_through_augmentation() {
         transforms,
         batch_transforms: Vec::new(),
         pad_to: None,
+        channels: 3,
         seed: 0,
     };
     for index in 0..40 {
@@ -170,7 +172,7 @@ fn scenes_keep_their_targets_through_augmentation() {
 
 #[test]
 fn a_jpeg_reads_as_rgb_of_its_size() {
-    let image: RgbImage = read_image(&data("gray_q85.jpg")).unwrap();
+    let image: RgbImage = read_rgb(&data("gray_q85.jpg")).unwrap();
     assert_eq!(image.dimensions(), (203, 151));
     assert!(image.pixels().all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2]));
 }

@@ -3,9 +3,9 @@
 //! A recipe is YAML. Its layers, lowest first: the files it names under `extends`, the file itself,
 //! environment variables (`CONVMAE_TRAIN__LENGTH='40 epochs'`), and `--set train.length='40 epochs'`.
 //! Mappings merge, lists are replaced, and a layer that changes the `type` of a block replaces the block.
-//! Then references such as `${train.length}` are resolved (see `reference.rs` for their rules), the value is
-//! checked against the [`Catalog`], and the defaults of keys that it leaves out are filled in. [`load`]
-//! reports everything wrong at once, each problem with its file, line and column; [`Recipe::diagnose`] gives
+//! Then references such as `${train.length}` and `${env:DATA}` are resolved (see `reference.rs` for their
+//! rules), the value is checked against the [`Catalog`], and the defaults of keys that it leaves out are
+//! filled in. [`load`] reports everything wrong at once, each problem with its file, line and column; [`Recipe::diagnose`] gives
 //! later checks the same power.
 //!
 //! Words mean what YAML 1.2 says: `1.5e-4` and `1e-6` are numbers, `yes` and `on` are strings. An integer is
@@ -110,7 +110,8 @@ pub fn load(sources: &Sources, catalog: &Catalog) -> Result<Recipe, Diagnostics>
     let misfits = std::mem::take(&mut merged.misfits);
     let (mut provenance, merged) = Provenance::new(layers, merged);
     findings.extend(misfits.into_iter().map(|(layer, fault)| provenance.locate_in(layer, fault)));
-    let Resolved { mut value, faults, broken: unresolved } = reference::resolve(&merged);
+    let Resolved { mut value, faults, broken: unresolved } =
+        reference::resolve(&merged, &|name| std::env::var(name).ok());
     let broken: HashSet<_> = unresolved.into_iter().chain(broken).collect();
     let faults = faults.into_iter().chain(schema::check(&value, catalog, &broken));
     findings.extend(faults.map(|fault| provenance.locate(fault)));

@@ -1,4 +1,4 @@
-//! References: `${train.length}`, `${.size}`, `${..num_classes}`.
+//! References: `${train.length}`, `${.size}`, `${..num_classes}`, `${env:DATA}`.
 //!
 //! - `${a.b}` is a path from the top. List items go by index: `${data.train.transforms.0.size}`.
 //! - `${.key}` is a key of the mapping the reference stands in, `${..key}` of the mapping around that one,
@@ -6,7 +6,9 @@
 //!   the block that holds the list.
 //! - A value that is one reference takes the type of what it names, a block too. Inside of a longer string
 //!   the text of a string, number or boolean is put in.
+//! - `${env:NAME}` is the text of an environment variable.
 //! - `$${` is a literal `${`.
+//! - A string that begins with `~/` is a path in the home folder.
 //!
 //! References are resolved after all layers are merged, so they see overrides.
 
@@ -20,6 +22,9 @@ use super::path;
 use super::suggest;
 use super::yaml::{MAX_DEPTH, MAX_NODES};
 
+/// What the name of an environment variable follows.
+const ENVIRONMENT: &str = "env:";
+
 /// References to references to references: more than this is refused.
 const MAX_CHAIN: usize = 32;
 
@@ -32,10 +37,13 @@ pub(super) struct Resolved {
     pub broken: HashSet<String>,
 }
 
+/// Values of environment variables by name.
+type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
 /// Resolves every reference of a merged recipe.
-pub(super) fn resolve(root: &Value) -> Resolved {
+pub(super) fn resolve(root: &Value, environment: Environment<'_>) -> Resolved {
     let mut resolver =
-        Resolver { root, done: HashMap::new(), open: Vec::new(), nodes: 0, faults: Vec::new() };
+        Resolver { root, environment, done: HashMap::new(), open: Vec::new(), nodes: 0, faults: Vec::new() };
     let value = resolver.value(root, "").unwrap_or_default();
     let broken = resolver.done.into_iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key).collect();
     Resolved { value, faults: resolver.faults, broken }
@@ -85,6 +93,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
 
 struct Resolver<'r> {
     root: &'r Value,
+    environment: Environment<'r>,
     /// Strings resolved so far; `None` could not be.
     done: HashMap<String, Option<Value>>,
     /// Strings being resolved, outermost first.
@@ -113,6 +122,7 @@ impl Resolver<'_> {
                 Ok(Value::Array(items.iter().enumerate().map(item).collect()))
             }
             Value::String(text) if text.contains("${") => self.string(text, key),
+            Value::String(text) => Ok(Value::String(self.in_home(text))),
             other => Ok(other.clone()),
         }
     }
@@ -175,10 +185,30 @@ impl Resolver<'_> {
                 },
             }
         }
-        Ok(Value::String(resolved))
+        Ok(Value::String(self.in_home(&resolved)))
+    }
+
+    /// The text, if it begins with `~/` from the home folder on.
+    fn in_home(&self, text: &str) -> String {
+        let home = |path: &str| Some(format!("{}/{path}", (self.environment)("HOME")?.trim_end_matches('/')));
+        text.strip_prefix("~/").and_then(home).unwrap_or_else(|| text.to_owned())
+    }
+
+    fn of_environment(&mut self, name: &str, reference: &str, key: &str) -> Result<Value, Broken> {
+        if let Some(value) = (self.environment)(name) {
+            return Ok(Value::String(self.in_home(&value)));
+        }
+        let fault = Fault::new(key, format!("`${{{reference}}}`: there is no environment variable `{name}`"));
+        let place = Place::Text(format!("${{{reference}}}"));
+        let help = format!("set it: `{name}=value convmae ..`");
+        self.faults.push(fault.label("not set").at(place).help(help));
+        Err(())
     }
 
     fn reference(&mut self, reference: &str, key: &str) -> Result<Value, Broken> {
+        if let Some(name) = reference.trim().strip_prefix(ENVIRONMENT) {
+            return self.of_environment(name, reference, key);
+        }
         let target = self.target(reference, key).map_err(|reason| {
             let help = "`${a.b}` is a path from the top, `${.a}` a key beside this one, `${..a}` one block further out";
             let fault = Fault::new(key, format!("`${{{reference}}}` is not a reference: {reason}"));
@@ -241,6 +271,10 @@ impl Resolver<'_> {
     fn unknown(&mut self, reference: &str, at: &str, name: &str, block: &Value, key: &str) {
         let place = if at.is_empty() { "the recipe".to_owned() } else { format!("`{at}`") };
         let help = match block {
+            // As OmegaConf writes it.
+            Value::Object(_) if reference.starts_with("oc.env:") => {
+                Some(format!("an environment variable is `${{env:{}}}`", &reference["oc.env:".len()..]))
+            }
             Value::Object(map) => {
                 let names: Vec<_> =
                     map.keys().map(String::as_str).filter(|name| !path::join(at, name).eq(key)).collect();

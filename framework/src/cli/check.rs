@@ -4,11 +4,13 @@ use clap::ValueEnum;
 
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use crate::graph::{self, Checked, catalog, check, dot, mermaid, warn, warnings};
+use crate::engine::{SplitReport, inspect_data};
+use crate::graph::{self, catalog, check, dot, mermaid, warn, warnings};
 use crate::recipe::{Recipe, load};
 use crate::terminal::indented_json;
 
-/// Check a recipe and print its graph with shapes, parameters and multiply-adds. Nothing is built or read.
+/// Check a recipe and print its graph with shapes, parameters and multiply-adds. Nothing is built or read,
+/// unless `--data` says so.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -16,6 +18,9 @@ pub struct Args {
     /// Print the table as JSON.
     #[arg(long, conflicts_with_all = ["why", "graph"])]
     json: bool,
+    /// Open the datasets, too: tell their samples, their classes, what they pass over, and what looks wrong.
+    #[arg(long, conflicts_with_all = ["why", "graph"])]
+    data: bool,
     /// Tell which layers set a value: file and line, environment variable, or argument.
     #[arg(long, value_name = "KEY", conflicts_with = "graph")]
     why: Option<String>,
@@ -40,13 +45,26 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     }
     let checked = check(&recipe)?;
     warn(&recipe, warnings(&checked));
-    let Checked { summary, .. } = checked;
+    let summary = checked.summary.clone();
+    let data = if args.data { Some(inspect_data(&recipe, checked)?) } else { None };
     match args.graph {
         Some(Drawing::Mermaid) => print(&mermaid(&summary)),
         Some(Drawing::Dot) => print(&dot(&summary)),
-        None if args.json => print(&indented_json(&summary)),
-        None => print(&summary.to_string()),
+        None if args.json => print(&json(&summary, data.as_deref())),
+        None => {
+            let data: Vec<_> = data.iter().flatten().map(|split| format!("\n{split}")).collect();
+            print(&format!("{}\n{}", summary.to_string().trim_end(), data.concat()))
+        }
     }
+}
+
+fn json(summary: &graph::Summary, data: Option<&[SplitReport]>) -> String {
+    // Plain data with string keys always serialises.
+    let mut json = serde_json::to_value(summary).unwrap_or_default();
+    if let Some(data) = data {
+        json["data"] = serde_json::json!(data);
+    }
+    indented_json(&json)
 }
 
 fn why(recipe: &Recipe, key: &str) -> Result<(), CliError> {

@@ -4,7 +4,7 @@ use rand::seq::SliceRandom as _;
 
 use super::TaskKind;
 use super::registry::slot_schema;
-use crate::data::{DataError, Sample};
+use crate::data::{DataError, PassedOver, Sample};
 use crate::random::{self, Purpose};
 
 /// A source of samples, as the recipe states it.
@@ -53,6 +53,17 @@ pub trait Samples: Send + Sync {
     /// they have numbers of their own.
     fn category_ids(&self) -> Option<&[u64]> {
         None
+    }
+
+    /// Files beside the samples that are none: said at every start, and in `summary.json`.
+    fn passed_over(&self) -> PassedOver {
+        PassedOver::default()
+    }
+
+    /// What should be known of the data before they are used, such as an archive without an end: said at
+    /// every start.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// The order of an epoch's samples, a function of seed and epoch only. A permutation, unless the storage

@@ -151,7 +151,7 @@ mod tests {
         Batch::new(
             vec![0.0; 2 * 3 * 2 * 4],
             (2, 4),
-            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            Normalization::identity(3),
             vec![Target::default(); 2],
             vec!["a".to_owned(), "b".to_owned()],
         )

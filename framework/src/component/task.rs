@@ -102,6 +102,21 @@ pub enum TaskKind {
     Other,
 }
 
+impl TaskKind {
+    /// The largest class that a target has for the task, if it has one.
+    pub fn largest_class(self, target: &Target) -> Option<usize> {
+        match self {
+            Self::Classify => target.class,
+            Self::Segment => {
+                let labels = target.semantic.as_ref()?.as_raw().iter().filter(|label| **label != IGNORED);
+                labels.max().map(|label| usize::from(*label))
+            }
+            Self::Detect => target.instances.classes.iter().max().map(|class| *class as usize),
+            Self::Reconstruct | Self::Other => None,
+        }
+    }
+}
+
 impl fmt::Display for TaskKind {
     /// What a head of this task predicts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,6 +155,17 @@ mod tests {
             (&[1][..], &[[0.0, 0.0, 3.0, 2.0]][..])
         );
         assert_eq!(objects.masks[0].bounds(), Some(objects.boxes[0]));
+    }
+
+    #[test]
+    fn the_largest_class_is_that_of_the_task_and_never_what_is_ignored() {
+        let mut target = example(5, &[Task::Classify { classes: 7 }, Task::Segment { classes: 3 }]);
+        target.semantic.iter_mut().for_each(|map| map.put_pixel(0, 0, Luma([IGNORED])));
+        let largest = [TaskKind::Classify, TaskKind::Segment, TaskKind::Detect, TaskKind::Reconstruct];
+        let largest = largest.map(|task| task.largest_class(&target));
+        assert_eq!(largest, [Some(5), Some(2), None, None]);
+        target.semantic = Some(GrayImage::from_pixel(2, 2, Luma([IGNORED])));
+        assert_eq!(TaskKind::Segment.largest_class(&target), None);
     }
 
     #[test]

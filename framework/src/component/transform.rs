@@ -24,10 +24,19 @@ pub trait Transform: std::fmt::Debug + Send + Sync {
 slot_schema!(Transform);
 
 /// What is known of a sample's image before it is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleShape {
+    /// Its channels.
+    pub channels: usize,
     /// Height and width, if every image has the same.
     pub size: Option<(usize, usize)>,
     /// Whether pixels are normalised floats by now.
     pub normalized: bool,
+}
+
+impl Default for SampleShape {
+    /// Pixels of RGB images of any size.
+    fn default() -> Self {
+        Self { channels: 3, size: None, normalized: false }
+    }
 }

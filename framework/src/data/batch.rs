@@ -7,7 +7,7 @@ use super::{DataError, Normalization, Original, Pixels, Sample, Size, Target};
 /// `B` samples of one size, or padded to one.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// `[B, 3, height, width]`, row-major, normalised.
+    /// `[B, channels, height, width]`, row-major, normalised.
     pub images: Vec<f32>,
     /// Height of every image in pixels.
     pub height: usize,
@@ -50,18 +50,24 @@ impl Batch {
         self.ids.is_empty()
     }
 
-    /// One image of `[B, 3, height, width]` normalised values, as pixels without its padding.
+    /// Channels of every image.
+    pub fn channels(&self) -> usize {
+        self.normalization.channels()
+    }
+
+    /// One image of `[B, channels, height, width]` normalised values, as pixels without its padding: a single
+    /// channel in grey, of more than three the first three.
     pub fn picture(&self, values: &[f32], image: usize) -> RgbImage {
-        let area = self.height * self.width;
-        let values = &values[image * 3 * area..][..3 * area];
-        let Normalization { mean, std } = self.normalization;
+        let (area, channels) = (self.height * self.width, self.channels());
+        let values = &values[image * channels * area..][..channels * area];
+        let Normalization { mean, std } = &self.normalization;
         let [rows, columns] = self.sizes[image];
         RgbImage::from_fn(columns as u32, rows as u32, |x, y| {
             let at = y as usize * self.width + x as usize;
             let channel = |c: usize| {
                 ((values[c * area + at] * std[c] + mean[c]) * 255.0).round().clamp(0.0, 255.0) as u8
             };
-            image::Rgb([channel(0), channel(1), channel(2)])
+            image::Rgb(if channels < 3 { [channel(0); 3] } else { [channel(0), channel(1), channel(2)] })
         })
     }
 
@@ -73,8 +79,8 @@ impl Batch {
     /// are not padded, or one is larger than `pad_to`.
     pub fn stack(samples: Vec<Sample>, pad_to: Option<Size>) -> Result<Self, DataError> {
         Self::assemble(samples, pad_to, |id, pixels| match pixels {
-            Pixels::Normalized { normalization, .. } => Ok(*normalization),
-            Pixels::Rgb(_) => Err(DataError::Transform(format!(
+            Pixels::Normalized { normalization, .. } => Ok(normalization.clone()),
+            Pixels::Rgb(_) | Pixels::Channels(_) => Err(DataError::Transform(format!(
                 "{id}: the image is not normalised: end the transforms with `Normalize`"
             ))),
         })
@@ -87,11 +93,11 @@ impl Batch {
     /// [`DataError::Transform`] as [`Self::stack`], or if an image is normalised already.
     pub fn normalize_and_stack(
         samples: Vec<Sample>,
-        normalization: Normalization,
+        normalization: &Normalization,
         pad_to: Option<Size>,
     ) -> Result<Self, DataError> {
         Self::assemble(samples, pad_to, |id, pixels| match pixels {
-            Pixels::Rgb(_) => Ok(normalization),
+            Pixels::Rgb(_) | Pixels::Channels(_) => Ok(normalization.clone()),
             Pixels::Normalized { .. } => {
                 Err(DataError::Transform(format!("{id}: the image is normalised twice")))
             }
@@ -112,10 +118,10 @@ impl Batch {
             let Sample { id, pixels, target, original } = sample;
             let normalization = normalization(&id, &pixels)?;
             let batch = batch.get_or_insert_with(|| Self {
-                images: Vec::with_capacity(count * 3 * height * width),
+                images: Vec::with_capacity(count * normalization.channels() * height * width),
                 height,
                 width,
-                normalization,
+                normalization: normalization.clone(),
                 targets: Vec::with_capacity(count),
                 sizes: Vec::with_capacity(count),
                 originals: Vec::with_capacity(count),
@@ -128,6 +134,14 @@ impl Batch {
                     batch.ids[0], batch.height, batch.width
                 )));
             }
+            if normalization.channels() != batch.channels() {
+                return Err(DataError::Transform(format!(
+                    "images of one batch differ in channels: {} has {}, {id} {}",
+                    batch.ids[0],
+                    batch.channels(),
+                    normalization.channels()
+                )));
+            }
             if rows > height || columns > width {
                 return Err(DataError::Transform(format!(
                     "{id} is {rows} x {columns}, too large to pad to {height} x {width} (`pad_to`): add a crop or a `Resize` \
@@ -137,7 +151,7 @@ impl Batch {
             let start = batch.images.len();
             match pixels {
                 Pixels::Normalized { values, .. } => batch.images.extend_from_slice(&values),
-                Pixels::Rgb(image) => normalization.append(&image, &mut batch.images),
+                pixels => normalization.append(&pixels, &mut batch.images)?,
             }
             if (rows, columns) != (height, width) {
                 let image = batch.images.split_off(start);
@@ -176,7 +190,7 @@ mod tests {
     use super::*;
 
     fn sample(id: &str, height: usize, width: usize, value: f32) -> Sample {
-        let normalization = Normalization { mean: [0.5; 3], std: [0.5; 3] };
+        let normalization = Normalization { mean: vec![0.5; 3], std: vec![0.5; 3] };
         let values = vec![value; 3 * height * width];
         Sample {
             id: id.to_owned(),
@@ -219,11 +233,11 @@ mod tests {
 
     #[test]
     fn pixels_are_padded_after_they_are_normalised() {
-        let normalization = Normalization { mean: [0.5; 3], std: [0.25; 3] };
+        let normalization = Normalization { mean: vec![0.5; 3], std: vec![0.25; 3] };
         let white = RgbImage::from_pixel(1, 1, image::Rgb([255; 3]));
         let white = Sample::new("a".to_owned(), white, Target::default());
         let batch =
-            Batch::normalize_and_stack(vec![white], normalization, Some(Size::HeightWidth([1, 2]))).unwrap();
+            Batch::normalize_and_stack(vec![white], &normalization, Some(Size::HeightWidth([1, 2]))).unwrap();
         assert_eq!(batch.images, [2.0, 0.0].repeat(3));
     }
 

@@ -5,41 +5,50 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage};
 
+use super::file::read_file;
 use super::jpeg::decode_jpeg;
-use super::{DataError, MAX_PIXELS};
+use super::tiff::{Tiff, TiffValues, decode_tiff};
+use super::{DataError, MAX_PIXELS, Pixels, Raster};
 use crate::guard::decoded;
 
-/// Reads a JPEG, PNG or WebP file as 8 bit RGB; see [`decode`].
-pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {
-    let unreadable =
-        |error: std::io::Error| DataError::Corrupt { path: path.to_owned(), reason: error.to_string() };
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    decode(&bytes, path)
+/// Reads an image file with the channels that it has; see [`decode`].
+pub fn read_image(path: &Path) -> Result<Pixels, DataError> {
+    decode(&read_file(path)?, path)
 }
 
-/// Decodes a JPEG, PNG or WebP as 8 bit RGB, as Pillow's `convert("RGB")`: grey and palettes are expanded,
-/// alpha is dropped, of 16 bits the high ones stay. The orientation in EXIF data is not applied. `path` is
-/// for messages.
+/// Reads an image file for a person: a single channel in grey, of more than three the first three.
+pub fn read_rgb(path: &Path) -> Result<RgbImage, DataError> {
+    Ok(match read_image(path)? {
+        Pixels::Rgb(image) => image,
+        Pixels::Channels(raster) => raster.to_rgb(),
+        Pixels::Normalized { .. } => RgbImage::default(),
+    })
+}
+
+/// Decodes a JPEG, PNG, WebP, TIFF or BMP with the channels that it has, of 8 bits: palettes are expanded, a
+/// JPEG and CMYK become RGB, of 16 bits the high ones stay. Of a TIFF of several images the first one is
+/// read. The orientation in EXIF data is not applied. `path` is for messages.
 ///
 /// # Errors
 /// [`DataError::Corrupt`] if the bytes are none of the formats, damaged, truncated, or more than
 /// [`MAX_PIXELS`].
-pub fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage, DataError> {
+pub fn decode(bytes: &[u8], path: &Path) -> Result<Pixels, DataError> {
     let corrupt = |reason: String| DataError::Corrupt { path: path.to_owned(), reason };
     if bytes.is_empty() {
         return Err(corrupt("the file is empty".to_owned()));
     }
     let format = image::guess_format(bytes)
-        .map_err(|_| corrupt("not a JPEG, PNG or WebP (by its first bytes)".to_owned()))?;
+        .map_err(|_| corrupt("not a JPEG, PNG, WebP, TIFF or BMP (by its first bytes)".to_owned()))?;
     let image = decoded(&format!("{format:?}").to_uppercase(), || match format {
-        ImageFormat::Jpeg => decode_jpeg(bytes),
+        ImageFormat::Jpeg => decode_jpeg(bytes).map(Pixels::Rgb),
+        ImageFormat::Tiff => decode_tiff(bytes).and_then(of_tiff),
         format => decode_as(bytes, format),
     });
     image.map_err(corrupt)
 }
 
 /// Decodes an image of a format that the crate `image` reads.
-fn decode_as(bytes: &[u8], format: ImageFormat) -> Result<RgbImage, String> {
+fn decode_as(bytes: &[u8], format: ImageFormat) -> Result<Pixels, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_PIXELS * 8);
@@ -52,28 +61,54 @@ fn decode_as(bytes: &[u8], format: ImageFormat) -> Result<RgbImage, String> {
     if width == 0 || height == 0 {
         return Err(format!("an image of {width} x {height} pixels"));
     }
-    let image = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
-    Ok(to_rgb8(image))
+    let size = (height as usize, width as usize);
+    let raster = match DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())? {
+        DynamicImage::ImageRgb8(image) => return Ok(Pixels::Rgb(image)),
+        DynamicImage::ImageLuma8(image) => Raster::new(1, size, image.into_raw()),
+        DynamicImage::ImageLumaA8(image) => Raster::new(2, size, image.into_raw()),
+        DynamicImage::ImageRgba8(image) => Raster::new(4, size, image.into_raw()),
+        DynamicImage::ImageLuma16(image) => Raster::new(1, size, high_bytes(image.as_raw())),
+        DynamicImage::ImageLumaA16(image) => Raster::new(2, size, high_bytes(image.as_raw())),
+        DynamicImage::ImageRgb16(image) => Raster::new(3, size, high_bytes(image.as_raw())),
+        DynamicImage::ImageRgba16(image) => Raster::new(4, size, high_bytes(image.as_raw())),
+        image => Raster::new(3, size, image.into_rgb8().into_raw()),
+    };
+    raster.map(Pixels::from).ok_or_else(|| format!("not an image of {height} x {width} pixels"))
 }
 
-fn to_rgb8(image: DynamicImage) -> RgbImage {
-    match image {
-        DynamicImage::ImageRgb16(_)
-        | DynamicImage::ImageRgba16(_)
-        | DynamicImage::ImageLuma16(_)
-        | DynamicImage::ImageLumaA16(_) => high_bytes(&image.into_rgb16()),
-        image => image.into_rgb8(),
-    }
+fn high_bytes(values: &[u16]) -> Vec<u8> {
+    values.iter().map(|value| (value >> 8) as u8).collect()
 }
 
-fn high_bytes(image: &image::ImageBuffer<image::Rgb<u16>, Vec<u16>>) -> RgbImage {
-    let bytes = image.as_raw().iter().map(|value| (value >> 8) as u8).collect();
-    RgbImage::from_raw(image.width(), image.height(), bytes).unwrap_or_default()
+fn of_tiff(tiff: Tiff) -> Result<Pixels, String> {
+    let Tiff { channels, width, height, bits, is_cmyk, values } = tiff;
+    let values = match values {
+        TiffValues::U16(values) => high_bytes(&values),
+        // Fewer bits span 0 to 255, too.
+        TiffValues::U8(values) => {
+            values.into_iter().map(|value| value * (255 / u8::MAX.wrapping_shr(8 - bits))).collect()
+        }
+    };
+    let values = if is_cmyk { rgb_of_cmyk(&values) } else { values };
+    let channels = if is_cmyk { 3 } else { channels };
+    let raster = Raster::new(channels, (height as usize, width as usize), values);
+    raster.map(Pixels::from).ok_or_else(|| format!("not an image of {height} x {width} pixels"))
+}
+
+/// As Pillow's `convert("RGB")`: `(255 - K) (255 - C) / 255`, rounded.
+fn rgb_of_cmyk(values: &[u8]) -> Vec<u8> {
+    let product = |ink: u8, black: u8| {
+        let (paper, ink) = (255 - u32::from(black), u32::from(ink));
+        let covered = ink * paper + 128;
+        (paper - ((covered + (covered >> 8)) >> 8)) as u8
+    };
+    let (pixels, _) = values.as_chunks::<4>();
+    pixels.iter().flat_map(|&[c, m, y, k]| [c, m, y].map(|ink| product(ink, k))).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use proptest::prelude::*;
 
@@ -83,8 +118,15 @@ mod tests {
         std::fs::read(format!("{}/../tests/data/transforms/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
     }
 
+    fn rgb(pixels: Pixels) -> RgbImage {
+        match pixels.with_channels(3) {
+            Ok(Pixels::Rgb(image)) => image,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn decoded(name: &str) -> RgbImage {
-        decode(&data(name), Path::new(name)).unwrap()
+        rgb(decode(&data(name), Path::new(name)).unwrap())
     }
 
     fn reason(bytes: &[u8]) -> String {
@@ -136,29 +178,64 @@ mod tests {
 
     #[test]
     fn other_files_are_named_as_such() {
-        assert_eq!(reason(b"<html>not found</html>"), "x: not a JPEG, PNG or WebP (by its first bytes)");
+        assert_eq!(
+            reason(b"<html>not found</html>"),
+            "x: not a JPEG, PNG, WebP, TIFF or BMP (by its first bytes)"
+        );
         assert_eq!(reason(b""), "x: the file is empty");
     }
 
     #[test]
-    fn grey_is_expanded_and_alpha_dropped() {
-        let encode = |image: DynamicImage| {
+    fn images_have_the_channels_of_their_files() {
+        let pixel = |image: DynamicImage| {
             let mut bytes = Cursor::new(Vec::new());
             image.write_to(&mut bytes, ImageFormat::Png).unwrap();
-            decode(bytes.get_ref(), Path::new("x")).unwrap().get_pixel(0, 0).0
+            match decode(bytes.get_ref(), Path::new("x")).unwrap() {
+                Pixels::Rgb(image) => image.get_pixel(0, 0).0.to_vec(),
+                Pixels::Channels(raster) => raster.pixels().next().unwrap().to_vec(),
+                Pixels::Normalized { .. } => Vec::new(),
+            }
         };
-        assert_eq!(encode(image::GrayImage::from_pixel(2, 2, image::Luma([9])).into()), [9, 9, 9]);
-        assert_eq!(encode(image::RgbaImage::from_pixel(2, 2, image::Rgba([1, 2, 3, 0])).into()), [1, 2, 3]);
+        assert_eq!(pixel(image::GrayImage::from_pixel(2, 2, image::Luma([9])).into()), [9]);
+        assert_eq!(pixel(image::RgbImage::from_pixel(2, 2, image::Rgb([1, 2, 3])).into()), [1, 2, 3]);
+        assert_eq!(pixel(image::RgbaImage::from_pixel(2, 2, image::Rgba([1, 2, 3, 0])).into()), [1, 2, 3, 0]);
         let deep = image::ImageBuffer::from_pixel(2, 2, image::Rgb([0x01ff_u16, 0x02ff, 0xffff]));
-        assert_eq!(encode(DynamicImage::ImageRgb16(deep)), [1, 2, 255]);
+        assert_eq!(pixel(DynamicImage::ImageRgb16(deep)), [1, 2, 255]);
+        let deep = image::ImageBuffer::from_pixel(2, 2, image::Luma([0x07ff_u16]));
+        assert_eq!(pixel(DynamicImage::ImageLuma16(deep)), [7]);
     }
 
     #[test]
-    fn webp_decodes() {
-        let mut bytes = Cursor::new(Vec::new());
+    fn tiffs_have_any_number_of_channels_and_of_bits() {
+        let tiff = |channels, bits, is_cmyk, values: &[u8]| {
+            let values = TiffValues::U8(values.to_vec());
+            of_tiff(Tiff { channels, width: 1, height: 1, bits, is_cmyk, values }).unwrap()
+        };
+        let raster = |channels, values: &[u8]| Raster::new(channels, (1, 1), values.to_vec()).unwrap();
+        let twelve: Vec<u8> = (0..12).collect();
+        assert!(
+            matches!(tiff(12, 8, false, &twelve), Pixels::Channels(found) if found == raster(12, &twelve))
+        );
+        for (bits, value, expected) in [(1, 1, 255), (2, 2, 170), (4, 3, 51), (8, 200, 200)] {
+            let found = tiff(1, bits, false, &[value]);
+            assert!(
+                matches!(&found, Pixels::Channels(found) if *found == raster(1, &[expected])),
+                "{found:?}"
+            );
+        }
+        // As of Pillow: Image.new("CMYK", (1, 1), (10, 200, 255, 50)).convert("RGB").
+        let Pixels::Rgb(found) = tiff(4, 8, true, &[10, 200, 255, 50]) else { panic!("not RGB") };
+        assert_eq!(found.get_pixel(0, 0).0, [197, 44, 0]);
+    }
+
+    #[test]
+    fn other_formats_without_loss_decode_to_the_same_pixels() {
         let image = RgbImage::from_pixel(5, 3, image::Rgb([10, 200, 30]));
-        image.write_to(&mut bytes, ImageFormat::WebP).unwrap();
-        assert!(decode(bytes.get_ref(), Path::new("x")).unwrap() == image);
+        for format in [ImageFormat::WebP, ImageFormat::Tiff, ImageFormat::Bmp] {
+            let mut bytes = Cursor::new(Vec::new());
+            image.write_to(&mut bytes, format).unwrap();
+            assert!(rgb(decode(bytes.get_ref(), Path::new("x")).unwrap()) == image, "{format:?}");
+        }
     }
 
     #[test]

@@ -17,19 +17,36 @@ impl Sample {
     pub fn rgb(&self, transform: &str) -> Result<&RgbImage, DataError> {
         match &self.pixels {
             Pixels::Rgb(image) => Ok(image),
-            Pixels::Normalized { .. } => Err(DataError::Transform(format!(
-                "{}: `{transform}` works on pixels, but they are normalised already: move it before `Normalize`",
-                self.id
+            Pixels::Channels(raster) => Err(DataError::Transform(format!(
+                "{}: `{transform}` works on RGB images, this one has {} channels",
+                self.id,
+                raster.channels()
             ))),
+            Pixels::Normalized { .. } => Err(self.normalized_before(transform)),
         }
+    }
+
+    /// Checks that the image is not normalised; `transform` names who asks.
+    ///
+    /// # Errors
+    /// [`DataError::Transform`] if it is.
+    pub fn check_pixels(&self, transform: &str) -> Result<(), DataError> {
+        match &self.pixels {
+            Pixels::Rgb(_) | Pixels::Channels(_) => Ok(()),
+            Pixels::Normalized { .. } => Err(self.normalized_before(transform)),
+        }
+    }
+
+    fn normalized_before(&self, transform: &str) -> DataError {
+        DataError::Transform(format!(
+            "{}: `{transform}` works on pixels, but they are normalised already: move it before `Normalize`",
+            self.id
+        ))
     }
 
     /// Height and width of the image.
     pub fn size(&self) -> (usize, usize) {
-        match &self.pixels {
-            Pixels::Rgb(image) => (image.height() as usize, image.width() as usize),
-            Pixels::Normalized { height, width, .. } => (*height, *width),
-        }
+        self.pixels.size()
     }
 
     /// Checks that masks and label map are as large as the image.
@@ -66,7 +83,7 @@ impl Sample {
         interpolation: Interpolation,
         transform: &str,
     ) -> Result<Self, DataError> {
-        let image = self.rgb(transform)?;
+        self.check_pixels(transform)?;
         let size = self.size();
         if !crop.within(size.0, size.1) {
             return Err(self.misfit(transform, &format!("cannot crop {crop:?} from it")));
@@ -84,7 +101,11 @@ impl Sample {
         if crop == CropBox::whole(height, width) && size == (height, width) {
             return Ok(self);
         }
-        self.pixels = Pixels::Rgb(resize(image, crop, height, width, interpolation));
+        self.pixels = match &self.pixels {
+            Pixels::Rgb(image) => Pixels::Rgb(resize(image, crop, height, width, interpolation)),
+            Pixels::Channels(raster) => Pixels::Channels(raster.resize(crop, height, width, interpolation)),
+            Pixels::Normalized { .. } => return Err(self.normalized_before(transform)),
+        };
         self.target.instances.transform(|bbox, mask| crop_shape(bbox, mask, crop, (height, width)));
         if let Some(map) = &mut self.target.semantic {
             *map = nearest(map, crop, height, width);
@@ -97,20 +118,21 @@ impl Sample {
     /// # Errors
     /// [`DataError::Transform`], naming `transform`, if the image is normalised already.
     pub fn flip_horizontal(mut self, transform: &str) -> Result<Self, DataError> {
-        self.rgb(transform)?;
-        if let Pixels::Rgb(image) = &mut self.pixels {
-            let (width, height) = image.dimensions();
-            imageops::flip_horizontal_in_place(image);
-            self.target.instances.transform(|bbox, mask| {
-                let [x0, y0, x1, y1] = *bbox;
-                *bbox = [width as f32 - x1, y0, width as f32 - x0, y1];
-                let mirror = |[x, y]: [f64; 2]| [f64::from(width) - x, y];
-                let size = (height as usize, width as usize);
-                mask.is_none_or(|mask| mask.transform(size, mirror, imageops::flip_horizontal))
-            });
-            if let Some(map) = &mut self.target.semantic {
-                imageops::flip_horizontal_in_place(map);
-            }
+        match &mut self.pixels {
+            Pixels::Rgb(image) => imageops::flip_horizontal_in_place(image),
+            Pixels::Channels(raster) => raster.flip_horizontal(),
+            Pixels::Normalized { .. } => return Err(self.normalized_before(transform)),
+        }
+        let size = self.size();
+        let width = size.1 as f64;
+        self.target.instances.transform(|bbox, mask| {
+            let [x0, y0, x1, y1] = *bbox;
+            *bbox = [width as f32 - x1, y0, width as f32 - x0, y1];
+            let mirror = |[x, y]: [f64; 2]| [width - x, y];
+            mask.is_none_or(|mask| mask.transform(size, mirror, imageops::flip_horizontal))
+        });
+        if let Some(map) = &mut self.target.semantic {
+            imageops::flip_horizontal_in_place(map);
         }
         Ok(self)
     }
@@ -125,20 +147,29 @@ impl Sample {
         if border == [0; 4] {
             return Ok(self);
         }
-        let image = self.rgb(transform)?;
+        self.check_pixels(transform)?;
+        let (rows, columns) = self.size();
         let [top, right, bottom, left] = border;
-        let padded = |side: u32, before: usize, after: usize| {
-            (before as u64).saturating_add(after as u64).saturating_add(u64::from(side))
+        let padded = |side: usize, before: usize, after: usize| {
+            (before as u64).saturating_add(after as u64).saturating_add(side as u64)
         };
-        let (width, height) = (padded(image.width(), left, right), padded(image.height(), top, bottom));
+        let (width, height) = (padded(columns, left, right), padded(rows, top, bottom));
         if width.saturating_mul(height) > MAX_PIXELS {
             let reason = format!("with a border of {border:?} it has more than {MAX_PIXELS} pixels");
             return Err(self.misfit(transform, &reason));
         }
         let (width, height, x, y) = (width as u32, height as u32, left as i64, top as i64);
-        let mut padded = RgbImage::from_pixel(width, height, Rgb([grey; 3]));
-        imageops::replace(&mut padded, image, x, y);
-        self.pixels = Pixels::Rgb(padded);
+        self.pixels = match &self.pixels {
+            Pixels::Rgb(image) => {
+                let mut padded = RgbImage::from_pixel(width, height, Rgb([grey; 3]));
+                imageops::replace(&mut padded, image, x, y);
+                Pixels::Rgb(padded)
+            }
+            Pixels::Channels(raster) => {
+                Pixels::Channels(raster.pad((height as usize, width as usize), top, left, grey))
+            }
+            Pixels::Normalized { .. } => return Err(self.normalized_before(transform)),
+        };
         let pad = |map: &GrayImage, fill: u8| {
             let mut padded = GrayImage::from_pixel(width, height, Luma([fill]));
             imageops::replace(&mut padded, map, x, y);
@@ -332,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_normalised_sample_is_refused_with_advice() {
-        let normalization = Normalization { mean: [0.0; 3], std: [1.0; 3] };
+        let normalization = Normalization::identity(3);
         let pixels = Pixels::Normalized { values: vec![0.0; 3], height: 1, width: 1, normalization };
         let error = Sample { pixels, ..sample() }.flip_horizontal("RandomHorizontalFlip").unwrap_err();
         assert_eq!(

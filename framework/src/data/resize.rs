@@ -105,50 +105,68 @@ pub fn resize(
     width: usize,
     interpolation: Interpolation,
 ) -> RgbImage {
-    assert!(crop.within(image.height() as usize, image.width() as usize), "crop outside of the image");
+    let size = (image.height() as usize, image.width() as usize);
+    let pixels = resize_channels(image.as_raw(), 3, size, crop, (height, width), interpolation);
+    RgbImage::from_raw(width as u32, height as u32, pixels).unwrap_or_default()
+}
+
+/// [`resize`] of `[rows, columns, channels]`.
+pub(super) fn resize_channels(
+    values: &[u8],
+    channels: usize,
+    (rows, columns): (usize, usize),
+    crop: CropBox,
+    (height, width): (usize, usize),
+    interpolation: Interpolation,
+) -> Vec<u8> {
+    assert!(crop.within(rows, columns), "crop outside of the image");
     if height == 0 || width == 0 {
-        return RgbImage::new(width as u32, height as u32);
+        return Vec::new();
     }
-    let stride = image.width() as usize * 3;
-    let start = crop.left * 3;
-    let rows = image.as_raw().chunks_exact(stride).skip(crop.top).take(crop.height);
-    let rows: Vec<_> = rows.map(|row| &row[start..start + crop.width * 3]).collect();
+    let start = crop.left * channels;
+    let rows = values.chunks_exact(columns * channels).skip(crop.top).take(crop.height);
+    let rows: Vec<_> = rows.map(|row| &row[start..start + crop.width * channels]).collect();
 
     let narrow = if crop.width == width {
         rows.concat()
     } else {
-        resize_rows(&rows, width, &Taps::new(crop.width, width, interpolation))
+        resize_rows(&rows, channels, width, &Taps::new(crop.width, width, interpolation))
     };
-    let pixels = if crop.height == height {
+    if crop.height == height {
         narrow
     } else {
-        resize_columns(&narrow, width * 3, &Taps::new(crop.height, height, interpolation))
-    };
-    RgbImage::from_raw(width as u32, height as u32, pixels).unwrap_or_default()
+        resize_columns(&narrow, width * channels, &Taps::new(crop.height, height, interpolation))
+    }
 }
 
 /// Rows that the horizontal pass takes at once. With fewer, the compiler makes vectors of neighbouring taps
 /// instead, which takes several times as long.
 const ROWS: usize = 16;
 
-/// One column of [`ROWS`] rows, four bytes a pixel.
-type Column = [[u8; 4]; ROWS];
+/// Channels that the horizontal pass takes at once.
+const CHANNELS: usize = 4;
+
+/// One column of [`ROWS`] rows.
+type Column = [[u8; CHANNELS]; ROWS];
 
 /// The horizontal pass.
-fn resize_rows(rows: &[&[u8]], width: usize, taps: &Taps) -> Vec<u8> {
-    let mut output = vec![0; rows.len() * width * 3];
-    let mut wide = vec![Column::default(); rows.first().map_or(0, |row| row.len() / 3)];
+fn resize_rows(rows: &[&[u8]], channels: usize, width: usize, taps: &Taps) -> Vec<u8> {
+    let mut output = vec![0; rows.len() * width * channels];
+    let mut wide = vec![Column::default(); rows.first().map_or(0, |row| row.len() / channels)];
     let mut narrow = vec![Column::default(); width];
-    for (rows, output) in rows.chunks(ROWS).zip(output.chunks_mut(ROWS * width * 3)) {
-        for (at, row) in rows.iter().enumerate() {
-            for (column, pixel) in wide.iter_mut().zip(row.chunks_exact(3)) {
-                column[at][..3].copy_from_slice(pixel);
+    for (rows, output) in rows.chunks(ROWS).zip(output.chunks_mut(ROWS * width * channels)) {
+        for first in (0..channels).step_by(CHANNELS) {
+            let part = first..channels.min(first + CHANNELS);
+            for (at, row) in rows.iter().enumerate() {
+                for (column, pixel) in wide.iter_mut().zip(row.chunks_exact(channels)) {
+                    column[at][..part.len()].copy_from_slice(&pixel[part.clone()]);
+                }
             }
-        }
-        weigh_columns(&wide, taps, &mut narrow);
-        for (at, row) in output.chunks_exact_mut(width * 3).enumerate() {
-            for (pixel, column) in row.chunks_exact_mut(3).zip(&narrow) {
-                pixel.copy_from_slice(&column[at][..3]);
+            weigh_columns(&wide, taps, &mut narrow);
+            for (at, row) in output.chunks_exact_mut(width * channels).enumerate() {
+                for (pixel, column) in row.chunks_exact_mut(channels).zip(&narrow) {
+                    pixel[part.clone()].copy_from_slice(&column[at][..part.len()]);
+                }
             }
         }
     }

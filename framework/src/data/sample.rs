@@ -1,10 +1,9 @@
 //! One image with its targets.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use image::RgbImage;
-
-use super::{Instances, Target};
+use super::{DataError, Instances, Pixels, Target};
 
 /// One image with its targets.
 #[derive(Debug, Clone)]
@@ -44,47 +43,31 @@ impl Original {
 
 impl Sample {
     /// An image as it was read.
-    pub fn new(id: String, image: RgbImage, target: Target) -> Self {
-        let original = Original::of([image.height() as usize, image.width() as usize], &target);
-        Self { id, pixels: Pixels::Rgb(image), target, original }
+    pub fn new(id: String, image: impl Into<Pixels>, target: Target) -> Self {
+        let pixels = image.into();
+        let (height, width) = pixels.size();
+        Self { id, original: Original::of([height, width], &target), pixels, target }
     }
-}
 
-/// An image on its way to a batch.
-#[derive(Debug, Clone)]
-pub enum Pixels {
-    /// As decoded, 8 bit RGB.
-    Rgb(RgbImage),
-    /// Normalised, `[3, height, width]`.
-    Normalized {
-        /// Row-major values, channel by channel.
-        values: Vec<f32>,
-        /// Height in pixels.
-        height: usize,
-        /// Width in pixels.
-        width: usize,
-        /// How they were normalised.
-        normalization: Normalization,
-    },
-}
-
-/// Per-channel mean and standard deviation of pixels in `[0, 1]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Normalization {
-    /// Mean of red, green and blue.
-    pub mean: [f32; 3],
-    /// Standard deviation of red, green and blue.
-    pub std: [f32; 3],
-}
-
-impl Normalization {
-    /// Appends `(pixel / 255 - mean) / std` of every pixel to `values`, channel by channel.
-    pub fn append(&self, image: &RgbImage, values: &mut Vec<f32>) {
-        let (pixels, _) = image.as_raw().as_chunks::<3>();
-        values.reserve(3 * pixels.len());
-        for (channel, (mean, std)) in self.mean.into_iter().zip(self.std).enumerate() {
-            let table: [f32; 256] = std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std);
-            values.extend(pixels.iter().map(|pixel| table[usize::from(pixel[channel])]));
+    /// With as many channels as a model takes: see [`Pixels::with_channels`]. Of the first image whose alpha
+    /// is not opaque it is said that it is left out.
+    ///
+    /// # Errors
+    /// [`DataError::Corrupt`] if its channels cannot become those.
+    pub fn with_channels(self, channels: usize) -> Result<Self, DataError> {
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        let Self { id, pixels, target, original } = self;
+        if !TOLD.load(Ordering::Relaxed) && pixels.would_lose(channels) && !TOLD.swap(true, Ordering::Relaxed)
+        {
+            let read = pixels.channels();
+            tracing::warn!(
+                "{id}: of its {read} channels the last is left out, which is not the same everywhere: is it data? \
+                 `image_channels: {read}` reads it"
+            );
         }
+        let pixels = pixels
+            .with_channels(channels)
+            .map_err(|reason| DataError::Corrupt { path: (&id).into(), reason })?;
+        Ok(Self { id, pixels, target, original })
     }
 }

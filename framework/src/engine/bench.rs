@@ -119,7 +119,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     open_device(&recipe, &experiment)?;
     let Experiment { name, seed, data, optimizer, schedule, train, .. } = experiment;
     let batch_size = data.train.batch_size;
-    let data = load_data(data, seed);
+    let data = load_data(data, image.channels, seed);
 
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
@@ -163,7 +163,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     })
 }
 
-fn load_data(data: Data, seed: u64) -> DataSpeed {
+fn load_data(data: Data, channels: usize, seed: u64) -> DataSpeed {
     let options = Loading::of(&data).options(LoaderOptions::train(data.train.batch_size));
     let train = data.train;
     let loader = train.dataset.open().and_then(|samples| {
@@ -173,6 +173,7 @@ fn load_data(data: Data, seed: u64) -> DataSpeed {
                 transforms: train.transforms,
                 batch_transforms: train.batch_transforms,
                 pad_to: train.pad_to,
+                channels,
                 seed,
             }),
             options,

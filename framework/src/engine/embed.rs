@@ -63,6 +63,7 @@ pub fn embed<E: From<EngineError>>(
     let (node, level) = chosen(&model, options.level.as_deref())?;
     let name = format!("{node}.{}", level.name);
     let batches = ImageBatches {
+        channels: model.image.channels,
         transforms: &val.transforms,
         pad_to: val.pad_to,
         seed: experiment.seed,

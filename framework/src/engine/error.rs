@@ -65,6 +65,25 @@ pub enum EngineError {
         /// Step of the last checkpoint, 0 if there is none.
         checkpoint: u64,
     },
+    /// An image is of a class that a head does not tell apart.
+    #[error("{image}: class {class}, but the head `{head}` tells {classes} classes apart, from 0 on")]
+    #[diagnostic(help("evaluate on data with the classes that the model was trained on"))]
+    UnknownClass {
+        /// What the image is called.
+        image: String,
+        /// The class, of the image or of a part of it.
+        class: usize,
+        /// The head.
+        head: String,
+        /// How many classes it tells apart.
+        classes: usize,
+    },
+    /// Nothing of the validation set counts for an evaluator.
+    #[error("`{0}` cannot be measured: nothing in the validation set is labelled")]
+    #[diagnostic(help(
+        "of label maps whose every pixel is ignored nothing is left: 255 is, and 0 with `reduce_zero_label`"
+    ))]
+    NothingMeasured(&'static str),
     /// The recipe is not the one the run was started with.
     #[error("{} was started with another recipe:\n{changes}", run.display())]
     RecipeChanged {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::EngineError;
 use super::evaluate::{Evaluation, Predictor};
-use super::setup::{LoadedModel, Loading, TrainedOptions, classes, open};
+use super::setup::{LoadedModel, Loading, SplitReport, TrainedOptions, classes, open};
 use crate::component::TaskKind;
 use crate::distributed::SingleProcess;
 use crate::loader::LoaderOptions;
@@ -45,12 +45,13 @@ pub fn eval(options: &TrainedOptions, results: Option<&Path>) -> Result<EvalRepo
         return Err(EngineError::Usage(message));
     }
     let loading = loading.options(LoaderOptions::evaluate(val.batch_size));
-    let loader = open(&recipe, "data.val", val, experiment.seed, loading)?;
+    let loader = open(&recipe, "data.val", val, model.image.channels, experiment.seed, loading)?;
     let samples = &loader.pipeline().samples;
     let problems = classes::problems_of_heads(&model, "validation", samples.as_ref());
     if !problems.is_empty() {
         return Err(recipe.diagnose(problems).into());
     }
+    SplitReport::new("val", samples.as_ref(), &model).log();
     let evaluate = &experiment.evaluate;
     let predictor = Predictor { model: &model, inference: evaluate.inference.as_deref() };
     let create = |path| ResultsFile::create(path, samples.category_ids());

@@ -10,7 +10,7 @@ use super::evaluate::{Predictor, instances, label_maps};
 use super::images::{ImageBatches, find};
 use super::setup::{LoadedModel, TrainedOptions, classes};
 use crate::component::{self, Logits, Picture, Regions, TaskKind};
-use crate::data::{Batch, DataError, Original, read_image};
+use crate::data::{Batch, DataError, Original, read_rgb};
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 use crate::report::label_map::{self, ClassShare};
@@ -96,6 +96,7 @@ pub fn predict<E: From<EngineError>>(
     // Images of any size do not make a batch, unless they are padded.
     let any_size = session.predictor.inference.is_some() && val.pad_to.is_none();
     let batches = ImageBatches {
+        channels: model.image.channels,
         transforms: &val.transforms,
         pad_to: val.pad_to,
         seed: experiment.seed,
@@ -166,7 +167,7 @@ impl Session<'_> {
 /// file.
 fn overlays(paths: &[&Path], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Vec<Picture>>, DataError> {
     let overlay = |(at, (path, map)): (usize, (&&Path, &GrayImage))| {
-        let of_file = read_image(path)?;
+        let of_file = read_rgb(path)?;
         let is_of_file = of_file.dimensions() == map.dimensions();
         let image = if is_of_file { of_file } else { batch.picture(&batch.images, at) };
         Ok(vec![Picture { caption: "overlay".to_owned(), image: label_map::overlay(image, map) }])
@@ -177,7 +178,7 @@ fn overlays(paths: &[&Path], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Ve
 /// Objects in the images of their files.
 fn drawn(paths: &[&Path], objects: &[Vec<Object>]) -> Result<Vec<Vec<Picture>>, DataError> {
     let drawn = |(path, objects): (&&Path, &Vec<Object>)| {
-        Ok(vec![Picture { caption: "objects".to_owned(), image: objects::draw(read_image(path)?, objects) }])
+        Ok(vec![Picture { caption: "objects".to_owned(), image: objects::draw(read_rgb(path)?, objects) }])
     };
     paths.iter().zip(objects).map(drawn).collect()
 }

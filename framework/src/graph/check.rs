@@ -27,7 +27,7 @@ pub struct Checked {
 pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
     let mut experiment: Experiment = recipe.deserialize("")?;
     let ImageSize { height, width } = experiment.image_size;
-    let image = ImageShape { channels: 3, height, width };
+    let image = ImageShape { channels: experiment.image_channels, height, width };
     let mut problems = problems_of_data(&experiment);
     let inference = experiment.evaluate.inference.as_deref();
     let misfit = inference.and_then(|inference| inference.check(image).err());
@@ -131,7 +131,8 @@ fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
     ];
     for (key, split, any_size) in splits {
         let Some(split) = split else { continue };
-        problems.extend(problem_of_split(key, split, (!any_size).then_some(experiment.image_size)));
+        let image = (!any_size).then_some(experiment.image_size);
+        problems.extend(problem_of_split(key, split, experiment.image_channels, image));
         for (position, transform) in split.batch_transforms.iter().enumerate() {
             let within = |problem: Problem| problem.within(&format!("{key}.batch_transforms.{position}"));
             problems.extend(transform.check().err().map(within));
@@ -141,9 +142,14 @@ fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
 }
 
 /// `image` is the size that the batches have to have, if it matters.
-fn problem_of_split(split_key: &str, split: &Split, image: Option<ImageSize>) -> Option<Problem> {
+fn problem_of_split(
+    split_key: &str,
+    split: &Split,
+    channels: usize,
+    image: Option<ImageSize>,
+) -> Option<Problem> {
     let key = format!("{split_key}.transforms");
-    let output = output_shape(&split.transforms, SampleShape::default());
+    let output = output_shape(&split.transforms, SampleShape { channels, ..SampleShape::default() });
     if let (Some(pad_to), Ok(output)) = (split.pad_to, &output) {
         let misfit = problem_of_pad_to(pad_to, output.size, image);
         if misfit.is_some() {

@@ -11,7 +11,7 @@ use crate::random::{self, Purpose};
 impl Model {
     /// Images of random pixels, with the targets that the heads are trained on.
     pub fn example(&self, count: usize, seed: u64) -> Batch {
-        let ImageShape { height, width, .. } = self.image;
+        let ImageShape { channels, height, width } = self.image;
         let target = |index: usize| {
             let mut target = Target::default();
             for built in self.nodes() {
@@ -28,9 +28,9 @@ impl Model {
         };
         let mut rng = random::stream(Purpose::Image, &[seed]);
         Batch::new(
-            (0..count * 3 * height * width).map(|_| rng.random_range(-2.0..2.0)).collect(),
+            (0..count * channels * height * width).map(|_| rng.random_range(-2.0..2.0)).collect(),
             (height, width),
-            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            Normalization::identity(channels),
             (0..count).map(target).collect(),
             (0..count).map(|image| format!("random[{image}]")).collect(),
         )

@@ -177,6 +177,14 @@ impl Model {
     }
 
     fn check_size(&self, batch: &Batch) -> Result<()> {
+        if batch.channels() != self.image.channels {
+            return Err(Error::Shape(format!(
+                "the images have {} channels ({}), the recipe's `image_channels` is {}",
+                batch.channels(),
+                batch.ids.first().map_or("no id", String::as_str),
+                self.image.channels,
+            )));
+        }
         if (batch.height, batch.width) == (self.image.height, self.image.width) {
             return Ok(());
         }

@@ -17,6 +17,8 @@ pub struct Pipeline {
     pub batch_transforms: Vec<Box<dyn BatchTransform>>,
     /// What the images of a batch are padded to.
     pub pad_to: Option<Size>,
+    /// Channels of the images: what is read becomes so.
+    pub channels: usize,
     /// The seed of order and augmentation.
     pub seed: u64,
 }
@@ -40,7 +42,7 @@ impl Pipeline {
         let first = parts.first().map(|sample| sample.id.clone()).unwrap_or_default();
         catch(first, || {
             let batch = match self.transforms.last().and_then(|last| last.normalization()) {
-                Some(normalization) => Batch::normalize_and_stack(parts, normalization, self.pad_to),
+                Some(normalization) => Batch::normalize_and_stack(parts, &normalization, self.pad_to),
                 None => Batch::stack(parts, self.pad_to),
             };
             let mut rng = random::stream(Purpose::Mix, &[self.seed, epoch, number as u64]);
@@ -58,6 +60,7 @@ impl Pipeline {
         let mut sample = catch(format!("sample {index}"), || self.samples.get(index))?;
         sample.original.image_id.get_or_insert(index as u64);
         catch(sample.id.clone(), || {
+            let sample = sample.with_channels(self.channels)?;
             transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
         })
     }

@@ -40,7 +40,7 @@ impl Samples for Numbers {
             return Err(DataError::Corrupt { path, reason: "not an image".to_owned() });
         }
         let width = if self.wide == Some(index) { 2 } else { 1 };
-        let normalization = Normalization { mean: [0.0; 3], std: [1.0; 3] };
+        let normalization = Normalization::identity(3);
         let values = vec![index as f32; 3 * width];
         let pixels = Pixels::Normalized { values, height: 1, width, normalization };
         let id = format!("{index}.jpg");
@@ -78,6 +78,7 @@ fn loader(samples: Numbers, options: LoaderOptions) -> Loader {
         transforms: vec![Box::new(AddNoise)],
         batch_transforms: Vec::new(),
         pad_to: None,
+        channels: 3,
         seed: 7,
     };
     Loader::new(Arc::new(pipeline), options).unwrap()
@@ -236,6 +237,7 @@ fn options_without_a_batch_are_refused() {
             transforms: Vec::new(),
             batch_transforms: Vec::new(),
             pad_to: None,
+            channels: 3,
             seed: 0,
         };
         Loader::new(Arc::new(pipeline), options).err().unwrap().to_string()

@@ -211,7 +211,7 @@ mod tests {
         let path = folder.path().join("labels.png");
         let map = GrayImage::from_fn(16, 16, |x, y| Luma([(16 * y + x) as u8]));
         save(&map, &path).unwrap();
-        assert_eq!(read_labels(&path).unwrap(), map);
+        assert_eq!(read_labels(&path).unwrap().into_luma8(), map);
         let shown = image::open(&path).unwrap().into_rgba8();
         assert_eq!(shown.get_pixel(5, 0).0[..3], color(5));
         assert_eq!((shown.get_pixel(14, 15).0[3], shown.get_pixel(15, 15).0[3]), (255, 0));

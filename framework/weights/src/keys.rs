@@ -35,6 +35,8 @@ pub struct KeyReport {
     pub mismatched: Vec<ShapePair>,
     /// Position embeddings of another grid, to be interpolated.
     pub interpolated: Vec<ShapePair>,
+    /// First layers for images of another number of channels, to be adapted.
+    pub adapted: Vec<ShapePair>,
     /// Names of the model that may keep their initial values.
     pub new: Vec<String>,
     /// Names of the file that may be left there.
@@ -54,6 +56,11 @@ impl KeyReport {
         self.interpolated.extend(self.mismatched.extract_if(.., |pair| is_mended(pair)));
     }
 
+    /// Takes mismatches that an adaptation to other channels mends out of the misfits.
+    pub fn adapt(&mut self, is_mended: impl Fn(&ShapePair) -> bool) {
+        self.adapted.extend(self.mismatched.extract_if(.., |pair| is_mended(pair)));
+    }
+
     /// Takes what is allowed out of the misfits: parameters that may be initialised, tensors of the file that
     /// may be left there.
     pub fn allow(&mut self, is_new: impl Fn(&str) -> bool, is_left: impl Fn(&str) -> bool) {
@@ -69,6 +76,7 @@ impl fmt::Display for KeyReport {
         self.notes.iter().try_for_each(|note| write!(f, "\n{note}"))?;
         pairs(f, "reshaped", &self.reshaped)?;
         pairs(f, "interpolated", &self.interpolated)?;
+        pairs(f, "adapted to the channels of the images (summed or repeated)", &self.adapted)?;
         groups(f, "new in the model", &self.new)?;
         groups(f, "left in the file", &self.left)?;
         names(f, "missing from the file", &self.missing)?;

@@ -118,9 +118,10 @@ impl Mix {
         }
         let (count, width) = (batch.len(), batch.width);
         let area = batch.height * width;
+        let image = batch.channels() * area;
         // In a batch of an odd number the middle image is its own partner, and stays as it is.
-        let (front, back) = batch.images.split_at_mut(count / 2 * 3 * area);
-        let pairs = front.chunks_exact_mut(3 * area).zip(back.rchunks_exact_mut(3 * area));
+        let (front, back) = batch.images.split_at_mut(count / 2 * image);
+        let pairs = front.chunks_exact_mut(image).zip(back.rchunks_exact_mut(image));
         match self {
             Self::Nothing => {}
             Self::Average(_) => pairs.for_each(|(one, other)| average(one, other, share)),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use convmae_framework::component::{Dataset, Samples, TaskKind};
-use convmae_framework::data::{DataError, Original, Pixels, Sample, Target, read_image};
+use convmae_framework::data::{DataError, Original, Sample, Target, read_image};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +73,8 @@ impl Samples for Scenes {
         let annotated = &self.annotations.images[index];
         let path = self.spec.images.join(&annotated.file_name);
         let image = read_image(&path)?;
-        let size = [image.height() as usize, image.width() as usize];
+        let (height, width) = image.size();
+        let size = [height, width];
         if size != annotated.size {
             let [[height, width], [rows, columns]] = [size, annotated.size];
             let reason = format!(
@@ -86,7 +87,7 @@ impl Samples for Scenes {
         let target = Target { instances: annotated.trainable(), ..Target::default() };
         let original =
             Original { size, instances: Arc::clone(&annotated.objects), image_id: Some(annotated.id) };
-        Ok(Sample { id: path.display().to_string(), pixels: Pixels::Rgb(image), target, original })
+        Ok(Sample { id: path.display().to_string(), pixels: image, target, original })
     }
 
     fn identity(&self, index: usize) -> Option<String> {

@@ -2,15 +2,17 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use convmae_framework::component::{Dataset, Samples, TaskKind};
-use convmae_framework::data::{DataError, Sample, Target, read_image};
+use convmae_framework::data::{
+    DataError, IMAGE_EXTENSIONS, PassedOver, Sample, Target, composed, has_extension, read_image,
+};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use walkdir::{DirEntry, WalkDir};
 
-use super::{IMAGE_EXTENSIONS, some_names, what_is_there, yes};
+use super::walk::{Files, dangling, is_hidden, leads_nowhere, walk};
+use super::{some_names, what_is_there, yes};
 
-/// JPEG, PNG and WebP files in one folder per class, as torchvision's `ImageFolder`:
+/// JPEG, PNG, WebP, TIFF and BMP files in one folder per class, as torchvision's `ImageFolder`:
 /// `root/split/class/**/image.jpg`. Classes and files are sorted by name; names that begin with a dot are
 /// passed over.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -44,11 +46,14 @@ impl Dataset for ImageFolder {
 convmae_framework::register!(Dataset: ImageFolder);
 
 /// The files of a dataset. There may be millions, so folders are shared.
+#[derive(Default)]
 struct Images {
     root: PathBuf,
     folders: Vec<PathBuf>,
     files: Vec<File>,
     classes: Option<Vec<String>>,
+    passed_over: PassedOver,
+    warnings: Vec<String>,
 }
 
 struct File {
@@ -59,27 +64,21 @@ struct File {
 
 impl Images {
     fn labelled(root: &Path) -> Result<Self, DataError> {
-        let (classes, files) = list(root)?;
+        let Listing { classes, files, warnings } = Listing::of(root)?;
         if classes.is_empty() {
-            let images: Vec<_> = files.iter().filter(|name| is_image(Path::new(name))).cloned().collect();
-            let found = match (files.len(), images.len()) {
-                (0, _) => "the folder is empty".to_owned(),
-                (others, 0) => format!("found {others} files, none an image ({})", some_names(files)),
-                (_, count) => format!(
-                    "found {count} images ({}) but no subfolders; set `labelled: false` to use images without classes",
-                    some_names(images)
-                ),
-            };
-            let reason = format!("{found}; expected one subfolder per class, with images");
-            return Err(DataError::Invalid { path: root.to_owned(), reason });
+            return Err(no_classes(root, files));
         }
-        let walks: Vec<_> = classes.par_iter().map(|class| walk(&root.join(class))).collect();
-        let mut images = Self { root: PathBuf::new(), folders: Vec::new(), files: Vec::new(), classes: None };
+        let walks: Vec<_> =
+            classes.par_iter().map(|(_, folder)| walk(&root.join(folder), is_image)).collect();
+        let mut images = Self { warnings, ..Self::default() };
+        files.iter().for_each(|name| images.passed_over.add(Path::new(name)));
         let mut empty = Vec::new();
         for (class, files) in walks.into_iter().enumerate() {
             let files = files?;
-            if files.is_empty() {
-                empty.push(classes[class].clone());
+            if files.wanted.is_empty() {
+                let others = files.passed_over.to_string();
+                let name = &classes[class].0;
+                empty.push(if others.is_empty() { name.clone() } else { format!("{name} ({others})") });
             }
             images.extend(class, files);
         }
@@ -93,13 +92,13 @@ impl Images {
             );
             return Err(DataError::Invalid { path: root.to_owned(), reason });
         }
-        images.classes = Some(classes);
+        images.classes = Some(classes.into_iter().map(|(name, _)| name).collect());
         Ok(images)
     }
 
     fn flat(root: &Path) -> Result<Self, DataError> {
-        let mut images = Self { root: PathBuf::new(), folders: Vec::new(), files: Vec::new(), classes: None };
-        images.extend(0, walk(root)?);
+        let mut images = Self::default();
+        images.extend(0, walk(root, is_image)?);
         if images.files.is_empty() {
             let reason = format!("no image ({}) in it or below it", IMAGE_EXTENSIONS.join(", "));
             return Err(DataError::Invalid { path: root.to_owned(), reason });
@@ -107,64 +106,77 @@ impl Images {
         Ok(images)
     }
 
-    /// Adds files, sorted by folder, of one class.
-    fn extend(&mut self, class: usize, files: Vec<(PathBuf, Box<OsStr>)>) {
-        for (folder, name) in files {
+    /// Adds the files, sorted by folder, of one class.
+    fn extend(&mut self, class: usize, files: Files) {
+        for (folder, name) in files.wanted {
             if self.folders.last() != Some(&folder) {
                 self.folders.push(folder);
             }
             let folder = self.folders.len() as u32 - 1;
             self.files.push(File { folder, class: class as u32, name });
         }
+        self.passed_over.merge(files.passed_over);
+        self.warnings.extend(files.warnings);
     }
 }
 
-/// Names of the visible subfolders, sorted, and of the files, the latter for messages.
-fn list(folder: &Path) -> Result<(Vec<String>, Vec<String>), DataError> {
-    let error = |source| DataError::Io { path: folder.to_owned(), source };
-    let (mut folders, mut files) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(folder).map_err(error)? {
-        let entry = entry.map_err(error)?;
-        let name = entry.file_name();
-        if name.as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        // Follows links, as torchvision does.
-        if !entry.path().is_dir() {
-            files.push(name.to_string_lossy().into_owned());
-        } else if let Ok(name) = name.into_string() {
-            folders.push(name);
-        } else {
-            let reason = "the name of a class must be UTF-8; rename the folder".to_owned();
-            return Err(DataError::Invalid { path: entry.path(), reason });
-        }
-    }
-    folders.sort();
-    Ok((folders, files))
+fn no_classes(root: &Path, files: Vec<String>) -> DataError {
+    let images: Vec<_> = files.iter().filter(|name| is_image(Path::new(name))).cloned().collect();
+    let found = match (files.len(), images.len()) {
+        (0, _) => "the folder is empty".to_owned(),
+        (others, 0) => format!("found {others} files, none an image ({})", some_names(files)),
+        (_, count) => format!(
+            "found {count} images ({}) but no subfolders; set `labelled: false` to use images without classes",
+            some_names(images)
+        ),
+    };
+    let reason = format!("{found}; expected one subfolder per class, with images");
+    DataError::Invalid { path: root.to_owned(), reason }
 }
 
-/// All images in and below a folder, with their folders, sorted by folder, then by name.
-fn walk(root: &Path) -> Result<Vec<(PathBuf, Box<OsStr>)>, DataError> {
-    let visible =
-        |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
-    let mut files = Vec::new();
-    for entry in WalkDir::new(root).follow_links(true).into_iter().filter_entry(visible) {
-        let entry = entry.map_err(|error| DataError::Io {
-            path: error.path().unwrap_or(root).to_owned(),
-            source: error.into(),
-        })?;
-        if entry.file_type().is_file() && is_image(entry.path()) {
-            let folder = entry.path().parent().unwrap_or(root).to_owned();
-            files.push((folder, entry.file_name().into()));
-        }
-    }
-    files.sort();
-    Ok(files)
+/// What is in the folder of the classes.
+struct Listing {
+    /// The names of the visible subfolders, composed (NFC) and sorted, with those that they have on the disk.
+    classes: Vec<(String, String)>,
+    files: Vec<String>,
+    /// Links that lead nowhere.
+    warnings: Vec<String>,
 }
 
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
-    extension.is_some_and(|extension| IMAGE_EXTENSIONS.contains(&extension.as_str()))
+impl Listing {
+    fn of(folder: &Path) -> Result<Self, DataError> {
+        let error = |source| DataError::Io { path: folder.to_owned(), source };
+        let mut listing = Self { classes: Vec::new(), files: Vec::new(), warnings: Vec::new() };
+        for entry in std::fs::read_dir(folder).map_err(error)? {
+            let (name, path) = entry.map(|entry| (entry.file_name(), entry.path())).map_err(error)?;
+            if is_hidden(&name) {
+                continue;
+            }
+            // Follows links, as torchvision does.
+            if leads_nowhere(&path) {
+                listing.warnings.push(dangling(&path));
+            } else if !path.is_dir() {
+                listing.files.push(name.to_string_lossy().into_owned());
+            } else if let Ok(name) = name.into_string() {
+                listing.classes.push((composed(&name), name));
+            } else {
+                let reason = "the name of a class must be UTF-8; rename the folder".to_owned();
+                return Err(DataError::Invalid { path, reason });
+            }
+        }
+        listing.classes.sort();
+        if let Some([(name, _), _]) = listing.classes.array_windows().find(|[a, b]| a.0 == b.0) {
+            let reason = format!(
+                "two folders of the class `{name}`: their names differ only in how accents are encoded; merge them"
+            );
+            return Err(DataError::Invalid { path: folder.to_owned(), reason });
+        }
+        Ok(listing)
+    }
+}
+
+fn is_image(name: &Path) -> bool {
+    has_extension(name, &IMAGE_EXTENSIONS)
 }
 
 impl Samples for Images {
@@ -193,6 +205,14 @@ impl Samples for Images {
 
     fn classes(&self, task: TaskKind) -> Option<&[String]> {
         self.classes.as_deref().filter(|_| task == TaskKind::Classify)
+    }
+
+    fn passed_over(&self) -> PassedOver {
+        self.passed_over.clone()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 }
 
@@ -264,6 +284,45 @@ mod tests {
     }
 
     #[test]
+    fn other_files_are_passed_over_and_counted() {
+        let root =
+            folder(&["a/1.TIF", "a/2.bmp", "b/x/3.gif", "b/4.png", "b/5.GIF", "list.txt", ".git/6.gif"]);
+        for (labelled, samples) in [(true, 3), (false, 3)] {
+            let found = open(root.path(), labelled).unwrap();
+            assert_eq!(found.len(), samples);
+            assert_eq!(found.passed_over().to_string(), "2 .gif, 1 .txt", "{labelled}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_composed() {
+        let (composed, decomposed) = ("\u{c9}pagneul", "E\u{301}pagneul");
+        let root = folder(&[&format!("{decomposed}/1.png"), "Ecureuil/2.png"]);
+        let samples = open(root.path(), true).unwrap();
+        assert_eq!(samples.classes(TaskKind::Classify).unwrap(), ["Ecureuil", composed]);
+        assert!(samples.get(1).is_ok());
+        std::fs::create_dir(root.path().join(composed)).unwrap();
+        assert!(
+            error(root.path()).contains("two folders of the class `\u{c9}pagneul`"),
+            "{}",
+            error(root.path())
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_an_image_that_is_gone_is_a_corrupt_sample() {
+        let root = folder(&["a/1.png"]);
+        std::os::unix::fs::symlink("../gone/2.png", root.path().join("a/2.png")).unwrap();
+        std::os::unix::fs::symlink("gone", root.path().join("b")).unwrap();
+        let samples = open(root.path(), true).unwrap();
+        assert_eq!((samples.len(), samples.warnings().len()), (2, 1));
+        let error = samples.get(1).unwrap_err();
+        assert!(matches!(&error, DataError::Corrupt { .. }), "{error:?}");
+        assert!(error.to_string().ends_with("a link to `../gone/2.png`, which does not exist"), "{error}");
+    }
+
+    #[test]
     fn a_split_is_a_subfolder() {
         let root = folder(&["train/a/1.png", "train/a/2.png", "val/a/3.png"]);
         let dataset: Box<dyn Dataset> = serde_json::from_value(serde_json::json!({
@@ -313,7 +372,9 @@ mod tests {
         let root = folder(&["a/1.png", "b/notes.txt", "c/notes.txt"]);
         let message = error(root.path());
         assert!(
-            message.contains("2 of 3 class folders hold no image (jpg, jpeg, png, webp): b, c;"),
+            message.contains(
+                "2 of 3 class folders hold no image (jpg, jpeg, png, webp, tif, tiff, bmp): b (1 .txt), c (1 .txt);"
+            ),
             "{message}"
         );
     }

@@ -1,23 +1,25 @@
 //! Datasets: where samples come from.
 
 mod ade20k;
+mod class_names;
 mod coco;
 mod image_folder;
+mod segmentation_folder;
 mod subset;
 mod synthetic_scenes;
 mod tar_shards;
+mod walk;
 
 pub use ade20k::{Ade20k, Ade20kSplit};
+pub use class_names::Classes;
 pub use coco::Coco;
 pub use image_folder::ImageFolder;
+pub use segmentation_folder::SegmentationFolder;
 pub use subset::Subset;
 pub use synthetic_scenes::{ShapeClass, SyntheticScenes};
 pub use tar_shards::{Shards, TarShards};
 
 use std::path::Path;
-
-/// Extensions of images, in lower case.
-const IMAGE_EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 fn yes() -> bool {
     true

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use convmae_framework::component::{Dataset, Samples, TaskKind};
-use convmae_framework::data::{DataError, Sample};
+use convmae_framework::data::{DataError, PassedOver, Sample};
 use convmae_framework::random::{self, Purpose};
 use rand::seq::index;
 use schemars::JsonSchema;
@@ -137,6 +137,14 @@ impl Samples for Chosen {
     fn category_ids(&self) -> Option<&[u64]> {
         self.samples.category_ids()
     }
+
+    fn passed_over(&self) -> PassedOver {
+        self.samples.passed_over()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.samples.warnings()
+    }
 }
 
 #[cfg(test)]
@@ -226,6 +234,7 @@ mod tests {
                 image::RgbImage::new(2, 2).save(path).unwrap();
             }
         }
+        std::fs::write(root.path().join("notes.txt"), "").unwrap();
         root
     }
 
@@ -245,6 +254,7 @@ mod tests {
     fn a_subset_of_a_folder_has_its_classes_and_its_images() {
         let samples = open(&json!({ "per_class": 3 })).unwrap();
         assert_eq!((samples.len(), samples.classes(TaskKind::Classify).unwrap().len()), (6, 2));
+        assert_eq!(samples.passed_over().to_string(), "1 .txt");
         let message = open(&json!({ "per_class": 5 })).err().unwrap();
         assert_eq!(message, "Subset: `per_class` is 5, but the class `a` has 4 samples");
     }

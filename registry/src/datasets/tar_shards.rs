@@ -1,10 +1,11 @@
 mod index;
+mod label;
 mod pattern;
 
 use std::path::{Path, PathBuf};
 
 use convmae_framework::component::{Dataset, Samples, TaskKind};
-use convmae_framework::data::{DataError, Sample, Target, decode};
+use convmae_framework::data::{DataError, PassedOver, Sample, Target, decode};
 use convmae_framework::random::{self, Purpose};
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
@@ -12,12 +13,15 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::class_names::read_names;
 use super::yes;
-use index::{Group, Member};
+use index::{Group, Index};
+use label::Label;
 
 /// Images in tar archives, in the manner of `WebDataset`: members that share a name up to the first dot are
-/// one sample, an image (`.jpg`, `.png`, `.webp`) and its class (`.cls`, a number, or `.json`). Each shard is
-/// read nearly from front to back.
+/// one sample, an image (`.jpg`, `.png`, `.webp`, `.tif`, `.bmp`) and its class (`.cls` or `.json`: its
+/// index, or its name as `classes` lists it). Where no image is called so, the dots belong to names, which are
+/// those up to the last one. Each shard is read nearly from front to back.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TarShards {
@@ -36,7 +40,7 @@ pub struct TarShards {
     /// The key of the class in `.json` members.
     #[serde(default = "default_key")]
     pub label_key: String,
-    /// A text file with the name of one class a line.
+    /// A text file with the name of one class a line, in the order of their indices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<PathBuf>,
 }
@@ -72,7 +76,7 @@ impl Dataset for TarShards {
             let reason = "the list of shards is empty".to_owned();
             return Err(DataError::Invalid { path: "shards".into(), reason });
         }
-        let classes = self.classes.as_deref().map(read_classes).transpose()?;
+        let classes = self.classes.as_deref().map(read_names).transpose()?;
         let scans: Vec<_> = shards.par_iter().map(|shard| index::scan(shard, self.labelled)).collect();
         let mut archive = Archive {
             starts: Vec::with_capacity(shards.len()),
@@ -81,22 +85,18 @@ impl Dataset for TarShards {
             classes,
             label_key: self.label_key.clone(),
             shuffle_buffer: self.shuffle_buffer.max(1),
+            passed_over: PassedOver::default(),
+            warnings: Vec::new(),
         };
-        for groups in scans {
-            archive.starts.push(archive.groups.len());
-            archive.groups.extend(groups?);
+        for (shard, scan) in scans.into_iter().enumerate() {
+            archive.add(shard, scan?);
         }
+        archive.check_first_labels()?;
         Ok(Box::new(archive))
     }
 }
 
 convmae_framework::register!(Dataset: TarShards);
-
-fn read_classes(path: &Path) -> Result<Vec<String>, DataError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
-}
 
 /// The index of all shards.
 struct Archive {
@@ -107,34 +107,55 @@ struct Archive {
     classes: Option<Vec<String>>,
     label_key: String,
     shuffle_buffer: usize,
+    passed_over: PassedOver,
+    warnings: Vec<String>,
 }
+
+/// Samples whose labels are looked at before any is used: if none of them is a class, the recipe is wrong,
+/// not the samples.
+const FIRST: usize = 3;
 
 impl Archive {
-    fn class(&self, shard: &Path, stem: &str, label: &Member) -> Result<usize, DataError> {
+    /// Adds the samples of the shard of a number.
+    fn add(&mut self, shard: usize, Index { groups, passed_over, has_end }: Index) {
+        if !has_end {
+            self.warnings.push(format!(
+                "{}: no end of the archive; it may be truncated, {} samples are used",
+                self.shards[shard].display(),
+                groups.len()
+            ));
+        }
+        self.starts.push(self.groups.len());
+        self.groups.extend(groups);
+        self.passed_over.merge(passed_over);
+    }
+
+    /// The shard of a sample.
+    fn shard(&self, index: usize) -> &PathBuf {
+        &self.shards[self.starts.partition_point(|&start| start <= index) - 1]
+    }
+
+    /// The class of a sample, if samples have classes.
+    fn read_class(&self, index: usize) -> Result<Option<usize>, DataError> {
+        let (shard, Group { stem, label, .. }) = (self.shard(index), &self.groups[index]);
+        let Some(member) = label else { return Ok(None) };
         let corrupt =
-            |reason: String| DataError::Corrupt { path: index::member_path(shard, stem, label), reason };
-        let text = index::read(shard, stem, label)?;
-        let text = String::from_utf8_lossy(&text);
-        let class = if &*label.extension == "cls" {
-            text.trim().parse().map_err(|_| corrupt(format!("{:?} is no class index", shorten(&text))))?
-        } else {
-            let json: serde_json::Value =
-                serde_json::from_str(&text).map_err(|error| corrupt(format!("no JSON: {error}")))?;
-            let class = json.get(&self.label_key).and_then(serde_json::Value::as_u64);
-            class.ok_or_else(|| corrupt(format!("no class index under the key `{}`", self.label_key)))?
-                as usize
-        };
-        match &self.classes {
-            Some(classes) if class >= classes.len() => {
-                Err(corrupt(format!("class {class}, but only {} classes are named", classes.len())))
+            |reason: String| DataError::Corrupt { path: index::member_path(shard, stem, member), reason };
+        let bytes = index::read(shard, stem, member)?;
+        let label = Label::parse(&bytes, &member.extension, &self.label_key).map_err(corrupt)?;
+        label.class(self.classes.as_deref()).map(Some).map_err(corrupt)
+    }
+
+    fn check_first_labels(&self) -> Result<(), DataError> {
+        let first = self.groups.len().min(FIRST);
+        let mut errors = (0..first).map_while(|index| self.read_class(index).err());
+        match errors.next() {
+            Some(DataError::Corrupt { path, reason }) if errors.count() + 1 == first => {
+                Err(DataError::Invalid { path, reason })
             }
-            _ => Ok(class),
+            _ => Ok(()),
         }
     }
-}
-
-fn shorten(text: &str) -> String {
-    text.trim().chars().take(40).collect()
 }
 
 impl Samples for Archive {
@@ -143,11 +164,10 @@ impl Samples for Archive {
     }
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {
-        let shard = &self.shards[self.starts.partition_point(|&start| start <= index) - 1];
-        let Group { stem, image: name, label } = &self.groups[index];
+        let (shard, Group { stem, image: name, .. }) = (self.shard(index), &self.groups[index]);
         let path = index::member_path(shard, stem, name);
         let image = decode(&index::read(shard, stem, name)?, &path)?;
-        let class = label.as_ref().map(|label| self.class(shard, stem, label)).transpose()?;
+        let class = self.read_class(index)?;
         Ok(Sample::new(path.display().to_string(), image, Target { class, ..Target::default() }))
     }
 
@@ -160,6 +180,14 @@ impl Samples for Archive {
 
     fn classes(&self, task: TaskKind) -> Option<&[String]> {
         self.classes.as_deref().filter(|_| task == TaskKind::Classify)
+    }
+
+    fn passed_over(&self) -> PassedOver {
+        self.passed_over.clone()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 
     /// Shards in random order, streamed through a buffer from which the next sample is drawn.

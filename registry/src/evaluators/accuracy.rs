@@ -117,7 +117,7 @@ mod tests {
         Batch::new(
             Vec::new(),
             (0, 0),
-            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            Normalization::identity(3),
             classes.iter().map(|&class| Target { class, ..Target::default() }).collect(),
             vec![String::new(); classes.len()],
         )

@@ -112,7 +112,7 @@ mod tests {
         Batch::new(
             Vec::new(),
             (height, width),
-            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            Normalization::identity(3),
             vec![Target { semantic: Some(map), ..Target::default() }],
             vec!["a.png".to_owned()],
         )

@@ -46,8 +46,9 @@ impl Meter for PixelMeter {
         let Measured::Predictions(predictions) = measured else { return Err(MeterError::NotNeeded) };
         for prediction in predictions {
             let Prediction::Reconstruction(found) = prediction else { return Err(MeterError::NotNeeded) };
-            let size = found.patch * found.patch * 3;
-            let patches = |images| patchify(images, 3, batch.height, batch.width, found.patch);
+            let channels = batch.channels();
+            let size = found.patch * found.patch * channels;
+            let patches = |images| patchify(images, channels, batch.height, batch.width, found.patch);
             let (target, reconstructed) = (patches(&batch.images), patches(&found.images));
             let tokens = found.removed.len() / batch.len();
             let image = size * tokens;
@@ -56,7 +57,7 @@ impl Meter for PixelMeter {
                 .zip(reconstructed.chunks_exact(image))
                 .zip(found.removed.chunks_exact(tokens));
             for ((target, reconstructed), removed) in images {
-                self.image(target, reconstructed, removed, size);
+                self.image(target, reconstructed, removed, (size, channels));
             }
         }
         Ok(())
@@ -87,16 +88,22 @@ impl Meter for PixelMeter {
 }
 
 impl PixelMeter {
-    /// Takes in one image: patches of `size` values (pixels of three channels), and which are removed.
-    fn image(&mut self, target: &[f32], reconstructed: &[f32], removed: &[f32], size: usize) {
-        let mut colour = [0.0; 3];
+    /// Takes in one image: patches of `size` values (pixels of `channels`), and which are removed.
+    fn image(
+        &mut self,
+        target: &[f32],
+        reconstructed: &[f32],
+        removed: &[f32],
+        (size, channels): (usize, usize),
+    ) {
+        let mut colour = vec![0.0; channels];
         let visible = target.chunks_exact(size).zip(removed).filter(|(_, removed)| **removed < 0.5);
         let mut pixels = 0usize;
-        for pixel in visible.flat_map(|(patch, _)| patch.as_chunks::<3>().0) {
+        for pixel in visible.flat_map(|(patch, _)| patch.chunks_exact(channels)) {
             pixels += 1;
             colour.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += f64::from(*value));
         }
-        let colour = colour.map(|sum| sum / pixels.max(1) as f64);
+        colour.iter_mut().for_each(|sum| *sum /= pixels.max(1) as f64);
         let patches = target.chunks_exact(size).zip(reconstructed.chunks_exact(size)).zip(removed);
         for ((target, reconstructed), _) in patches.filter(|(_, removed)| **removed >= 0.5) {
             let squared = |guess: f64, value: f32| (guess - f64::from(value)).powi(2);
@@ -104,7 +111,7 @@ impl PixelMeter {
             self.reconstruction +=
                 reconstructed.iter().zip(target).map(|(g, t)| squared(f64::from(*g), *t)).sum::<f64>();
             self.mean_colour +=
-                target.iter().enumerate().map(|(at, t)| squared(colour[at % 3], *t)).sum::<f64>();
+                target.iter().enumerate().map(|(at, t)| squared(colour[at % channels], *t)).sum::<f64>();
         }
     }
 }
@@ -117,7 +124,7 @@ mod tests {
     fn both_errors_are_over_removed_patches_only() {
         let mut meter = PixelMeter::default();
         // Two patches of one pixel: the first is visible, the second removed.
-        meter.image(&[1.0, 2.0, 3.0, 1.0, 2.0, 5.0], &[9.0, 9.0, 9.0, 1.0, 2.0, 4.0], &[0.0, 1.0], 3);
+        meter.image(&[1.0, 2.0, 3.0, 1.0, 2.0, 5.0], &[9.0, 9.0, 9.0, 1.0, 2.0, 4.0], &[0.0, 1.0], (3, 3));
         let metrics = meter.finish();
         assert!((metrics[0].1 - 1.0 / 3.0).abs() < 1e-12, "{metrics:?}");
         assert!((metrics[1].1 - 4.0 / 3.0).abs() < 1e-12, "{metrics:?}");
@@ -128,7 +135,7 @@ mod tests {
         // Whole numbers, whose sums are exact.
         let image = |meter: &mut PixelMeter, first: f32| {
             let target: Vec<f32> = (0..6).map(|at| first + at as f32).collect();
-            meter.image(&target, &[1.0, 2.0, 3.0, 5.0, 7.0, 9.0], &[1.0, 0.0], 3);
+            meter.image(&target, &[1.0, 2.0, 3.0, 5.0, 7.0, 9.0], &[1.0, 0.0], (3, 3));
         };
         let (mut merged, mut half, mut whole) =
             (PixelMeter::default(), PixelMeter::default(), PixelMeter::default());

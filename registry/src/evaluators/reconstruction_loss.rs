@@ -72,13 +72,7 @@ mod tests {
     use convmae_framework::data::{Batch, Normalization};
 
     fn batch(images: usize) -> Batch {
-        Batch::new(
-            Vec::new(),
-            (0, 0),
-            Normalization { mean: [0.0; 3], std: [1.0; 3] },
-            Vec::new(),
-            vec![String::new(); images],
-        )
+        Batch::new(Vec::new(), (0, 0), Normalization::identity(3), Vec::new(), vec![String::new(); images])
     }
 
     #[test]

@@ -203,7 +203,7 @@ mod tests {
         let batch = Batch::new(
             Vec::new(),
             (8, 12),
-            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            Normalization::identity(3),
             vec![Target::default()],
             vec!["a".to_owned()],
         );

@@ -68,11 +68,12 @@ impl Head for MaeDecoder {
         checks::sin_cos("embed_dim", dim)?;
         checks::hidden("mlp_ratio", dim, self.mlp_ratio)?;
         let patch = level.stride;
-        let pixels = patch * patch * inputs.image.channels;
+        let channels = inputs.image.channels;
         Ok(Box::new(MaeDecoderModule {
             spec: self.clone(),
             level: level.clone(),
             patch,
+            channels,
             mask_token: scope.param("mask_token", &[1, 1, dim], &Init::Normal { std: 0.02 }),
             decoder_pos_embed: position_embedding(
                 scope,
@@ -90,7 +91,7 @@ impl Head for MaeDecoder {
                 |_, _| plain_blocks(self.num_heads, self.mlp_ratio),
             )?,
             decoder_norm: LayerNorm::new(&scope.child("decoder_norm"), dim, TRANSFORMER_EPS),
-            decoder_pred: Linear::new(&scope.child("decoder_pred"), dim, pixels),
+            decoder_pred: Linear::new(&scope.child("decoder_pred"), dim, patch * patch * channels),
         }))
     }
 }
@@ -102,6 +103,8 @@ struct MaeDecoderModule {
     level: LevelShape,
     /// Pixels along each side of a patch.
     patch: usize,
+    /// Channels of the images.
+    channels: usize,
     mask_token: Param,
     decoder_pos_embed: Param,
     decoder_embed: Linear,
@@ -132,7 +135,7 @@ impl HeadModule for MaeDecoderModule {
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
         let patches = self.pixels(pred.to_vec()?, batch);
-        let images = unpatchify(&patches, 3, batch.height, batch.width, self.patch);
+        let images = unpatchify(&patches, self.channels, batch.height, batch.width, self.patch);
         let (removed, patch) = (mask.removed.clone(), self.patch);
         Ok(Prediction::Reconstruction(Reconstruction { images, removed, patch }))
     }
@@ -152,7 +155,7 @@ impl HeadModule for MaeDecoderModule {
         }
         let columns = [("masked", masked), ("reconstruction", reconstructed), ("original", target)];
         let columns = columns.map(|(caption, patches)| {
-            (caption, unpatchify(&patches, 3, batch.height, batch.width, self.patch))
+            (caption, unpatchify(&patches, self.channels, batch.height, batch.width, self.patch))
         });
         let row = |image: usize| {
             let picture = |(caption, values): &(&str, Vec<f32>)| Picture {
@@ -166,7 +169,7 @@ impl HeadModule for MaeDecoderModule {
 }
 
 impl MaeDecoderModule {
-    /// Predicted patches `[B, L, patch * patch * 3]`, and the mask.
+    /// Predicted patches `[B, L, patch * patch * channels]`, and the mask.
     fn reconstruct(&self, features: &Features, ctx: &Context) -> nn::Result<(Tensor, Rc<Mask>)> {
         let (Some(level), Some(mask)) = (features.levels.last(), &features.mask) else {
             return Err(Error::Value("the features are not masked".to_owned()));
@@ -202,12 +205,12 @@ impl MaeDecoderModule {
 
     /// Values of a patch.
     fn patch_values(&self) -> usize {
-        self.patch * self.patch * 3
+        self.patch * self.patch * self.channels
     }
 
-    /// The batch's pixels by patch, `[B, L, patch * patch * 3]`.
+    /// The batch's pixels by patch, `[B, L, patch * patch * channels]`.
     fn patches(&self, batch: &Batch) -> Vec<f32> {
-        patchify(&batch.images, 3, batch.height, batch.width, self.patch)
+        patchify(&batch.images, self.channels, batch.height, batch.width, self.patch)
     }
 
     /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean

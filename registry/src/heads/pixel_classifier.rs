@@ -144,7 +144,7 @@ mod tests {
         Batch::new(
             Vec::new(),
             (2, 3),
-            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            Normalization::identity(3),
             maps.iter().map(target).collect(),
             (0..maps.len()).map(|image| format!("{image}.jpg")).collect(),
         )

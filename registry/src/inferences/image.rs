@@ -3,10 +3,7 @@
 use convmae_framework::data::Batch;
 use convmae_framework::nn::{self, Tape, Tensor, ops};
 
-/// Colour channels.
-const CHANNELS: usize = 3;
-
-/// A normalised image: `[3, height, width]`.
+/// A normalised image: `[channels, height, width]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
     pub values: Vec<f32>,
@@ -18,7 +15,7 @@ impl Image {
     /// An image of a batch, without its padding.
     pub fn of(batch: &Batch, at: usize) -> Self {
         let [height, width] = batch.sizes[at];
-        let len = CHANNELS * batch.height * batch.width;
+        let len = batch.channels() * batch.height * batch.width;
         let rows = batch.images[at * len..][..len].chunks_exact(batch.width);
         let inside = rows.enumerate().filter(|(row, _)| row % batch.height < height);
         Self { values: inside.flat_map(|(_, row)| &row[..width]).copied().collect(), height, width }
@@ -30,7 +27,8 @@ impl Image {
             return Ok(self);
         }
         // Every channel is a map of its own.
-        let maps = Tensor::from_vec(self.values, (CHANNELS, self.height, self.width, 1), &Tape::none())?;
+        let channels = self.values.len() / (self.height * self.width).max(1);
+        let maps = Tensor::from_vec(self.values, (channels, self.height, self.width, 1), &Tape::none())?;
         let values = ops::resize_bilinear(maps, (height, width))?.to_vec()?;
         Ok(Self { values, height, width })
     }

@@ -22,8 +22,8 @@ impl<'a> Model<'a> {
         (self.image.height, self.image.width)
     }
 
-    /// `[count, H, W, K]`, the logits of the classes of pixels, and `K`. `images` are `[count, 3, H, W]`,
-    /// parts of image `of` of the batch.
+    /// `[count, H, W, K]`, the logits of the classes of pixels, and `K`. `images` are
+    /// `[count, channels, H, W]`, parts of image `of` of the batch.
     ///
     /// # Errors
     /// If the model fails, its head tells no logits, or they are not as large as the model's images.
@@ -32,7 +32,7 @@ impl<'a> Model<'a> {
         let batch = Batch::new(
             images,
             (height, width),
-            self.batch.normalization,
+            self.batch.normalization.clone(),
             vec![Target::default(); count],
             vec![self.batch.ids[of].clone(); count],
         );

@@ -80,7 +80,7 @@ impl SlideInference {
             rows.starts.iter().flat_map(|&top| cols.starts.iter().map(move |&left| (top, left))).collect();
         let mut sums = Scores { values: Vec::new(), height: image.height, width: image.width, classes: 0 };
         for windows in windows.chunks(self.windows_per_batch.max(1)) {
-            let mut images = Vec::with_capacity(windows.len() * 3 * height * width);
+            let mut images = Vec::with_capacity(windows.len() * model.image.channels * height * width);
             windows.iter().for_each(|&start| image.append_window(start, (height, width), &mut images));
             let (logits, classes) = model.logits(of, images, windows.len())?;
             sums.classes = classes;

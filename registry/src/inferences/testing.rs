@@ -20,7 +20,7 @@ pub fn batch(images: usize, height: usize, width: usize) -> Batch {
     Batch::new(
         (0..images * 3 * height * width).map(value).collect(),
         (height, width),
-        Normalization { mean: [0.0; 3], std: [1.0; 3] },
+        Normalization::identity(3),
         vec![Target::default(); images],
         (0..images).map(|image| image.to_string()).collect(),
     )

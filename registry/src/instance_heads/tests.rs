@@ -88,7 +88,7 @@ fn build(
 fn batch() -> Batch {
     let target = |instances| Target { instances, ..Target::default() };
     let targets: Vec<_> = train_gt().into_iter().map(target).collect();
-    let normalization = Normalization { mean: [0.0; 3], std: [1.0; 3] };
+    let normalization = Normalization::identity(3);
     let ids = (0..targets.len()).map(|image| image.to_string()).collect();
     Batch::new(vec![0.0; 2 * 3 * SIDE * SIDE], (SIDE, SIDE), normalization, targets, ids)
 }

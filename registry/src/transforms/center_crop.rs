@@ -24,7 +24,7 @@ impl CenterCrop {
 #[typetag::serde]
 impl Transform for CenterCrop {
     fn apply(&self, sample: Sample, _: &mut Rng) -> Result<Sample, DataError> {
-        sample.rgb("CenterCrop")?;
+        sample.check_pixels("CenterCrop")?;
         let (height, width) = self.size.height_width();
         if !self.fits(sample.size()) {
             let reason = format!("too small for a crop of {height} x {width}: add a `Resize` before");
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_crop_larger_than_the_image_is_refused() {
         let crop = CenterCrop { size: Size::Single(8) };
-        let small = SampleShape { size: Some((8, 7)), normalized: false };
+        let small = SampleShape { size: Some((8, 7)), normalized: false, ..SampleShape::default() };
         assert_eq!(crop.output(small).unwrap_err().message, "a crop of 8 x 8 from images of 8 x 7");
         let mut rng = convmae_framework::random::stream(convmae_framework::random::Purpose::Augment, &[]);
         let error = crop.apply(sample(8, 7), &mut rng).unwrap_err();

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pillow::{enhance, hue};
-use super::{between, check_pixels};
+use super::{between, check_rgb};
 
 /// Changes brightness, contrast, saturation and hue by random amounts in random order, as torchvision's
 /// `ColorJitter` on Pillow images.
@@ -116,7 +116,7 @@ impl Transform for ColorJitter {
     }
 
     fn output(&self, input: SampleShape) -> Result<SampleShape, Problem> {
-        check_pixels("ColorJitter", input)?;
+        check_rgb("ColorJitter", input)?;
         for property in Property::ALL {
             let (_, smallest, largest) = property.limits();
             let Some([low, high]) = self.range(property) else { continue };
@@ -143,14 +143,14 @@ mod tests {
 
     use std::path::Path;
 
-    use convmae_framework::data::read_image;
+    use convmae_framework::data::read_rgb;
 
     use super::super::testing::{apply, parse, sample};
     use super::*;
 
     fn golden(name: &str) -> RgbImage {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/transforms/color_jitter");
-        read_image(&Path::new(folder).join(format!("{name}.png"))).unwrap()
+        read_rgb(&Path::new(folder).join(format!("{name}.png"))).unwrap()
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use convmae_framework::data::{Mask, Rle, Sample, Size, Target, read_image};
+use convmae_framework::data::{Mask, Rle, Sample, Size, Target, read_rgb};
 use convmae_framework::random::{self, Purpose};
 use hotcoco::mask;
 use serde_json::Value;
@@ -54,7 +54,7 @@ fn rasterize(polygons: &[Vec<f64>], (height, width): (usize, usize)) -> Rle {
 
 /// An input with its objects that are no crowd; masks are made of polygons and of the size of the image.
 fn sample(name: &str, mask: impl Fn(&[Vec<f64>], (usize, usize)) -> Mask) -> Sample {
-    let image = read_image(&folder().join(name)).unwrap();
+    let image = read_rgb(&folder().join(name)).unwrap();
     let mut sample = Sample::new(name.to_owned(), image, Target::default());
     let size = sample.size();
     let inputs = read("augmentation.json");
@@ -96,7 +96,7 @@ fn flip(sample: Sample, draw: f64) -> Sample {
 }
 
 fn assert_image(sample: &Sample, path: &Path) {
-    assert!(sample.rgb("").unwrap() == &read_image(path).unwrap(), "differs from {}", path.display());
+    assert!(sample.rgb("").unwrap() == &read_rgb(path).unwrap(), "differs from {}", path.display());
 }
 
 /// Of a simple polygon, by the shoelace formula.

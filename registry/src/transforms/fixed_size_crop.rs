@@ -96,8 +96,9 @@ mod tests {
         assert!((0..6).all(|x| image.get_pixel(x, 3).0 == [128; 3] && image.get_pixel(x, 2).0 != [128; 3]));
         let kept = parse(r#"{ "type": "FixedSizeCrop", "size": [4, 6] }"#);
         assert_eq!(apply(&*kept, sample(3, 5), 0).dimensions(), (5, 3));
-        let known =
-            |crop: &dyn Transform, size| crop.output(SampleShape { size, normalized: false }).unwrap().size;
+        let known = |crop: &dyn Transform, size| {
+            crop.output(SampleShape { size, normalized: false, ..SampleShape::default() }).unwrap().size
+        };
         assert_eq!((known(&*padded, None), known(&*kept, None)), (Some((4, 6)), None));
         assert_eq!(known(&*kept, Some((3, 9))), Some((3, 6)));
     }

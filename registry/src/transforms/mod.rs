@@ -55,6 +55,18 @@ fn check_pixels(name: &str, input: SampleShape) -> Result<(), Problem> {
     Ok(())
 }
 
+/// What transforms of colours ask of their input besides.
+fn check_rgb(name: &str, input: SampleShape) -> Result<(), Problem> {
+    check_pixels(name, input)?;
+    match input.channels {
+        3 => Ok(()),
+        channels => {
+            Err(Problem::new("", format!("`{name}` works on RGB images, these have {channels} channels"))
+                .help("remove it: other channels have no hue and no saturation"))
+        }
+    }
+}
+
 /// A size of zero pixels is nobody's wish, and one of more than [`MAX_PIXELS`] is beyond what is computed.
 fn check_size(size: Size) -> Result<(), Problem> {
     let (height, width) = size.height_width();

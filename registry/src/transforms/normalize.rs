@@ -11,32 +11,34 @@ use super::check_pixels;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Normalize {
-    /// Mean of red, green and blue, of pixels in 0 to 1; by default that of `ImageNet`.
-    pub mean: [f64; 3],
-    /// Standard deviation of red, green and blue; by default that of `ImageNet`.
-    pub std: [f64; 3],
+    /// Mean of every channel, of pixels in 0 to 1; by default those of red, green and blue in `ImageNet`.
+    #[schemars(length(min = 1))]
+    pub mean: Vec<f64>,
+    /// Standard deviation of every channel; by default those of `ImageNet`.
+    #[schemars(length(min = 1))]
+    pub std: Vec<f64>,
 }
 
 impl Default for Normalize {
     fn default() -> Self {
-        Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+        Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 }
 
 impl Normalize {
     fn single(&self) -> Normalization {
-        let single = |values: [f64; 3]| values.map(|value| value as f32);
-        Normalization { mean: single(self.mean), std: single(self.std) }
+        let single = |values: &[f64]| values.iter().map(|value| *value as f32).collect();
+        Normalization { mean: single(&self.mean), std: single(&self.std) }
     }
 }
 
 #[typetag::serde]
 impl Transform for Normalize {
     fn apply(&self, sample: Sample, _: &mut Rng) -> Result<Sample, DataError> {
-        let image = sample.rgb("Normalize")?;
+        sample.check_pixels("Normalize")?;
         let normalization = self.single();
         let mut values = Vec::new();
-        normalization.append(image, &mut values);
+        normalization.append(&sample.pixels, &mut values)?;
         let (height, width) = sample.size();
         Ok(Sample { pixels: Pixels::Normalized { values, height, width, normalization }, ..sample })
     }
@@ -47,6 +49,13 @@ impl Transform for Normalize {
 
     fn output(&self, input: SampleShape) -> Result<SampleShape, Problem> {
         check_pixels("Normalize", input)?;
+        for (key, values) in [("mean", &self.mean), ("std", &self.std)] {
+            if values.len() != input.channels {
+                let message =
+                    format!("{} values, but the images have {} channels", values.len(), input.channels);
+                return Err(Problem::new(key, message).help("one for each of the `image_channels`"));
+            }
+        }
         if !self.std.iter().all(|std| std.is_finite() && *std > 0.0) {
             return Err(
                 Problem::new("std", format!("{:?} is no standard deviation", self.std)).help("above 0")
@@ -70,7 +79,7 @@ mod tests {
 
     #[test]
     fn channels_come_one_after_the_other() {
-        let normalize = Normalize { mean: [0.0, 0.5, 0.0], std: [1.0 / 255.0, 1.0, 1.0] };
+        let normalize = Normalize { mean: vec![0.0, 0.5, 0.0], std: vec![1.0 / 255.0, 1.0, 1.0] };
         let normalized = normalize.apply(sample(2, 2), &mut random::stream(Purpose::Augment, &[])).unwrap();
         let Pixels::Normalized { values, height: 2, width: 2, normalization } = normalized.pixels else {
             panic!("not normalised");
@@ -88,7 +97,8 @@ mod tests {
         let normalized =
             samples().into_iter().map(|sample| normalize.apply(sample, &mut rng)).collect::<Result<_, _>>();
         let after = Batch::stack(normalized.unwrap(), None).unwrap();
-        let within = Batch::normalize_and_stack(samples(), normalize.normalization().unwrap(), None).unwrap();
+        let within =
+            Batch::normalize_and_stack(samples(), &normalize.normalization().unwrap(), None).unwrap();
         assert_eq!(within.images, after.images);
         assert_eq!((within.height, within.width, within.normalization), (7, 300, after.normalization));
     }
@@ -103,7 +113,22 @@ mod tests {
 
     #[test]
     fn a_deviation_of_zero_is_a_problem() {
-        let normalize = Normalize { std: [0.2, 0.0, 0.2], ..Normalize::default() };
+        let normalize = Normalize { std: vec![0.2, 0.0, 0.2], ..Normalize::default() };
         assert_eq!(normalize.output(SampleShape::default()).unwrap_err().key, "std");
+    }
+
+    #[test]
+    fn every_channel_has_a_mean_and_a_deviation() {
+        let key = |normalize: &Normalize, channels| {
+            normalize
+                .output(SampleShape { channels, ..SampleShape::default() })
+                .err()
+                .map(|problem| problem.key)
+        };
+        let four = Normalize { mean: vec![0.5; 4], std: vec![0.25; 4] };
+        assert_eq!(key(&four, 4), None);
+        assert_eq!(key(&four, 3).as_deref(), Some("mean"));
+        assert_eq!(key(&Normalize { std: vec![0.25], ..four }, 4).as_deref(), Some("std"));
+        assert_eq!(key(&Normalize::default(), 1).as_deref(), Some("mean"));
     }
 }

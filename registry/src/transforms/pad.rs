@@ -33,7 +33,7 @@ impl Transform for Pad {
         if (rows, columns) == (height, width) {
             return Ok(sample);
         }
-        let mut padded = vec![0.0; 3 * height * width];
+        let mut padded = vec![0.0; values.len() / (rows * columns) * height * width];
         let channels = padded.chunks_exact_mut(height * width).zip(values.chunks_exact(rows * columns));
         for (to, from) in channels {
             for (to, from) in to.chunks_exact_mut(width).zip(from.chunks_exact(columns)) {
@@ -86,7 +86,7 @@ mod tests {
 
     /// 2 x 1, every value 1, one object, labels 7.
     fn normalized() -> Sample {
-        let normalization = Normalization { mean: [0.0; 3], std: [1.0; 3] };
+        let normalization = Normalization::identity(3);
         let pixels = Pixels::Normalized { values: vec![1.0; 6], height: 2, width: 1, normalization };
         let mut sample = Sample { pixels, ..sample(2, 1) };
         let mask = GrayImage::from_pixel(1, 2, Luma([255]));
@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn the_size_is_known_and_larger_images_are_a_problem() {
         let pad = parse(r#"{ "type": "Pad", "size": 64 }"#);
-        let output = |size, normalized| pad.output(SampleShape { size, normalized });
+        let output =
+            |size, normalized| pad.output(SampleShape { size, normalized, ..SampleShape::default() });
         assert_eq!(output(None, true).unwrap().size, Some((64, 64)));
         assert_eq!(output(Some((65, 1)), true).unwrap_err().key, "size");
         assert_eq!(output(None, false).unwrap_err().help.as_deref(), Some("put it after `Normalize`"));

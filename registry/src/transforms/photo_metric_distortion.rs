@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::opencv::hsv;
-use super::{between, check_pixels};
+use super::{between, check_rgb};
 
 /// Changes brightness, contrast, saturation and hue, each in half of the images, as mmsegmentation's
 /// `PhotoMetricDistortion` on `OpenCV`; the contrast before saturation and hue or after them.
@@ -122,7 +122,7 @@ impl Transform for PhotoMetricDistortion {
     }
 
     fn output(&self, input: SampleShape) -> Result<SampleShape, Problem> {
-        check_pixels("PhotoMetricDistortion", input)?;
+        check_rgb("PhotoMetricDistortion", input)?;
         if !(0.0..=255.0).contains(&self.brightness_delta) {
             let message = format!("{} is no difference of brightness", self.brightness_delta);
             return Err(Problem::new("brightness_delta", message).help("from 0 to 255, such as 32"));

@@ -31,7 +31,7 @@ impl RandomCrop {
 #[typetag::serde]
 impl Transform for RandomCrop {
     fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, DataError> {
-        sample.rgb("RandomCrop")?;
+        sample.check_pixels("RandomCrop")?;
         let (height, width) = self.size.height_width();
         if !self.fits(sample.size()) {
             let reason =
@@ -96,7 +96,8 @@ mod tests {
     #[test]
     fn a_crop_larger_than_the_padded_image_is_refused() {
         let crop = RandomCrop { size: Size::Single(8), padding: 1 };
-        let shape = |side| SampleShape { size: Some((side, side)), normalized: false };
+        let shape =
+            |side| SampleShape { size: Some((side, side)), normalized: false, ..SampleShape::default() };
         assert!(crop.output(shape(6)).is_ok());
         assert_eq!(crop.output(shape(5)).unwrap_err().key, "size");
         let mut rng = convmae_framework::random::stream(convmae_framework::random::Purpose::Augment, &[]);

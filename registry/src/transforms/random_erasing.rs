@@ -163,7 +163,7 @@ mod tests {
         }
         match erasing.apply(sample, &mut rng).unwrap().pixels {
             Pixels::Normalized { values, .. } => values,
-            Pixels::Rgb(_) => panic!("not normalised"),
+            Pixels::Rgb(_) | Pixels::Channels(_) => panic!("not normalised"),
         }
     }
 
@@ -224,7 +224,10 @@ mod tests {
     #[test]
     fn ranges_that_are_none_are_problems() {
         let key = |erasing: RandomErasing| {
-            erasing.output(SampleShape { size: None, normalized: true }).unwrap_err().key
+            erasing
+                .output(SampleShape { size: None, normalized: true, ..SampleShape::default() })
+                .unwrap_err()
+                .key
         };
         let erasing = || always(ErasingMode::Pixel);
         assert_eq!(key(RandomErasing { probability: f64::NAN, ..erasing() }), "probability");

@@ -60,7 +60,7 @@ mod tests {
         let resize = parse(r#"{ "type": "Resize", "size": 256 }"#);
         assert_eq!(apply(&*resize, sample(200, 301), 0).dimensions(), (385, 256));
         assert_eq!(apply(&*resize, sample(301, 200), 0).dimensions(), (256, 385));
-        let known = SampleShape { size: Some((200, 301)), normalized: false };
+        let known = SampleShape { size: Some((200, 301)), normalized: false, ..SampleShape::default() };
         assert_eq!(resize.output(known).unwrap().size, Some((256, 385)));
         assert_eq!(resize.output(SampleShape::default()).unwrap().size, None);
     }
@@ -85,7 +85,9 @@ mod tests {
     #[test]
     fn after_normalize_it_is_a_problem() {
         let resize = Resize { size: Size::Single(8), interpolation: Interpolation::Bicubic };
-        let problem = resize.output(SampleShape { size: None, normalized: true }).unwrap_err();
+        let problem = resize
+            .output(SampleShape { size: None, normalized: true, ..SampleShape::default() })
+            .unwrap_err();
         assert_eq!(problem.help.as_deref(), Some("move `Resize` before `Normalize`"));
     }
 }

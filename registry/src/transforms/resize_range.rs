@@ -1,5 +1,5 @@
 use convmae_framework::component::{Problem, SampleShape, Transform};
-use convmae_framework::data::{DataError, MAX_PIXELS, MAX_SIDE, Pixels, Sample};
+use convmae_framework::data::{DataError, MAX_PIXELS, MAX_SIDE, Sample};
 use convmae_framework::random::Rng;
 use image::GrayImage;
 use schemars::JsonSchema;
@@ -46,7 +46,7 @@ impl ResizeRange {
 
     /// Resizes for a given multiple of `scale`.
     pub(super) fn resize(&self, mut sample: Sample, ratio: f64) -> Result<Sample, DataError> {
-        sample.rgb("ResizeRange")?;
+        sample.check_pixels("ResizeRange")?;
         sample.check_maps("ResizeRange")?;
         let from = sample.size();
         let (height, width) = self.size(from, ratio);
@@ -54,9 +54,7 @@ impl ResizeRange {
             let reason = format!("too narrow: it would become {height} x {width}");
             return Err(sample.misfit("ResizeRange", &reason));
         }
-        if let Pixels::Rgb(image) = &mut sample.pixels {
-            *image = resize::linear(image, height, width);
-        }
+        sample.pixels = resize::linear(sample.pixels, (height, width));
         if let Some(map) = &mut sample.target.semantic
             && !self.keep_label_map
         {
@@ -142,7 +140,9 @@ mod tests {
     #[test]
     fn evaluation_has_a_known_size_and_may_keep_the_label_map() {
         let resize = parse(r#"{ "type": "ResizeRange", "scale": [32, 8], "keep_label_map": true }"#);
-        let shape = resize.output(SampleShape { size: Some((4, 6)), normalized: false }).unwrap();
+        let shape = resize
+            .output(SampleShape { size: Some((4, 6)), normalized: false, ..SampleShape::default() })
+            .unwrap();
         assert_eq!(shape.size, Some((8, 12)));
         let mut labelled = sample(4, 6);
         labelled.target.semantic = Some(GrayImage::new(6, 4));

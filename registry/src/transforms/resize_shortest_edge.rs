@@ -81,7 +81,11 @@ mod tests {
             [((10, 12), (20, 24)), ((12, 10), (24, 20)), ((10, 40), (8, 30)), ((7, 7), (20, 20))]
         {
             assert_eq!(apply(&*resize, sample(from.0, from.1), 0).dimensions(), (to.1, to.0));
-            let shape = SampleShape { size: Some((from.0 as usize, from.1 as usize)), normalized: false };
+            let shape = SampleShape {
+                size: Some((from.0 as usize, from.1 as usize)),
+                normalized: false,
+                ..SampleShape::default()
+            };
             assert_eq!(resize.output(shape).unwrap().size, Some((to.0 as usize, to.1 as usize)));
         }
     }

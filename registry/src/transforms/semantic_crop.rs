@@ -62,7 +62,7 @@ impl SemanticCrop {
 #[typetag::serde]
 impl Transform for SemanticCrop {
     fn apply(&self, sample: Sample, rng: &mut Rng) -> Result<Sample, DataError> {
-        sample.rgb("SemanticCrop")?;
+        sample.check_pixels("SemanticCrop")?;
         sample.check_maps("SemanticCrop")?;
         let (rows, columns) = sample.size();
         let (height, width) = self.size.height_width();
@@ -136,7 +136,9 @@ mod tests {
     fn a_smaller_image_stays_as_it_is() {
         let crop = parse(r#"{ "type": "SemanticCrop", "size": [6, 4] }"#);
         assert_eq!(apply(&*crop, sample(3, 9), 0).dimensions(), (4, 3));
-        let shape = |size| crop.output(SampleShape { size, normalized: false }).unwrap().size;
+        let shape = |size| {
+            crop.output(SampleShape { size, normalized: false, ..SampleShape::default() }).unwrap().size
+        };
         assert_eq!((shape(Some((3, 9))), shape(None)), (Some((3, 4)), None));
     }
 

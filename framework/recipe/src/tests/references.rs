@@ -6,7 +6,7 @@ use super::super::reference::{escape, resolve};
 use super::{BASE, Files, load_text, value};
 
 fn resolved(value: &serde_json::Value) -> serde_json::Value {
-    let resolved = resolve(value);
+    let resolved = resolve(value, &|_| None);
     assert!(resolved.faults.is_empty(), "{:?}", resolved.faults);
     resolved.value
 }
@@ -103,4 +103,41 @@ fn exploding_references_are_refused() {
 #[test]
 fn values_that_only_look_like_references_are_left_alone() {
     assert_eq!(value(&BASE.replace("name: base", "name: $base} $1"))["name"], "$base} $1");
+}
+
+fn in_environment(value: &serde_json::Value) -> Result<serde_json::Value, Vec<String>> {
+    let environment = [("HOME", "/home/me/"), ("DATA", "/mnt/${x}"), ("LOCAL", "~/local")];
+    let value_of = |name: &str| Some(environment.iter().find(|(known, _)| *known == name)?.1.to_owned());
+    let resolved = resolve(value, &value_of);
+    let faults: Vec<_> = resolved.faults.iter().map(|fault| format!("{fault:?}")).collect();
+    if faults.is_empty() { Ok(resolved.value) } else { Err(faults) }
+}
+
+#[test]
+fn environment_variables_are_texts_as_they_are() {
+    let value = json!({"root": "${env:DATA}", "file": "${ env:DATA }/a.tar", "twice": "${root}", "list": ["${env:LOCAL}"]});
+    let expected = json!({
+        "root": "/mnt/${x}", "file": "/mnt/${x}/a.tar", "twice": "/mnt/${x}", "list": ["/home/me/local"]
+    });
+    assert_eq!(in_environment(&value), Ok(expected));
+}
+
+#[test]
+fn a_tilde_is_the_home_folder_at_the_beginning_of_a_path() {
+    let value = json!({"a": "~/data", "b": "~/${name}", "name": "x", "c": "a/~/b", "d": "~", "e": "~you/data", "f": "./~/x"});
+    let expected = json!({
+        "a": "/home/me/data", "b": "/home/me/x", "name": "x", "c": "a/~/b", "d": "~", "e": "~you/data", "f": "./~/x"
+    });
+    assert_eq!(in_environment(&value), Ok(expected));
+    assert_eq!(resolved(&json!("~/data")), json!("~/data"), "without a home folder");
+}
+
+#[test]
+fn a_variable_that_is_not_set_is_named() {
+    let files = Files::new(&[("recipe.yaml", &BASE.replace("epochs: 1600", "epochs: ${env:NO_SUCH}"))]);
+    let message = files.load("recipe.yaml", &[], &[]).unwrap_err().lines().concat();
+    assert!(message.contains("`${env:NO_SUCH}`: there is no environment variable `NO_SUCH`"), "{message}");
+    let files = Files::new(&[("recipe.yaml", &BASE.replace("epochs: 1600", "epochs: ${oc.env:DATA}"))]);
+    let findings = files.load("recipe.yaml", &[], &[]).unwrap_err();
+    assert_eq!(findings.findings()[0].help.as_deref(), Some("an environment variable is `${env:DATA}`"));
 }

@@ -110,7 +110,7 @@ proptest! {
         let document = parse(&text, Keys::Plain).map_err(|fault| TestCaseError::fail(format!("{fault:?}\n{text}")))?;
         prop_assert!(document.faults.is_empty(), "{:?}\n{}", document.faults, text);
         let read = document.root.map(|root| root.to_value()).unwrap_or_default();
-        prop_assert_eq!(resolve(&read).value, value, "{}", text);
+        prop_assert_eq!(resolve(&read, &|_| None).value, value, "{}", text);
     }
 }
 

@@ -5,7 +5,9 @@ mod outputs;
 pub use outputs::{Predictor, instances, label_maps};
 
 use crate::component::{ClassFigures, Evaluator, Loss, Measured, Needs, Prediction, TaskKind};
+use crate::data::Batch;
 use crate::distributed::Communicator;
+use crate::graph::Model;
 use crate::loader::Loader;
 use crate::metrics::coco::ResultsFile;
 use crate::nn::Context;
@@ -50,6 +52,7 @@ impl Evaluation {
         let mut images = 0;
         for batch in loader.epoch(0, 0) {
             let batch = batch?;
+            check_classes(predictor.model, &batch)?;
             let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed])).with_first_image(images);
             images += batch.len() as u64;
             let mut asked = predictor.ask(&batch, &ctx);
@@ -75,7 +78,11 @@ impl Evaluation {
             for state in communicator.all_gather(&meter.state())? {
                 whole.merge(&state)?;
             }
-            evaluation.metrics.extend(whole.finish());
+            let metrics = whole.finish();
+            if metrics.is_empty() {
+                return Err(EngineError::NothingMeasured(evaluator.best().0));
+            }
+            evaluation.metrics.extend(metrics);
             evaluation.classes.extend(whole.classes());
         }
         Ok(evaluation)
@@ -85,6 +92,22 @@ impl Evaluation {
     pub fn get(&self, name: &str) -> Option<f64> {
         self.metrics.iter().find(|(known, _)| known == name).map(|&(_, value)| value)
     }
+}
+
+/// Refuses images with a class that a head does not tell apart: no figure of them would be right.
+fn check_classes(model: &Model, batch: &Batch) -> Result<(), EngineError> {
+    for task in [TaskKind::Classify, TaskKind::Segment, TaskKind::Detect] {
+        for (head, classes) in model.classes(task) {
+            for (image, target) in batch.ids.iter().zip(&batch.targets) {
+                let class = task.largest_class(target).filter(|&class| class >= classes);
+                if let Some(class) = class {
+                    let (image, head) = (image.clone(), head.to_owned());
+                    return Err(EngineError::UnknownClass { image, class, head, classes });
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The weighted sum of a batch's losses (`loss`), then each by name if there are several.

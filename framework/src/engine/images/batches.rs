@@ -12,6 +12,8 @@ use crate::random::{self, Purpose};
 
 /// How images are read.
 pub struct ImageBatches<'a> {
+    /// Channels that the model takes.
+    pub channels: usize,
     /// What happens to each.
     pub transforms: &'a [Box<dyn Transform>],
     /// What the images of a batch are padded to.
@@ -79,9 +81,10 @@ impl ImageBatches<'_> {
     /// Reads image number `index` of all and prepares it.
     fn sample(&self, index: usize, path: &Path) -> Result<Sample, DataError> {
         let image = read_image(path)?;
-        let unknown = || GrayImage::from_pixel(image.width(), image.height(), Luma([IGNORED]));
+        let (height, width) = image.size();
+        let unknown = || GrayImage::from_pixel(width as u32, height as u32, Luma([IGNORED]));
         let target = Target { semantic: self.with_label_maps.then(unknown), ..Target::default() };
-        let sample = Sample::new(path.display().to_string(), image, target);
+        let sample = Sample::new(path.display().to_string(), image, target).with_channels(self.channels)?;
         let mut rng = random::stream(Purpose::Augment, &[self.seed, 0, index as u64]);
         self.transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
     }

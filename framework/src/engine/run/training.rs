@@ -14,7 +14,7 @@ use crate::data::{Batch, DataError};
 use crate::engine::EngineError;
 use crate::engine::evaluate::{Evaluation, Predictor};
 use crate::engine::setup::position_grids::SavedGrids;
-use crate::engine::setup::{Prepared, classes};
+use crate::engine::setup::{Prepared, SplitReport, classes};
 use crate::engine::train::StepResult;
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::report::logging::LOG_ONLY;
@@ -280,5 +280,6 @@ impl Session {
             plan.epoch_after(plan.steps),
             self.dir.root().display(),
         );
+        self.prepared.data.iter().for_each(SplitReport::log);
     }
 }

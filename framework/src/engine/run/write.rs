@@ -37,6 +37,11 @@ fn summary(session: &Session, status: &Status) -> Summary {
     summary.set("gmacs", model.macs.computed as f64 / 1e9);
     let (corrupt_train, corrupt_val) = session.prepared.corrupt();
     summary.set("corrupt_samples", corrupt_train.len() + corrupt_val.len());
+    for report in &session.prepared.data {
+        for (extension, count) in report.passed_over.iter() {
+            summary.set(format!("passed_over.{}.{extension}", report.split), count);
+        }
+    }
     summary.set("recipe_digest", session.digest.as_str());
     if let Some(source) = &session.init_from_digest {
         summary.set(INIT_FROM_DIGEST, source.as_str());

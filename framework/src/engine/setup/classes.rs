@@ -70,14 +70,50 @@ pub fn problems_of_heads(model: &Model, split: &str, samples: &dyn Samples) -> V
         let Some(in_data) = samples.classes(task).map(<[String]>::len) else { continue };
         for (node, classes) in model.classes(task) {
             if classes != in_data {
-                let message =
-                    format!("the head tells {classes} classes apart, the {split} set has {in_data}");
-                problems.push(
-                    Problem::new(format!("model.{node}.num_classes"), message)
-                        .help(format!("set it to {in_data}")),
+                let listed = shortened(&listing(samples, task));
+                let message = format!(
+                    "the head tells {classes} classes apart, the {split} set has {in_data}: {listed}"
                 );
+                let help = match in_data {
+                    _ if task == TaskKind::Segment => {
+                        format!(
+                            "set it to {in_data}; for data of other classes there is `SegmentationFolder`"
+                        )
+                    }
+                    1 => "a single class is often a `root` that is one folder too high".to_owned(),
+                    _ => format!("set it to {in_data}, or remove from the data what is no class"),
+                };
+                problems.push(Problem::new(format!("model.{node}.num_classes"), message).help(help));
             }
         }
     }
     problems
+}
+
+/// The classes of a task by name, each with its samples where these are known without reading them.
+pub fn listing(samples: &dyn Samples, task: TaskKind) -> Vec<String> {
+    let names = samples.classes(task).unwrap_or_default();
+    let mut counts = vec![0; names.len()];
+    let mut known = 0;
+    for class in (0..samples.len()).map_while(|index| samples.class(index)) {
+        known += 1;
+        counts.get_mut(class).into_iter().for_each(|count| *count += 1);
+    }
+    let is_counted = task == TaskKind::Classify && known == samples.len();
+    let entry = |(name, count): (&String, &usize)| match count {
+        1 if is_counted => format!("{name} (1 image)"),
+        count if is_counted => format!("{name} ({count} images)"),
+        _ => name.clone(),
+    };
+    names.iter().zip(&counts).map(entry).collect()
+}
+
+/// The first dozen of some entries, for a message.
+pub fn shortened(entries: &[String]) -> String {
+    const DOZEN: usize = 12;
+    let first = entries[..entries.len().min(DOZEN)].join(", ");
+    match entries.len().saturating_sub(DOZEN) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }

@@ -14,6 +14,7 @@ use crate::weights::names::{Expected, Rule, fit};
 use crate::weights::{self, KeyReport, Selection, TensorMap, WeightsError, match_keys};
 
 use super::EngineError;
+use super::image_channels::ChannelAdaptation;
 use super::position_grids::SavedGrids;
 
 /// Loads a weights file, or an entry of it, into parameters. Every name must be in both, with the same shape.
@@ -27,7 +28,7 @@ pub fn load_weights(
     let help = "every tensor of the file and every parameter of the model must be in both";
     let report = source.match_keys(params);
     let has_notes = !report.notes.is_empty();
-    let report = source.take(params, report, help)?;
+    let report = source.take(params, report, 0, help)?;
     if has_notes {
         tracing::info!("weights of {}: {report}", path.display());
     }
@@ -35,12 +36,11 @@ pub fn load_weights(
 }
 
 /// Loads what a part of a model needs of a weights file, as [`load_weights`] does for a whole one.
-pub fn load_part(params: &[Param], path: &Path) -> Result<(), EngineError> {
-    let (tensors, _) = evaluated(path)?;
-    let mut report = match_keys(&expected(params), &tensors);
+pub fn load_part(params: &[Param], path: &Path, entry: Option<&str>) -> Result<(), EngineError> {
+    let source = Source::read(path, entry, params, &[], &[])?;
+    let mut report = source.match_keys(params);
     report.allow(|_| false, |_| true);
-    let help = "every parameter of the backbone and the necks must be in the file";
-    take(params, path, &tensors, &SavedGrids::default(), report, help)?;
+    source.take(params, report, 0, "every parameter of the backbone and the necks must be in the file")?;
     Ok(())
 }
 
@@ -56,6 +56,8 @@ pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(),
         let param = params.iter().find(|param| param.name() == pair.name);
         param.is_some_and(|param| source.grids.interpolation(param, &pair.file).is_some())
     });
+    let channels = model.image.channels;
+    report.adapt(|pair| ChannelAdaptation::of(&pair.file, &pair.expected, channels).is_some());
     let heads: HashSet<String> = model.head_params().iter().map(|param| param.name().to_owned()).collect();
     let in_file: HashSet<&str> = source.tensors.names().collect();
     let is_new = |name: &str| from.new.contain(name) || heads.contains(name) && !in_file.contains(name);
@@ -63,7 +65,7 @@ pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(),
     let help = "name what may start anew under `init_from.new`, and what may be left in the file under `init_from.leave`: \
                 names, in which `*` stands for anything, as in `decoder_*`; tensors of other names are renamed by \
                 `init_from.rename`";
-    let report = source.take(&params, report, help)?;
+    let report = source.take(&params, report, channels, help)?;
     tracing::info!("weights of {}: {report}", path.display());
     Ok(())
 }
@@ -127,11 +129,13 @@ impl<'a> Source<'a> {
         KeyReport { notes: self.notes.clone(), ..match_keys(&expected, &self.tensors) }
     }
 
-    /// Sets the parameters, if nothing is wrong.
+    /// Sets the parameters, if nothing is wrong; those that take images of `channels` from a convolution of
+    /// others.
     fn take(
         &self,
         params: &[Param],
         report: KeyReport,
+        channels: usize,
         help: &'static str,
     ) -> Result<KeyReport, EngineError> {
         let path = || self.path.to_path_buf();
@@ -147,9 +151,11 @@ impl<'a> Source<'a> {
                 let (tensor, of) = (param.name().to_owned(), values.len());
                 return Err(EngineError::NotFiniteWeights { path: path(), tensor, count, of });
             }
-            match self.grids.interpolation(param, &tensor.shape) {
-                Some(interpolation) => param.set(&interpolation.apply(&values))?,
-                None => param.set(&values)?,
+            let adaptation = ChannelAdaptation::of(&tensor.shape, param.shape(), channels);
+            match (self.grids.interpolation(param, &tensor.shape), adaptation) {
+                (Some(interpolation), _) => param.set(&interpolation.apply(&values))?,
+                (None, Some(adaptation)) => param.set(&adaptation.apply(&values))?,
+                (None, None) => param.set(&values)?,
             }
         }
         Ok(report)

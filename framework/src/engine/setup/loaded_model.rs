@@ -59,7 +59,7 @@ impl LoadedModel {
         let model = Plan::new(nodes)
             .and_then(|plan| Model::build(&plan, image, &Scope::new(experiment.seed)))
             .map_err(|problems| recipe.diagnose(within_model(problems)))?;
-        load_part(&model.params(), &options.weights)?;
+        load_part(&model.params(), &options.weights, options.entry.as_deref())?;
         Ok(Self { recipe, experiment, model, metadata: Map::new() })
     }
 

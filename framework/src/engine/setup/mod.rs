@@ -2,17 +2,21 @@
 
 pub mod classes;
 pub mod device;
+mod image_channels;
 mod index_digest;
 mod init_from;
 pub mod lineage;
 mod loaded_model;
 mod memory;
 pub mod position_grids;
+mod split_report;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::component::{Evaluator, Inference, Optimizer, Picture, Problem, Schedule, TaskKind, Training};
+use crate::component::{
+    Evaluator, Inference, Optimizer, Picture, Problem, Samples, Schedule, TaskKind, Training,
+};
 use crate::data::{Batch, DataError};
 use crate::distributed::SingleProcess;
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
@@ -29,6 +33,7 @@ use super::train::{Trainer, TrainerParts, TrainingPlan};
 pub use index_digest::IndexDigests;
 pub use init_from::{initialize, load_weights, weights_of_run};
 pub use loaded_model::{LoadedModel, TrainedOptions};
+pub use split_report::SplitReport;
 
 use device::open_device;
 use lineage::lineage_of;
@@ -41,6 +46,8 @@ pub struct Prepared {
     pub train: Loader,
     /// Validation batches.
     pub val: Option<Loader>,
+    /// What the data are.
+    pub data: Vec<SplitReport>,
     /// The metrics.
     pub evaluators: Vec<Box<dyn Evaluator>>,
     /// How the model is shown images of other sizes than its own.
@@ -177,7 +184,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
             true => LoaderOptions { drop_last: train.drop_last, ..LoaderOptions::train(split.batch_size) },
             false => LoaderOptions::evaluate(split.batch_size),
         };
-        open(recipe, key, split, seed, loading.options(options))
+        open(recipe, key, split, image.channels, seed, loading.options(options))
     };
     let train_loader = loader("data.train", train_split, true)?;
     let val = val_split.map(|split| loader("data.val", split, false)).transpose()?;
@@ -186,10 +193,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
     let val_samples = val.as_ref().map(|val| val.pipeline().samples.as_ref());
-    let problems = classes::problems(&model, train_loader.pipeline().samples.as_ref(), val_samples);
-    if !problems.is_empty() {
-        return Err(recipe.diagnose(problems).into());
-    }
+    let data = look_at(recipe, &model, train_loader.pipeline().samples.as_ref(), val_samples)?;
     let trainer = build_trainer(recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
     let settings = Settings {
         name,
@@ -206,12 +210,42 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         trainer,
         train: train_loader,
         val,
+        data,
         evaluators: evaluate.evaluators,
         inference: evaluate.inference,
         init_from,
         settings,
         summary,
     })
+}
+
+/// Opens the data of a checked recipe, and tells what they are: `check --data`.
+pub fn inspect_data(recipe: &Recipe, checked: Checked) -> Result<Vec<SplitReport>, EngineError> {
+    let Checked { experiment, plan, image, .. } = checked;
+    let model =
+        Model::build(&plan, image, &Scope::describe()).map_err(|problems| recipe.diagnose(problems))?;
+    let Data { train, val, .. } = experiment.data;
+    let train = open_samples(recipe, "data.train", &train)?;
+    let val = val.map(|val| open_samples(recipe, "data.val", &val)).transpose()?;
+    look_at(recipe, &model, train.as_ref(), val.as_deref())
+}
+
+/// What opened data are.
+///
+/// # Errors
+/// Where their classes and those of the model do not agree.
+fn look_at(
+    recipe: &Recipe,
+    model: &Model,
+    train: &dyn Samples,
+    val: Option<&dyn Samples>,
+) -> Result<Vec<SplitReport>, EngineError> {
+    let problems = classes::problems(model, train, val);
+    if !problems.is_empty() {
+        return Err(recipe.diagnose(problems).into());
+    }
+    let val = val.map(|val| SplitReport::new("val", val, model));
+    Ok([SplitReport::new("train", train, model)].into_iter().chain(val).collect())
 }
 
 /// How many steps the training takes, which is at least one of an epoch.
@@ -304,13 +338,20 @@ pub fn open(
     recipe: &Recipe,
     key: &str,
     split: Split,
+    channels: usize,
     seed: u64,
     options: LoaderOptions,
 ) -> Result<Loader, EngineError> {
-    let at =
-        |key: String| move |error: DataError| recipe.diagnose(vec![Problem::new(&key, error.to_string())]);
-    let samples = split.dataset.open().map_err(at(format!("{key}.dataset")))?;
+    let samples = open_samples(recipe, key, &split)?;
     let Split { transforms, batch_transforms, pad_to, .. } = split;
-    let pipeline = Pipeline { samples, transforms, batch_transforms, pad_to, seed };
-    Ok(Loader::new(Arc::new(pipeline), options).map_err(at(key.to_owned()))?)
+    let pipeline = Pipeline { samples, transforms, batch_transforms, pad_to, channels, seed };
+    Loader::new(Arc::new(pipeline), options).map_err(|error| of_data(recipe, key, &error))
+}
+
+fn open_samples(recipe: &Recipe, key: &str, split: &Split) -> Result<Box<dyn Samples>, EngineError> {
+    split.dataset.open().map_err(|error| of_data(recipe, &format!("{key}.dataset"), &error))
+}
+
+fn of_data(recipe: &Recipe, key: &str, error: &DataError) -> EngineError {
+    recipe.diagnose(vec![Problem::new(key, error.to_string())]).into()
 }

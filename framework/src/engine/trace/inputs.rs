@@ -26,8 +26,11 @@ impl Inputs {
     fn new(tensors: TensorMap, path: &Path) -> Result<Self, String> {
         let mut tensors: HashMap<String, HostTensor> = tensors.into_iter().collect();
         let images = tensors.remove("images").ok_or("there is no tensor `images`")?;
-        let &[count, 3, height, width] = images.shape.as_slice() else {
-            return Err(format!("`images` has the shape {:?}, not [B, 3, height, width]", images.shape));
+        let &[count, channels, height, width] = images.shape.as_slice() else {
+            return Err(format!(
+                "`images` has the shape {:?}, not [B, channels, height, width]",
+                images.shape
+            ));
         };
         let mut targets = targets(&mut tensors, count)?;
         for (target, instances) in targets.iter_mut().zip(objects(&mut tensors, count, [height, width])?) {
@@ -38,7 +41,7 @@ impl Inputs {
         let mut batch = Batch::new(
             images.to_f32(),
             (height, width),
-            Normalization { mean: [0.0; 3], std: [1.0; 3] },
+            Normalization::identity(channels),
             targets,
             (0..count).map(|image| format!("{}[{image}]", path.display())).collect(),
         );

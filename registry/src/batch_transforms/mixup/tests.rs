@@ -20,7 +20,7 @@ fn batch(images: Vec<f32>, classes: &[usize]) -> Batch {
     Batch::new(
         images,
         (side, area / side),
-        Normalization { mean: [0.5; 3], std: [0.5; 3] },
+        Normalization { mean: vec![0.5; 3], std: vec![0.5; 3] },
         classes.iter().map(|&c| Target { class: Some(c), ..Target::default() }).collect(),
         (0..classes.len()).map(|index| format!("{index}.jpg")).collect(),
     )

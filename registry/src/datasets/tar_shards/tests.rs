@@ -148,7 +148,8 @@ fn missing_pieces_are_named() {
     let path = shard(&folder, "t.tar", &[("a.png", png(0)), ("b.png", png(1)), ("b.cls", b"1".to_vec())]);
     assert_eq!(
         open_error(&dataset(&path), &folder),
-        "DIR/t.tar: `a` has an image but no label beside it (.cls or .json); set `labelled: false` to do without"
+        "DIR/t.tar: `a` has an image but no label beside it (.cls or .json): members of a sample follow each other, as \
+         `tar --sort=name` stores them; set `labelled: false` to do without"
     );
     let path =
         shard(&folder, "u.tar", &[("a.cls", b"0".to_vec()), ("b.png", png(1)), ("b.cls", b"1".to_vec())]);
@@ -159,7 +160,10 @@ fn missing_pieces_are_named() {
     let path = shard(&folder, "v.tar", &[("a.png", png(0)), ("a.jpg", png(1))]);
     assert_eq!(open_error(&dataset(&path), &folder), "DIR/v.tar: `a` has two of one kind: .png and .jpg");
     let path = shard(&folder, "w.tar", &[("a.txt", b"0".to_vec())]);
-    assert_eq!(open_error(&dataset(&path), &folder), "DIR/w.tar: no image (jpg, jpeg, png, webp) in it");
+    assert_eq!(
+        open_error(&dataset(&path), &folder),
+        "DIR/w.tar: no image (jpg, jpeg, png, webp, tif, tiff, bmp) in it"
+    );
 }
 
 #[test]
@@ -191,8 +195,14 @@ fn broken_samples_are_corrupt_and_named_by_shard_and_member() {
         ],
     );
     assert!(sample_error(&path, 0, &folder).starts_with("DIR/t.tar/a.png: not a JPEG"));
-    assert_eq!(sample_error(&path, 1, &folder), "DIR/t.tar/b.cls: \"cat\" is no class index");
-    assert_eq!(sample_error(&path, 2, &folder), "DIR/t.tar/c.json: no class index under the key `label`");
+    assert_eq!(
+        sample_error(&path, 1, &folder),
+        "DIR/t.tar/b.cls: the label `cat` is no class index; list the names in `classes`"
+    );
+    assert_eq!(
+        sample_error(&path, 2, &folder),
+        "DIR/t.tar/c.json: no key `label` (`label_key`); its keys are text"
+    );
 }
 
 #[test]
@@ -206,4 +216,106 @@ fn classes_are_named_by_a_file() {
     assert!(samples.get(1).is_ok());
     let message = samples.get(2).unwrap_err().to_string();
     assert!(message.ends_with("002.cls: class 2, but only 2 classes are named"), "{message}");
+}
+
+/// Members with these names: images, and labels that are the number of the member.
+fn named(folder: &TempDir, names: &[&str]) -> String {
+    let content = |(number, name): (usize, &&str)| match name.ends_with('g') {
+        true => png(number as u8),
+        false => number.to_string().into_bytes(),
+    };
+    let members: Vec<_> =
+        names.iter().enumerate().map(|(number, name)| (*name, content((number, name)))).collect();
+    shard(folder, "t.tar", &members)
+}
+
+#[test]
+fn dots_belong_to_names_where_no_image_is_called_up_to_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = named(&folder, &["v1.0/a.b.1.png", "v1.0/a.b.1.cls", "v1.0/a.b.2.png", "v1.0/a.b.2.cls"]);
+    let samples = dataset(&path).open().unwrap();
+    assert!(samples.get(0).unwrap().id.ends_with("t.tar/v1.0/a.b.1.png"));
+    assert_eq!((samples.len(), samples.get(1).unwrap().target.class), (2, Some(3)));
+    let path = named(&folder, &["a.png", "a.cls", "a.seg.png", "a.txt", "b.png", "b.seg.json", "b.cls"]);
+    let samples = dataset(&path).open().unwrap();
+    assert_eq!((samples.len(), samples.get(1).unwrap().target.class), (2, Some(6)));
+    assert_eq!(samples.passed_over().to_string(), "1 .json, 1 .png, 1 .txt");
+}
+
+#[test]
+fn labels_are_names_that_classes_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = folder.path().join("classes.txt");
+    std::fs::write(&names, "cat\ndog\n").unwrap();
+    let members = [
+        ("a.png", png(0)),
+        ("a.cls", b"dog".to_vec()),
+        ("b.png", png(1)),
+        ("b.json", br#"{ "label": "cat" }"#.to_vec()),
+    ];
+    let path = shard(&folder, "t.tar", &members);
+    let samples = TarShards { classes: Some(names), ..dataset(&path) }.open().unwrap();
+    let classes: Vec<_> = (0..2).map(|index| samples.get(index).unwrap().target.class).collect();
+    assert_eq!(classes, [Some(1), Some(0)]);
+}
+
+#[test]
+fn labels_that_are_no_classes_are_told_before_anything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let dog = || b"dog".to_vec();
+    let members = [
+        ("a.png", png(0)),
+        ("a.cls", dog()),
+        ("b.png", png(1)),
+        ("b.cls", dog()),
+        ("c.png", png(2)),
+        ("c.cls", dog()),
+        ("d.png", png(3)),
+        ("d.cls", b"1".to_vec()),
+    ];
+    let path = shard(&folder, "t.tar", &members);
+    assert_eq!(
+        open_error(&dataset(&path), &folder),
+        "DIR/t.tar/a.cls: the label `dog` is no class index; list the names in `classes`"
+    );
+    assert_eq!(TarShards { labelled: false, ..dataset(&path) }.open().unwrap().len(), 4);
+}
+
+#[test]
+fn an_archive_without_its_end_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = numbered(&folder, "t.tar", 0, 3);
+    let samples = || dataset(&path).open().unwrap();
+    assert!(samples().warnings().is_empty());
+    let bytes = std::fs::read(&path).unwrap();
+    // One byte into the padding of the last image, at its end, and with half of the end.
+    let content = 512 * 3 * 4;
+    for (length, whole) in [(content - 512 + 100, false), (content, false), (content + 512, true)] {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let warnings = samples().warnings();
+        assert_eq!(warnings.is_empty(), whole, "{length}");
+        if let Some(warning) = warnings.first() {
+            let expected = "t.tar: no end of the archive; it may be truncated, 3 samples are used";
+            assert!(warning.ends_with(expected), "{warning}");
+        }
+        assert_eq!(samples().len(), 3);
+    }
+}
+
+#[test]
+fn a_member_of_gigabytes_is_corrupt() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.tar");
+    let mut header = tar::Header::new_gnu();
+    header.set_path("a.png").unwrap();
+    header.set_size(8 << 30);
+    header.set_cksum();
+    let mut file = std::fs::File::create(&path).unwrap();
+    std::io::Write::write_all(&mut file, header.as_bytes()).unwrap();
+    // A hole: it takes no room.
+    file.set_len((8 << 30) + 3 * 512).unwrap();
+    let dataset = TarShards { labelled: false, ..dataset(path.to_str().unwrap()) };
+    let error = dataset.open().unwrap().get(0).unwrap_err();
+    assert!(matches!(error, DataError::Corrupt { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("a.png: 8589934592 bytes; at most 1073741824 are read"), "{error}");
 }

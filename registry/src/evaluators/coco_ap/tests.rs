@@ -14,7 +14,7 @@ use super::*;
 type Images = Vec<(Original, Regions)>;
 
 fn batch(originals: &[(Original, Regions)]) -> (Batch, Prediction) {
-    let normalization = Normalization { mean: [0.0; 3], std: [1.0; 3] };
+    let normalization = Normalization::identity(3);
     let ids = originals.iter().map(|(original, _)| format!("{:?}", original.image_id)).collect();
     let mut batch =
         Batch::new(Vec::new(), (0, 0), normalization, vec![Target::default(); originals.len()], ids);

@@ -54,7 +54,7 @@ fn batch(targets: Vec<Target>) -> Batch {
     Batch::new(
         vec![0.0; targets.len() * 24],
         (2, 4),
-        Normalization { mean: [0.5; 3], std: [0.2; 3] },
+        Normalization { mean: vec![0.5; 3], std: vec![0.2; 3] },
         targets,
         ids,
     )

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use self::operation::{Draw, Operation};
 use self::policy::Policy;
-use super::check_pixels;
+use super::check_rgb;
 
 /// A few random operations an image, `RandAugment` of timm 0.3.2 on Pillow images: the augmentation of MAE's
 /// and ConvMAE's finetuning.
@@ -64,7 +64,7 @@ impl Transform for RandAugment {
     }
 
     fn output(&self, input: SampleShape) -> Result<SampleShape, Problem> {
-        check_pixels("RandAugment", input)?;
+        check_rgb("RandAugment", input)?;
         Policy::parse(&self.policy)?;
         Ok(input)
     }
@@ -129,7 +129,9 @@ mod tests {
     #[test]
     fn after_normalize_and_with_an_unknown_policy_it_is_a_problem() {
         let augment = parse(r#"{ "type": "RandAugment" }"#);
-        assert!(augment.output(SampleShape { size: None, normalized: true }).is_err());
+        assert!(
+            augment.output(SampleShape { size: None, normalized: true, ..SampleShape::default() }).is_err()
+        );
         let augment = parse(r#"{ "type": "RandAugment", "policy": "rand-m9-q3" }"#);
         let problem = augment.output(SampleShape::default()).unwrap_err();
         assert_eq!((problem.key.as_str(), problem.message.contains("`q3`")), ("policy", true));

@@ -107,7 +107,7 @@ mod tests {
 
     use std::path::Path;
 
-    use convmae_framework::data::read_image;
+    use convmae_framework::data::read_rgb;
     use serde_json::Value;
 
     use super::*;
@@ -136,9 +136,9 @@ mod tests {
             let draw = Draw { magnitude, negative: case["sign"] == -1 };
             let argument = operation.argument(draw, true);
             assert_eq!(argument, case["args"][0].as_f64().unwrap_or(0.0), "{name}");
-            let mut image = read_image(&folder.join(case["input"].as_str().unwrap())).unwrap();
+            let mut image = read_rgb(&folder.join(case["input"].as_str().unwrap())).unwrap();
             operation.apply(argument, [124, 116, 104], &mut image, &mut Target::default());
-            assert!(image == read_image(&folder.join(name)).unwrap(), "differs from {name}");
+            assert!(image == read_rgb(&folder.join(name)).unwrap(), "differs from {name}");
         }
         let covered = |operation| cases.iter().any(|case| named(case["op"].as_str().unwrap()) == operation);
         assert!(Operation::ALL.into_iter().all(covered));
