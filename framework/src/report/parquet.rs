@@ -118,9 +118,10 @@ mod tests {
 
     #[test]
     fn a_file_of_another_program_is_read() {
+        let mut frame = df!["name" => ["loss"], "value" => [0.5]].unwrap();
         let mut bytes = Vec::new();
-        ParquetWriter::new(&mut bytes).finish(&mut frame()).unwrap();
-        assert!(decode(bytes).unwrap().equals(&frame()));
+        ParquetWriter::new(&mut bytes).finish(&mut frame).unwrap();
+        assert!(decode(bytes).unwrap().equals(&frame));
     }
 
     #[test]

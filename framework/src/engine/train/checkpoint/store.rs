@@ -15,6 +15,8 @@ const BEST: &str = "best.json";
 /// The version of the layout, the value of [`CHECKPOINT_KEY`].
 const VERSION: &str = "1";
 const STEP_KEY: &str = "convmae.step";
+/// There in a checkpoint that was the best when it was saved.
+const BEST_KEY: &str = "convmae.best";
 /// The newest checkpoint and the one before.
 const KEEP: usize = 2;
 
@@ -70,29 +72,38 @@ impl CheckpointStore {
         atomic::remove_leftovers(&self.directory)?;
         let file = file_name(checkpoint.step);
         let path = self.directory.join(&file);
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             (CHECKPOINT_KEY.to_owned(), VERSION.to_owned()),
             (STEP_KEY.to_owned(), checkpoint.step.to_string()),
             (STATE_KEY.to_owned(), checkpoint.state.to_string()),
         ]);
-        let blake3 = write_sealed(&path, &checkpoint.tensors, &metadata)?;
-        let pointer = Pointer { file, blake3 };
-        // The best first: a crash in between leaves a last checkpoint from which the best one is found again.
         if kind == Kind::Best {
-            pointer.write(&self.directory.join(BEST))?;
+            metadata.insert(BEST_KEY.to_owned(), "true".to_owned());
         }
-        pointer.write(&self.directory.join(LAST))?;
+        let blake3 = write_sealed(&path, &checkpoint.tensors, &metadata)?;
+        self.point_to(&Pointer { file, blake3 }, kind)?;
         self.rotate(checkpoint.step);
         Ok(path)
     }
 
+    /// Names a checkpoint the last one, and the best one if it is.
+    fn point_to(&self, pointer: &Pointer, kind: Kind) -> Result<(), WeightsError> {
+        // The best first: a crash in between leaves a last checkpoint from which the best one is found again.
+        if kind == Kind::Best {
+            pointer.write(&self.directory.join(BEST))?;
+        }
+        pointer.write(&self.directory.join(LAST))
+    }
+
     /// Loads the checkpoint to resume from: the one `last.json` names, or the newest intact one if that is
-    /// broken. None if there has been no checkpoint.
+    /// broken. Where a crash came before there was a `last.json`, it is written. None if there has been no
+    /// checkpoint.
     ///
     /// # Errors
-    /// If the directory cannot be read, or there are checkpoints but none is intact.
+    /// If the directory cannot be read or written, or there are checkpoints but none is intact.
     pub fn load_last(&self) -> Result<Option<Loaded>, CheckpointError> {
         let mut refused = Vec::new();
+        let is_unnamed = !self.directory.join(LAST).exists();
         let last = Pointer::read(&self.directory.join(LAST)).unwrap_or_else(|refusal| {
             refused.push(refusal);
             None
@@ -104,7 +115,12 @@ impl CheckpointStore {
             let digest =
                 last.as_ref().filter(|_| Some(&path) == named.as_ref()).map(|last| last.blake3.as_str());
             match read(&path, digest) {
-                Ok(checkpoint) => return Ok(Some(Loaded { checkpoint, refused })),
+                Ok(Stored { checkpoint, pointer, kind }) => {
+                    if is_unnamed {
+                        self.point_to(&pointer, kind)?;
+                    }
+                    return Ok(Some(Loaded { checkpoint, refused }));
+                }
                 Err(refusal) => refused.push(refusal),
             }
         }
@@ -124,7 +140,7 @@ impl CheckpointStore {
             return Ok(None);
         };
         read(&self.directory.join(&pointer.file), Some(&pointer.blake3))
-            .map(Some)
+            .map(|stored| Some(stored.checkpoint))
             .map_err(CheckpointError::Refused)
     }
 
@@ -133,7 +149,7 @@ impl CheckpointStore {
     /// # Errors
     /// If it cannot be read or is not an intact checkpoint.
     pub fn load(&self, path: &Path) -> Result<Checkpoint, CheckpointError> {
-        read(path, None).map_err(CheckpointError::Refused)
+        read(path, None).map(|stored| stored.checkpoint).map_err(CheckpointError::Refused)
     }
 
     /// Removes what is neither among the newest up to `step` nor the best, as [`Self::save`] does at its end,
@@ -181,8 +197,15 @@ fn step_of(name: &str) -> Option<u64> {
     (file_name(step) == name).then_some(step)
 }
 
+/// A checkpoint as it is in its file, and what it was saved as.
+struct Stored {
+    checkpoint: Checkpoint,
+    pointer: Pointer,
+    kind: Kind,
+}
+
 /// Reads a sealed checkpoint, whose digest must be `expected` if that is known.
-fn read(path: &Path, expected: Option<&str>) -> Result<Checkpoint, Refusal> {
+fn read(path: &Path, expected: Option<&str>) -> Result<Stored, Refusal> {
     let refuse = |reason: String| Refusal { path: path.to_path_buf(), reason };
     let file = read_safetensors(path).map_err(|error| match error {
         WeightsError::Format { reason, .. } => refuse(reason.to_string()),
@@ -203,5 +226,8 @@ fn read(path: &Path, expected: Option<&str>) -> Result<Checkpoint, Refusal> {
     let step = field(STEP_KEY)?.parse().map_err(|error| refuse(format!("`{STEP_KEY}`: {error}")))?;
     let state =
         serde_json::from_str(field(STATE_KEY)?).map_err(|error| refuse(format!("`{STATE_KEY}`: {error}")))?;
-    Ok(Checkpoint { step, tensors: file.tensors, state })
+    let kind = if file.metadata.contains_key(BEST_KEY) { Kind::Best } else { Kind::Last };
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let pointer = Pointer { file: name, blake3: digest };
+    Ok(Stored { checkpoint: Checkpoint { step, tensors: file.tensors, state }, pointer, kind })
 }

@@ -177,6 +177,19 @@ fn a_crash_before_the_best_pointer_keeps_the_old_best() {
 }
 
 #[test]
+fn a_crash_before_the_first_pointer_is_made_good() {
+    for (kind, pointers) in [(Kind::Last, &["last.json"][..]), (Kind::Best, &["best.json", "last.json"])] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path(), &[]);
+        store.save(&checkpoint(1), kind).unwrap();
+        let whole = files(&store);
+        pointers.iter().for_each(|name| fs::remove_file(store.directory().join(name)).unwrap());
+        assert_resumes(&store, 1, &[]);
+        assert_eq!(files(&store), whole);
+    }
+}
+
+#[test]
 fn a_broken_or_dangling_pointer_is_reported_and_the_newest_used() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path(), &[1, 2]);
