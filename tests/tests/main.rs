@@ -8,6 +8,7 @@ mod bad_input;
 mod bench;
 mod detection;
 mod detection_golden;
+mod device_budget;
 mod docs;
 mod finetune_golden;
 mod finetuning;
