@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::{BatchTransform, Dataset, Evaluator, Inference, Optimizer, Schedule, Span, Transform};
 use crate::data::Size;
-use crate::nn::DeviceName;
+use crate::nn::{DeviceName, Precision};
 
 pub use frozen::Frozen;
 pub use init_from::{InitFrom, InitSource, Names};
@@ -35,6 +35,11 @@ pub struct Experiment {
     #[serde(default)]
     #[schemars(with = "Option<DeviceSchema>")]
     pub device: Option<DeviceName>,
+    /// How products of matrices are computed, and with bf16 what goes from one to the next is stored; `tf32` on
+    /// a GPU and `f32` on the CPU if left out.
+    #[serde(default)]
+    #[schemars(with = "Option<PrecisionSchema>")]
+    pub precision: Option<Precision>,
     /// Height and width of the images that the model sees: `224`, or `[height, width]`.
     pub image_size: ImageSize,
     /// Channels of the images that the model sees: 3 for RGB, 1 for grey, 4 with near infrared, 12 of a
@@ -93,6 +98,19 @@ impl JsonSchema for DeviceSchema {
             "examples": ["cpu", "cuda", "cuda:1"],
         })
     }
+}
+
+/// How a [`Precision`] is written in a recipe.
+#[derive(JsonSchema)]
+#[schemars(rename = "Precision", inline, rename_all = "lowercase")]
+#[allow(dead_code)] // Only its schema is used.
+enum PrecisionSchema {
+    /// Single precision.
+    F32,
+    /// Factors with 10 bits behind the point.
+    Tf32,
+    /// Factors with 7 bits behind the point, as under PyTorch's `autocast`.
+    Bf16,
 }
 
 /// Height and width in pixels.

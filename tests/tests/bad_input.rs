@@ -293,6 +293,21 @@ fn a_loss_that_is_not_finite() {
 }
 
 #[test]
+fn a_precision_that_the_device_does_not_have() {
+    let folder = Folder::new();
+    let run = |set: &'static str| ["run", "tiny.yaml", "--out", "run", "--set", set];
+    folder.fails(run("precision=f16"), 2, &["precision: `f16`", "`f32`, `tf32`, `bf16`"]);
+    let set = "precision=bf16";
+    if crate::golden::on() == crate::support::Arithmetic::Cpu {
+        let words = ["precision: the CPU does not compute products in `bf16`", "`device: cuda`"];
+        folder.fails(run(set), 2, &words);
+        assert!(!folder.path("run").exists());
+    } else {
+        folder.succeeds(run(set));
+    }
+}
+
+#[test]
 fn weights_of_another_shape_are_listed_all_at_once() {
     let folder = Folder::new();
     folder.succeeds(["run", "tiny.yaml", "--out", "run", "--set", "train.length=1 iteration"]);

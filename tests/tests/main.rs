@@ -10,6 +10,7 @@ mod damage;
 mod data_on_disk;
 mod detection;
 mod detection_golden;
+mod device_budget;
 mod docs;
 mod faults;
 mod finetune_golden;

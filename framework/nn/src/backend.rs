@@ -37,6 +37,10 @@ const _: fn(Vec<f32>) -> Result<Buffer> = upload;
 const _: fn(&Values) -> Result<Vec<f32>> = download;
 const _: fn(usize) -> Result<Buffer> = zeros;
 const _: fn(&Values) -> Result<Buffer> = copy;
+// Values as products take them, if they are stored in another way; values in `f32`. What a layer yields is in `f32`, what a branch
+// yields to be added to a residual need not be.
+const _: fn(&Values) -> Result<Option<Buffer>> = operand;
+const _: fn(Buffer) -> Result<Buffer> = single;
 
 // From and to tensors of dfdx, and its gradients: one that is taken leaves nothing.
 const _: fn(Typed<(usize,)>) -> Result<Buffer> = bridge::from_tensor;
@@ -54,9 +58,9 @@ const _: fn(&mut Values, &Values) -> Result<()> = elementwise::scale_parts;
 const _: fn(&mut Values, &Values, usize) -> Result<()> = elementwise::scale_channels;
 // A step of an exponential moving average.
 const _: fn(&mut Values, &Values, f64) -> Result<()> = elementwise::lerp;
-// The sum of rows, `[R, C]` to `[C]`; the sum of squares.
+// The sum of rows, `[R, C]` to `[C]`; the sum of squares of all values.
 const _: fn(&Values, &mut Values, Output) -> Result<()> = chunks::sum_rows;
-const _: fn(&Values) -> Result<f64> = chunks::norm_squared;
+const _: fn(&[&Values]) -> Result<f64> = chunks::norm_squared;
 
 const _: fn(&Values) -> Result<Buffer> = gelu::forward;
 // The gradient in place, and the activation in place of what went into it.
@@ -64,7 +68,8 @@ const _: fn(&mut Values, &mut Values) -> Result<()> = gelu::backward_and_recompu
 const _: fn(&Values) -> Result<Buffer> = relu::forward;
 const _: fn(&mut Values, &Values) -> Result<()> = relu::backward;
 
-// Rows `[R, I]` to `[R, O]`; the same plus a residual; the same with its GELU.
+// Rows `[R, I]` to `[R, O]`, stored as the input is; the same plus a residual, stored as that is; the same with its GELU. Gradients of
+// rows are stored as those of the output, those of weights in `f32`.
 const _: fn(&Values, &Values, Option<&Values>, usize, usize) -> Result<Buffer> = linear::forward;
 const _: fn(&Values, &Values, Option<&Values>, usize, usize, &Values) -> Result<Buffer> =
     linear::forward_residual;
@@ -74,6 +79,8 @@ const _: fn(&Values, &Values, usize, usize, &mut Values) -> Result<Buffer> = lin
 const _: fn(&Values, &Values, usize, usize, &mut Values, Output) -> Result<()> = linear::backward_weight;
 
 const _: fn(&Values, &Values, &Values, f32) -> Result<(Buffer, layer_norm::Statistics)> = layer_norm::forward;
+// The same as products take it; that once more.
+const _: fn(&Values, &Values, &Values, f32) -> Result<(Buffer, layer_norm::Statistics)> = layer_norm::operand;
 const _: fn(&Values, &layer_norm::Statistics, &Values, &Values) -> Result<Buffer> = layer_norm::recompute;
 // Adds the gradient of the rows; returns those of weight and bias.
 const _: fn(&Values, &Values, &layer_norm::Statistics, &Values, &mut Values) -> Result<[Buffer; 2]> =

@@ -1,6 +1,6 @@
 //! The device that tensors live on: the CPU, or a card of a program built with the feature `cuda`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::device as backend;
 pub use super::backend::device::DeviceError;
-use super::error::Result;
+use super::error::{Error, Result};
 
 /// The device chosen when compiling: the CPU, or CUDA with the feature `cuda`.
 pub type Device = AutoDevice;
@@ -76,6 +76,39 @@ impl From<DeviceName> for String {
     }
 }
 
+/// How products of matrices are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// In single precision: what the CPU does.
+    F32,
+    /// On a card, from factors with 10 bits behind the point: what cards do with `f32` if they are let.
+    Tf32,
+    /// On a card, from factors with 7 bits behind the point, which halves the activations, too. Parameters, their gradients, sums,
+    /// statistics and what goes from block to block are `f32`; losses need no scaling.
+    Bf16,
+}
+
+impl Precision {
+    /// What a device computes in if nothing else is asked for.
+    pub fn default_of(name: DeviceName) -> Self {
+        match name {
+            DeviceName::Cpu => Self::F32,
+            DeviceName::Cuda(_) => Self::Tf32,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
 /// An open device.
 #[derive(Clone)]
 struct Opened {
@@ -85,6 +118,7 @@ struct Opened {
 
 thread_local! {
     static OPENED: RefCell<Option<Opened>> = const { RefCell::new(None) };
+    static PRECISION: Cell<Option<Precision>> = const { Cell::new(None) };
 }
 
 /// Makes this thread compute on a device from now on. Tensors of another one must be gone: they cannot meet its tensors.
@@ -95,6 +129,24 @@ pub fn select(name: DeviceName) -> Result<()> {
     let opened = Opened { name, device: backend::open(name)? };
     OPENED.set(Some(opened));
     Ok(())
+}
+
+/// Makes this thread compute products in a precision from now on; if none is asked for, in that of its device.
+///
+/// # Errors
+/// If the device does not have it.
+pub fn set_precision(precision: Option<Precision>) -> Result<()> {
+    if let (DeviceName::Cpu, Some(precision @ (Precision::Tf32 | Precision::Bf16))) = (name()?, precision) {
+        return Err(Error::OfCards(precision));
+    }
+    PRECISION.set(precision);
+    Ok(())
+}
+
+/// What products are computed in on this thread.
+pub fn precision() -> Precision {
+    let of_device = || Precision::default_of(name().unwrap_or_default());
+    PRECISION.get().unwrap_or_else(of_device)
 }
 
 /// The device of this thread; without [`select`], the first one of those that the program was built for.
@@ -152,7 +204,6 @@ fn opened() -> Result<Opened> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
 
     #[test]
     fn reads_what_it_writes() {
@@ -180,6 +231,18 @@ mod tests {
         };
         let message = select(other).unwrap_err().to_string();
         assert!(message.contains("`--features cuda`"), "{message}");
+    }
+
+    #[test]
+    fn a_precision_of_cards_is_refused_on_the_cpu() {
+        if name().unwrap() == DeviceName::Cpu {
+            let message = set_precision(Some(Precision::Bf16)).unwrap_err().to_string();
+            assert!(message.contains("bf16") && message.contains("f32"), "{message}");
+        }
+        assert!(set_precision(Some(Precision::F32)).is_ok());
+        assert_eq!(precision(), Precision::F32);
+        set_precision(None).unwrap();
+        assert_eq!(precision(), Precision::default_of(name().unwrap()));
     }
 
     #[test]

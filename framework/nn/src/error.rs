@@ -1,5 +1,7 @@
 //! The errors of tensor code.
 
+use crate::device::Precision;
+
 /// What can go wrong in tensor code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,7 +24,13 @@ pub enum Error {
     /// The CPU is asked of a program for cards.
     #[error("this program was built with CUDA and computes on cards alone: build without `--features cuda`")]
     BuiltWithCuda,
-    /// The device ran out of memory or failed.
+    /// A precision that the CPU does not compute in.
+    #[error("the CPU does not compute products in `{0}`: leave `precision` out, or write `f32`")]
+    OfCards(Precision),
+    /// The memory of the card is full.
+    #[error("the card has no memory left")]
+    OutOfMemory,
+    /// The device failed.
     #[error("device: {0}")]
     Device(String),
     /// Shapes that do not fit each other.

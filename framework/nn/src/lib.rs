@@ -29,7 +29,7 @@ pub mod tensor;
 pub mod testing;
 
 pub use context::Context;
-pub use device::{Device, DeviceName, device};
+pub use device::{Device, DeviceName, Precision, device};
 pub use error::{Error, Result};
 pub use init::Init;
 pub use layout::PatchLayout;

@@ -36,7 +36,14 @@ pub enum EngineError {
     Communication(#[from] CommunicationError),
     /// Tensor code failed.
     #[error(transparent)]
-    Tensor(#[from] nn::Error),
+    Tensor(nn::Error),
+    /// The card cannot hold what is computed.
+    #[error("the card has no memory left")]
+    #[diagnostic(help(
+        "a smaller `data.train.batch_size` with as much larger a `train.accumulate` trains the same; \
+         `train.checkpoint_activations: true` keeps less of a step, `precision: bf16` keeps it in half the memory"
+    ))]
+    OutOfMemory,
     /// The run directory could not be used.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -127,6 +134,15 @@ pub enum EngineError {
     /// The system did not let us listen for signals.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
+}
+
+impl From<nn::Error> for EngineError {
+    fn from(error: nn::Error) -> Self {
+        match error {
+            nn::Error::OutOfMemory => Self::OutOfMemory,
+            error => Self::Tensor(error),
+        }
+    }
 }
 
 fn last_checkpoint(step: u64) -> String {

@@ -27,6 +27,6 @@ pub fn gradient(suite: &mut Suite) {
     let grad = noise(1, PARAMETERS);
     let work = Work::flops(2 * PARAMETERS).reads(PARAMETERS);
     suite.bench("norm_squared", &PARAMETERS.to_string(), work, |b| {
-        b.iter(|| chunks::norm_squared(&grad));
+        b.iter(|| chunks::norm_squared(&[&grad]));
     });
 }

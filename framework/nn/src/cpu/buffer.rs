@@ -82,6 +82,16 @@ pub fn copy(values: &[f32]) -> Result<Buffer> {
     Ok(Buffer::copy(values))
 }
 
+/// The values as products take them, where they are stored in another way: never.
+pub fn operand(_: &[f32]) -> Result<Option<Buffer>> {
+    Ok(None)
+}
+
+/// The values in `f32`, as they are.
+pub fn single(values: Buffer) -> Result<Buffer> {
+    Ok(values)
+}
+
 impl Default for Buffer {
     fn default() -> Self {
         Vec::new().into()

@@ -57,11 +57,14 @@ pub fn sum_rows(values: &[f32], sums: &mut [f32], mode: Output) -> Result<()> {
     accumulate(sums, &total, mode)
 }
 
-/// The sum of the squares of all values, in double precision.
-pub fn norm_squared(values: &[f32]) -> Result<f64> {
-    let sums: Vec<f64> =
-        values.par_chunks(CHUNK).map(|chunk| reduce::sum_of_squares_f64(chunk, 0.0)).collect();
-    Ok(sums.iter().sum())
+/// The sum of the squares of all values of all tensors, in double precision.
+pub fn norm_squared(tensors: &[&[f32]]) -> Result<f64> {
+    let of_tensor = |values: &&[f32]| {
+        let sums: Vec<f64> =
+            values.par_chunks(CHUNK).map(|chunk| reduce::sum_of_squares_f64(chunk, 0.0)).collect();
+        sums.iter().sum::<f64>()
+    };
+    Ok(tensors.iter().map(of_tensor).sum())
 }
 
 #[cfg(test)]

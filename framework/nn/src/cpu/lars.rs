@@ -39,7 +39,7 @@ pub fn lars(values: &mut [f32], grad: &[f32], mu: &mut [f32], at: LarsStep) -> R
 
 /// What the decayed gradient is multiplied by; 1 where it or the tensor is zero.
 fn trust(values: &[f32], grad: &[f32], weight_decay: f32, coefficient: f64) -> Result<f32> {
-    let norm = norm_squared(values)?.sqrt();
+    let norm = norm_squared(&[values])?.sqrt();
     let decayed = norm_of_decayed(values, grad, weight_decay);
     Ok(if norm > 0.0 && decayed > 0.0 { (coefficient * norm / decayed) as f32 } else { 1.0 })
 }

@@ -43,7 +43,12 @@ pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Result<(Buf
     Ok((y, Statistics(statistics)))
 }
 
-/// What [`forward`] yielded, from its statistics.
+/// [`forward`], as products take it.
+pub fn operand(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Result<(Buffer, Statistics)> {
+    forward(x, weight, bias, eps)
+}
+
+/// What [`operand`] yielded, from its statistics.
 pub fn recompute(x: &[f32], statistics: &Statistics, weight: &[f32], bias: &[f32]) -> Result<Buffer> {
     let statistics = &*statistics.0;
     let _span = profile::kernel("layer norm");

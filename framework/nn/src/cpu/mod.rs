@@ -36,7 +36,7 @@ mod tile;
 pub mod tokens;
 mod transpose;
 
-pub use buffer::{Buffer, copy, download, unspecified, upload, zeros};
+pub use buffer::{Buffer, copy, download, operand, single, unspecified, upload, zeros};
 pub use output::Output;
 
 /// Values in memory of the device, which kernels read.

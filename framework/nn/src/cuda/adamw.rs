@@ -5,16 +5,13 @@ use cudarc::driver::sys::CUdeviceptr;
 
 use super::Values;
 use super::buffer::upload_plain;
-use super::module::{Grid, Source, arguments, source};
+use super::module::{CHUNK, Grid, Source, arguments, source};
 use crate::Result;
 use crate::cpu::adamw::{AdamwOperands, Factors};
 
 pub use crate::cpu::adamw::AdamwStep;
 
 static KERNELS: Source = source!("adamw");
-
-/// Values of a block, as in `kernels/adamw.cu`.
-const CHUNK: usize = 16 * 256;
 
 /// A parameter and its moments, all of equal length.
 pub type AdamwTensor<'a> = AdamwOperands<'a, Values>;

@@ -1,7 +1,8 @@
 //! Multi-head attention: softmax(q k^T / sqrt(d) + bias) v.
 
-use super::buffer::unspecified;
+use super::buffer::{unspecified, unspecified_in};
 use super::module::{Grid, Source, arguments, source};
+use super::storage::stored;
 use super::{Buffer, Values, relative_position};
 use crate::Result;
 use crate::error::Error;
@@ -27,11 +28,12 @@ pub fn forward(
     let kernels = Kernels::of(head_dim)?;
     let (bias, biases) = bias(qkv, positions, dims)?;
     let normalisers = unspecified(batch * heads * tokens)?;
-    let output = unspecified(normalisers.len() * head_dim)?;
+    let storage = qkv.storage();
+    let output = unspecified_in(storage, normalisers.len() * head_dim)?;
     let (bias, scale) = (bias.as_deref(), dims.scale());
     let arguments = arguments![output, normalisers, *qkv, bias, scale, tokens, heads, head_dim, biases];
     let grid = Grid::items(batch * heads * tokens.div_ceil(kernels.queries));
-    KERNELS.launch(kernels.forward, grid, arguments)?;
+    KERNELS.launch_stored(storage.of(kernels.forward), grid, arguments)?;
     Ok((output, Normalisers(normalisers)))
 }
 
@@ -47,8 +49,10 @@ pub fn backward(
     let Dims { batch, keys: tokens, heads, head_dim, .. } = dims;
     let Normalisers(normalisers) = normalisers;
     assert_eq!((normalisers.len(), 3 * grad.len()), (batch * heads * tokens, qkv.len()));
+    assert_eq!(grad.storage(), qkv.storage());
+    let storage = qkv.storage();
     let (kernels, scale) = (Kernels::of(head_dim)?, dims.scale());
-    let (mut grad_qkv, deltas) = (unspecified(qkv.len())?, unspecified(normalisers.len())?);
+    let (mut grad_qkv, deltas) = (unspecified_in(storage, qkv.len())?, unspecified(normalisers.len())?);
     let (bias, biases) = bias(qkv, positions, dims)?;
     let given = bias.as_deref();
     let arguments = arguments![
@@ -66,7 +70,7 @@ pub fn backward(
     ];
     let tiles = tokens.div_ceil(kernels.tile);
     for kernel in [kernels.backward_queries, kernels.backward_keys] {
-        KERNELS.launch(kernel, Grid::items(batch * heads * tiles), arguments)?;
+        KERNELS.launch_stored(storage.of(kernel), Grid::items(batch * heads * tiles), arguments)?;
     }
     let (Some(positions), Some(bias)) = (positions, bias) else { return Ok((grad_qkv, Vec::new())) };
     let grad_bias = unspecified(bias.len())?;
@@ -85,7 +89,7 @@ pub fn backward(
         biases
     ];
     let pairs = bias.len() / (tokens * tokens) * tiles * tiles;
-    KERNELS.launch(kernels.backward_bias, Grid::items(pairs), arguments)?;
+    KERNELS.launch_stored(storage.of(kernels.backward_bias), Grid::items(pairs), arguments)?;
     drop(bias);
     let grad_tables = relative_position::backward(&grad_bias, qkv, positions, dims, &mut grad_qkv)?;
     Ok((grad_qkv, grad_tables))
@@ -115,10 +119,11 @@ fn bias(
 
 /// The kernels for heads of some length.
 struct Kernels {
-    forward: &'static str,
-    backward_queries: &'static str,
-    backward_keys: &'static str,
-    backward_bias: &'static str,
+    /// For each way to store values, as the others.
+    forward: [&'static str; 2],
+    backward_queries: [&'static str; 2],
+    backward_keys: [&'static str; 2],
+    backward_bias: [&'static str; 2],
     /// Queries of a block of the forward.
     queries: usize,
     /// Queries or keys of a block of the backward.
@@ -130,10 +135,10 @@ impl Kernels {
         macro_rules! kernels {
             ($dim:literal, $queries:literal, $tile:literal) => {
                 Self {
-                    forward: concat!("forward_", $dim),
-                    backward_queries: concat!("backward_queries_", $dim),
-                    backward_keys: concat!("backward_keys_", $dim),
-                    backward_bias: concat!("backward_bias_", $dim),
+                    forward: stored!("forward_", $dim),
+                    backward_queries: stored!("backward_queries_", $dim),
+                    backward_keys: stored!("backward_keys_", $dim),
+                    backward_bias: stored!("backward_bias_", $dim),
                     queries: $queries,
                     tile: $tile,
                 }
@@ -155,7 +160,7 @@ impl Kernels {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Case, on_card};
+    use super::super::testing::{Case, in_bf16, on_card, rounded};
     use super::*;
     use crate::cpu::attention as cpu;
     use crate::testing::noise;
@@ -216,6 +221,21 @@ mod tests {
     #[test]
     fn large_scores_do_not_overflow() {
         compare(dims(1, 70, 1, 16), 10.0, 2e-4);
+    }
+
+    #[test]
+    fn in_bf16_scores_and_sums_are_not_rounded() {
+        let dims = dims(2, 65, 2, 24);
+        let len = dims.batch * dims.keys * dims.dim();
+        let ((qkv, host_qkv), (grad, host_grad)) = (rounded(&noise(1, 3 * len)), rounded(&noise(3, len)));
+        let (output, normalisers) = cpu::forward(&host_qkv, None, dims).unwrap();
+        let (grad_qkv, _) = cpu::backward(&host_grad, &host_qkv, None, &normalisers, dims).unwrap();
+        in_bf16(|| {
+            let (card_output, card_normalisers) = forward(&qkv, None, dims).unwrap();
+            Case::bf16().same(&card_output, &output);
+            let (card_grad_qkv, _) = backward(&grad, &qkv, None, &card_normalisers, dims).unwrap();
+            Case::bf16().same(&card_grad_qkv, &grad_qkv);
+        });
     }
 
     #[test]

@@ -10,6 +10,7 @@ use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr};
 
 use super::card::{card, checked};
+use super::storage::{self, Storage};
 use crate::Result;
 use crate::error::Error;
 
@@ -21,6 +22,7 @@ const LONGEST: usize = i32::MAX as usize;
 pub struct Values {
     address: CUdeviceptr,
     len: usize,
+    storage: Storage,
 }
 
 impl Values {
@@ -32,6 +34,16 @@ impl Values {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// How they are stored.
+    pub(super) fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// Bytes that they take.
+    fn bytes(&self) -> usize {
+        self.len * self.storage.bytes()
     }
 
     /// Where they lie.
@@ -57,8 +69,8 @@ impl Values {
 
     fn part(&self, range: Range<usize>) -> Values {
         assert!(range.start <= range.end && range.end <= self.len);
-        let bytes = range.start * size_of::<f32>();
-        Values { address: self.address + bytes as CUdeviceptr, len: range.len() }
+        let bytes = range.start * self.storage.bytes();
+        Values { address: self.address + bytes as CUdeviceptr, len: range.len(), storage: self.storage }
     }
 
     /// Makes all of them zero.
@@ -68,18 +80,16 @@ impl Values {
         }
         let card = card()?;
         // SAFETY: the memory is owned or borrowed mutably, and is `len` values long.
-        checked(unsafe {
-            memset_d8_async(self.address, 0, self.len * size_of::<f32>(), *card.device.cu_stream())
-        })
+        checked(unsafe { memset_d8_async(self.address, 0, self.bytes(), *card.device.cu_stream()) })
     }
 
     /// Replaces them by as many others.
     pub(super) fn copy_from(&mut self, values: &Values) -> Result<()> {
-        assert_eq!(self.len, values.len);
+        assert_eq!((self.len, self.storage), (values.len, values.storage));
         if self.is_empty() {
             return Ok(());
         }
-        let (card, bytes) = (card()?, self.len * size_of::<f32>());
+        let (card, bytes) = (card()?, self.bytes());
         // SAFETY: both are `len` values long; what is written is borrowed mutably, so it is not what is read.
         checked(unsafe { memcpy_dtod_async(self.address, values.address, bytes, *card.device.cu_stream()) })
     }
@@ -123,26 +133,28 @@ impl DerefMut for SliceMut<'_> {
 #[derive(Debug)]
 pub struct Buffer {
     values: Values,
-    /// Freed, in the order of the stream, with the buffer. None of a buffer that was never on a card.
+    /// Freed, in the order of the stream, with the buffer. None of a buffer that was never on a card. In `f32`, however values are stored:
+    /// what dfdx takes.
     memory: Option<CudaSlice<f32>>,
 }
 
 impl Buffer {
     /// The first `len` values of memory that has at least as many.
     pub(super) fn new(memory: CudaSlice<f32>, len: usize) -> Self {
-        Self { values: Values { address: *memory.device_ptr(), len }, memory: Some(memory) }
+        let values = Values { address: *memory.device_ptr(), len, storage: Storage::F32 };
+        Self { values, memory: Some(memory) }
     }
 
-    /// The memory; of no values, memory for one.
+    /// The memory, of values in `f32`; of no values, memory for one.
     pub(super) fn into_memory(self) -> Result<CudaSlice<f32>> {
-        self.memory.map_or_else(|| scratch(1), Ok)
+        storage::single(self)?.memory.map_or_else(|| scratch(1), Ok)
     }
 }
 
 /// No values; no card is asked for memory.
 impl Default for Buffer {
     fn default() -> Self {
-        Self { values: Values { address: 0, len: 0 }, memory: None }
+        Self { values: Values { address: 0, len: 0, storage: Storage::F32 }, memory: None }
     }
 }
 
@@ -165,6 +177,12 @@ pub fn unspecified(len: usize) -> Result<Buffer> {
     Ok(Buffer::new(scratch(len)?, len))
 }
 
+/// [`unspecified`], stored in some way.
+pub(super) fn unspecified_in(storage: Storage, len: usize) -> Result<Buffer> {
+    let memory: CudaSlice<f32> = scratch((len * storage.bytes()).div_ceil(size_of::<f32>()))?;
+    Ok(Buffer { values: Values { address: *memory.device_ptr(), len, storage }, memory: Some(memory) })
+}
+
 /// `len` zeros.
 pub fn zeros(len: usize) -> Result<Buffer> {
     let mut buffer = unspecified(len)?;
@@ -174,7 +192,7 @@ pub fn zeros(len: usize) -> Result<Buffer> {
 
 /// The same values once more.
 pub fn copy(values: &Values) -> Result<Buffer> {
-    let mut buffer = unspecified(values.len())?;
+    let mut buffer = unspecified_in(values.storage, values.len())?;
     buffer.copy_from(values)?;
     Ok(buffer)
 }
@@ -187,6 +205,10 @@ pub fn upload(values: Vec<f32>) -> Result<Buffer> {
 
 /// Values of the device in memory of the host, when all that was to be done before is done.
 pub fn download(values: &Values) -> Result<Vec<f32>> {
+    if values.storage != Storage::F32 {
+        let widened = storage::widened(values)?;
+        return download(&widened);
+    }
     let mut host = vec![0.0; values.len()];
     download_into(&mut host, values.address)?;
     Ok(host)

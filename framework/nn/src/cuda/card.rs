@@ -1,13 +1,12 @@
 //! The card of a thread: its memory, its kernels and its products.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use cudarc::cublas::CudaBlas;
-use cudarc::cublas::sys::{cublasMath_t, cublasSetMathMode};
-use cudarc::driver::CudaDevice;
+use cudarc::driver::{CudaDevice, CudaSlice, DeviceSlice};
 
 use super::module::Functions;
 use crate::Result;
@@ -19,6 +18,20 @@ pub struct Card {
     pub device: Arc<CudaDevice>,
     pub blas: CudaBlas,
     pub functions: Functions,
+    counters: RefCell<Option<CudaSlice<u32>>>,
+}
+
+impl Card {
+    /// At least that many zeros, which kernels count with, one after the other, and leave as zeros.
+    pub fn counters(&self, count: usize) -> Result<Ref<'_, CudaSlice<u32>>> {
+        let has_enough = |counters: &CudaSlice<u32>| DeviceSlice::len(counters) >= count;
+        if !self.counters.borrow().as_ref().is_some_and(has_enough) {
+            let counters = checked(self.device.alloc_zeros(count.max(1024)))?;
+            self.counters.replace(Some(counters));
+        }
+        Ref::filter_map(self.counters.borrow(), Option::as_ref)
+            .map_err(|_| Error::Device("there are no counters".to_owned()))
+    }
 }
 
 thread_local! {
@@ -34,17 +47,9 @@ pub fn card() -> Result<Rc<Card>> {
     }
     let device = checked(CudaDevice::new(usize::from(number)))?;
     let blas = checked(CudaBlas::new(Arc::clone(&device)))?;
-    allow_tf32(&blas)?;
-    let card = Rc::new(Card { device, blas, functions: Functions::default() });
+    let card = Rc::new(Card { device, blas, functions: Functions::default(), counters: RefCell::default() });
     CARDS.with_borrow_mut(|cards| cards.insert(number, Rc::clone(&card)));
     Ok(card)
-}
-
-/// Lets cuBLAS multiply `f32` in TF32 (10 bits of the mantissa), as the official code does on A100 and later cards; the environment's
-/// `NVIDIA_TF32_OVERRIDE=0` forbids it.
-fn allow_tf32(blas: &CudaBlas) -> Result<()> {
-    // SAFETY: the handle is that of a library which is open.
-    checked(unsafe { cublasSetMathMode(*blas.handle(), cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH) }.result())
 }
 
 /// The result of the driver or of a library, with an error as those of dfdx.

@@ -2,9 +2,10 @@
 
 use cudarc::driver::CudaSlice;
 
-use super::buffer::{unspecified, upload_plain, upload_slice};
+use super::buffer::{unspecified, unspecified_in, upload_plain, upload_slice};
 use super::chunks::chunks;
 use super::module::{Grid, Source, arguments, source};
+use super::storage::stored;
 use super::{Buffer, Values};
 use crate::Result;
 use crate::error::Error;
@@ -52,7 +53,7 @@ fn correlate(
     let (plan, taps) = (Plan::new(conv)?, kernel * kernel);
     assert_eq!((x.len(), weight.len()), (conv.rows() * channels, channels * taps));
     assert!(bias.is_none_or(|bias| bias.len() == channels));
-    let (packed, y) = (unspecified(weight.len())?, unspecified(x.len())?);
+    let (packed, y) = (unspecified(weight.len())?, unspecified_in(x.storage(), x.len())?);
     let arguments = arguments![packed, *weight, taps, channels, usize::from(is_flipped)];
     KERNELS.launch("pack", Grid::elements(weight.len()), arguments)?;
     let [visible, scale] = factors;
@@ -75,7 +76,7 @@ fn correlate(
         channels,
         *pieces
     ];
-    KERNELS.launch(plan.correlate, Grid::rows(*pieces), arguments)?;
+    KERNELS.launch_stored(x.storage().of(plan.correlate), Grid::rows(*pieces), arguments)?;
     Ok(y)
 }
 
@@ -89,6 +90,7 @@ pub fn grad_weight(
     let &Depthwise { channels, kernel, .. } = conv;
     let (plan, taps) = (Plan::new(conv)?, kernel * kernel);
     assert_eq!([x.len(), grad.len()], [conv.rows() * channels; 2]);
+    assert_eq!(x.storage(), grad.storage());
     let Plan { ids, slots, pieces, .. } = &plan;
     let (visible, layout, chunks) =
         (upload_visible(conv, visible)?, conv.layout, chunks(*pieces, channels * kernel));
@@ -108,7 +110,8 @@ pub fn grad_weight(
         channels,
         *pieces
     ];
-    KERNELS.launch(plan.grad_weight, Grid::columns(channels, chunks, kernel), arguments)?;
+    let grid = Grid::columns(channels, chunks, kernel);
+    KERNELS.launch_stored(x.storage().of(plan.grad_weight), grid, arguments)?;
     let weight = unspecified(taps * channels)?;
     let arguments = arguments![weight, partial, chunks, taps, channels];
     KERNELS.launch("finish_weight", Grid::elements(weight.len()), arguments)?;
@@ -126,8 +129,9 @@ struct Plan {
     slots: CudaSlice<u32>,
     /// Pieces of lines, one for a warp.
     pieces: usize,
-    correlate: &'static str,
-    grad_weight: &'static str,
+    /// For each way to store values.
+    correlate: [&'static str; 2],
+    grad_weight: [&'static str; 2],
 }
 
 impl Plan {
@@ -139,12 +143,12 @@ impl Plan {
             )));
         }
         let (piece, correlate, grad_weight) = match (kernel, layout.cell % 4) {
-            (5, 0) => (4, "correlate_5_4", "grad_weight_5_4"),
-            (5, 2) => (2, "correlate_5_2", "grad_weight_5_2"),
-            (5, _) => (1, "correlate_5_1", "grad_weight_5_1"),
-            (_, 0) => (4, "correlate_any_4", "grad_weight_any_4"),
-            (_, 2) => (2, "correlate_any_2", "grad_weight_any_2"),
-            (_, _) => (1, "correlate_any_1", "grad_weight_any_1"),
+            (5, 0) => (4, stored!("correlate_5_4"), stored!("grad_weight_5_4")),
+            (5, 2) => (2, stored!("correlate_5_2"), stored!("grad_weight_5_2")),
+            (5, _) => (1, stored!("correlate_5_1"), stored!("grad_weight_5_1")),
+            (_, 0) => (4, stored!("correlate_any_4"), stored!("grad_weight_any_4")),
+            (_, 2) => (2, stored!("correlate_any_2"), stored!("grad_weight_any_2")),
+            (_, _) => (1, stored!("correlate_any_1"), stored!("grad_weight_any_1")),
         };
         let (ids, slots) = (upload_plain(&layout.ids)?, upload_plain(&layout.slots)?);
         Ok(Self { ids, slots, pieces: conv.rows() / piece, correlate, grad_weight })

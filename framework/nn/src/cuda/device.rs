@@ -2,8 +2,10 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
+use cudarc::cublas::result::CublasError;
+use cudarc::cublas::sys::cublasStatus_t;
 use cudarc::driver::result::{DriverError, device, init};
-use cudarc::driver::sys::{self, CUdevice, CUmemPool_attribute, CUmemoryPool};
+use cudarc::driver::sys::{self, CUdevice, CUmemPool_attribute, CUmemoryPool, cudaError_enum};
 
 use crate::device::{Device, DeviceName};
 use crate::error::{Error, Result};
@@ -13,7 +15,11 @@ pub type DeviceError = dfdx::tensor::CudaError;
 
 impl From<DeviceError> for Error {
     fn from(error: DeviceError) -> Self {
-        Self::Device(error.to_string())
+        match error {
+            DeviceError::Driver(DriverError(cudaError_enum::CUDA_ERROR_OUT_OF_MEMORY))
+            | DeviceError::Blas(CublasError(cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED)) => Self::OutOfMemory,
+            error => Self::Device(error.to_string()),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::buffer::unspecified;
 use super::module::{Grid, Source, arguments, source};
+use super::storage::stored;
 use super::{Buffer, Values};
 use crate::Result;
 
@@ -16,8 +17,9 @@ pub fn forward(x: &Values) -> Result<Buffer> {
 
 /// Replaces the gradient of the output by that of the input, and the input by the output.
 pub fn backward_and_recompute(grad: &mut Values, x: &mut Values) -> Result<()> {
-    assert_eq!(grad.len(), x.len());
-    KERNELS.launch("backward_and_recompute", Grid::elements(x.len()), arguments![*grad, *x, x.len()])
+    assert_eq!((grad.len(), grad.storage()), (x.len(), x.storage()));
+    let kernel = x.storage().of(stored!("backward_and_recompute"));
+    KERNELS.launch_stored(kernel, Grid::elements(x.len()), arguments![*grad, *x, x.len()])
 }
 
 #[cfg(test)]

@@ -1,12 +1,19 @@
 //! `LayerNorm` over the channels of each row, with the biased variance (Ba et al. 2016).
 
-use super::buffer::unspecified;
+use super::buffer::{unspecified, unspecified_in};
 use super::chunks::chunks;
 use super::module::{Grid, Source, arguments, source};
+use super::storage::{Storage, stored};
 use super::{Buffer, Values};
 use crate::Result;
 
 static KERNELS: Source = source!("layer_norm");
+
+/// Rows that make a block of the backward worth its partial sums: four of each warp.
+const ROWS: usize = 32;
+
+/// Blocks of the backward, two for each multiprocessor of a large card.
+const BLOCKS: usize = 2 * 132;
 
 /// What the backward needs of each row, `[R, 2]`.
 #[derive(Debug)]
@@ -14,22 +21,39 @@ pub struct Statistics(Buffer);
 
 /// Rows `[R, C]` normalised, times `weight`, plus `bias`.
 pub fn forward(x: &Values, weight: &Values, bias: &Values, eps: f32) -> Result<(Buffer, Statistics)> {
+    normalize(x, weight, bias, eps, Storage::F32)
+}
+
+/// [`forward`], as products take it.
+pub fn operand(x: &Values, weight: &Values, bias: &Values, eps: f32) -> Result<(Buffer, Statistics)> {
+    normalize(x, weight, bias, eps, Storage::of_operands())
+}
+
+fn normalize(
+    x: &Values,
+    weight: &Values,
+    bias: &Values,
+    eps: f32,
+    storage: Storage,
+) -> Result<(Buffer, Statistics)> {
     let channels = weight.len();
-    assert!(x.len().is_multiple_of(channels) && bias.len() == channels);
+    assert!(x.len().is_multiple_of(channels) && bias.len() == channels && x.storage() == Storage::F32);
     let rows = x.len() / channels;
-    let (y, statistics) = (unspecified(x.len())?, unspecified(2 * rows)?);
+    let (y, statistics) = (unspecified_in(storage, x.len())?, unspecified(2 * rows)?);
     let arguments = arguments![y, statistics, *x, *weight, *bias, eps, rows, channels];
-    KERNELS.launch("forward", Grid::rows(rows), arguments)?;
+    KERNELS.launch_stored(storage.of(stored!("forward")), Grid::rows(rows), arguments)?;
     Ok((y, Statistics(statistics)))
 }
 
-/// What [`forward`] yielded, from its statistics.
+/// What [`operand`] yielded, from its statistics.
 pub fn recompute(x: &Values, statistics: &Statistics, weight: &Values, bias: &Values) -> Result<Buffer> {
     let channels = weight.len();
     assert!(2 * x.len() == statistics.0.len() * channels && bias.len() == channels);
-    let y = unspecified(x.len())?;
+    assert_eq!(x.storage(), Storage::F32);
+    let storage = Storage::of_operands();
+    let y = unspecified_in(storage, x.len())?;
     let arguments = arguments![y, statistics.0, *x, *weight, *bias, channels, x.len()];
-    KERNELS.launch("recompute", Grid::elements(x.len()), arguments)?;
+    KERNELS.launch_stored(storage.of(stored!("recompute")), Grid::elements(x.len()), arguments)?;
     Ok(y)
 }
 
@@ -44,21 +68,47 @@ pub fn backward_onto(
     let Statistics(statistics) = statistics;
     let (rows, channels) = (statistics.len() / 2, weight.len());
     assert_eq!([grad.len(), grad_x.len(), rows * channels], [x.len(); 3]);
-    let arguments = arguments![*grad_x, *grad, *x, *statistics, *weight, rows, channels];
-    KERNELS.launch("backward_input", Grid::rows(rows), arguments)?;
-    let chunks = chunks(rows, channels);
-    let partial = unspecified(chunks * 2 * channels)?;
-    let arguments = arguments![partial, *grad, *x, *statistics, rows, channels];
-    KERNELS.launch("backward_params", Grid::columns(channels, chunks, 1), arguments)?;
+    assert_eq!([x.storage(), grad_x.storage()], [Storage::F32; 2]);
+    let storage = grad.storage();
+    let (partial, chunks) = match backward_kernel(channels) {
+        Some(kernel) => {
+            let blocks = rows.div_ceil(ROWS).clamp(1, BLOCKS);
+            let partial = unspecified(blocks * 2 * channels)?;
+            let arguments = arguments![*grad_x, partial, *grad, *x, *statistics, *weight, rows, channels];
+            KERNELS.launch_stored(storage.of(kernel), Grid::items(blocks), arguments)?;
+            (partial, blocks)
+        }
+        None => {
+            let arguments = arguments![*grad_x, *grad, *x, *statistics, *weight, rows, channels];
+            KERNELS.launch_stored(storage.of(stored!("backward_input")), Grid::rows(rows), arguments)?;
+            let chunks = chunks(rows, channels);
+            let partial = unspecified(chunks * 2 * channels)?;
+            let arguments = arguments![partial, *grad, *x, *statistics, rows, channels];
+            let grid = Grid::columns(channels, chunks, 1);
+            KERNELS.launch_stored(storage.of(stored!("backward_params")), grid, arguments)?;
+            (partial, chunks)
+        }
+    };
     let grads = [unspecified(channels)?, unspecified(channels)?];
     let arguments = arguments![grads[0], grads[1], partial, chunks, channels];
     KERNELS.launch("finish_params", Grid::elements(channels), arguments)?;
     Ok(grads)
 }
 
+/// The kernel that reads rows of so many channels once, for each way to store their gradient; none for long ones.
+fn backward_kernel(channels: usize) -> Option<[&'static str; 2]> {
+    match channels {
+        ..=256 => Some(stored!("backward_8")),
+        257..=512 => Some(stored!("backward_16")),
+        513..=768 => Some(stored!("backward_24")),
+        769..=1024 => Some(stored!("backward_32")),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Case, on_card};
+    use super::super::testing::{Case, in_bf16, on_card, rounded};
     use super::*;
     use crate::cpu::layer_norm as cpu;
     use crate::testing::noise;
@@ -66,7 +116,9 @@ mod tests {
     #[test]
     fn rows_and_gradients_are_those_of_the_cpu() {
         let case = Case::relative(1e-5, "added up in another order");
-        for (rows, channels) in [(0, 4), (1, 5), (7, 37), (70, 3), (300, 768), (49, 24)] {
+        for (rows, channels) in
+            [(0, 4), (1, 5), (7, 37), (70, 3), (300, 768), (49, 24), (33, 400), (5, 1000), (9, 1100)]
+        {
             let x: Vec<f32> = noise(1, rows * channels).iter().map(|x| 2.0 * x + 3.0).collect();
             let (weight, bias, grad) = (noise(2, channels), noise(3, channels), noise(4, rows * channels));
             let (card_x, card_weight, card_bias) = (on_card(&x), on_card(&weight), on_card(&bias));
@@ -91,5 +143,33 @@ mod tests {
         let y = forward(&on_card(&x), &on_card(&weight), &on_card(&bias), 1e-3).unwrap().0;
         let case = Case::relative(2e-4, "what single precision leaves of a thousand");
         case.same(&y, &cpu::forward(&x, &weight, &bias, 1e-3).unwrap().0);
+    }
+
+    #[test]
+    fn operands_and_their_gradients_are_in_bf16_and_statistics_are_not() {
+        let (rows, channels) = (70, 37);
+        let x: Vec<f32> = noise(1, rows * channels).iter().map(|x| 2.0 * x + 30.0).collect();
+        let (weight, bias) = (noise(2, channels), noise(3, channels));
+        let (card_x, card_weight, card_bias) = (on_card(&x), on_card(&weight), on_card(&bias));
+        let (grad, host_grad) = rounded(&noise(4, x.len()));
+        let (expected, statistics) = cpu::forward(&x, &weight, &bias, 1e-6).unwrap();
+        let mut grad_x = vec![0.0; x.len()];
+        let grads = cpu::backward_onto(&host_grad, &x, &statistics, &weight, &mut grad_x).unwrap();
+        in_bf16(|| {
+            let (y, statistics) = operand(&card_x, &card_weight, &card_bias, 1e-6).unwrap();
+            let again = recompute(&card_x, &statistics, &card_weight, &card_bias).unwrap();
+            for y in [y, again] {
+                assert_eq!(y.storage(), Storage::Bf16);
+                Case::bf16().same(&y, &expected);
+            }
+            let (y, _) = forward(&card_x, &card_weight, &card_bias, 1e-6).unwrap();
+            let case = Case::relative(1e-5, "added up in another order");
+            case.same(&y, &expected);
+            let mut card_grad_x = on_card(&vec![0.0; x.len()]);
+            let card_grads =
+                backward_onto(&grad, &card_x, &statistics, &card_weight, &mut card_grad_x).unwrap();
+            case.same(&card_grad_x, &grad_x);
+            card_grads.iter().zip(&grads).for_each(|(card, cpu)| case.same(card, cpu));
+        });
     }
 }

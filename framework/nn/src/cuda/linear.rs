@@ -1,8 +1,9 @@
 //! `y = x W^T + b` on rows.
 
-use super::buffer::unspecified;
+use super::buffer::unspecified_in;
 use super::gemm::{Matrix, gemm};
 use super::module::{Grid, Source, arguments, source};
+use super::storage::{Storage, stored};
 use super::{Buffer, Output, Values, gelu};
 use crate::Result;
 
@@ -16,7 +17,7 @@ pub fn forward(
     inputs: usize,
     outputs: usize,
 ) -> Result<Buffer> {
-    let mut y = product(x, weight, bias, inputs, outputs)?;
+    let mut y = product(x, weight, bias, inputs, outputs, x.storage())?;
     if let Some(bias) = bias {
         add_bias(&mut y, bias)?;
     }
@@ -26,7 +27,8 @@ pub fn forward(
 /// Adds the bias to every row.
 pub(super) fn add_bias(y: &mut Values, bias: &Values) -> Result<()> {
     assert!(y.len().is_multiple_of(bias.len()));
-    KERNELS.launch("add_bias", Grid::elements(y.len()), arguments![*y, *bias, bias.len(), y.len()])
+    let kernel = y.storage().of(stored!("add_bias"));
+    KERNELS.launch_stored(kernel, Grid::elements(y.len()), arguments![*y, *bias, bias.len(), y.len()])
 }
 
 /// [`forward`], added to `residual`, `[R, O]`.
@@ -38,7 +40,7 @@ pub fn forward_residual(
     outputs: usize,
     residual: &Values,
 ) -> Result<Buffer> {
-    let y = product(x, weight, bias, inputs, outputs)?;
+    let y = product(x, weight, bias, inputs, outputs, Storage::F32)?;
     assert_eq!(residual.len(), y.len());
     let arguments = arguments![y, bias, *residual, outputs, y.len()];
     KERNELS.launch("add_residual", Grid::elements(y.len()), arguments)?;
@@ -53,10 +55,11 @@ pub fn forward_gelu(
     inputs: usize,
     outputs: usize,
 ) -> Result<[Buffer; 2]> {
-    let y = product(x, weight, bias, inputs, outputs)?;
-    let activations = unspecified(y.len())?;
+    let storage = x.storage();
+    let y = product(x, weight, bias, inputs, outputs, storage)?;
+    let activations = unspecified_in(storage, y.len())?;
     let arguments = arguments![y, activations, bias, outputs, y.len()];
-    KERNELS.launch("add_bias_gelu", Grid::elements(y.len()), arguments)?;
+    KERNELS.launch_stored(storage.of(stored!("add_bias_gelu")), Grid::elements(y.len()), arguments)?;
     Ok([y, activations])
 }
 
@@ -67,10 +70,11 @@ fn product(
     bias: Option<&Values>,
     inputs: usize,
     outputs: usize,
+    storage: Storage,
 ) -> Result<Buffer> {
     let rows = x.len() / inputs;
     assert!(bias.is_none_or(|bias| bias.len() == outputs));
-    let mut y = unspecified(rows * outputs)?;
+    let mut y = unspecified_in(storage, rows * outputs)?;
     let weight = Matrix::new(weight, outputs, inputs);
     gemm(&mut y, Output::Replace, Matrix::new(x, rows, inputs), weight.t())?;
     Ok(y)
@@ -79,7 +83,7 @@ fn product(
 /// The gradient of the rows, `[R, I]`, from that of the output, `[R, O]`.
 pub fn backward_input(grad: &Values, weight: &Values, inputs: usize, outputs: usize) -> Result<Buffer> {
     let rows = grad.len() / outputs;
-    let mut grad_x = unspecified(rows * inputs)?;
+    let mut grad_x = unspecified_in(grad.storage(), rows * inputs)?;
     let weight = Matrix::new(weight, outputs, inputs);
     gemm(&mut grad_x, Output::Replace, Matrix::new(grad, rows, outputs), weight)?;
     Ok(grad_x)
@@ -114,7 +118,7 @@ pub fn backward_weight(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Case, on_card};
+    use super::super::testing::{Case, in_bf16, on_card, rounded};
     use super::*;
     use crate::cpu::{Buffer as CpuBuffer, linear as cpu};
     use crate::testing::noise;
@@ -164,5 +168,41 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn what_is_stored_in_bf16_stays_so_but_for_sums_and_residuals() {
+        let ([rows, inputs, outputs], case) = ([70, 33, 20], Case::bf16());
+        let ((x, host_x), (weight, host_weight)) =
+            (rounded(&noise(1, rows * inputs)), rounded(&noise(2, outputs * inputs)));
+        let ((grad, host_grad), (hidden, host_hidden)) =
+            (rounded(&noise(3, rows * outputs)), rounded(&noise(4, rows * inputs)));
+        let (bias, residual) = (noise(5, outputs), noise(6, rows * outputs));
+        let (card_bias, card_residual) = (on_card(&bias), on_card(&residual));
+        in_bf16(|| {
+            let y = forward(&x, &weight, Some(&card_bias), inputs, outputs).unwrap();
+            assert_eq!(y.storage(), Storage::Bf16);
+            case.same(&y, &cpu::forward(&host_x, &host_weight, Some(&bias), inputs, outputs).unwrap());
+            let y = forward_residual(&x, &weight, Some(&card_bias), inputs, outputs, &card_residual).unwrap();
+            assert_eq!(y.storage(), Storage::F32);
+            let expected =
+                cpu::forward_residual(&host_x, &host_weight, Some(&bias), inputs, outputs, &residual);
+            Case::relative(1e-5, "added up in another order").same(&y, &expected.unwrap());
+            let both = forward_gelu(&x, &weight, Some(&card_bias), inputs, outputs).unwrap();
+            let expected = cpu::forward_gelu(&host_x, &host_weight, Some(&bias), inputs, outputs).unwrap();
+            both.iter().zip(&expected).for_each(|(card, cpu)| case.same(card, cpu));
+            let (mut hidden, mut expected_hidden) =
+                (super::super::copy(&hidden).unwrap(), CpuBuffer::copy(&host_hidden));
+            let grad_x = backward_input_gelu(&grad, &weight, inputs, outputs, &mut hidden).unwrap();
+            let expected =
+                cpu::backward_input_gelu(&host_grad, &host_weight, inputs, outputs, &mut expected_hidden);
+            case.same(&grad_x, &expected.unwrap());
+            case.same(&hidden, &expected_hidden);
+            case.in_place(
+                &vec![0.5; outputs * inputs],
+                |sum| cpu::backward_weight(&host_grad, &host_x, inputs, outputs, sum, Output::Add),
+                |sum| backward_weight(&grad, &x, inputs, outputs, sum, Output::Add),
+            );
+        });
     }
 }

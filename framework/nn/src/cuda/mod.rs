@@ -32,10 +32,12 @@ pub mod relu;
 pub mod resample;
 pub mod roi_align;
 pub mod sgd;
+mod storage;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
 
 pub use buffer::{Buffer, Values, copy, download, unspecified, upload, zeros};
+pub use storage::{operand, single};
 
 pub use crate::cpu::Output;

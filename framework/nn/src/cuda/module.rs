@@ -9,12 +9,16 @@ use cudarc::driver::sys::{CUfunction, CUmodule};
 use cudarc::driver::{CudaSlice, DevicePtr};
 
 use super::card::{Card, card, checked};
+use super::storage::Storage;
 use super::{Buffer, Values};
 use crate::Result;
 use crate::error::Error;
 
 /// Threads of a block, as in `kernels/common.cuh`.
 const THREADS: usize = 256;
+
+/// Values of a block in kernels over a table of tensors, as in `kernels/common.cuh`.
+pub const CHUNK: usize = 16 * THREADS;
 
 /// Threads that take a row, or one column each.
 const WARP: usize = 32;
@@ -85,11 +89,24 @@ impl Grid {
 }
 
 impl Source {
-    /// Starts a kernel of this file on the card of this thread. A grid without blocks is no work.
+    /// Starts a kernel of this file on the card of this thread, which takes all values in `f32`. A grid without blocks is no work.
     ///
     /// The arguments are to be those of the kernel's declaration, in number, order and kind, and the memory that it accesses is to
     /// lie within them: whoever calls this stands beside the kernel and has checked the lengths.
-    pub fn launch(&self, kernel: &'static str, Grid(blocks): Grid, arguments: &[Argument]) -> Result<()> {
+    pub fn launch(&self, kernel: &'static str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        if arguments.iter().any(|argument| argument.storage == Storage::Bf16) {
+            return Err(Error::Device(format!("the kernel `{kernel}` of {} takes no bf16", self.name)));
+        }
+        self.launch_stored(kernel, grid, arguments)
+    }
+
+    /// [`Source::launch`] of a kernel that takes these values as they are stored.
+    pub fn launch_stored(
+        &self,
+        kernel: &'static str,
+        Grid(blocks): Grid,
+        arguments: &[Argument],
+    ) -> Result<()> {
         if blocks.contains(&0) {
             return Ok(());
         }
@@ -97,7 +114,7 @@ impl Source {
         let function = self.function(&card, kernel)?;
         let [x, y, z] = blocks.map(|blocks| blocks as u32);
         let mut pointers: Vec<_> =
-            arguments.iter().map(|argument| (&raw const argument.0).cast::<c_void>().cast_mut()).collect();
+            arguments.iter().map(|argument| (&raw const argument.bits).cast::<c_void>().cast_mut()).collect();
         let block = (THREADS as u32, 1, 1);
         // SAFETY: the function is of a module that is never unloaded; the driver copies each argument, of the kind that the kernel
         // declares, before it returns; what the kernel accesses lives until all that was given to the null stream before the
@@ -133,9 +150,20 @@ impl Source {
     }
 }
 
-/// An argument of a kernel: its bytes from the first one on, in the order of the processor, which is the card's.
+/// An argument of a kernel.
 #[derive(Debug, Clone, Copy)]
-pub struct Argument(u64);
+pub struct Argument {
+    /// Its bytes from the first one on, in the order of the processor, which is the card's.
+    bits: u64,
+    /// How the values that it points at are stored.
+    storage: Storage,
+}
+
+impl Argument {
+    fn plain(bits: u64) -> Self {
+        Self { bits, storage: Storage::F32 }
+    }
+}
 
 /// What kernels take.
 pub trait AsArgument {
@@ -143,52 +171,52 @@ pub trait AsArgument {
     fn argument(&self) -> Argument;
 }
 
-/// `float *`, `const float *`.
+/// `float *`, `const float *`; `Bf16 *`, `const Bf16 *`.
 impl AsArgument for Values {
     fn argument(&self) -> Argument {
-        Argument(self.address())
+        Argument { bits: self.address(), storage: self.storage() }
     }
 }
 
-/// `float *`, `const float *`.
+/// As [`Values`].
 impl AsArgument for Buffer {
     fn argument(&self) -> Argument {
-        Argument(self.address())
+        Values::argument(self)
     }
 }
 
-/// `const float *`, null where there are none.
+/// As [`Values`], null where there are none.
 impl AsArgument for Option<&Values> {
     fn argument(&self) -> Argument {
-        Argument(self.map_or(0, Values::address))
+        self.map_or(Argument::plain(0), Values::argument)
     }
 }
 
 /// `T *`, `const T *`.
 impl<T> AsArgument for CudaSlice<T> {
     fn argument(&self) -> Argument {
-        Argument(*self.device_ptr())
+        Argument::plain(*self.device_ptr())
     }
 }
 
 /// `unsigned`. What is counted fits: no buffer is longer.
 impl AsArgument for usize {
     fn argument(&self) -> Argument {
-        Argument(u64::from(*self as u32))
+        Argument::plain(u64::from(*self as u32))
     }
 }
 
 /// `float`.
 impl AsArgument for f32 {
     fn argument(&self) -> Argument {
-        Argument(u64::from(self.to_bits()))
+        Argument::plain(u64::from(self.to_bits()))
     }
 }
 
 /// `double`.
 impl AsArgument for f64 {
     fn argument(&self) -> Argument {
-        Argument(self.to_bits())
+        Argument::plain(self.to_bits())
     }
 }
 

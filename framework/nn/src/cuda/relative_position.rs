@@ -3,6 +3,7 @@
 use super::attention::{Dims, PositionTables, RelativePositions, offsets};
 use super::buffer::unspecified;
 use super::module::{Grid, Source, arguments, source};
+use super::storage::stored;
 use super::{Buffer, Values};
 use crate::Result;
 
@@ -28,7 +29,8 @@ pub fn forward(qkv: &Values, positions: &RelativePositions<'_, Values>, dims: Di
             let products = unspecified(batch * heads * tokens * (rows + cols))?;
             let arguments =
                 arguments![products, *qkv, *by_row, *by_col, rows, cols, heads, head_dim, products.len()];
-            KERNELS.launch("products", Grid::elements(products.len()), arguments)?;
+            let kernel = qkv.storage().of(stored!("products"));
+            KERNELS.launch_stored(kernel, Grid::elements(products.len()), arguments)?;
             let biases = unspecified(batch * heads * tokens * tokens)?;
             let arguments = arguments![biases, products, rows, cols, biases.len()];
             KERNELS.launch("spread", Grid::elements(biases.len()), arguments)?;
@@ -61,12 +63,14 @@ pub fn backward(
             let count = batch * tokens * heads * head_dim;
             let arguments =
                 arguments![*grad_qkv, products, *by_row, *by_col, rows, cols, heads, head_dim, count];
-            KERNELS.launch("grad_queries", Grid::elements(count), arguments)?;
+            let kernel = grad_qkv.storage().of(stored!("grad_queries"));
+            KERNELS.launch_stored(kernel, Grid::elements(count), arguments)?;
             let grad_embeddings = |side: usize, axis: usize| {
                 let table = unspecified((2 * side - 1) * head_dim)?;
                 let arguments =
                     arguments![table, products, *qkv, axis, rows, cols, batch, heads, head_dim, table.len()];
-                KERNELS.launch("grad_embeddings", Grid::elements(table.len()), arguments)?;
+                let kernel = qkv.storage().of(stored!("grad_embeddings"));
+                KERNELS.launch_stored(kernel, Grid::elements(table.len()), arguments)?;
                 Ok(table)
             };
             [rows, cols].into_iter().zip(0..).map(|(side, axis)| grad_embeddings(side, axis)).collect()

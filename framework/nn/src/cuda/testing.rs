@@ -1,12 +1,28 @@
 //! Kernels beside those of the CPU, on the same values.
 
-use super::{Buffer, Values, download, upload};
+use super::{Buffer, Values, download, operand, upload};
 use crate::Result;
+use crate::device::{Precision, set_precision};
 use crate::testing::{assert_close, wide};
 
 /// Values in memory of the card.
 pub fn on_card(values: &[f32]) -> Buffer {
     upload(values.to_vec()).unwrap()
+}
+
+/// What is computed where products take bf16.
+pub fn in_bf16<R>(work: impl FnOnce() -> R) -> R {
+    set_precision(Some(Precision::Bf16)).unwrap();
+    let result = work();
+    set_precision(None).unwrap();
+    result
+}
+
+/// Values rounded to bf16, in memory of the card and in that of the host.
+pub fn rounded(values: &[f32]) -> (Buffer, Vec<f32>) {
+    let rounded = in_bf16(|| operand(&on_card(values)).unwrap().unwrap());
+    let values = download(&rounded).unwrap();
+    (rounded, values)
 }
 
 /// How closely a kernel follows that of the CPU: what may be off, relative to the largest value (at least 1).
@@ -24,6 +40,11 @@ impl Case {
     /// Off by at most `tolerance`; `_reason` says why it is.
     pub fn relative(tolerance: f64, _reason: &str) -> Self {
         Self { tolerance }
+    }
+
+    /// Off by what a result in bf16 is rounded by, with what is rounded on the way to it.
+    pub fn bf16() -> Self {
+        Self { tolerance: 1e-2 }
     }
 
     /// Compares what becomes of `values`.

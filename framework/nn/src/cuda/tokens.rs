@@ -1,8 +1,9 @@
 //! Rows moved by an index, and back.
 
-use super::buffer::{unspecified, upload_plain};
-use super::chunks;
+use super::buffer::{unspecified, unspecified_in, upload_plain};
+use super::chunks::ColumnSums;
 use super::module::{Grid, Source, arguments, source};
+use super::storage::{Storage, stored};
 use super::{Buffer, Output, Values};
 use crate::Result;
 
@@ -18,10 +19,12 @@ pub fn gather_rows(rows: &Values, extra: Option<&Values>, width: usize, index: &
     assert!(
         extra.is_some_and(|extra| extra.len() == width) || index.iter().all(|&row| (row as usize) < count)
     );
-    let output = unspecified(index.len() * width)?;
+    assert!(extra.is_none_or(|extra| extra.storage() == Storage::F32));
+    let storage = rows.storage();
+    let output = unspecified_in(storage, index.len() * width)?;
     let index = upload_plain(index)?;
     let arguments = arguments![output, *rows, extra, index, count, width, output.len()];
-    KERNELS.launch("gather_rows", Grid::elements(output.len()), arguments)?;
+    KERNELS.launch_stored(storage.of(stored!("gather_rows")), Grid::elements(output.len()), arguments)?;
     Ok(output)
 }
 
@@ -55,11 +58,11 @@ pub fn scatter_rows(
 pub fn scatter_row(grad: &Values, width: usize, places: &InverseIndex, row: usize) -> Result<Buffer> {
     let places = places.of(row);
     assert!(places.iter().all(|&place| (place as usize + 1) * width <= grad.len()));
-    chunks::partial_sums(places.len(), width, |partial, grid| {
-        let count = places.len();
-        let places = upload_plain(places)?;
-        KERNELS.launch("scatter_row", grid, arguments![*partial, *grad, places, count, width])
-    })
+    let (of, sums) = (ColumnSums::new(places.len(), width)?, unspecified(width)?);
+    let (count, places) = (places.len(), upload_plain(places)?);
+    let arguments = arguments![sums, of.partial, *of.counters()?, *grad, places, count, width];
+    KERNELS.launch_stored(grad.storage().of(stored!("scatter_row")), of.grid, arguments)?;
+    Ok(sums)
 }
 
 #[cfg(test)]

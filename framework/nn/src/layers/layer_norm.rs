@@ -60,15 +60,15 @@ impl LayerNorm {
         self.bias.check_channels(channels)
     }
 
-    /// The normalised rows `[R, C]`, and what the backward needs of each.
+    /// The normalised rows `[R, C]` as products take them, and what the backward needs of each.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn forward_rows(&self, x: &Values) -> Result<(Buffer, Statistics)> {
-        layer_norm::forward(x, &self.weight.values(), &self.bias.values(), self.eps)
+    pub fn operand_rows(&self, x: &Values) -> Result<(Buffer, Statistics)> {
+        layer_norm::operand(x, &self.weight.values(), &self.bias.values(), self.eps)
     }
 
-    /// The normalised rows once more.
+    /// [`LayerNorm::operand_rows`] once more.
     ///
     /// # Errors
     /// If the device fails.
@@ -105,7 +105,7 @@ impl Layer for LayerNorm {
     }
 
     fn forward(self: Box<Self>, x: Buffer, _: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
-        let (y, statistics) = self.forward_rows(&x)?;
+        let (y, statistics) = layer_norm::forward(&x, &self.weight.values(), &self.bias.values(), self.eps)?;
         let backward = move |grad: Buffer| {
             let mut grad_x = zeros(x.len())?;
             self.backward_onto(&grad, &x, &statistics, &mut grad_x)?;

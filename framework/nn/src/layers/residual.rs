@@ -3,14 +3,15 @@
 use super::LayerNorm;
 use crate::backend::elementwise::{add_assign, mul_assign, scale_channels, scale_parts};
 use crate::backend::layer_norm::Statistics;
-use crate::backend::{Buffer, Values, chunks, copy, upload};
+use crate::backend::{Buffer, Values, chunks, copy, operand, single, upload};
 use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass};
 use crate::{Param, Shape};
 
 /// What a [`Residual`] adds to its input: attention, an MLP, a convolution, or what a plug-in makes up.
 ///
-/// Inputs are normalised, `[B, N, C]`, and outputs have the same shape. What the backward needs is to be little: it is kept for
+/// Inputs are normalised, `[B, N, C]`, and outputs have the same shape. Both are stored as products take them, gradients too; an output
+/// that is added to a residual is stored as that is. What the backward needs is to be little: it is kept for
 /// every block of a network, while what [`Branch::recompute`] makes lives for one at a time.
 pub trait Branch: 'static {
     /// What the backward needs besides the input.
@@ -140,9 +141,10 @@ struct Sum<B> {
 
 impl<B: Branch> Sum<B> {
     fn forward(&self, x: &Values, keeps: bool) -> Result<(Buffer, Saved<B::Saved>)> {
-        let (normalized, statistics) = self.norm.forward_rows(x)?;
+        let (normalized, statistics) = self.norm.operand_rows(x)?;
         let is_plain = self.drop_scale.is_none() && self.gamma.is_none();
-        let (mut y, branch) = self.branch.forward(&normalized, self.shape, is_plain.then_some(x))?;
+        let (y, branch) = self.branch.forward(&normalized, self.shape, is_plain.then_some(x))?;
+        let mut y = single(y)?;
         let output = (keeps && self.gamma.is_some()).then(|| copy(&y)).transpose()?;
         self.scale(&mut y)?;
         if !is_plain {
@@ -153,11 +155,11 @@ impl<B: Branch> Sum<B> {
 
     /// What was not kept, computed again, with the normalised input.
     fn recompute(&self, x: &Values) -> Result<(Buffer, Saved<B::Saved>)> {
-        let (normalized, statistics) = self.norm.forward_rows(x)?;
+        let (normalized, statistics) = self.norm.operand_rows(x)?;
         let (branch, output) = match self.gamma {
             Some(_) => {
                 let (output, branch) = self.branch.forward(&normalized, self.shape, None)?;
-                (branch, Some(output))
+                (branch, Some(single(output)?))
             }
             None => (self.branch.recompute(&normalized, self.shape)?, None),
         };
@@ -172,9 +174,11 @@ impl<B: Branch> Sum<B> {
         };
         let Saved { statistics, branch, output } = saved;
         let scaled = self.backward_scale(&grad, output)?;
-        let grad_output = scaled.as_ref().unwrap_or(&grad);
+        let grad_output: &Values = scaled.as_deref().unwrap_or(&grad);
+        let rounded = operand(grad_output)?;
+        let grad_output = rounded.as_deref().unwrap_or(grad_output);
         let grad_branch = self.branch.backward(&normalized, branch, grad_output, self.shape)?;
-        drop((normalized, scaled));
+        drop((normalized, scaled, rounded));
         self.norm.backward_onto(&grad_branch, x, &statistics, &mut grad)?;
         Ok(grad)
     }

@@ -2,7 +2,7 @@
 
 use crate::component::Problem;
 use crate::experiment::Experiment;
-use crate::nn::{self, DeviceName};
+use crate::nn;
 use crate::recipe::Recipe;
 
 use crate::engine::EngineError;
@@ -10,19 +10,19 @@ use crate::engine::EngineError;
 /// Opens the device of a recipe. Comes before anything is built: without one, nothing else is worth opening.
 pub fn open_device(recipe: &Recipe, experiment: &Experiment) -> Result<(), EngineError> {
     let name = experiment.device.unwrap_or_default();
+    let refused = |key: &str, error: nn::Error, help: &str| {
+        recipe.diagnose(vec![Problem::new(key, error.to_string()).help(help)]).into()
+    };
     match nn::device::select(name) {
         Ok(()) => {}
         Err(
             error @ (nn::Error::BuiltWithoutCuda | nn::Error::BuiltWithCuda | nn::Error::NoSuchCard { .. }),
         ) => {
             let help = "`device` may be left out: a program computes on what it was built for";
-            let problem = Problem::new("device", error.to_string()).help(help);
-            return Err(recipe.diagnose(vec![problem]).into());
+            return Err(refused("device", error, help));
         }
         Err(error) => return Err(error.into()),
     }
-    if experiment.train.checkpoint_activations && name != DeviceName::Cpu {
-        tracing::warn!("`train.checkpoint_activations` saves nothing on {name}: activations are kept there");
-    }
-    Ok(())
+    nn::device::set_precision(experiment.precision)
+        .map_err(|error| refused("precision", error, "`tf32` and `bf16` are for a card: `device: cuda`"))
 }

@@ -1,7 +1,7 @@
 //! The gradient as a whole: scale, norm, clipping.
 
 use crate::distributed::{CommunicationError, Communicator};
-use crate::nn::backend::{chunks, elementwise};
+use crate::nn::backend::{Values, chunks, elementwise};
 use crate::nn::{Param, Result};
 
 /// Replaces the gradient by the sum of those of all processes.
@@ -16,8 +16,9 @@ pub fn all_reduce(
 /// The L2 norm of all gradients together, summed in double precision and in an order that the number of
 /// threads does not change.
 pub fn norm(params: &[Param]) -> Result<f64> {
-    let squares = |param: &Param| param.grad().map_or(Ok(0.0), |grad| chunks::norm_squared(&grad));
-    Ok(params.iter().map(squares).sum::<Result<f64>>()?.sqrt())
+    let grads: Vec<_> = params.iter().filter_map(Param::grad).collect();
+    let grads: Vec<&Values> = grads.iter().map(|grad| &**grad).collect();
+    Ok(chunks::norm_squared(&grads)?.sqrt())
 }
 
 /// Scales all gradients so that their norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_`.

@@ -14,17 +14,8 @@ struct Tensor {
     Factors factors;
 };
 
-/// Values of a block.
-constexpr unsigned CHUNK = 16 * THREADS;
-
 extern "C" __global__ void adamw(const Tensor *tensors, unsigned count) {
-    // The last tensor that starts at this block or before.
-    unsigned low = 0, high = count;
-    while (high - low > 1) {
-        const unsigned middle = (low + high) / 2;
-        (tensors[middle].first_block <= blockIdx.x ? low : high) = middle;
-    }
-    const Tensor tensor = tensors[low];
+    const Tensor tensor = tensor_of_block(tensors, count);
     const Factors &f = tensor.factors;
     const unsigned start = (blockIdx.x - tensor.first_block) * CHUNK, end = min(start + CHUNK, tensor.count);
     for (unsigned i = start + threadIdx.x; i < end; i += THREADS) {

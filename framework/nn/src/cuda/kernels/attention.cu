@@ -51,11 +51,12 @@ struct Tile {
     float values[ROWS][DIM + 1];
 
     /// Loads tokens from `from` on, `stride` apart; zeros behind the last token and the last value.
-    __device__ void load(const float *tokens, unsigned stride, unsigned from, Dims dims) {
+    template <class T>
+    __device__ void load(const T *tokens, unsigned stride, unsigned from, Dims dims) {
         for (unsigned i = threadIdx.x; i < ROWS * DIM; i += THREADS) {
             const unsigned row = i / DIM, column = i % DIM;
             const bool inside = from + row < dims.tokens && column < dims.head_dim;
-            values[row][column] = inside ? tokens[(from + row) * stride + column] : 0.0f;
+            values[row][column] = inside ? float(tokens[(from + row) * stride + column]) : 0.0f;
         }
     }
 };
@@ -125,8 +126,8 @@ struct Part {
 };
 
 /// Writes rows of `[tokens, head_dim]`, `stride` apart.
-template <unsigned M, unsigned DIM>
-__device__ __forceinline__ void write_rows(float *tokens, unsigned stride, unsigned from, Dims dims, Part<M, DIM> &part) {
+template <unsigned M, unsigned DIM, class T>
+__device__ __forceinline__ void write_rows(T *tokens, unsigned stride, unsigned from, Dims dims, Part<M, DIM> &part) {
     part.each([=](At at, float value) {
         if (from + at.row < dims.tokens && at.column < dims.head_dim) {
             tokens[(from + at.row) * stride + at.column] = value;
@@ -159,9 +160,9 @@ __device__ __forceinline__ void normalise(Part<M, N> &scores, Normaliser normali
 }
 
 /// The output, and the binary logarithms of the normalisers `[B, heads, tokens]`.
-template <unsigned DIM, unsigned QUERIES, unsigned KEYS>
-__device__ __forceinline__ void forward(float *output, float *normalisers, const float *qkv, const float *bias,
-                                        float scale, Dims dims) {
+template <unsigned DIM, unsigned QUERIES, unsigned KEYS, class T>
+__device__ __forceinline__ void forward(T *output, float *normalisers, const T *qkv, const float *bias, float scale,
+                                        Dims dims) {
     __shared__ Tile<QUERIES, DIM> queries;
     __shared__ Tile<KEYS, DIM> keys; // Then values.
     __shared__ Tile<QUERIES, KEYS> probabilities;
@@ -231,8 +232,8 @@ __device__ __forceinline__ void forward(float *output, float *normalisers, const
 
 /// The gradients of the queries, and of each query the sum over the keys of its probability times the gradient of that, `deltas`
 /// `[B, heads, tokens]`.
-template <unsigned DIM, unsigned TILE>
-__device__ __forceinline__ void backward_queries(float *grad_qkv, float *deltas, const float *grad, const float *qkv,
+template <unsigned DIM, unsigned TILE, class T>
+__device__ __forceinline__ void backward_queries(T *grad_qkv, float *deltas, const T *grad, const T *qkv,
                                                  const float *bias, const float *normalisers, float scale, Dims dims) {
     __shared__ Tile<TILE, DIM> queries, grads, keys, values;
     __shared__ Tile<TILE, TILE> grad_scores;
@@ -297,8 +298,8 @@ __device__ __forceinline__ void backward_queries(float *grad_qkv, float *deltas,
 }
 
 /// The gradients of the keys and of the values, by the deltas of [`backward_queries`].
-template <unsigned DIM, unsigned TILE>
-__device__ __forceinline__ void backward_keys(float *grad_qkv, const float *deltas, const float *grad, const float *qkv,
+template <unsigned DIM, unsigned TILE, class T>
+__device__ __forceinline__ void backward_keys(T *grad_qkv, const float *deltas, const T *grad, const T *qkv,
                                               const float *bias, const float *normalisers, float scale, Dims dims) {
     __shared__ Tile<TILE, DIM> queries, grads, keys, values;
     __shared__ Tile<TILE, TILE> probabilities, grad_scores;
@@ -337,10 +338,10 @@ __device__ __forceinline__ void backward_keys(float *grad_qkv, const float *delt
 }
 
 /// The gradient of the bias, `[biases, tokens, tokens]`: a block owns a pair of tiles and goes through the images that share it.
-template <unsigned DIM, unsigned TILE>
-__device__ __forceinline__ void backward_bias(float *grad_bias, const float *deltas, const float *grad,
-                                              const float *qkv, const float *bias, const float *normalisers,
-                                              float scale, unsigned batch, Dims dims) {
+template <unsigned DIM, unsigned TILE, class T>
+__device__ __forceinline__ void backward_bias(float *grad_bias, const float *deltas, const T *grad, const T *qkv,
+                                              const float *bias, const float *normalisers, float scale, unsigned batch,
+                                              Dims dims) {
     __shared__ Tile<TILE, DIM> queries, grads, keys, values;
     const unsigned width = dims.heads * dims.head_dim, tokens = dims.tokens, tiles = (tokens + TILE - 1) / TILE;
     Place place(dims, TILE);
@@ -379,36 +380,36 @@ __device__ __forceinline__ void backward_bias(float *grad_bias, const float *del
 }
 
 /// The kernels for heads of at most DIM values, with tiles that fit into the shared memory of a block.
-#define KERNELS(DIM, QUERIES, KEYS, TILE)                                                                              \
-    extern "C" __global__ void forward_##DIM(float *output, float *normalisers, const float *qkv, const float *bias,   \
-                                             float scale, unsigned tokens, unsigned heads, unsigned head_dim,          \
-                                             unsigned biases) {                                                        \
+#define KERNELS(DIM, QUERIES, KEYS, TILE, T, SUFFIX)                                                                   \
+    extern "C" __global__ void forward_##DIM##_##SUFFIX(T *output, float *normalisers, const T *qkv,                   \
+                                                        const float *bias, float scale, unsigned tokens,               \
+                                                        unsigned heads, unsigned head_dim, unsigned biases) {          \
         const Dims dims = {tokens, heads, head_dim, biases};                                                           \
         forward<DIM, QUERIES, KEYS>(output, normalisers, qkv, bias, scale, dims);                                      \
     }                                                                                                                  \
-    extern "C" __global__ void backward_queries_##DIM(float *grad_qkv, float *deltas, const float *grad,               \
-                                                      const float *qkv, const float *bias, const float *normalisers,   \
-                                                      float scale, unsigned tokens, unsigned heads, unsigned head_dim, \
-                                                      unsigned biases) {                                               \
+    extern "C" __global__ void backward_queries_##DIM##_##SUFFIX(                                                      \
+        T *grad_qkv, float *deltas, const T *grad, const T *qkv, const float *bias, const float *normalisers,          \
+        float scale, unsigned tokens, unsigned heads, unsigned head_dim, unsigned biases) {                            \
         const Dims dims = {tokens, heads, head_dim, biases};                                                           \
         backward_queries<DIM, TILE>(grad_qkv, deltas, grad, qkv, bias, normalisers, scale, dims);                      \
     }                                                                                                                  \
-    extern "C" __global__ void backward_keys_##DIM(float *grad_qkv, const float *deltas, const float *grad,            \
-                                                   const float *qkv, const float *bias, const float *normalisers,      \
-                                                   float scale, unsigned tokens, unsigned heads, unsigned head_dim,    \
-                                                   unsigned biases) {                                                  \
+    extern "C" __global__ void backward_keys_##DIM##_##SUFFIX(                                                         \
+        T *grad_qkv, const float *deltas, const T *grad, const T *qkv, const float *bias, const float *normalisers,    \
+        float scale, unsigned tokens, unsigned heads, unsigned head_dim, unsigned biases) {                            \
         const Dims dims = {tokens, heads, head_dim, biases};                                                           \
         backward_keys<DIM, TILE>(grad_qkv, deltas, grad, qkv, bias, normalisers, scale, dims);                         \
     }                                                                                                                  \
-    extern "C" __global__ void backward_bias_##DIM(float *grad_bias, const float *deltas, const float *grad,           \
-                                                   const float *qkv, const float *bias, const float *normalisers,      \
-                                                   float scale, unsigned batch, unsigned tokens, unsigned heads,       \
-                                                   unsigned head_dim, unsigned biases) {                               \
+    extern "C" __global__ void backward_bias_##DIM##_##SUFFIX(                                                         \
+        float *grad_bias, const float *deltas, const T *grad, const T *qkv, const float *bias,                         \
+        const float *normalisers, float scale, unsigned batch, unsigned tokens, unsigned heads, unsigned head_dim,     \
+        unsigned biases) {                                                                                             \
         const Dims dims = {tokens, heads, head_dim, biases};                                                           \
         backward_bias<DIM, TILE>(grad_bias, deltas, grad, qkv, bias, normalisers, scale, batch, dims);                 \
     }
+#define ALL_HEADS(T, SUFFIX)             \
+    KERNELS(16, 64, 64, 32, T, SUFFIX)   \
+    KERNELS(32, 64, 64, 32, T, SUFFIX)   \
+    KERNELS(64, 64, 32, 32, T, SUFFIX)   \
+    KERNELS(128, 32, 32, 16, T, SUFFIX)
 
-KERNELS(16, 64, 64, 32)
-KERNELS(32, 64, 64, 32)
-KERNELS(64, 64, 32, 32)
-KERNELS(128, 32, 32, 16)
+FOR_EACH_STORAGE(ALL_HEADS)

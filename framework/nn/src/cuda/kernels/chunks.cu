@@ -1,21 +1,28 @@
 #include "common.cuh"
 
-extern "C" __global__ void sum_rows(float *partial, const float *values, unsigned rows, unsigned columns) {
-    sum_columns(partial, rows, columns, [=](unsigned row, unsigned column) { return values[row * columns + column]; });
-}
+#define KERNELS(T, SUFFIX)                                                                                             \
+    extern "C" __global__ void sum_rows_##SUFFIX(float *sums, float *partial, unsigned *counters, const T *values,     \
+                                                 unsigned rows, unsigned columns, unsigned add) {                      \
+        const auto value = [=](unsigned row, unsigned column) -> float { return values[row * columns + column]; };     \
+        sum_columns_whole(sums, partial, counters, rows, columns, add, value);                                         \
+    }
 
-/// Adds to `sums` what they are if `add` is 1, and nothing if it is 0.
-extern "C" __global__ void finish_rows(float *sums, const float *partial, unsigned chunks, unsigned columns, unsigned add) {
-    each(columns, [=](unsigned column) {
-        const float sum = sum_chunks(partial, chunks, columns, column);
-        sums[column] = add ? sums[column] + sum : sum;
-    });
-}
+FOR_EACH_STORAGE(KERNELS)
+
+/// A tensor of a table.
+struct Tensor {
+    const float *values;
+    unsigned count, first_block;
+};
 
 /// Of each block the sum of its squares.
-extern "C" __global__ void sum_squares(double *partial, const float *values, unsigned count) {
+extern "C" __global__ void sum_squares(double *partial, const Tensor *tensors, unsigned count) {
+    const Tensor tensor = tensor_of_block(tensors, count);
+    const unsigned start = (blockIdx.x - tensor.first_block) * CHUNK, end = min(start + CHUNK, tensor.count);
     double sum = 0;
-    each(count, [&](unsigned i) { sum += double(values[i]) * values[i]; });
+    for (unsigned i = start + threadIdx.x; i < end; i += THREADS) {
+        sum += double(tensor.values[i]) * tensor.values[i];
+    }
     sum = block_sum(sum);
     if (threadIdx.x == 0) {
         partial[blockIdx.x] = sum;
@@ -33,13 +40,22 @@ extern "C" __global__ void sum_values(double *partial, const double *values, uns
 }
 
 /// The sum of all, divided; for one block.
-extern "C" __global__ void finish_mean(float *mean, const double *partial, unsigned count, double divisor) {
+template <class T>
+__device__ __forceinline__ void finish(T *result, const double *partial, unsigned count, double divisor) {
     double sum = 0;
     for (unsigned i = threadIdx.x; i < count; i += THREADS) {
         sum += partial[i];
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) {
-        *mean = float(sum / divisor);
+        *result = T(sum / divisor);
     }
+}
+
+extern "C" __global__ void finish_mean(float *mean, const double *partial, unsigned count, double divisor) {
+    finish(mean, partial, count, divisor);
+}
+
+extern "C" __global__ void finish_sum(double *sum, const double *partial, unsigned count) {
+    finish(sum, partial, count, 1.0);
 }

@@ -14,6 +14,37 @@ __device__ __forceinline__ void each(unsigned count, Body body) {
     }
 }
 
+/// The last of a table of `count` tensors that starts at this block or before: its blocks are those from `first_block` on.
+template <class Tensor>
+__device__ __forceinline__ const Tensor &tensor_of_block(const Tensor *tensors, unsigned count) {
+    unsigned low = 0, high = count;
+    while (high - low > 1) {
+        const unsigned middle = (low + high) / 2;
+        (tensors[middle].first_block <= blockIdx.x ? low : high) = middle;
+    }
+    return tensors[low];
+}
+
+/// Values of such a block.
+constexpr unsigned CHUNK = 16 * THREADS;
+
+// ---- Values as they are stored. All is computed in float.
+
+/// The upper half of a float, rounded to the nearest.
+struct Bf16 {
+    unsigned short bits;
+    Bf16() = default;
+    __device__ __forceinline__ Bf16(float value) {
+        const unsigned all = __float_as_uint(value);
+        // A NaN may not be rounded to infinity.
+        bits = value != value ? 0x7fff : (all + 0x7fff + (all >> 16 & 1)) >> 16;
+    }
+    __device__ __forceinline__ operator float() const { return __uint_as_float(unsigned(bits) << 16); }
+};
+
+/// Declares a kernel for values that are stored in floats, and for such in bf16: `KERNEL(type, suffix of its name)`.
+#define FOR_EACH_STORAGE(KERNEL) KERNEL(float, f32) KERNEL(Bf16, bf16)
+
 // ---- Reductions, in an order that depends on nothing but the number of threads.
 
 struct Sum {
@@ -108,6 +139,51 @@ __device__ __forceinline__ void sum_columns(T *partial, unsigned rows, unsigned 
             sum += sums[warp * WARP + threadIdx.x];
         }
         partial[blockIdx.y * columns + column] = sum;
+    }
+}
+
+/// Whether this is the last of the `blocks` that count at `counter`, which is 0 before and after: what the others have written it may
+/// read. All threads of the block have to call it.
+__device__ __forceinline__ bool is_last_block(unsigned *counter, unsigned blocks) {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(counter, 1u) == blocks - 1;
+        if (last) {
+            *counter = 0;
+        }
+    }
+    __syncthreads();
+    __threadfence();
+    return last;
+}
+
+/// [`sum_columns`], and the last block of each WARP columns writes or, if `add` is 1, adds their sums to `sums`, `[columns]`.
+/// `counters` is a 0 for each block of x.
+template <class Value>
+__device__ __forceinline__ void sum_columns_whole(float *sums, float *partial, unsigned *counters, unsigned rows,
+                                                  unsigned columns, unsigned add, Value value) {
+    sum_columns(partial, rows, columns, value);
+    if (!is_last_block(counters + blockIdx.x, gridDim.y)) {
+        return;
+    }
+    __shared__ float totals[THREADS];
+    const unsigned column = blockIdx.x * WARP + threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const volatile float *written = partial;
+    float sum = 0;
+    if (column < columns) {
+        for (unsigned chunk = warp; chunk < gridDim.y; chunk += WARPS) {
+            sum += written[chunk * columns + column];
+        }
+    }
+    totals[threadIdx.x] = sum;
+    __syncthreads();
+    if (warp == 0 && column < columns) {
+        for (unsigned other = 1; other < WARPS; ++other) {
+            sum += totals[other * WARP + threadIdx.x];
+        }
+        sums[column] = add ? sums[column] + sum : sum;
     }
 }
 

@@ -58,8 +58,8 @@ extern "C" __global__ void pack(float *packed, const float *weight, unsigned tap
 
 /// The sums of the features, times `visible`, times the packed weight; plus the bias, times `scale`. What is null is left out.
 /// `K` is the side of the kernel, or 0 where the compiler does not know it.
-template <unsigned K, unsigned PIECE>
-__device__ __forceinline__ void correlate(float *y, const float *x, const float *weight, const float *bias,
+template <unsigned K, unsigned PIECE, class T>
+__device__ __forceinline__ void correlate(T *y, const T *x, const float *weight, const float *bias,
                                           const float *visible, const float *scale, Layout layout, unsigned kernel,
                                           unsigned channels, unsigned pieces) {
     constexpr unsigned SIDE = K ? K : LARGEST;
@@ -107,8 +107,8 @@ __device__ __forceinline__ void correlate(float *y, const float *x, const float 
 }
 
 /// Partial sums of the gradient of the weight, `[chunks, K * K, C]`, over chunks of pieces (y), for one line of the kernel (z).
-template <unsigned K, unsigned PIECE>
-__device__ __forceinline__ void grad_weight(float *partial, const float *x, const float *grad, const float *visible,
+template <unsigned K, unsigned PIECE, class T>
+__device__ __forceinline__ void grad_weight(float *partial, const T *x, const T *grad, const float *visible,
                                             Layout layout, unsigned kernel, unsigned channels, unsigned pieces) {
     constexpr unsigned SIDE = K ? K : LARGEST, WIDTH = PIECE + SIDE - 1;
     __shared__ unsigned sources[WARPS][WIDTH];
@@ -170,25 +170,27 @@ extern "C" __global__ void finish_weight(float *weight, const float *partial, un
     });
 }
 
-#define KERNELS(NAME, K, PIECE)                                                                                      \
-    extern "C" __global__ void correlate_##NAME##_##PIECE(                                                           \
-        float *y, const float *x, const float *weight, const float *bias, const float *visible, const float *scale,  \
-        const unsigned *ids, const unsigned *slots, unsigned rows, unsigned cols, unsigned cell, unsigned kept,      \
-        unsigned kernel, unsigned channels, unsigned pieces) {                                                       \
-        correlate<K, PIECE>(y, x, weight, bias, visible, scale, {ids, slots, rows, cols, cell, kept}, kernel,        \
-                            channels, pieces);                                                                       \
-    }                                                                                                                \
-    extern "C" __global__ void grad_weight_##NAME##_##PIECE(                                                         \
-        float *partial, const float *x, const float *grad, const float *visible, const unsigned *ids,                \
-        const unsigned *slots, unsigned rows, unsigned cols, unsigned cell, unsigned kept, unsigned kernel,          \
-        unsigned channels, unsigned pieces) {                                                                        \
-        grad_weight<K, PIECE>(partial, x, grad, visible, {ids, slots, rows, cols, cell, kept}, kernel, channels,     \
-                              pieces);                                                                               \
+#define KERNELS(NAME, K, PIECE, T, SUFFIX)                                                                             \
+    extern "C" __global__ void correlate_##NAME##_##PIECE##_##SUFFIX(                                                  \
+        T *y, const T *x, const float *weight, const float *bias, const float *visible, const float *scale,            \
+        const unsigned *ids, const unsigned *slots, unsigned rows, unsigned cols, unsigned cell, unsigned kept,        \
+        unsigned kernel, unsigned channels, unsigned pieces) {                                                         \
+        correlate<K, PIECE>(y, x, weight, bias, visible, scale, {ids, slots, rows, cols, cell, kept}, kernel,          \
+                            channels, pieces);                                                                         \
+    }                                                                                                                  \
+    extern "C" __global__ void grad_weight_##NAME##_##PIECE##_##SUFFIX(                                                \
+        float *partial, const T *x, const T *grad, const float *visible, const unsigned *ids, const unsigned *slots,   \
+        unsigned rows, unsigned cols, unsigned cell, unsigned kept, unsigned kernel, unsigned channels,                \
+        unsigned pieces) {                                                                                             \
+        grad_weight<K, PIECE>(partial, x, grad, visible, {ids, slots, rows, cols, cell, kept}, kernel, channels,       \
+                              pieces);                                                                                 \
     }
+#define ALL_PIECES(T, SUFFIX)       \
+    KERNELS(5, 5, 1, T, SUFFIX)     \
+    KERNELS(5, 5, 2, T, SUFFIX)     \
+    KERNELS(5, 5, 4, T, SUFFIX)     \
+    KERNELS(any, 0, 1, T, SUFFIX)   \
+    KERNELS(any, 0, 2, T, SUFFIX)   \
+    KERNELS(any, 0, 4, T, SUFFIX)
 
-KERNELS(5, 5, 1)
-KERNELS(5, 5, 2)
-KERNELS(5, 5, 4)
-KERNELS(any, 0, 1)
-KERNELS(any, 0, 2)
-KERNELS(any, 0, 4)
+FOR_EACH_STORAGE(ALL_PIECES)

@@ -5,6 +5,9 @@ extern "C" __global__ void forward(float *y, const float *x, unsigned count) {
     each(count, [=](unsigned i) { y[i] = gelu(x[i]); });
 }
 
-extern "C" __global__ void backward_and_recompute(float *grad, float *x, unsigned count) {
-    each(count, [=](unsigned i) { gelu_backward(grad[i], x[i]); });
-}
+#define KERNELS(T, SUFFIX)                                                                           \
+    extern "C" __global__ void backward_and_recompute_##SUFFIX(T *grad, T *x, unsigned count) {      \
+        each(count, [=](unsigned i) { gelu_backward(grad[i], x[i]); });                              \
+    }
+
+FOR_EACH_STORAGE(KERNELS)

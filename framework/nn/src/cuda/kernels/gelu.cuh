@@ -30,8 +30,9 @@ __device__ __forceinline__ float gelu(float x) {
 }
 
 /// Replaces the gradient of the output by that of the input, and the input by the output.
-__device__ __forceinline__ void gelu_backward(float &grad, float &x) {
+template <class T>
+__device__ __forceinline__ void gelu_backward(T &grad, T &x) {
     const Normal at = normal(x);
-    grad *= x * at.density + at.probability;
-    x *= at.probability;
+    grad = grad * (x * at.density + at.probability);
+    x = x * at.probability;
 }

@@ -13,8 +13,9 @@ struct Row {
 };
 
 /// `statistics` is `[rows, 2]`: the mean, and `1 / sqrt(variance + eps)`.
-extern "C" __global__ void forward(float *y, float *statistics, const float *x, const float *weight, const float *bias,
-                                   float eps, unsigned rows, unsigned channels) {
+template <class Y>
+__device__ __forceinline__ void normalise(Y *y, float *statistics, const float *x, const float *weight,
+                                          const float *bias, float eps, unsigned rows, unsigned channels) {
     const Row row(rows, channels);
     const unsigned lane = threadIdx.x % WARP;
     x += row.start;
@@ -40,8 +41,9 @@ extern "C" __global__ void forward(float *y, float *statistics, const float *x, 
     }
 }
 
-extern "C" __global__ void recompute(float *y, const float *statistics, const float *x, const float *weight,
-                                 const float *bias, unsigned channels, unsigned count) {
+template <class Y>
+__device__ __forceinline__ void recompute(Y *y, const float *statistics, const float *x, const float *weight,
+                                          const float *bias, unsigned channels, unsigned count) {
     each(count, [=](unsigned i) {
         const unsigned row = i / channels, c = i % channels;
         y[i] = (x[i] - statistics[2 * row]) * statistics[2 * row + 1] * weight[c] + bias[c];
@@ -49,8 +51,9 @@ extern "C" __global__ void recompute(float *y, const float *statistics, const fl
 }
 
 /// Adds `scale * (h - mean(h) - n * mean(h * n))`, where `n` is the normalised row and `h` is `grad * weight`.
-extern "C" __global__ void backward_input(float *grad_x, const float *grad, const float *x, const float *statistics,
-                                          const float *weight, unsigned rows, unsigned channels) {
+template <class G>
+__device__ __forceinline__ void backward_input(float *grad_x, const G *grad, const float *x, const float *statistics,
+                                               const float *weight, unsigned rows, unsigned channels) {
     const Row row(rows, channels);
     const unsigned lane = threadIdx.x % WARP;
     x += row.start;
@@ -72,8 +75,9 @@ extern "C" __global__ void backward_input(float *grad_x, const float *grad, cons
 }
 
 /// Partial sums of the gradients of weight and bias.
-extern "C" __global__ void backward_params(Two<float> *partial, const float *grad, const float *x,
-                                           const float *statistics, unsigned rows, unsigned channels) {
+template <class G>
+__device__ __forceinline__ void backward_params(Two<float> *partial, const G *grad, const float *x,
+                                                const float *statistics, unsigned rows, unsigned channels) {
     sum_columns(partial, rows, channels, [=](unsigned row, unsigned c) {
         const float g = grad[row * channels + c];
         return Two<float>{g * ((x[row * channels + c] - statistics[2 * row]) * statistics[2 * row + 1]), g};
@@ -88,3 +92,89 @@ extern "C" __global__ void finish_params(float *grad_weight, float *grad_bias, c
         grad_bias[c] = sum.b;
     });
 }
+
+/// Both of the above with one reading of the rows, for at most `VALUES * WARP` channels: a lane holds VALUES of a row. Partial sums are
+/// those of a block's rows, `[blocks, channels]`.
+template <unsigned VALUES, class G>
+__device__ __forceinline__ void backward(float *grad_x, Two<float> *partial, const G *grad, const float *x,
+                                         const float *statistics, const float *weight, unsigned rows,
+                                         unsigned channels) {
+    __shared__ Two<float> totals[THREADS];
+    const unsigned warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const unsigned length = (rows + gridDim.x - 1) / gridDim.x, start = blockIdx.x * length;
+    const unsigned end = min(start + length, rows);
+    Two<float> sums[VALUES] = {};
+    for (unsigned first = start; first < end; first += WARPS) {
+        const bool own = first + warp < end;
+        const unsigned row = own ? first + warp : end - 1, from = row * channels;
+        const float mean = statistics[2 * row], scale = statistics[2 * row + 1];
+        float h[VALUES], n[VALUES], sum_h = 0, sum_hn = 0;
+#pragma unroll
+        for (unsigned v = 0; v < VALUES; ++v) {
+            const unsigned c = lane + v * WARP;
+            const bool there = c < channels;
+            const float g = there ? float(grad[from + c]) : 0.0f;
+            n[v] = there ? (x[from + c] - mean) * scale : 0.0f;
+            h[v] = there ? g * weight[c] : 0.0f;
+            sum_h += h[v];
+            sum_hn += h[v] * n[v];
+            if (own) {
+                sums[v] += Two<float>{g * n[v], g};
+            }
+        }
+        const float mean_h = warp_reduce(sum_h, Sum()) / channels, mean_hn = warp_reduce(sum_hn, Sum()) / channels;
+#pragma unroll
+        for (unsigned v = 0; v < VALUES; ++v) {
+            const unsigned c = lane + v * WARP;
+            if (own && c < channels) {
+                grad_x[from + c] += scale * (h[v] - mean_h - n[v] * mean_hn);
+            }
+        }
+    }
+#pragma unroll
+    for (unsigned v = 0; v < VALUES; ++v) {
+        const unsigned c = lane + v * WARP;
+        __syncthreads();
+        totals[threadIdx.x] = sums[v];
+        __syncthreads();
+        if (warp == 0 && c < channels) {
+            Two<float> sum = totals[lane];
+            for (unsigned other = 1; other < WARPS; ++other) {
+                sum += totals[other * WARP + lane];
+            }
+            partial[blockIdx.x * channels + c] = sum;
+        }
+    }
+}
+
+#define BACKWARD(VALUES, T, SUFFIX)                                                                                    \
+    extern "C" __global__ void backward_##VALUES##_##SUFFIX(                                                           \
+        float *grad_x, Two<float> *partial, const T *grad, const float *x, const float *statistics,                    \
+        const float *weight, unsigned rows, unsigned channels) {                                                       \
+        backward<VALUES>(grad_x, partial, grad, x, statistics, weight, rows, channels);                                \
+    }
+
+#define KERNELS(T, SUFFIX)                                                                                             \
+    extern "C" __global__ void forward_##SUFFIX(T *y, float *statistics, const float *x, const float *weight,          \
+                                                const float *bias, float eps, unsigned rows, unsigned channels) {      \
+        normalise(y, statistics, x, weight, bias, eps, rows, channels);                                                \
+    }                                                                                                                  \
+    extern "C" __global__ void recompute_##SUFFIX(T *y, const float *statistics, const float *x, const float *weight,  \
+                                                  const float *bias, unsigned channels, unsigned count) {              \
+        recompute(y, statistics, x, weight, bias, channels, count);                                                    \
+    }                                                                                                                  \
+    extern "C" __global__ void backward_input_##SUFFIX(float *grad_x, const T *grad, const float *x,                   \
+                                                       const float *statistics, const float *weight, unsigned rows,    \
+                                                       unsigned channels) {                                            \
+        backward_input(grad_x, grad, x, statistics, weight, rows, channels);                                           \
+    }                                                                                                                  \
+    extern "C" __global__ void backward_params_##SUFFIX(Two<float> *partial, const T *grad, const float *x,            \
+                                                        const float *statistics, unsigned rows, unsigned channels) {   \
+        backward_params(partial, grad, x, statistics, rows, channels);                                                 \
+    }                                                                                                                  \
+    BACKWARD(8, T, SUFFIX)                                                                                             \
+    BACKWARD(16, T, SUFFIX)                                                                                            \
+    BACKWARD(24, T, SUFFIX)                                                                                            \
+    BACKWARD(32, T, SUFFIX)
+
+FOR_EACH_STORAGE(KERNELS)

@@ -1,9 +1,6 @@
 #include "common.cuh"
 #include "gelu.cuh"
 
-extern "C" __global__ void add_bias(float *y, const float *bias, unsigned columns, unsigned count) {
-    each(count, [=](unsigned i) { y[i] += bias[i % columns]; });
-}
 
 /// The bias may be null.
 extern "C" __global__ void add_residual(float *y, const float *bias, const float *residual, unsigned columns,
@@ -14,12 +11,25 @@ extern "C" __global__ void add_residual(float *y, const float *bias, const float
     });
 }
 
-/// Adds the bias, which may be null, and writes the activations.
-extern "C" __global__ void add_bias_gelu(float *y, float *activations, const float *bias, unsigned columns,
-                                         unsigned count) {
+/// Adds the bias, which may be null, and writes the activations: of what is stored, from which they are computed again.
+template <class T>
+__device__ __forceinline__ void add_bias_gelu(T *y, T *activations, const float *bias, unsigned columns,
+                                              unsigned count) {
     each(count, [=](unsigned i) {
-        const float sum = bias ? y[i] + bias[i % columns] : y[i];
-        y[i] = sum;
-        activations[i] = gelu(sum);
+        if (bias) {
+            y[i] = y[i] + bias[i % columns];
+        }
+        activations[i] = gelu(y[i]);
     });
 }
+
+#define KERNELS(T, SUFFIX)                                                                                        \
+    extern "C" __global__ void add_bias_##SUFFIX(T *y, const float *bias, unsigned columns, unsigned count) {     \
+        each(count, [=](unsigned i) { y[i] = y[i] + bias[i % columns]; });                                        \
+    }                                                                                                             \
+    extern "C" __global__ void add_bias_gelu_##SUFFIX(T *y, T *activations, const float *bias, unsigned columns,  \
+                                                      unsigned count) {                                           \
+        add_bias_gelu(y, activations, bias, columns, count);                                                      \
+    }
+
+FOR_EACH_STORAGE(KERNELS)

@@ -45,8 +45,10 @@ struct Query {
 };
 
 /// The products of queries with the embeddings of the offsets of all rows of keys, then of all columns, `[B, heads, tokens, rows + cols]`.
-extern "C" __global__ void products(float *products, const float *qkv, const float *by_row, const float *by_col,
-                                    unsigned rows, unsigned cols, unsigned heads, unsigned head_dim, unsigned count) {
+template <class T>
+__device__ __forceinline__ void products(float *products, const T *qkv, const float *by_row, const float *by_col,
+                                         unsigned rows, unsigned cols, unsigned heads, unsigned head_dim,
+                                         unsigned count) {
     each(count, [=](unsigned i) {
         const unsigned key = i % (rows + cols);
         const Query query(i / (rows + cols), rows, cols, heads, head_dim);
@@ -91,9 +93,10 @@ extern "C" __global__ void grad_products(float *products, const float *grad, uns
 }
 
 /// Adds to the gradients of the queries those that follow from the products.
-extern "C" __global__ void grad_queries(float *grad_qkv, const float *products, const float *by_row, const float *by_col,
-                                        unsigned rows, unsigned cols, unsigned heads, unsigned head_dim,
-                                        unsigned count) {
+template <class T>
+__device__ __forceinline__ void grad_queries(T *grad_qkv, const float *products, const float *by_row,
+                                             const float *by_col, unsigned rows, unsigned cols, unsigned heads,
+                                             unsigned head_dim, unsigned count) {
     each(count, [=](unsigned i) {
         const unsigned k = i % head_dim;
         const Query query(i / head_dim, rows, cols, heads, head_dim);
@@ -105,14 +108,15 @@ extern "C" __global__ void grad_queries(float *grad_qkv, const float *products, 
         for (unsigned col = 0; col < cols; ++col) {
             sum += of_query[rows + col] * by_col[(query.col + cols - 1 - col) * head_dim + k];
         }
-        grad_qkv[query.start + k] += sum;
+        grad_qkv[query.start + k] = grad_qkv[query.start + k] + sum;
     });
 }
 
 /// The gradients of the embeddings of rows (`axis` 0) or of columns: for each the sum over the queries that have keys at its offset.
-extern "C" __global__ void grad_embeddings(float *table, const float *products, const float *qkv, unsigned axis,
-                                           unsigned rows, unsigned cols, unsigned batch, unsigned heads,
-                                           unsigned head_dim, unsigned count) {
+template <class T>
+__device__ __forceinline__ void grad_embeddings(float *table, const float *products, const T *qkv, unsigned axis,
+                                                unsigned rows, unsigned cols, unsigned batch, unsigned heads,
+                                                unsigned head_dim, unsigned count) {
     const unsigned side = axis ? cols : rows;
     each(count, [=](unsigned i) {
         const unsigned offset = i / head_dim, k = i % head_dim;
@@ -128,3 +132,22 @@ extern "C" __global__ void grad_embeddings(float *table, const float *products, 
         table[i] = sum;
     });
 }
+
+#define KERNELS(T, SUFFIX)                                                                                             \
+    extern "C" __global__ void products_##SUFFIX(float *sums, const T *qkv, const float *by_row, const float *by_col,  \
+                                                 unsigned rows, unsigned cols, unsigned heads, unsigned head_dim,      \
+                                                 unsigned count) {                                                     \
+        products(sums, qkv, by_row, by_col, rows, cols, heads, head_dim, count);                                       \
+    }                                                                                                                  \
+    extern "C" __global__ void grad_queries_##SUFFIX(T *grad_qkv, const float *products, const float *by_row,          \
+                                                     const float *by_col, unsigned rows, unsigned cols,                \
+                                                     unsigned heads, unsigned head_dim, unsigned count) {              \
+        grad_queries(grad_qkv, products, by_row, by_col, rows, cols, heads, head_dim, count);                          \
+    }                                                                                                                  \
+    extern "C" __global__ void grad_embeddings_##SUFFIX(float *table, const float *products, const T *qkv,             \
+                                                        unsigned axis, unsigned rows, unsigned cols, unsigned batch,   \
+                                                        unsigned heads, unsigned head_dim, unsigned count) {           \
+        grad_embeddings(table, products, qkv, axis, rows, cols, batch, heads, head_dim, count);                        \
+    }
+
+FOR_EACH_STORAGE(KERNELS)

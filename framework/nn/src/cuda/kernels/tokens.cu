@@ -1,10 +1,11 @@
 #include "common.cuh"
 
-extern "C" __global__ void gather_rows(float *output, const float *rows, const float *extra, const unsigned *index,
-                                       unsigned count_rows, unsigned width, unsigned count) {
+template <class T>
+__device__ __forceinline__ void gather_rows(T *output, const T *rows, const float *extra, const unsigned *index,
+                                            unsigned count_rows, unsigned width, unsigned count) {
     each(count, [=](unsigned i) {
         const unsigned row = index[i / width], column = i % width;
-        output[i] = row < count_rows ? rows[row * width + column] : extra[column];
+        output[i] = row < count_rows ? float(rows[row * width + column]) : extra[column];
     });
 }
 
@@ -31,7 +32,22 @@ extern "C" __global__ void scatter_rows(float *sums, const float *grad, const un
     });
 }
 
-extern "C" __global__ void scatter_row(float *partial, const float *grad, const unsigned *places, unsigned count,
-                                       unsigned width) {
-    sum_columns(partial, count, width, [=](unsigned at, unsigned column) { return grad[places[at] * width + column]; });
+template <class T>
+__device__ __forceinline__ void scatter_row(float *sums, float *partial, unsigned *counters, const T *grad,
+                                            const unsigned *places, unsigned count, unsigned width) {
+    const auto value = [=](unsigned at, unsigned column) -> float { return grad[places[at] * width + column]; };
+    sum_columns_whole(sums, partial, counters, count, width, 0, value);
 }
+
+#define KERNELS(T, SUFFIX)                                                                                             \
+    extern "C" __global__ void gather_rows_##SUFFIX(T *output, const T *rows, const float *extra,                      \
+                                                    const unsigned *index, unsigned count_rows, unsigned width,        \
+                                                    unsigned count) {                                                  \
+        gather_rows(output, rows, extra, index, count_rows, width, count);                                             \
+    }                                                                                                                  \
+    extern "C" __global__ void scatter_row_##SUFFIX(float *sums, float *partial, unsigned *counters, const T *grad,    \
+                                                    const unsigned *places, unsigned count, unsigned width) {          \
+        scatter_row(sums, partial, counters, grad, places, count, width);                                              \
+    }
+
+FOR_EACH_STORAGE(KERNELS)
