@@ -13,6 +13,7 @@ pub mod distributed;
 pub mod engine;
 pub mod experiment;
 pub mod graph;
+mod guard;
 pub mod loader;
 pub mod metrics;
 pub mod reference;
@@ -21,6 +22,7 @@ pub mod runs;
 mod shell;
 pub mod sweep;
 pub mod table;
+mod terminal;
 
 pub use convmae_nn::{self as nn, random};
 pub use {convmae_recipe as recipe, convmae_weights as weights};

@@ -69,10 +69,10 @@ fn event_files_hold_every_metric_and_a_resumed_run_begins_another() {
         folder.succeeds(["run", "tiny.yaml", "--out", "run", "--resume", "--set", &length, "--set", logging]);
     };
     run("6");
-    // A longer run goes on where it ended.
+    // A longer run goes on where it ended. The first line seals the others.
     let recipe = folder.path("run/recipe.lock.yaml");
     let lock = fs::read_to_string(&recipe).unwrap().replace("length: 6 iterations", "length: 8 iterations");
-    fs::write(&recipe, lock).unwrap();
+    fs::write(&recipe, lock.split_once('\n').unwrap().1).unwrap();
     run("8");
     let mut files: Vec<PathBuf> =
         fs::read_dir(folder.path("run/tensorboard")).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::catalog::Catalog;
 use super::diagnostics::{Diagnostics, Fault, Finding, Place, Problem};
-use super::files::{clean, decode, unreadable};
+use super::files::{clean, decode, read, unreadable};
 use super::layer::{Layer, LayerKind};
 use super::node::{Content, Located, Node, Source};
 use super::provenance::span_of;
@@ -35,8 +35,7 @@ impl Document {
     pub fn read(file: &Path, catalog: &Catalog) -> Result<Self, Diagnostics> {
         let name = clean(file);
         let refuse = |findings| Diagnostics { recipe: name.display().to_string(), findings };
-        let bytes =
-            std::fs::read(file).map_err(|error| refuse(vec![unreadable(file, &name, &error, None)]))?;
+        let bytes = read(file).map_err(|error| refuse(vec![unreadable(file, &name, &error, None)]))?;
         let kind = LayerKind::File(name.clone());
         let (text, fault) = decode(bytes);
         let source: Source = Arc::new(NamedSource::new(name.to_string_lossy(), text).with_language("YAML"));

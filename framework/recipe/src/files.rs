@@ -3,7 +3,8 @@
 //! `extends` names files relative to the file it stands in, lowest layer first. A file that is reached twice
 //! (two bases that share a base) counts once, where it is first reached.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ type Asker<'a> = Option<(&'a LayerKind, &'a Source, Span)>;
 impl Files<'_> {
     fn read(&mut self, path: &Path, asker: Asker<'_>) {
         let name = clean(path);
-        let bytes = match std::fs::read(path) {
+        let bytes = match if asker.is_some() { read_regular(path) } else { read(path) } {
             Ok(bytes) => bytes,
             Err(error) => return self.out.refuse(unreadable(path, &name, &error, asker)),
         };
@@ -136,6 +137,28 @@ impl Files<'_> {
             source,
         });
     }
+}
+
+/// Largest file that is read, in bytes: what is longer is no recipe, and long to be complained about.
+const MAX_SIZE: u64 = 1_000_000;
+
+/// The content of a file.
+///
+/// # Errors
+/// Also if it is too large.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_SIZE {
+        true => Err(io::Error::other(format!("it has more than {MAX_SIZE} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
+/// The content of a file that another one names: a pipe would be waited for in vain.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let about = path.metadata()?;
+    if about.is_file() || about.is_dir() { read(path) } else { Err(io::Error::other("it is no file")) }
 }
 
 /// The text without its byte order mark; text that is not UTF-8 comes with replacement characters and a

@@ -4,8 +4,9 @@ use clap::ValueEnum;
 
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use crate::graph::{self, Checked, catalog, check, dot, mermaid, warn, warnings};
+use crate::graph::{Checked, catalog, check, dot, mermaid, warn, warnings};
 use crate::recipe::{Recipe, load};
+use crate::terminal::indented_json;
 
 /// Check a recipe and print its graph with shapes, parameters and multiply-adds. Nothing is built or read.
 #[derive(Debug, clap::Args)]
@@ -43,14 +44,9 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     match args.graph {
         Some(Drawing::Mermaid) => print(&mermaid(&summary)),
         Some(Drawing::Dot) => print(&dot(&summary)),
-        None if args.json => print(&json(&summary)),
+        None if args.json => print(&indented_json(&summary)),
         None => print(&summary.to_string()),
     }
-}
-
-fn json(summary: &graph::Summary) -> String {
-    // Plain data with string keys always serialises.
-    serde_json::to_string_pretty(summary).unwrap_or_default()
 }
 
 fn why(recipe: &Recipe, key: &str) -> Result<(), CliError> {

@@ -8,6 +8,7 @@ use super::output::{CliError, print};
 use super::trained_args::TrainedArgs;
 use crate::engine::{self, EvalReport};
 use crate::metrics::coco::{FilesReport, IouType, evaluate_files};
+use crate::terminal::indented_json;
 
 /// Evaluate weights on the validation set of a recipe, as training does, or detections in a file of COCO's results format.
 ///
@@ -61,10 +62,17 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         }
         (results, _) => {
             let report = engine::eval(&args.model.options()?, results.as_deref())?;
-            let EvalReport { name, weights, images, metrics } = report;
+            let EvalReport { name, weights, images, corrupt_samples, metrics } = report;
+            let about = json!({
+                "name": name, "weights": weights, "images": images, "corrupt_samples": corrupt_samples,
+            });
+            let replaced = match corrupt_samples {
+                0 => String::new(),
+                count => format!(", {count} corrupt and replaced by others"),
+            };
             match args.json {
-                true => json(json!({ "name": name, "weights": weights, "images": images }), &metrics),
-                false => text(&format!("{name}: {images} images, {}", weights.display()), &metrics),
+                true => json(about, &metrics),
+                false => text(&format!("{name}: {images} images{replaced}, {}", weights.display()), &metrics),
             }
         }
     };
@@ -73,7 +81,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
 
 fn json(mut report: Value, metrics: &[(String, f64)]) -> String {
     report["metrics"] = metrics.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-    format!("{report:#}")
+    indented_json(&report)
 }
 
 fn text(heading: &str, metrics: &[(String, f64)]) -> String {

@@ -8,6 +8,7 @@ pub mod convert;
 mod describe;
 mod embed;
 mod eval;
+mod limits;
 mod list;
 mod output;
 mod predict;
@@ -72,6 +73,13 @@ enum Command {
 /// `use my_crate as _;`, then `fn main() -> ExitCode { convmae_framework::cli::main() }`.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Fails nowhere that these signals exist; without it a full limit ends the program, as before.
+    let _ = limits::outlive_file_limit();
+    if let Err(error) = limits::check_threads() {
+        let code = error.code();
+        complain(error);
+        return code;
+    }
     // The main thread works in the pool instead of waiting for it. Fails where a program has set up the pool
     // itself.
     let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();

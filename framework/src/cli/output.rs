@@ -11,6 +11,7 @@ use crate::report::ReportError;
 use crate::runs::RunsError;
 use crate::sweep::SweepError;
 use crate::table::TableError;
+use crate::terminal::{say, visible_in_colour, visible_lines};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -78,9 +79,8 @@ impl CliError {
                     | ReportError::NoRun(_),
                 ),
             ) => ExitCode::from(2),
-            Self::Engine(EngineError::Report(ReportError::Locked { .. })) => {
-                ExitCode::from(crate::sweep::local::HELD)
-            }
+            Self::Engine(EngineError::Report(ReportError::Locked { .. }))
+            | Self::Sweep(SweepError::OtherAtWork { .. }) => ExitCode::from(crate::sweep::local::HELD),
             Self::Table(error) if error.is_usage() => ExitCode::from(2),
             Self::Runs(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
@@ -91,20 +91,27 @@ impl CliError {
 /// Prints an error to standard error. Lines are wrapped for a terminal only, so that paths can be searched
 /// for elsewhere.
 pub(super) fn complain(error: CliError) {
+    let is_terminal = std::io::stderr().is_terminal();
     // Fails where a hook is set already.
-    let _ = miette::set_hook(Box::new(|_| {
-        let handler = miette::MietteHandlerOpts::new()
-            // Our messages name their causes.
-            .without_cause_chain()
-            .wrap_lines(std::io::stderr().is_terminal());
+    let _ = miette::set_hook(Box::new(move |_| {
+        // Our messages name their causes.
+        let mut handler = miette::MietteHandlerOpts::new().without_cause_chain().wrap_lines(is_terminal);
+        if !is_terminal {
+            handler = handler.color(false);
+        }
         Box::new(handler.build())
     }));
-    eprintln!("{:?}", miette::Report::new(error));
+    let report = format!("{:?}", miette::Report::new(error));
+    match is_terminal {
+        // Only colours are left of what controls it.
+        true => drop(writeln!(std::io::stderr().lock(), "{}", visible_in_colour(&report))),
+        false => say(report),
+    }
 }
 
 /// Prints a text to standard output; a closed pipe is an error, not a panic.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", text.trim_end())?;
+    writeln!(out, "{}", visible_lines(text.trim_end()))?;
     Ok(())
 }

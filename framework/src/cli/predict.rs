@@ -10,6 +10,7 @@ use super::trained_args::TrainedArgs;
 use crate::component::Picture;
 use crate::engine::{self, Prediction, Wanted};
 use crate::report::label_map;
+use crate::terminal::indented_json;
 use table::Table;
 
 /// Predict for images: the most probable classes, the share of each class of pixels, the objects with their
@@ -64,7 +65,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         Ok::<_, CliError>(())
     })?;
     tables.into_iter().try_for_each(Table::finish)?;
-    if args.json { print(&serde_json::to_string_pretty(&listed).unwrap_or_default()) } else { Ok(()) }
+    if args.json { print(&indented_json(&listed)) } else { Ok(()) }
 }
 
 fn text(prediction: &Prediction) -> String {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::output::CliError;
 use crate::engine::EngineError;
 use crate::report::{Report, ReportError};
+use crate::terminal::say;
 
 /// Compare runs on one self-contained HTML page: figures, curves, recipes, pictures, hardware and versions
 /// side by side.
@@ -28,6 +29,6 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let failed = |error: ReportError| CliError::from(EngineError::from(error));
     let report = Report::read(&args.runs).map_err(failed)?.with_title(args.name);
     report.write(&args.out).map_err(failed)?;
-    eprintln!("{} runs: {}", report.len(), args.out.display());
+    say(format!("{} runs: {}", report.len(), args.out.display()));
     Ok(())
 }

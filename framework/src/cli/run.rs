@@ -8,10 +8,12 @@ use crate::component::Span;
 use crate::engine::{self, Outcome, RunOptions};
 use crate::report::logging::LogFile;
 use crate::shell::quote;
+use crate::terminal::say;
 
 /// Run a recipe: train, evaluate, and write the run directory with metrics, checkpoints and a report.
 ///
-/// SIGINT and SIGTERM finish the step, save a checkpoint and exit with 0; a second signal stops at once.
+/// SIGINT and SIGTERM finish the step, save a checkpoint and exit with 0, and so do SIGHUP, SIGUSR1, SIGUSR2
+/// and SIGXCPU; a second SIGINT or SIGTERM stops at once.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -45,15 +47,15 @@ pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
     let options = RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log };
     let Outcome { run, step, interrupted, .. } = engine::run(options)?;
     if interrupted {
-        eprintln!(
+        say(format!(
             "stopped after step {step}, the state is saved; continue with\n  {command} --out {} --resume",
             quote(&run.to_string_lossy())
-        );
+        ));
         if must_finish {
             return Err(CliError::Stopped(step));
         }
     } else {
-        eprintln!("done: {}", run.join("report.html").display());
+        say(format!("done: {}", run.join("report.html").display()));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::output::{CliError, print};
 use crate::condition::Test;
 use crate::runs::{Format, Runs, RunsError, filter, overview, scan, select, sort};
+use crate::terminal::say;
 
 /// List runs, filtered and sorted by their figures and the keys of their recipes.
 ///
@@ -45,7 +46,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         tracing::warn!("{run} is unreadable: {reason}");
     }
     if frame.height() == 0 {
-        eprintln!("there are no runs in {}", args.directory.display());
+        say(format!("there are no runs in {}", args.directory.display()));
     }
     frame = filter(&frame, &tests)?;
     if !args.sort.is_empty() {

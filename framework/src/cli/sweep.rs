@@ -13,6 +13,7 @@ use crate::report::clock;
 use crate::shell;
 use crate::sweep::local::{LocalOptions, RunEnd, SweepOutcome};
 use crate::sweep::{Plan, SlurmOptions, Sweep, SweepError};
+use crate::terminal::{indented_json, say};
 
 /// Do all runs of a sweep: check every one of them first, pass over those that are finished, and go on with
 /// the others.
@@ -86,27 +87,28 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         false => vec![None; plan.runs.len()],
     };
     let table = Table { sweep: &sweep, plan: &plan, steps, seconds, jobs: args.jobs() };
-    match args.json {
-        true if args.dry_run => print(&format!("{:#}", table.json()))?,
-        true => {}
-        false => print(&table.text())?,
-    }
+    // A reader that has gone is no reason to leave the runs: what could not be printed is told at the end.
+    let mut printed = match args.json {
+        true if args.dry_run => print(&indented_json(&table.json())),
+        true => Ok(()),
+        false => print(&table.text()),
+    };
     if args.slurm {
         slurm(args, &sweep, &plan)?;
         if args.json && !args.dry_run {
-            print(&format!("{:#}", table.json()))?;
+            print(&indented_json(&table.json()))?;
         }
-        return Ok(());
+        return printed;
     }
     if args.dry_run {
-        return Ok(());
+        return printed;
     }
-    plan.write_manifest(&sweep).map_err(SweepError::from)?;
+    let _at_work = plan.begin(&sweep)?;
     let outcome = plan.run(LocalOptions { jobs: args.jobs(), retry_failed: args.retry_failed })?;
     if args.json {
-        print(&format!("{:#}", table.json()))?;
+        printed = print(&indented_json(&table.json()));
     }
-    args.conclude(&plan, &outcome)
+    args.conclude(&plan, &outcome).and(printed)
 }
 
 fn slurm(args: &Args, sweep: &Sweep, plan: &Plan) -> Result<(), CliError> {
@@ -117,7 +119,7 @@ fn slurm(args: &Args, sweep: &Sweep, plan: &Plan) -> Result<(), CliError> {
     };
     let jobs = plan.array_jobs(sweep.name(), &options)?;
     for (run, advice) in plan.stale() {
-        eprintln!("not submitted: {}\n  {advice}", run.name);
+        say(format!("not submitted: {}\n  {advice}", run.name));
     }
     if args.dry_run {
         for job in jobs.iter().filter(|_| !args.json) {
@@ -133,10 +135,10 @@ fn slurm(args: &Args, sweep: &Sweep, plan: &Plan) -> Result<(), CliError> {
     plan.write_manifest(sweep).map_err(SweepError::from)?;
     plan.submit(&jobs, |job, number| {
         let stage = if job.stage.is_empty() { String::new() } else { format!("{}: ", job.stage) };
-        eprintln!("submitted {stage}job {number}");
+        say(format!("submitted {stage}job {number}"));
     })?;
     if jobs.is_empty() {
-        eprintln!("nothing is left to do");
+        say("nothing is left to do");
     }
     Ok(())
 }
@@ -151,17 +153,17 @@ impl Args {
         let finished = count(|end| *end == RunEnd::Finished);
         let (runs, failed) = (plan.runs.len(), count(|end| matches!(end, RunEnd::Failed(_))));
         let blocked = count(|end| *end == RunEnd::Blocked);
-        eprintln!(
+        say(format!(
             "{finished} of {runs} runs finished, {failed} failed, {blocked} blocked: {}",
             plan.root.display()
-        );
+        ));
         for (run, end) in plan.runs.iter().zip(&outcome.ends) {
             if matches!(end, RunEnd::Failed(_)) {
-                eprintln!("  failed: {} ({})", run.name, run.log().display());
+                say(format!("  failed: {} ({})", run.name, run.log().display()));
             }
         }
         if outcome.stopped && finished < runs {
-            eprintln!("stopped, the state is saved; continue with\n  {}", self.to_shell());
+            say(format!("stopped, the state is saved; continue with\n  {}", self.to_shell()));
         }
         match failed > 0 || (finished < runs && !outcome.stopped) {
             true => Err(SweepError::Unfinished { unfinished: runs - finished, runs }.into()),

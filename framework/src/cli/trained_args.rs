@@ -1,10 +1,11 @@
 //! Arguments that name a trained model: a run, or a recipe with weights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
 use crate::engine::{TrainedOptions, weights_of_run};
+use crate::report::{ReportError, RunDir};
 
 /// The model.
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,7 @@ impl TrainedArgs {
     /// The recipe and the weights.
     pub fn options(&self) -> Result<TrainedOptions, CliError> {
         let (sources, run) = self.recipe.sources_or_run();
+        run.iter().try_for_each(|root| check_intact(root)).map_err(crate::engine::EngineError::from)?;
         let weights = match (&self.weights, &run) {
             (Some(weights), _) => weights.clone(),
             (None, Some(root)) => weights_of_run(root)?,
@@ -36,4 +38,9 @@ impl TrainedArgs {
         };
         Ok(TrainedOptions { sources, weights })
     }
+}
+
+/// That the recipe of a run is as it was written.
+fn check_intact(root: &Path) -> Result<(), ReportError> {
+    RunDir::inspect(root)?.read_recipe().map(|_| ())
 }

@@ -27,6 +27,14 @@ impl Span {
         }
     }
 
+    /// Whether it is none at all.
+    pub fn is_zero(self) -> bool {
+        match self {
+            Self::Epochs(epochs) => epochs <= 0.0,
+            Self::Iterations(iterations) => iterations == 0,
+        }
+    }
+
     /// The length in epochs.
     pub fn epochs(self, steps_per_epoch: f64) -> f64 {
         match self {

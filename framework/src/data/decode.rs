@@ -7,6 +7,7 @@ use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, R
 
 use super::jpeg::decode_jpeg;
 use super::{DataError, MAX_PIXELS};
+use crate::guard::decoded;
 
 /// Reads a JPEG, PNG or WebP file as 8 bit RGB; see [`decode`].
 pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {
@@ -30,22 +31,28 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<RgbImage, DataError> {
     }
     let format = image::guess_format(bytes)
         .map_err(|_| corrupt("not a JPEG, PNG or WebP (by its first bytes)".to_owned()))?;
-    if format == ImageFormat::Jpeg {
-        return decode_jpeg(bytes).map_err(corrupt);
-    }
+    let image = decoded(&format!("{format:?}").to_uppercase(), || match format {
+        ImageFormat::Jpeg => decode_jpeg(bytes),
+        format => decode_as(bytes, format),
+    });
+    image.map_err(corrupt)
+}
+
+/// Decodes an image of a format that the crate `image` reads.
+fn decode_as(bytes: &[u8], format: ImageFormat) -> Result<RgbImage, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_PIXELS * 8);
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|error| corrupt(error.to_string()))?;
+    let decoder = reader.into_decoder().map_err(|error| error.to_string())?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(corrupt(format!("{width} x {height} pixels; at most {MAX_PIXELS} are decoded")));
+        return Err(format!("{width} x {height} pixels; at most {MAX_PIXELS} are decoded"));
     }
     if width == 0 || height == 0 {
-        return Err(corrupt(format!("an image of {width} x {height} pixels")));
+        return Err(format!("an image of {width} x {height} pixels"));
     }
-    let image = DynamicImage::from_decoder(decoder).map_err(|error| corrupt(error.to_string()))?;
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
     Ok(to_rgb8(image))
 }
 
@@ -111,6 +118,14 @@ mod tests {
     #[test]
     fn a_jpeg_that_the_decoder_panics_on_is_corrupt() {
         assert_eq!(reason(&data("damaged.jpg")), "x: damaged JPEG: the decoder panicked");
+    }
+
+    #[test]
+    fn a_png_that_the_decoder_panics_on_is_corrupt() {
+        for name in ["png-short-palette-2", "png-decoder-panics-fuzzed"] {
+            let bytes = data(&format!("../cases/reliability/{name}.png"));
+            assert_eq!(reason(&bytes), "x: damaged PNG: the decoder panicked", "{name}");
+        }
     }
 
     #[test]

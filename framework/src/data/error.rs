@@ -32,6 +32,14 @@ pub enum DataError {
     /// A sample and a transform do not fit (a `Resize` after `Normalize`).
     #[error("{0}")]
     Transform(String),
+    /// There is nothing to put in the place of corrupt samples.
+    #[error("all samples of the dataset are corrupt ({length}); the first: {first}")]
+    AllCorrupt {
+        /// Samples in the dataset.
+        length: usize,
+        /// Files and reasons of the first ones.
+        first: String,
+    },
     /// More samples are corrupt than `max_corrupt` allows.
     #[error("{count} of {length} samples are corrupt, `max_corrupt` allows {limit}; the first: {first}")]
     TooManyCorrupt {
@@ -45,10 +53,10 @@ pub enum DataError {
         first: String,
     },
     /// A dataset or a transform panicked.
-    #[error("sample {index}: the data pipeline panicked: {message}")]
+    #[error("{sample}: the data pipeline panicked: {message}")]
     Panicked {
-        /// Index of the sample.
-        index: usize,
+        /// The sample, by what it is called in messages, or by its index where that is not known.
+        sample: String,
         /// What the panic said.
         message: String,
     },

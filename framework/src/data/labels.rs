@@ -7,6 +7,7 @@ use image::GrayImage;
 use png::{BitDepth, ColorType, Decoder, Limits};
 
 use super::{DataError, MAX_PIXELS};
+use crate::guard::decoded;
 
 /// Reads a label map: a PNG of 8 bits, grey or with a palette, whose values are taken as they are.
 ///
@@ -15,7 +16,7 @@ use super::{DataError, MAX_PIXELS};
 pub fn read_labels(path: &Path) -> Result<GrayImage, DataError> {
     let corrupt = |reason: String| DataError::Corrupt { path: path.to_owned(), reason };
     let bytes = std::fs::read(path).map_err(|error| corrupt(error.to_string()))?;
-    decode(&bytes).map_err(corrupt)
+    decoded("PNG", || decode(&bytes)).map_err(corrupt)
 }
 
 fn decode(bytes: &[u8]) -> Result<GrayImage, String> {

@@ -19,8 +19,10 @@ pub struct EvalReport {
     pub name: String,
     /// The weights file.
     pub weights: PathBuf,
-    /// Images of the validation set.
+    /// Images of the validation set that were read.
     pub images: usize,
+    /// Images that could not be read: the next ones took their places in the metrics.
+    pub corrupt_samples: usize,
     /// The metrics by name, in the order of the evaluators.
     pub metrics: Vec<(String, f64)>,
 }
@@ -62,10 +64,12 @@ pub fn eval(options: &TrainedOptions, results: Option<&Path>) -> Result<EvalRepo
         results.as_mut(),
     )?;
     results.map(ResultsFile::finish).transpose()?;
+    let corrupt_samples = loader.corrupt().len();
     Ok(EvalReport {
         name: experiment.name,
         weights: options.weights.clone(),
-        images: samples.len(),
+        images: samples.len() - corrupt_samples,
+        corrupt_samples,
         metrics: evaluation.metrics,
     })
 }

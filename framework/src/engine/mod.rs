@@ -24,7 +24,7 @@ pub use predict::{ClassProbability, Prediction, Wanted, predict};
 pub use run::{Outcome, RunOptions, run};
 pub(crate) use run::{StopSignal, terminate_after};
 pub use setup::lineage::{
-    changes_of_results, changes_since, lineage, lineage_of, source_has_changed, started_from,
+    changes_of_results, changes_since, lineage, lineage_of, source_has_changed, source_of, started_from,
 };
 pub use setup::{TrainedOptions, weights_of_run};
 pub use trace::{TraceOptions, trace};

@@ -3,7 +3,7 @@
 use super::model::Model;
 use super::plan::Plan;
 use super::summary::Summary;
-use crate::component::{ImageShape, Needs, Problem, SampleShape, Span, TaskKind};
+use crate::component::{ImageShape, Needs, Problem, SampleShape, TaskKind};
 use crate::data::Size;
 use crate::experiment::{Data, Evaluate, Experiment, ImageSize, Nodes, Split};
 use crate::loader::output_shape;
@@ -105,13 +105,18 @@ fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
         let problem = Problem::new("evaluate.evaluators", "there is no validation set to evaluate on");
         problems.push(problem.help("add `val` to `data`, or remove the evaluators"));
     }
-    if matches!(experiment.train.length, Span::Epochs(epochs) if epochs <= 0.0)
-        || experiment.train.length == Span::Iterations(0)
-    {
+    if experiment.train.length.is_zero() {
         problems.push(
             Problem::new("train.length", "there is nothing to do")
                 .help("write `40 epochs` or `1500 iterations`"),
         );
+    }
+    for (key, every) in [("evaluate", experiment.evaluate.every), ("checkpoint", experiment.checkpoint.every)]
+    {
+        if every.is_zero() {
+            let problem = Problem::new(format!("{key}.every"), "there is no time between two times");
+            problems.push(problem.help("write `1 iteration` for every step, `1 epoch` for every epoch"));
+        }
     }
     problems.extend(experiment.init_from.as_ref().and_then(|from| from.source().err()));
     let evaluate = &experiment.evaluate;

@@ -11,7 +11,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -192,8 +191,7 @@ impl EpochReader {
         while let Some(claim) = self.queue.claim() {
             let read = self.read(&claim);
             if let Some(parts) = self.queue.deposit(&claim, read) {
-                let first = self.order[self.queue.positions(&claim).start];
-                self.queue.finish(&claim, self.stack(claim.group, first, parts));
+                self.queue.finish(&claim, self.stack(claim.group, parts));
             }
         }
     }
@@ -204,7 +202,7 @@ impl EpochReader {
         let mut corrupt = Vec::new();
         for step in 0..length.min(self.limit + 1) {
             let index = (self.order[claim.position] + step) % length;
-            match catch(index, || self.pipeline.part(self.epoch, index)) {
+            match self.pipeline.part(self.epoch, index) {
                 Err(DataError::Corrupt { path, reason }) => {
                     corrupt.push(CorruptSample { index, path, reason });
                 }
@@ -214,15 +212,14 @@ impl EpochReader {
         Read { result: Err(self.too_many(corrupt.iter())), corrupt }
     }
 
-    /// Makes batch `number`, whose first sample has index `first`, of its samples.
-    fn stack(&self, number: usize, first: usize, parts: Vec<Read<Sample>>) -> Read<Batch> {
+    /// Makes batch `number` of its samples.
+    fn stack(&self, number: usize, parts: Vec<Read<Sample>>) -> Read<Batch> {
         // All that is corrupt counts, whichever sample's error comes first.
         let (results, corrupt): (Vec<_>, Vec<_>) =
             parts.into_iter().map(|part| (part.result, part.corrupt)).unzip();
         let samples: Result<Vec<_>, _> = results.into_iter().collect();
         // Without a result for the batch, the consumer would wait for ever.
-        let result =
-            samples.and_then(|samples| catch(first, || self.pipeline.stack(samples, self.epoch, number)));
+        let result = samples.and_then(|samples| self.pipeline.stack(samples, self.epoch, number));
         Read { result, corrupt: corrupt.concat() }
     }
 
@@ -230,18 +227,12 @@ impl EpochReader {
         let count = corrupt.len();
         let first: Vec<_> =
             corrupt.take(3).map(|sample| format!("{}: {}", sample.path.display(), sample.reason)).collect();
-        let (length, limit) = (self.pipeline.samples.len(), self.limit);
-        DataError::TooManyCorrupt { count, length, limit, first: first.join("; ") }
+        let (length, limit, first) = (self.pipeline.samples.len(), self.limit, first.join("; "));
+        match count == length {
+            true => DataError::AllCorrupt { length, first },
+            false => DataError::TooManyCorrupt { count, length, limit, first },
+        }
     }
-}
-
-/// Turns a panic of a dataset, of a transform or of stacking into an error.
-fn catch<T>(index: usize, read: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let message = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned();
-        Err(DataError::Panicked { index, message })
-    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

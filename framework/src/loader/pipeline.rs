@@ -1,7 +1,10 @@
 //! A dataset with its transforms: samples by index, batches by number.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::component::{BatchTransform, Problem, SampleShape, Samples, Transform};
 use crate::data::{Batch, DataError, Sample, Size};
+use crate::guard;
 use crate::random::{self, Purpose};
 
 /// A dataset and what happens to its samples.
@@ -34,12 +37,15 @@ impl Pipeline {
 
     /// Batch `number` of epoch `epoch`, of what [`Self::part`] gave: the same as of the samples.
     pub(super) fn stack(&self, parts: Vec<Sample>, epoch: u64, number: usize) -> Result<Batch, DataError> {
-        let batch = match self.transforms.last().and_then(|last| last.normalization()) {
-            Some(normalization) => Batch::normalize_and_stack(parts, normalization, self.pad_to),
-            None => Batch::stack(parts, self.pad_to),
-        };
-        let mut rng = random::stream(Purpose::Mix, &[self.seed, epoch, number as u64]);
-        self.batch_transforms.iter().try_fold(batch?, |batch, transform| transform.apply(batch, &mut rng))
+        let first = parts.first().map(|sample| sample.id.clone()).unwrap_or_default();
+        catch(first, || {
+            let batch = match self.transforms.last().and_then(|last| last.normalization()) {
+                Some(normalization) => Batch::normalize_and_stack(parts, normalization, self.pad_to),
+                None => Batch::stack(parts, self.pad_to),
+            };
+            let mut rng = random::stream(Purpose::Mix, &[self.seed, epoch, number as u64]);
+            self.batch_transforms.iter().try_fold(batch?, |batch, transform| transform.apply(batch, &mut rng))
+        })
     }
 
     fn apply(
@@ -49,10 +55,18 @@ impl Pipeline {
         index: usize,
     ) -> Result<Sample, DataError> {
         let mut rng = random::stream(Purpose::Augment, &[self.seed, epoch, index as u64]);
-        let mut sample = self.samples.get(index)?;
+        let mut sample = catch(format!("sample {index}"), || self.samples.get(index))?;
         sample.original.image_id.get_or_insert(index as u64);
-        transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
+        catch(sample.id.clone(), || {
+            transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
+        })
     }
+}
+
+/// Turns a panic of a dataset, of a transform or of stacking into the error of a sample.
+fn catch<T>(sample: String, read: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|panic| Err(DataError::Panicked { sample, message: guard::message(&*panic) }))
 }
 
 /// What is known of samples after all of `transforms`.

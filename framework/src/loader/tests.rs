@@ -193,7 +193,7 @@ fn too_many_corrupt_samples_fail_at_the_same_batch_with_any_number_of_workers() 
 fn a_dataset_of_nothing_but_corrupt_samples_fails() {
     let samples = Numbers { corrupt: (0..5).collect(), ..numbers(5) };
     let error = first_error(&loader(samples, LoaderOptions { max_corrupt: 1.0, ..LoaderOptions::train(2) }));
-    assert!(error.starts_with("5 of 5 samples are corrupt"), "{error}");
+    assert!(error.starts_with("all samples of the dataset are corrupt (5); the first: 0.jpg"), "{error}");
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! `classes.parquet`: what the last evaluation found out about every class.
 
-use std::fs::File;
 use std::path::Path;
 
 use polars::prelude::*;
 
-use super::ReportError;
-use super::metrics::into_io;
+use super::{ReportError, parquet};
 use crate::component::ClassFigures;
 use crate::weights::atomic;
 
@@ -25,18 +23,13 @@ pub struct ClassTable {
 impl ClassTable {
     /// Writes all rows to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        let mut frame = self.frame().map_err(|error| ReportError::format(path, WHAT, error))?;
-        atomic::write(path, |file| {
-            let writer = ParquetWriter::new(file).with_compression(ParquetCompression::Snappy);
-            writer.finish(&mut frame).map(drop).map_err(into_io)
-        })
-        .map_err(ReportError::from)
+        let frame = self.frame().map_err(|error| ReportError::format(path, WHAT, error))?;
+        parquet::write(path, WHAT, frame).map(drop)
     }
 
     /// Reads back what [`write`](Self::write) left at `path`.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
-        let file = File::open(path).map_err(ReportError::io("open", path))?;
-        let table = ParquetReader::new(file).finish().and_then(|frame| Self::of_frame(&frame));
+        let table = Self::of_frame(&parquet::read(path, WHAT)?);
         table.map_err(|error| ReportError::format(path, WHAT, error))
     }
 
@@ -44,7 +37,7 @@ impl ClassTable {
     pub fn truncate_after(path: &Path, step: u64) -> Result<(), ReportError> {
         // One that cannot be read is of no use either.
         if path.is_file() && Self::read(path).map_or(true, |table| table.step > step) {
-            std::fs::remove_file(path).map_err(ReportError::io("remove", path))?;
+            atomic::remove(path)?;
         }
         Ok(())
     }
@@ -124,7 +117,7 @@ mod tests {
         let table = ClassTable { step: 12, classes: vec![of("cat", 50.5), of("dog", 0.1)] };
         table.write(&path).unwrap();
         assert_eq!(ClassTable::read(&path).unwrap(), table);
-        let frame = ParquetReader::new(File::open(&path).unwrap()).finish().unwrap();
+        let frame = ParquetReader::new(std::fs::File::open(&path).unwrap()).finish().unwrap();
         let recalls: Vec<_> = frame.column("recall").unwrap().f64().unwrap().iter().take(4).collect();
         assert_eq!(recalls, [None, Some(0.0), Some(50.0), Some(100.0)]);
         ClassTable::truncate_after(&path, 12).unwrap();

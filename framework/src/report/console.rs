@@ -1,10 +1,12 @@
 //! Standard error, shared by the progress bar and everybody else who writes to the terminal.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::LazyLock;
 
 use indicatif::MultiProgress;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::terminal::{visible_in_colour, visible_lines};
 
 /// Standard error is one for the whole process, and so is the bar on it.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -24,16 +26,20 @@ pub fn suspend_progress<R>(print: impl FnOnce() -> R) -> R {
 pub(super) struct Console;
 
 impl Write for Console {
+    /// Never fails: a message that nobody can read is no reason to stop. Of what controls a terminal only the
+    /// colours of the log are left: fields hold names out of files.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes).map(|()| bytes.len())
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        suspend_progress(|| io::stderr().lock().write_all(bytes))
+        let text = String::from_utf8_lossy(bytes);
+        let shown = match io::stderr().is_terminal() {
+            true => visible_in_colour(&text).into(),
+            false => visible_lines(&text),
+        };
+        suspend_progress(|| drop(io::stderr().lock().write_all(shown.as_bytes())));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

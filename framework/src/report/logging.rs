@@ -74,7 +74,9 @@ fn json_layer<S>(log: &LogFile, level: LevelFilter) -> impl tracing_subscriber::
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
-    tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(log.clone()).with_filter(level)
+    // What is wrong with the disk is told by the files that matter.
+    let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).log_internal_errors(false);
+    layer.with_writer(log.clone()).with_filter(level)
 }
 
 /// The `log.jsonl` of a run; remembers messages until it is told where that is.

@@ -1,13 +1,10 @@
 //! `metrics.parquet`: every figure of a run, one row each.
 
-use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use polars::prelude::*;
 
-use super::ReportError;
-use crate::weights::atomic;
+use super::{ReportError, parquet};
 
 /// Whether a figure was measured while training or on held-out data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +61,15 @@ pub struct MetricLog {
 impl MetricLog {
     /// Reads back what [`write`](Self::write) left at `path`.
     pub fn open(path: &Path) -> Result<Self, ReportError> {
-        let file = File::open(path).map_err(ReportError::io("open", path))?;
-        let frame = ParquetReader::new(file).finish().map_err(|error| refuse(path, &error))?;
-        Self::of_frame(&frame, path)
+        Self::of_frame(&parquet::read(path, WHAT)?).map_err(|reason| ReportError::format(path, WHAT, reason))
+    }
+
+    /// Reads back the bytes that [`write`](Self::write) has returned.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub(crate) fn decode(bytes: Vec<u8>) -> Result<Self, String> {
+        Self::of_frame(&parquet::decode(bytes)?)
     }
 
     /// Appends a row. `seconds` counts from the start of the run.
@@ -80,15 +83,10 @@ impl MetricLog {
         self.seconds.push(seconds);
     }
 
-    /// Writes all rows to `path`.
-    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        let mut frame = self.frame().map_err(|error| refuse(path, &error))?;
-        atomic::write(path, |file| {
-            // Snappy rather than zstd: every parquet reader has it.
-            let writer = ParquetWriter::new(file).with_compression(ParquetCompression::Snappy);
-            writer.finish(&mut frame).map(drop).map_err(into_io)
-        })
-        .map_err(ReportError::from)
+    /// Writes all rows to `path`, and returns the bytes of the file.
+    pub fn write(&self, path: &Path) -> Result<Vec<u8>, ReportError> {
+        let frame = self.frame().map_err(|error| ReportError::format(path, WHAT, error))?;
+        parquet::write(path, WHAT, frame)
     }
 
     /// Forgets what was measured after `step`: a resumed run measures it again.
@@ -166,15 +164,16 @@ impl MetricLog {
         )
     }
 
-    fn of_frame(frame: &DataFrame, path: &Path) -> Result<Self, ReportError> {
-        let column = |name: &str| frame.column(name).map_err(|error| refuse(path, &error));
-        let floats = |name: &str| -> Result<Vec<f64>, ReportError> {
-            let values = column(name)?.f64().map_err(|error| refuse(path, &error))?;
+    fn of_frame(frame: &DataFrame) -> Result<Self, String> {
+        let refuse = |error: PolarsError| error.to_string();
+        let column = |name: &str| frame.column(name).map_err(refuse);
+        let floats = |name: &str| -> Result<Vec<f64>, String> {
+            let values = column(name)?.f64().map_err(refuse)?;
             Ok(values.iter().map(|value| value.unwrap_or(f64::NAN)).collect())
         };
-        let steps = column("step")?.u64().map_err(|error| refuse(path, &error))?;
-        let splits = column("split")?.str().map_err(|error| refuse(path, &error))?;
-        let names = column("name")?.str().map_err(|error| refuse(path, &error))?;
+        let steps = column("step")?.u64().map_err(refuse)?;
+        let splits = column("split")?.str().map_err(refuse)?;
+        let names = column("name")?.str().map_err(refuse)?;
         let mut log = Self {
             epoch: floats("epoch")?,
             value: floats("value")?,
@@ -183,12 +182,13 @@ impl MetricLog {
         };
         for (row, ((step, split), name)) in steps.iter().zip(splits.iter()).zip(names.iter()).enumerate() {
             let (Some(step), Some(split), Some(name)) = (step, split, name) else {
-                return Err(ReportError::format(path, WHAT, format!("row {row} has an empty cell")));
+                return Err(format!("row {row} has an empty cell"));
             };
-            log.split.push(Split::of_name(split).ok_or_else(|| {
-                let reason = format!("row {row} has the split `{split}`; known are `train` and `val`");
-                ReportError::format(path, WHAT, reason)
-            })?);
+            log.split.push(
+                Split::of_name(split).ok_or_else(|| {
+                    format!("row {row} has the split `{split}`; known are `train` and `val`")
+                })?,
+            );
             log.step.push(step);
             let name = log.intern(name);
             log.name.push(name);
@@ -198,18 +198,6 @@ impl MetricLog {
 }
 
 const WHAT: &str = "metrics file";
-
-fn refuse(path: &Path, error: &PolarsError) -> ReportError {
-    ReportError::format(path, WHAT, error)
-}
-
-/// Keeps the kind of the system's error, such as a full disk.
-pub(super) fn into_io(error: PolarsError) -> io::Error {
-    match error {
-        PolarsError::IO { error, .. } => io::Error::new(error.kind(), error.to_string()),
-        other => io::Error::other(other),
-    }
-}
 
 fn pick<T: Copy>(column: &[T], rows: &[usize]) -> Vec<T> {
     rows.iter().map(|&row| column[row]).collect()
@@ -289,8 +277,7 @@ mod tests {
             let message = MetricLog::open(&path).unwrap_err().to_string();
             assert!(message.contains("metrics.parquet is not a valid metrics file"), "{message}");
         }
-        let mut whole = Vec::new();
-        ParquetWriter::new(&mut whole).finish(&mut sample().frame().unwrap()).unwrap();
+        let whole = sample().write(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         assert!(MetricLog::open(&path).is_err());
     }
@@ -300,7 +287,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("metrics.parquet");
         let mut frame = DataFrame::new(1, vec![Column::new("price".into(), &[1.0])]).unwrap();
-        ParquetWriter::new(File::create(&path).unwrap()).finish(&mut frame).unwrap();
+        ParquetWriter::new(std::fs::File::create(&path).unwrap()).finish(&mut frame).unwrap();
         let message = MetricLog::open(&path).unwrap_err().to_string();
         assert!(message.contains("step"), "{message}");
     }

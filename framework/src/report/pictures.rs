@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ReportError;
 use crate::component::Picture;
+use crate::guard::decoded;
 use crate::weights::atomic;
 
 /// The pictures of one evaluation: a row per validation image, a column per kind (`masked`, `reconstruction`,
@@ -74,7 +75,8 @@ impl PictureStore {
     pub fn load(&self, step: u64) -> Result<PictureSet, ReportError> {
         let path = self.path(step);
         let file = File::open(&path).map_err(ReportError::io("open", &path))?;
-        let (grid, layout) = decode(file).map_err(|reason| ReportError::format(&path, WHAT, reason))?;
+        let (grid, layout) =
+            decoded("PNG", || decode(file)).map_err(|reason| ReportError::format(&path, WHAT, reason))?;
         let rows = layout.into_iter().map(|row| row.into_iter().map(|cell| cut(&grid, cell)).collect());
         match rows.collect::<Option<Vec<_>>>() {
             Some(rows) => Ok(PictureSet { step, rows }),
@@ -99,8 +101,7 @@ impl PictureStore {
     /// Forgets what was drawn after `step`: a resumed run draws it again.
     pub fn truncate_after(&self, step: u64) -> Result<(), ReportError> {
         for later in self.steps()?.into_iter().filter(|&later| later > step) {
-            let path = self.path(later);
-            fs::remove_file(&path).map_err(ReportError::io("remove", &path))?;
+            atomic::remove(&self.path(later))?;
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! How far a run is: a bar on a terminal, a few lines elsewhere.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::console::{bars, suspend_progress};
+use crate::terminal::say;
 
 /// The figures of one training step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,8 +93,7 @@ impl Drop for Progress {
 }
 
 fn print(line: &str) {
-    // A closed standard error is no reason to stop training.
-    suspend_progress(|| drop(writeln!(io::stderr().lock(), "{line}")));
+    suspend_progress(|| say(line));
 }
 
 const TEMPLATE: &str = "{bar:24.cyan/238} {pos}/{len}  {msg}  {elapsed} < {eta}";

@@ -5,8 +5,8 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{ReportError, Summary};
-use crate::weights::atomic;
+use super::{MetricLog, ReportError, Summary, lock_file};
+use crate::weights::{atomic, check_safetensors};
 
 /// A run directory. Made by [`create`](Self::create) or [`open`](Self::open) it is held by this process until
 /// dropped.
@@ -60,11 +60,6 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Replaces the resolved recipe: of a run that is trained longer, or whose data lie elsewhere now.
-    pub fn replace_recipe(&self, lock_yaml: &str) -> Result<(), ReportError> {
-        Ok(atomic::write(&self.recipe(), |file| file.write_all(lock_yaml.as_bytes()))?)
-    }
-
     /// Looks into the run at `root` without holding it; it may be running elsewhere.
     pub fn inspect(root: &Path) -> Result<Self, ReportError> {
         if !Self::is_run(root) {
@@ -107,6 +102,19 @@ impl RunDir {
         self.root.join(RECIPE)
     }
 
+    /// The resolved recipe as YAML, as the run was made with it.
+    ///
+    /// # Errors
+    /// Also if the file was altered since.
+    pub fn read_recipe(&self) -> Result<String, ReportError> {
+        lock_file::read(&self.recipe())
+    }
+
+    /// Replaces the resolved recipe: of a run that is trained longer, or whose data lie elsewhere now.
+    pub fn replace_recipe(&self, yaml: &str) -> Result<(), ReportError> {
+        lock_file::write(&self.recipe(), yaml)
+    }
+
     /// `metrics.parquet`: see [`MetricLog`](super::MetricLog).
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.parquet")
@@ -127,10 +135,31 @@ impl RunDir {
         self.root.join("summary.json")
     }
 
-    /// Whether its summary says that the run is finished.
+    /// Whether the run is finished: its summary says so, and its report and its final weights are there.
     pub fn is_finished(&self) -> bool {
+        self.says_finished() && self.report().is_file() && self.weights().is_file()
+    }
+
+    /// Whether its summary says that the run is finished; files may have been lost since.
+    pub fn says_finished(&self) -> bool {
         let summary = Summary::read(&self.summary());
         summary.is_ok_and(|summary| summary.get("status").is_some_and(|status| status == "finished"))
+    }
+
+    /// Checks that what the run has left, and what others start from, is as it was written: recipe, figures
+    /// and final weights, as far as they are there.
+    ///
+    /// # Errors
+    /// The first file that is damaged, and how.
+    pub fn verify(&self) -> Result<(), ReportError> {
+        self.read_recipe()?;
+        if self.metrics().is_file() {
+            MetricLog::open(&self.metrics())?;
+        }
+        if self.weights().is_file() {
+            check_safetensors(&self.weights())?;
+        }
+        Ok(())
     }
 
     /// `report.html`: see [`Report`](super::Report).
@@ -258,7 +287,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path().join("runs/base");
         let run = RunDir::create(&root, "seed: 1\n").unwrap();
-        assert_eq!(fs::read_to_string(run.recipe()).unwrap(), "seed: 1\n");
+        assert_eq!(run.read_recipe().unwrap(), "seed: 1\n");
         assert!(run.checkpoints().is_dir() && run.pictures().is_dir());
         drop(run);
         assert!(RunDir::open(&root).is_ok());
@@ -303,7 +332,7 @@ mod tests {
         drop(RunDir::create(root.path(), "seed: 1").unwrap());
         let message = RunDir::create(root.path(), "seed: 2").unwrap_err().to_string();
         assert!(message.contains("already holds a run") && message.contains("--resume"), "{message}");
-        assert_eq!(fs::read_to_string(root.path().join(RECIPE)).unwrap(), "seed: 1");
+        assert_eq!(RunDir::inspect(root.path()).unwrap().read_recipe().unwrap(), "seed: 1");
     }
 
     #[test]

@@ -1,18 +1,16 @@
 //! A cache of the records of a tree of runs, one file at its root.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use polars::prelude::*;
 
 use super::RunsError;
 use super::record::{Record, Stamp};
-use crate::report::ReportError;
-use crate::weights::atomic;
+use crate::report::parquet;
 
 const FILE: &str = ".convmae-runs.parquet";
+const WHAT: &str = "cache of runs";
 /// The column of the records; another number when they change, so that older files are not understood.
 const RECORD: &str = "record 1";
 
@@ -30,8 +28,8 @@ impl Cached {
 
 /// The runs of the cache by name; none if there is no file, or it is not one of ours.
 pub fn read(root: &Path) -> HashMap<String, Cached> {
-    let read = || -> PolarsResult<HashMap<String, Cached>> {
-        let frame = ParquetReader::new(File::open(root.join(FILE))?).finish()?;
+    let read = || -> Result<HashMap<String, Cached>, RunsError> {
+        let frame = parquet::read(&root.join(FILE), WHAT)?;
         let column = |name| frame.column(name)?.str();
         let rows = column("run")?.iter().zip(column("stamp")?.iter()).zip(column(RECORD)?.iter());
         let cached = rows.filter_map(|((run, stamp), json)| {
@@ -56,7 +54,7 @@ pub fn write<'r>(
             (run, stamp.0.as_str(), serde_json::to_string(record).unwrap_or_default())
         })
         .collect();
-    let mut frame = DataFrame::new(
+    let frame = DataFrame::new(
         rows.len(),
         vec![
             Column::new("run".into(), rows.iter().map(|row| row.0).collect::<Vec<_>>()),
@@ -64,10 +62,6 @@ pub fn write<'r>(
             Column::new(RECORD.into(), rows.iter().map(|row| row.2.as_str()).collect::<Vec<_>>()),
         ],
     )?;
-    atomic::write(&root.join(FILE), |file| {
-        let writer = ParquetWriter::new(file).with_compression(ParquetCompression::Snappy);
-        writer.finish(&mut frame).map(drop).map_err(io::Error::other)
-    })
-    .map_err(ReportError::from)?;
+    parquet::write(&root.join(FILE), WHAT, frame)?;
     Ok(())
 }

@@ -17,6 +17,6 @@ mod select;
 
 pub use error::RunsError;
 pub use print::Format;
-pub(crate) use print::{csv_row, markdown_row, markdown_text, significant, value, visible};
+pub(crate) use print::{csv_row, markdown_row, markdown_text, significant, value};
 pub use scan::{Runs, read, scan};
 pub use select::{filter, overview, select, sort};

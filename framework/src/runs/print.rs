@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::RunsError;
 use crate::columns::aligned;
+use crate::terminal::{indented_json, visible};
 
 /// How to print a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,7 +56,7 @@ impl Format {
                     let cells = frame.columns().iter().map(|column| column.name().to_string()).zip(row);
                     Value::Object(cells.collect::<Map<_, _>>())
                 });
-                Ok(format!("{:#}", Value::Array(rows.collect())))
+                Ok(indented_json(&Value::Array(rows.collect())))
             }
         }
     }
@@ -124,11 +125,17 @@ fn is_number(column: &Column) -> bool {
     matches!(column.dtype(), DataType::Int64 | DataType::UInt64 | DataType::Float64)
 }
 
-/// A row of comma-separated values (RFC 4180), with its end of line.
+/// A row of comma-separated values (RFC 4180), with its end of line. What a spreadsheet would take for a
+/// formula gets an apostrophe in front.
 pub(crate) fn csv_row(cells: impl IntoIterator<Item = impl AsRef<str>>) -> String {
-    let cells = cells.into_iter().map(|cell| match cell.as_ref() {
-        cell if cell.contains([',', '"', '\n', '\r']) => format!("\"{}\"", cell.replace('"', "\"\"")),
-        cell => cell.to_owned(),
+    let cells = cells.into_iter().map(|cell| {
+        let cell = cell.as_ref();
+        let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
+        let cell = if is_formula { format!("'{cell}") } else { cell.to_owned() };
+        match cell.contains([',', '"', '\n', '\r']) {
+            true => format!("\"{}\"", cell.replace('"', "\"\"")),
+            false => cell,
+        }
     });
     cells.collect::<Vec<_>>().join(",") + "\n"
 }
@@ -149,20 +156,6 @@ pub(crate) fn markdown_text(text: &str) -> String {
         escaped.push(letter);
     }
     escaped
-}
-
-/// A text in a line: ends of lines and tabs are spaces, and what else controls a terminal is its escape,
-/// `\u{1b}`.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::new();
-    for letter in text.chars() {
-        match letter {
-            '\n' | '\r' | '\t' => shown.push(' '),
-            letter if letter.is_control() => shown.extend(letter.escape_unicode()),
-            letter => shown.push(letter),
-        }
-    }
-    shown
 }
 
 #[cfg(test)]
@@ -199,6 +192,12 @@ mod tests {
         assert_eq!(print(Format::Markdown), "| run |\n| --- |\n| a\\\\u{1b}\\[31m b\\<i>\\\\\\| |\n");
         let json: Value = serde_json::from_str(&print(Format::Json)).unwrap();
         assert_eq!(json[0]["run"], "a\u{1b}[31m\nb<i>\\|");
+    }
+
+    #[test]
+    fn no_cell_is_a_formula_of_a_spreadsheet() {
+        let row = csv_row(["=cmd|' /C calc'!A0", "+1+2", "@SUM(1)", "-x", "-0.5", "1e-3", "+3", "a=b"]);
+        assert_eq!(row, "'=cmd|' /C calc'!A0,'+1+2,'@SUM(1),'-x,-0.5,1e-3,+3,a=b\n");
     }
 
     #[test]

@@ -50,8 +50,7 @@ fn identity(_: &fs::Metadata) -> String {
 /// When its recipe or its summary is broken. A run that has no summary yet is fine.
 pub fn read(directory: &Path) -> Result<Record, ReportError> {
     let dir = RunDir::inspect(directory)?;
-    let text = fs::read_to_string(dir.recipe()).map_err(ReportError::io("read", &dir.recipe()))?;
-    let recipe = recipe::lock::parse(&text)
+    let recipe = recipe::lock::parse(&dir.read_recipe()?)
         .map_err(|error| ReportError::format(&dir.recipe(), "resolved recipe", error))?;
     let mut cells = Map::new();
     if dir.summary().is_file() {

@@ -1,6 +1,7 @@
 //! Why a sweep could not be done.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::report::ReportError;
 
@@ -37,6 +38,15 @@ pub enum SweepError {
         script: String,
         /// What it said.
         reason: String,
+    },
+    /// Another sweep is at work in the same directory.
+    #[error("another sweep with other settings is at work in {}: there the run {run} has another recipe", root.display())]
+    #[diagnostic(help("wait for it, or choose another directory with `--out`"))]
+    OtherAtWork {
+        /// The directory.
+        root: PathBuf,
+        /// A run on which they do not agree.
+        run: String,
     },
     /// Not every run is finished.
     #[error("{unfinished} of {runs} runs are not finished")]

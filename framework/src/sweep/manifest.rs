@@ -35,6 +35,7 @@ impl Plan {
             "axes": axes(run),
             "directory": run.directory.strip_prefix(&self.root).unwrap_or(&run.directory),
             "digest": run.digest,
+            "identity": run.identity,
             "recipe": run.sources.recipe,
             "set": run.sources.sets,
             "upstream": run.upstream.map(|upstream| &self.runs[upstream].name),
@@ -48,6 +49,16 @@ impl Plan {
     pub fn write_manifest(&self, sweep: &Sweep) -> Result<(), ReportError> {
         fs::create_dir_all(&self.root).map_err(ReportError::io("create", &self.root))?;
         Ok(atomic::write_json(&self.manifest(), &self.to_json(sweep))?)
+    }
+
+    /// A run of the manifest that is there whose place a run of another recipe has here.
+    pub(super) fn contradicts_manifest(&self) -> Option<&PlannedRun> {
+        let manifest: Value = serde_json::from_slice(&fs::read(self.manifest()).ok()?).ok()?;
+        let known = |run: &&PlannedRun| {
+            let mut others = manifest["runs"].as_array()?.iter().filter(|other| other["name"] == *run.name);
+            others.next().filter(|other| other["identity"].is_string())
+        };
+        self.runs.iter().find(|run| known(run).is_some_and(|known| known["identity"] != *run.identity))
     }
 }
 

@@ -5,6 +5,7 @@
 //! first one starts. They are done by processes of this program ([`local`]), or as jobs of a Slurm cluster
 //! ([`ArrayJob`]). What is done is told by the run directories alone ([`RunState`]).
 
+mod at_work;
 mod block;
 mod block_reader;
 mod command;
@@ -23,6 +24,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use at_work::AtWork;
 pub use error::SweepError;
 pub use plan::{Plan, PlannedRun};
 pub(crate) use resolve::text as argument;

@@ -24,7 +24,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
 /// A short name for each run of a stage, from its axes: `mask-RandomMasker_seed-0`. All axes are in it,
 /// whether they vary or not, so that a run keeps its name when the sweep grows; `keys` are those of the whole
 /// file, among which the short forms are unique. Names that are not unique, whatever the case of their
-/// letters, get the beginning of the run's digest.
+/// letters, get the beginning of what stands for the run, a digest.
 pub(super) fn slugs(runs: &[(&[(String, Value)], &str)], keys: &[&str]) -> Vec<String> {
     let short: HashMap<&str, String> = keys.iter().map(|key| (*key, shortest(key, keys))).collect();
     let names: Vec<String> = runs

@@ -11,6 +11,7 @@ use super::resolve::{Resolved, Resolver, Set};
 use super::root::relative;
 use super::spec::Sweep;
 use crate::component::Span;
+use crate::engine::lineage;
 use crate::experiment::Train;
 use crate::recipe::{Diagnostics, Problem, Sources};
 
@@ -40,6 +41,9 @@ pub struct PlannedRun {
     pub sources: Sources,
     /// Digest of its resolved recipe: `recipe_digest` in the `summary.json` of its run.
     pub digest: String,
+    /// What stands for it wherever the sweep lies: the digest of its recipe, in which the run that it starts
+    /// from is meant, not its directory.
+    pub identity: String,
     /// Parameters of its model.
     pub parameters: usize,
     /// Billions of multiply-adds of one image's forward.
@@ -173,11 +177,12 @@ impl Expansion<'_> {
     fn add(&mut self, stage: usize, shared: Vec<Shared>, variants: &[Variant<'_>]) {
         let axes: Vec<_> = shared.iter().map(|run| self.axes(stage, run, variants)).collect();
         let first: Vec<_> = shared.iter().map(|run| self.first_axes(stage, run, variants)).collect();
-        let digests = shared.iter().map(|run| run.resolved.digest.as_str());
-        let named: Vec<_> = first.iter().map(Vec::as_slice).zip(digests).collect();
+        let identities: Vec<String> = shared.iter().map(|run| self.identity(run)).collect();
+        let named: Vec<_> =
+            first.iter().map(Vec::as_slice).zip(identities.iter().map(String::as_str)).collect();
         let slugs = slugs(&named, &self.sweep.block.axes());
         let stage_name = &self.sweep.stages.0[stage].name;
-        for ((run, axes), slug) in shared.into_iter().zip(axes).zip(slugs) {
+        for (((run, axes), slug), identity) in shared.into_iter().zip(axes).zip(slugs).zip(identities) {
             for variant in run.variants {
                 self.run_of[stage][variant] = Some(self.runs.len());
             }
@@ -189,6 +194,7 @@ impl Expansion<'_> {
                 axes,
                 sources: run.resolved.sources,
                 digest: run.resolved.digest,
+                identity,
                 parameters: run.resolved.parameters,
                 gmacs: run.resolved.gmacs,
                 length: run.resolved.train.length,
@@ -201,6 +207,15 @@ impl Expansion<'_> {
                 dataset: run.resolved.dataset,
                 cost: run.resolved.cost,
             });
+        }
+    }
+
+    fn identity(&self, run: &Shared) -> String {
+        match run.upstream {
+            Some(upstream) => {
+                lineage(&run.resolved.digest_without_source, Some(&self.runs[upstream].identity))
+            }
+            None => run.resolved.digest.clone(),
         }
     }
 

@@ -11,13 +11,15 @@ use super::spec::Sweep;
 use super::stage::Assignment;
 use crate::experiment::{InitSource, Train};
 use crate::graph::{self, catalog};
-use crate::recipe::{Catalog, Finding, LayerKind, Sources, load};
+use crate::recipe::{Catalog, Finding, LayerKind, Sources, load, lock};
 
 /// A checked recipe of the sweep.
 #[derive(Debug, Clone)]
 pub(super) struct Resolved {
     pub sources: Sources,
     pub digest: String,
+    /// The digest of its recipe without the run that it starts from.
+    pub digest_without_source: String,
     /// Its values.
     pub recipe: Arc<Value>,
     pub parameters: usize,
@@ -154,8 +156,13 @@ fn check(
     let graph::Checked { experiment, summary, .. } = graph::check(&recipe)?;
     let from = experiment.init_from.as_ref().and_then(|from| from.source().ok());
     let block = |key: &str| recipe.get(key).cloned().unwrap_or_default();
+    let mut without_source = recipe.value().clone();
+    if let Some(from) = without_source.get_mut("init_from").and_then(Value::as_object_mut) {
+        from.shift_remove("run");
+    }
     Ok(Resolved {
         digest: recipe.digest(),
+        digest_without_source: lock::digest(&without_source),
         recipe: Arc::new(recipe.value().clone()),
         parameters: summary.parameters,
         gmacs: summary.macs.computed as f64 / 1e9,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::plan::PlannedRun;
 use crate::engine::train::checkpoint::CheckpointStore;
-use crate::engine::{changes_since, lineage, lineage_of, started_from};
+use crate::engine::{changes_since, lineage, lineage_of, source_of, started_from};
 use crate::report::{RunDir, Summary};
 
 /// How far a run is.
@@ -35,7 +35,12 @@ impl PlannedRun {
             return RunState::Running;
         }
         let Ok(dir) = RunDir::inspect(&self.directory) else { return RunState::Waiting };
-        if !changes_since(&dir, &self.recipe, &self.digest).is_ok_and(|changes| changes.is_empty()) {
+        let source = match &self.source {
+            Some(source) => Some(source.lineage()),
+            None => source_of(&self.recipe),
+        };
+        let changes = changes_since(&dir, &self.recipe, &self.digest, source.as_deref());
+        if !changes.is_ok_and(|changes| changes.is_empty()) {
             return RunState::Other;
         }
         if self.source_has_changed() {
@@ -43,10 +48,18 @@ impl PlannedRun {
         }
         let summary = Summary::read(&dir.summary()).unwrap_or_default();
         match summary.get("status").and_then(Value::as_str) {
-            Some("finished") => RunState::Finished,
+            // What was removed, and cannot be made again but by training, is not missed.
+            Some("finished") if dir.is_finished() || !CheckpointStore::any_in(&dir.checkpoints()) => {
+                RunState::Finished
+            }
             Some("failed") => RunState::Failed,
             _ => RunState::Interrupted(CheckpointStore::last_in(&dir.checkpoints()).unwrap_or(0)),
         }
+    }
+
+    /// Whether its files are as they were written, so far as others depend on them.
+    pub(super) fn is_intact(&self) -> bool {
+        RunDir::inspect(&self.directory).is_ok_and(|dir| dir.verify().is_ok())
     }
 
     /// What the user can do where its source has changed: only they may give up the results there.

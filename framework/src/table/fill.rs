@@ -9,7 +9,7 @@ use super::plan::{RequiredRun, RowPlan};
 use super::runs::{Found, State};
 use super::sheet::{Cell, Content, Heading, Sheet, SourceRun};
 use super::spec::{Best, ColumnSpec, RowSpec, TableSpec};
-use crate::runs::visible;
+use crate::terminal::visible;
 
 /// The table with its values.
 pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {

@@ -4,8 +4,8 @@ use super::code::code;
 use super::plan::{RequiredRun, RowPlan};
 use super::runs::{Found, State};
 use super::spec::RowSpec;
-use crate::runs::visible;
 use crate::shell;
+use crate::terminal::visible;
 
 /// The notes of a table, each said once.
 #[derive(Debug, Default)]

@@ -37,9 +37,8 @@ impl Recipes {
         if self.0.contains_key(&directory) {
             return;
         }
-        let text =
-            RunDir::inspect(&directory).ok().and_then(|dir| std::fs::read_to_string(dir.recipe()).ok());
-        let recipe = text.and_then(|text| lock::parse(&text).ok());
+        let text = RunDir::inspect(&directory).and_then(|dir| dir.read_recipe());
+        let recipe = text.ok().and_then(|text| lock::parse(&text).ok());
         self.0.insert(directory, recipe.clone());
         if let Some(recipe) = recipe {
             self.read_upstream(&recipe, depth);

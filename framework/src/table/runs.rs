@@ -9,7 +9,7 @@ use super::code::code;
 use super::error::TableError;
 use super::plan::{Known, RequiredRun, RowPlan};
 use super::recipes::{Recipes, is_seed};
-use crate::engine::{changes_since, source_has_changed};
+use crate::engine::{changes_since, source_has_changed, source_of};
 use crate::report::RunDir;
 use crate::runs::{self, RunsError};
 
@@ -113,7 +113,7 @@ impl Found {
         if source.is_some_and(|source| source_has_changed(&run.directory, Path::new(source))) {
             return State::Other("`init_from.run` was run again since, with another recipe".to_owned());
         }
-        let Ok(changes) = changes_since(&dir, recipe, &known.digest) else {
+        let Ok(changes) = changes_since(&dir, recipe, &known.digest, source_of(recipe).as_deref()) else {
             return State::Other("this program cannot read it".to_owned());
         };
         let changes: Vec<String> = changes

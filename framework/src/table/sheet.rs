@@ -2,7 +2,7 @@
 
 use super::code::code;
 use super::figure::Figure;
-use crate::runs::visible;
+use crate::terminal::visible;
 
 /// A filled table.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,31 +1,38 @@
 //! Atomic file writes: complete or not at all.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 use super::error::WeightsError;
+use super::faults::{self, Point};
 
 const PREFIX: &str = ".convmae-";
 const SUFFIX: &str = ".tmp";
 
+/// Where [`write()`] lets the content be written.
+pub type Writer<'f> = BufWriter<Content<'f>>;
+
 /// Writes a file through `fill` so that a crash at any point leaves either the old content or the new one.
 ///
 /// The bytes go to a temporary name in the same directory, are synced, renamed to `path`, and the directory
-/// is synced. On an error the temporary file is removed and `path` is left as it was.
-pub fn write(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
-) -> Result<(), WeightsError> {
+/// is synced. On an error the temporary file is removed and `path` is left as it was; what killed processes
+/// have left in the directory is removed first.
+pub fn write(path: &Path, fill: impl FnOnce(&mut Writer<'_>) -> io::Result<()>) -> Result<(), WeightsError> {
     let directory = directory_of(path);
-    let mut temporary = builder()
-        .tempfile_in(directory)
-        .map_err(WeightsError::io("create a temporary file in", directory))?;
-    let mut writer = BufWriter::new(temporary.as_file_mut());
+    remove_abandoned(directory);
+    let mut temporary =
+        create(directory).map_err(WeightsError::io("create a temporary file in", directory))?;
+    let mut writer = BufWriter::new(Content { file: temporary.as_file_mut(), is_empty: true });
     fill(&mut writer).and_then(|()| writer.flush()).map_err(WeightsError::io("write", path))?;
     drop(writer);
-    temporary.as_file().sync_all().map_err(WeightsError::io("sync", path))?;
+    faults::pass(Point::Write)
+        .and_then(|()| temporary.as_file().sync_all())
+        .map_err(WeightsError::io("sync", path))?;
     temporary.persist(path).map_err(|failed| WeightsError::io("rename to", path)(failed.error))?;
+    faults::pass(Point::Directory).map_err(WeightsError::io("rename to", path))?;
     sync_directory(directory)
 }
 
@@ -37,17 +44,79 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Weig
     })
 }
 
-/// Removes temporary files that a crash left in `directory`.
+/// Removes a file that was written by [`write()`].
+pub fn remove(path: &Path) -> Result<(), WeightsError> {
+    faults::pass(Point::Directory)
+        .and_then(|()| fs::remove_file(path))
+        .map_err(WeightsError::io("remove", path))
+}
+
+/// Removes temporary files that a crash left in `directory`, in which no other process writes.
 pub fn remove_leftovers(directory: &Path) -> Result<(), WeightsError> {
     let entries = fs::read_dir(directory).map_err(WeightsError::io("list", directory))?;
     for entry in entries {
         let entry = entry.map_err(WeightsError::io("list", directory))?;
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
-            fs::remove_file(entry.path()).map_err(WeightsError::io("remove", &entry.path()))?;
+        if is_temporary(&entry) {
+            remove(&entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Removes temporary files in `directory` that no process writes any more. They do no harm but for their
+/// size: one that cannot be removed is left.
+fn remove_abandoned(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries.filter(is_temporary) {
+        let is_abandoned = |file: File| file.try_lock().is_ok();
+        if File::open(entry.path()).is_ok_and(is_abandoned) {
+            let _ = remove(&entry.path());
+        }
+    }
+}
+
+fn is_temporary(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
+}
+
+/// A new temporary file, locked as long as it is open: it is not abandoned.
+fn create(directory: &Path) -> io::Result<NamedTempFile> {
+    loop {
+        // Its error names the temporary file, too, which nobody knows.
+        let temporary = builder().tempfile_in(directory).map_err(|error| io::Error::from(error.kind()))?;
+        let is_locked = !matches!(temporary.as_file().try_lock(), Err(TryLockError::WouldBlock));
+        // Another process may have taken it for abandoned in the moment before.
+        if is_locked && temporary.path().exists() {
+            return Ok(temporary);
+        }
+    }
+}
+
+/// The content of a file that is being written.
+#[derive(Debug)]
+pub struct Content<'f> {
+    file: &'f mut File,
+    is_empty: bool,
+}
+
+impl Write for Content<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if std::mem::take(&mut self.is_empty) {
+            faults::pass(Point::Write)?;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Content<'_> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
+    }
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -115,5 +184,27 @@ mod tests {
         remove_leftovers(directory.path()).unwrap();
         assert!(!directory.path().join(".convmae-x1y2.tmp").exists());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_write_removes_what_was_abandoned_and_nothing_that_is_being_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let [abandoned, held] = ["a", "b"].map(|name| directory.path().join(format!(".convmae-{name}.tmp")));
+        fs::write(&abandoned, b"half").unwrap();
+        let holder = File::create(&held).unwrap();
+        holder.lock().unwrap();
+        write(&directory.path().join("weights"), |file| file.write_all(b"new")).unwrap();
+        assert!(!abandoned.exists() && held.exists());
+        drop(holder);
+        write(&directory.path().join("weights"), |file| file.write_all(b"new")).unwrap();
+        assert!(!held.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_that_takes_no_files_is_named_once() {
+        let error = write(Path::new("/proc/self/weights"), |_| Ok(())).unwrap_err().to_string();
+        assert!(error.starts_with("cannot create a temporary file in /proc/self: "), "{error}");
+        assert!(!error.contains(PREFIX), "{error}");
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod atomic;
 mod error;
+mod faults;
 mod file;
 mod keys;
 mod map;
@@ -30,7 +31,7 @@ pub use map::TensorMap;
 pub use pickle::{Fault, PickleError};
 pub use positions::interpolate_positions;
 pub use pth::write_pth;
-pub use safetensors::{Safetensors, read_safetensors, write_safetensors, write_sealed};
+pub use safetensors::{Safetensors, check_safetensors, read_safetensors, write_safetensors, write_sealed};
 pub use tensor::{DType, HostTensor, TensorError};
 
 use file::Part;
@@ -38,6 +39,9 @@ use file::Part;
 /// The metadata key that marks a checkpoint of this program, whose tensors are named `model.*`,
 /// `optimizer.*`, `ema.*`.
 pub const CHECKPOINT_KEY: &str = "convmae.checkpoint";
+
+/// The metadata key of the rest of a checkpoint's state, which only the program itself reads.
+pub const STATE_KEY: &str = "convmae.state";
 
 /// Reads the model in a weights file: safetensors, or PyTorch's `.pth` in its zip or legacy format.
 ///
@@ -66,7 +70,8 @@ fn read_part(path: &Path, part: Part) -> Result<WeightsFile, WeightsError> {
 
 fn from_safetensors(file: Safetensors, part: Part) -> WeightsFile {
     let is_checkpoint = file.metadata.contains_key(CHECKPOINT_KEY);
-    let metadata = file.metadata.into_iter().map(|(key, value)| (key, Json::String(value))).collect();
+    let metadata = file.metadata.into_iter().filter(|(key, _)| key != STATE_KEY);
+    let metadata = metadata.map(|(key, value)| (key, Json::String(value))).collect();
     if !is_checkpoint {
         return WeightsFile { tensors: file.tensors, ema: None, optimizer: None, metadata };
     }

@@ -47,6 +47,18 @@ pub fn read_safetensors(path: &Path) -> Result<Safetensors, WeightsError> {
     read(&mut file, file_len).map_err(|reason| WeightsError::format(path, reason))
 }
 
+/// Checks that a safetensors file is whole and, if it is sealed, unaltered, as [`read_safetensors`] does, but
+/// keeps nothing of it in memory.
+///
+/// # Errors
+/// As [`read_safetensors`], but for types of tensors.
+pub fn check_safetensors(path: &Path) -> Result<(), WeightsError> {
+    let file = File::open(path).map_err(WeightsError::io("open", path))?;
+    let file_len = file.metadata().map_err(WeightsError::io("read", path))?.len();
+    let mut file = BufReader::new(file);
+    check(&mut file, file_len).map_err(|reason| WeightsError::format(path, reason))
+}
+
 /// Writes a safetensors file atomically.
 ///
 /// Tensors are written in their order, those with wider elements first (PyTorch wants them aligned).
@@ -127,15 +139,7 @@ fn header(tensors: &Ordered<'_>, metadata: &BTreeMap<String, String>) -> Result<
 }
 
 fn read(file: &mut impl Read, file_len: u64) -> Result<Safetensors, FormatError> {
-    let header = read_header(file, file_len)?;
-    let parsed: Metadata = serde_json::from_slice(&header).map_err(|error| invalid(&error))?;
-    let expected = (8 + header.len() as u64).checked_add(parsed.data_len() as u64);
-    if expected != Some(file_len) {
-        let reason = format!("the header describes {} bytes of data, the file has {}", parsed.data_len(), {
-            file_len - 8 - header.len() as u64
-        });
-        return Err(FormatError::Safetensors(reason));
-    }
+    let (header, parsed) = read_header(file, file_len)?;
     let mut tensors = TensorMap::new();
     for name in parsed.offset_keys() {
         let Some(info) = parsed.info(&name) else { continue };
@@ -150,7 +154,19 @@ fn read(file: &mut impl Read, file_len: u64) -> Result<Safetensors, FormatError>
     Ok(Safetensors { tensors, metadata, digest })
 }
 
-fn read_header(file: &mut impl Read, file_len: u64) -> Result<Vec<u8>, FormatError> {
+fn check(file: &mut impl Read, file_len: u64) -> Result<(), FormatError> {
+    let (header, parsed) = read_header(file, file_len)?;
+    let Some(stated) = parsed.metadata().as_ref().and_then(|metadata| metadata.get(SEAL)) else {
+        return Ok(());
+    };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&replace_seal(&header, stated, UNSEALED)?);
+    hasher.update_reader(file).map_err(|error| invalid(&error))?;
+    compare(stated, hasher.finalize().to_hex().to_string())
+}
+
+/// The header, which describes the data of a file of this length, as bytes and as what it says.
+fn read_header(file: &mut impl Read, file_len: u64) -> Result<(Vec<u8>, Metadata), FormatError> {
     let mut len = [0; 8];
     file.read_exact(&mut len).map_err(|error| invalid(&error))?;
     let len = u64::from_le_bytes(len);
@@ -160,7 +176,14 @@ fn read_header(file: &mut impl Read, file_len: u64) -> Result<Vec<u8>, FormatErr
     }
     let mut header = vec![0; len as usize];
     file.read_exact(&mut header).map_err(|error| invalid(&error))?;
-    Ok(header)
+    let parsed: Metadata = serde_json::from_slice(&header).map_err(|error| invalid(&error))?;
+    let held = file_len - 8 - len;
+    if parsed.data_len() as u64 != held {
+        let described = parsed.data_len();
+        let reason = format!("the header describes {described} bytes of data, the file has {held}");
+        return Err(FormatError::Safetensors(reason));
+    }
+    Ok((header, parsed))
 }
 
 fn read_tensor(file: &mut impl Read, name: &str, info: &TensorInfo) -> Result<HostTensor, FormatError> {
@@ -176,7 +199,10 @@ fn read_tensor(file: &mut impl Read, name: &str, info: &TensorInfo) -> Result<Ho
 
 fn verify(header: &[u8], stated: &str, tensors: &TensorMap) -> Result<(), FormatError> {
     let unsealed = replace_seal(header, stated, UNSEALED)?;
-    let found = digest(&unsealed, tensors.iter().map(|(_, tensor)| tensor));
+    compare(stated, digest(&unsealed, tensors.iter().map(|(_, tensor)| tensor)))
+}
+
+fn compare(stated: &str, found: String) -> Result<(), FormatError> {
     if found == stated { Ok(()) } else { Err(FormatError::Digest { stated: stated.to_owned(), found }) }
 }
 

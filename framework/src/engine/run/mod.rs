@@ -1,5 +1,6 @@
 //! A run from its recipe to its report.
 
+mod repair;
 mod resumed;
 mod session;
 mod signal;
@@ -16,7 +17,7 @@ use crate::component::Span;
 use crate::graph::{catalog, check};
 use crate::recipe::{Recipe, Sources, load};
 use crate::report::logging::LogFile;
-use crate::report::{ReportError, RunDir, Status, write_page};
+use crate::report::{ReportError, RunDir, Status};
 
 use super::EngineError;
 use super::setup::prepare;
@@ -55,8 +56,9 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     if is_run && !resume {
         return Err(ReportError::AlreadyARun(root).into());
     }
-    let mut resumed = None;
+    let (mut is_intact, mut resumed) = (true, None);
     if resume {
+        is_intact = repair::prepare(&root)?;
         let going_on = Resumed::new(&RunDir::inspect(&root)?, &options.sources, recipe, options.extend)?;
         recipe = going_on.recipe.clone();
         checked = check(&recipe)?;
@@ -70,7 +72,14 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
         prepared.initialize(&recipe)?;
     }
     let dir = match resume {
-        true => RunDir::open(&root)?,
+        true => {
+            let dir = RunDir::open(&root)?;
+            // It begins anew: nothing is left of the recipe that it was begun with.
+            if !continues && !dir.says_finished() {
+                dir.replace_recipe(&recipe.lock_yaml())?;
+            }
+            dir
+        }
         false => RunDir::create(&root, &recipe.lock_yaml()).map_err(|error| match error {
             // Another process was asked for the same, and was quicker.
             ReportError::AlreadyARun(path) if options.resume => ReportError::Locked { path, pid: None },
@@ -85,21 +94,26 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     if options.stop_with_stdin {
         session.stop.follow(std::io::stdin());
     }
-    match resumed {
-        Some(resumed) if take_up(&mut session, &recipe, &resumed, options.extend)? => {
-            Ok(session.outcome(false))
+    if let Some(resumed) = resumed {
+        if is_intact {
+            repair::write_missing_page(&session.dir)?;
         }
-        _ => session.train(),
+        take_up(&mut session, &recipe, &resumed, options.extend)?;
+        if is_intact && session.is_finished() {
+            tracing::info!("the run in {} is finished", session.dir.root().display());
+            return Ok(session.outcome(false));
+        }
     }
+    session.train()
 }
 
-/// Goes on with what is there. Returns whether nothing is left to do.
+/// Goes back to the last checkpoint, from which the run goes on with its recipe.
 fn take_up(
     session: &mut Session,
     recipe: &Recipe,
     resumed: &Resumed,
     extend: Option<Span>,
-) -> Result<bool, EngineError> {
+) -> Result<(), EngineError> {
     session.restore(resumed)?;
     if extend.is_some() || !resumed.moved.is_empty() {
         session.dir.replace_recipe(&recipe.lock_yaml())?;
@@ -108,12 +122,5 @@ fn take_up(
         session.tell_extension(more);
         session.write(&Status::Running)?;
     }
-    if !session.is_finished() {
-        return Ok(false);
-    }
-    tracing::info!("the run in {} is finished", session.dir.root().display());
-    if !session.dir.report().is_file() {
-        write_page(&session.dir)?;
-    }
-    Ok(true)
+    Ok(())
 }

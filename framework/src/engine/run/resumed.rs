@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::component::Span;
 use crate::engine::EngineError;
 use crate::engine::setup::IndexDigests;
-use crate::engine::setup::lineage::{changes_of_results, recipe_digest};
+use crate::engine::setup::lineage::{changes_from, recipe_digest, source_of};
 use crate::engine::train::checkpoint::CheckpointStore;
 use crate::graph::catalog;
 use crate::recipe::{Change, Recipe, Sources, is_within, load};
@@ -13,8 +13,8 @@ use crate::report::RunDir;
 
 /// Where a recipe names the data.
 const DATASETS: [&str; 2] = ["data.train.dataset", "data.val.dataset"];
-/// Where it names weights to start from.
-const INIT_FROM: [&str; 3] = ["init_from", "init_from.run", "init_from.weights"];
+/// Where it names a file with weights to start from.
+const INIT_FROM: [&str; 2] = ["init_from", "init_from.weights"];
 const EXTENDED: &str = "train.extended";
 
 /// The recipe of a run that goes on.
@@ -29,20 +29,29 @@ impl Resumed {
     /// The run at `run` with a recipe, and trained longer by `extend`.
     ///
     /// # Errors
-    /// A recipe with which the results would be others.
+    /// A recipe with which the results would be others; an extension of a run that has no state left.
     pub fn new(
         run: &RunDir,
         sources: &Sources,
         recipe: Recipe,
         extend: Option<Span>,
     ) -> Result<Self, EngineError> {
+        if extend.is_some() && !CheckpointStore::any_in(&run.checkpoints()) {
+            return Err(EngineError::Usage(format!(
+                "{}: there is no checkpoint, and so no state that the training could go on with; a new run starts from its \
+                 weights with `init_from: {{ run: {} }}`",
+                run.root().display(),
+                run.root().display()
+            )));
+        }
         if extend.is_none() && recipe_digest(run.root()).is_some_and(|known| known == recipe.digest()) {
             return Ok(Self { recipe, moved: Vec::new() });
         }
         let before = load(&Sources { recipe: run.recipe(), ..Sources::default() }, &catalog())?;
         let recipe = with_extensions(&before, sources, recipe, extend)?;
         let is_extension = |change: &Change| extend.is_some() && is_within(&change.key, EXTENDED);
-        let mut changes = changes_of_results(before.value(), recipe.value());
+        let source = source_of(recipe.value());
+        let mut changes = changes_from(run, before.value(), recipe.value(), source.as_deref());
         changes.retain(|change| !is_extension(change));
         // A checkpoint takes the place of the initial weights.
         if CheckpointStore::any_in(&run.checkpoints()) {
@@ -53,11 +62,13 @@ impl Resumed {
         if changes.is_empty() {
             return Ok(Self { recipe, moved });
         }
-        let mut help = "undo these changes, or start a new run with `--out`".to_owned();
-        if changes.iter().any(|change| change.key == "train.length") {
-            let run = run.root().display();
-            help.push_str(&format!("; `convmae run {run} --extend 10 epochs` trains the run longer"));
-        }
+        let longer = match changes.iter().any(|change| change.key == "train.length") {
+            true => {
+                format!("; `convmae run {} --extend 10 epochs` trains the run longer", run.root().display())
+            }
+            false => String::new(),
+        };
+        let help = format!("undo these changes, or start a new run with `--out`{longer}");
         Err(EngineError::RecipeChanged { run: run.root().to_path_buf(), changes: lines(&changes), help })
     }
 
@@ -111,7 +122,7 @@ fn with_extensions(
 /// Whether a change is one of a path below some blocks, or of one of some keys.
 fn names_another_place(change: &Change, blocks: &[&str]) -> bool {
     [&change.before, &change.after].into_iter().all(|value| matches!(value, Some(Value::String(_))))
-        && !change.key.ends_with(".type")
+        && change.key.rsplit('.').next() != Some("type")
         && blocks.iter().any(|block| is_within(&change.key, block))
 }
 

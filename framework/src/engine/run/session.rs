@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use super::resumed::Resumed;
 use super::signal::StopSignal;
 use super::state::RunState;
@@ -99,14 +102,32 @@ impl Session {
         self.window = Window::new(state.window);
         let metrics = state.evaluation.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN)));
         self.evaluation = Evaluation { metrics: metrics.collect(), ..Evaluation::default() };
-        if self.dir.metrics().is_file() {
-            self.metrics = MetricLog::open(&self.dir.metrics())?;
-            self.metrics.truncate_after(step);
-        }
+        self.metrics = match state.metrics {
+            Some(saved) => decode_metrics(&saved)
+                .map_err(|reason| EngineError::Usage(format!("the checkpoint of step {step}: {reason}")))?,
+            None => self.older_metrics(step)?,
+        };
         self.pictures_store().truncate_after(step)?;
         ClassTable::truncate_after(&self.dir.classes(), step)?;
+        self.store.rotate(step);
         tracing::info!("resumed at step {step} of {}", self.prepared.trainer.plan().steps);
         Ok(())
+    }
+
+    /// The figures that a run of an older program has recorded up to a step: its checkpoints do not hold
+    /// them.
+    fn older_metrics(&self, step: u64) -> Result<MetricLog, EngineError> {
+        let path = self.dir.metrics();
+        if !path.is_file() {
+            return Ok(MetricLog::default());
+        }
+        let mut metrics = MetricLog::open(&path).map_err(|error| {
+            EngineError::Usage(format!(
+                "{error}; the checkpoints are intact: move this file away to go on without the figures recorded so far"
+            ))
+        })?;
+        metrics.truncate_after(step);
+        Ok(metrics)
     }
 
     /// Refuses to go on with another number of samples: order and length of epochs would be others.
@@ -145,10 +166,12 @@ impl Session {
         }
     }
 
-    /// Whether nothing is left to do.
+    /// Whether nothing is left to do, in a directory without damage. Its checkpoints may have been removed to
+    /// save room.
     pub fn is_finished(&self) -> bool {
         let trainer = &self.prepared.trainer;
-        trainer.steps_done() == trainer.plan().steps && self.dir.weights().is_file() && self.dir.is_finished()
+        let is_at_end = trainer.steps_done() == trainer.plan().steps;
+        self.dir.is_finished() && (is_at_end || !CheckpointStore::any_in(&self.dir.checkpoints()))
     }
 
     /// The pictures over time.
@@ -160,4 +183,8 @@ impl Session {
     pub fn seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
+}
+
+fn decode_metrics(saved: &str) -> Result<MetricLog, String> {
+    MetricLog::decode(BASE64_STANDARD.decode(saved).map_err(|error| error.to_string())?)
 }

@@ -1,5 +1,6 @@
-//! SIGINT and SIGTERM: finish the step, save, and stop.
+//! Signals that ask a run to end, or tell that its end is near: finish the step, save, and stop.
 
+use std::ffi::c_int;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,16 +8,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+/// A terminal that is closed, the warnings of batch systems before they end a job (SIGUSR1 as by
+/// `sbatch --signal`, SIGUSR2 of Grid Engine), a limit of processor time. They may come several times.
+#[cfg(unix)]
+const WARNINGS: [c_int; 4] = {
+    use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU};
+    [SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU]
+};
+#[cfg(not(unix))]
+const WARNINGS: [c_int; 0] = [];
+
 /// Tells whether the run was asked to stop.
 #[derive(Clone, Default)]
 pub struct StopSignal(Arc<AtomicBool>);
 
 impl StopSignal {
-    /// Listens for SIGINT and SIGTERM. The second one ends the program at once.
+    /// Listens for SIGINT and SIGTERM, the second one of which ends the program at once, and for warnings,
+    /// unless they are ignored, as by `nohup`.
     pub fn listen() -> io::Result<Self> {
         let stop = Self::default();
+        let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.0))?;
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked))?;
+            flag::register(signal, Arc::clone(&asked))?;
+            flag::register(signal, Arc::clone(&stop.0))?;
+        }
+        for signal in WARNINGS.into_iter().filter(|signal| !is_ignored(*signal)) {
             flag::register(signal, Arc::clone(&stop.0))?;
         }
         Ok(stop)
@@ -36,6 +53,14 @@ impl StopSignal {
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Whether this process was started with a signal ignored, where the system tells.
+fn is_ignored(signal: c_int) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Sends SIGTERM to this process when the reader comes to its end: a pipe from a process that is gone.

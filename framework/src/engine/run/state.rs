@@ -17,6 +17,13 @@ pub struct RunState {
     pub best: Option<f64>,
     /// The last evaluation; what is not finite is `None`.
     pub evaluation: Vec<(String, Option<f64>)>,
+    /// The resolved recipe as the run directory holds it, and the figures recorded so far: what restores
+    /// these files when they are damaged. Missing in checkpoints of older programs.
+    #[serde(default)]
+    pub recipe: Option<String>,
+    /// As the bytes of a file, in base64.
+    #[serde(default)]
+    pub metrics: Option<String>,
     /// Figures of training that are not recorded yet.
     pub window: Sums,
     /// What stands for the run whose weights it started from, if it did; also missing in checkpoints of older

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use super::session::{Outcome, Session};
 use super::state::RunState;
-use super::write::write_report;
+use super::write::{write_report, write_summary};
 use crate::component::Span;
 use crate::data::{Batch, DataError};
 use crate::engine::EngineError;
@@ -16,6 +19,7 @@ use crate::engine::train::StepResult;
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::report::logging::LOG_ONLY;
 use crate::report::{ClassTable, EventLog, PictureSet, Progress, Split, Status, StepReport};
+use crate::weights::write_sealed;
 
 impl Session {
     /// Trains to the end, or to a signal. A failure is written into the report before it is returned.
@@ -44,6 +48,8 @@ impl Session {
         let mut interrupted = false;
         if start == 0 {
             self.take_pictures(0)?;
+            // From here on the directory tells what the run is of, and what it started from.
+            write_summary(self, &Status::Running)?;
         }
         while self.prepared.trainer.steps_done() < plan.steps && !interrupted {
             interrupted = self.epoch(&mut progress)?;
@@ -169,11 +175,7 @@ impl Session {
         let better = !self.is_evaluated(step) && self.evaluate()?;
         self.take_pictures(step)?;
         self.save(if better { Kind::Best } else { Kind::Last })?;
-        crate::weights::write_safetensors(
-            &self.dir.weights(),
-            &self.prepared.trainer.weights()?,
-            &self.weights_metadata(),
-        )?;
+        write_sealed(&self.dir.weights(), &self.prepared.trainer.weights()?, &self.weights_metadata())?;
         self.write(&Status::Finished)?;
         progress.finish();
         Ok(())
@@ -201,7 +203,7 @@ impl Session {
         }
         // Before the checkpoint: what is logged beyond it is cut off when resuming, what is missing would be
         // lost.
-        self.metrics.write(&self.dir.metrics())?;
+        let metrics = self.metrics.write(&self.dir.metrics())?;
         self.events.iter_mut().try_for_each(EventLog::flush)?;
         let (corrupt_train, corrupt_val) = self.prepared.corrupt();
         let finite = |(name, value): &(String, f64)| (name.clone(), value.is_finite().then_some(*value));
@@ -210,6 +212,8 @@ impl Session {
             seconds: self.seconds(),
             best: self.best,
             evaluation: self.evaluation.metrics.iter().map(finite).collect(),
+            recipe: self.dir.read_recipe().ok(),
+            metrics: Some(BASE64_STANDARD.encode(metrics)),
             window: self.window.sums().clone(),
             init_from_digest: self.init_from_digest.clone(),
             index_digests: self.prepared.index_digests.clone(),

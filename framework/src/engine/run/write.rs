@@ -17,6 +17,11 @@ pub fn write_report(session: &Session, status: &Status) -> Result<(), EngineErro
     Ok(())
 }
 
+/// Writes the summary alone.
+pub fn write_summary(session: &Session, status: &Status) -> Result<(), EngineError> {
+    Ok(summary(session, status).write(&session.dir.summary())?)
+}
+
 fn summary(session: &Session, status: &Status) -> Summary {
     let mut summary = Summary::default();
     let trainer = &session.prepared.trainer;

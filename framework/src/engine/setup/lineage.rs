@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::engine::train::checkpoint::CheckpointStore;
 use crate::graph::catalog;
 use crate::recipe::{Change, Diagnostics, Sources, diff, load};
 use crate::report::{RunDir, Summary};
@@ -12,16 +13,39 @@ use crate::report::{RunDir, Summary};
 pub const INIT_FROM_DIGEST: &str = "init_from_digest";
 
 /// In which keys the recipe of a run differs from a resolved one with this digest, so that results may
-/// differ. None: the run is of that recipe.
+/// differ. None: the run is of that recipe. The run that they start from is the same one wherever it lies;
+/// `source` stands for the one that the resolved recipe names.
 ///
 /// # Errors
 /// When this program cannot read the recipe of the run.
-pub fn changes_since(run: &RunDir, recipe: &Value, digest: &str) -> Result<Vec<Change>, Diagnostics> {
+pub fn changes_since(
+    run: &RunDir,
+    recipe: &Value,
+    digest: &str,
+    source: Option<&str>,
+) -> Result<Vec<Change>, Diagnostics> {
     if recipe_digest(run.root()).is_some_and(|known| known == digest) {
         return Ok(Vec::new());
     }
     let sources = Sources { recipe: run.recipe(), ..Sources::default() };
-    Ok(changes_of_results(load(&sources, &catalog())?.value(), recipe))
+    Ok(changes_from(run, load(&sources, &catalog())?.value(), recipe, source))
+}
+
+/// [`changes_since`] the recipe `before` of the run.
+pub fn changes_from(run: &RunDir, before: &Value, recipe: &Value, source: Option<&str>) -> Vec<Change> {
+    let mut changes = changes_of_results(before, recipe);
+    let is_same_source = match started_from(run.root()) {
+        Some(then) => source == Some(then.as_str()),
+        // Nothing was trained yet that depends on it.
+        None => !CheckpointStore::any_in(&run.checkpoints()),
+    };
+    changes.retain(|change| !(is_same_source && change.key == "init_from.run"));
+    changes
+}
+
+/// What stands for the run that a resolved recipe starts from: the [`lineage_of`] what is there now.
+pub fn source_of(recipe: &Value) -> Option<String> {
+    lineage_of(Path::new(recipe.pointer("/init_from/run")?.as_str()?))
 }
 
 /// The changes between two resolved recipes for which their runs may end with other results.

@@ -6,6 +6,7 @@ mod index_digest;
 mod init_from;
 pub mod lineage;
 mod loaded_model;
+mod memory;
 pub mod position_grids;
 
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use crate::distributed::SingleProcess;
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Plan, Summary, warn, warnings_of_heads, warnings_of_schedule};
 use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline};
-use crate::nn::{Context, Scope};
+use crate::nn::{Context, DeviceName, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::Recipe;
 
@@ -152,6 +153,9 @@ impl Prepared {
 pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
     open_device(recipe, &checked.experiment)?;
     let Checked { experiment, plan, image, summary } = checked;
+    if experiment.device.unwrap_or_default() == DeviceName::Cpu {
+        memory::check(summary.parameters)?;
+    }
     let Experiment {
         name,
         seed,

@@ -1,6 +1,6 @@
 //! One curve chart as inline SVG.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::ValueFormatter;
@@ -24,6 +24,8 @@ const GRID: RGBColor = RGBColor(0xE3, 0xE3, 0xE0);
 const TEXT: RGBColor = RGBColor(0x6B, 0x6B, 0x66);
 /// Plotters draws at whole units; twice what is shown keeps curves smooth.
 const SIZE: (u32, u32) = (1040, 460);
+/// Values beyond are of no run, which computes in f32, and a logarithmic axis of them has no end.
+const DRAWABLE: RangeInclusive<f64> = f32::MIN_POSITIVE as f64..=f32::MAX as f64;
 /// More points than this are not told apart at that size.
 const MOST_POINTS: usize = 600;
 /// Up to here each point gets a dot.
@@ -105,7 +107,8 @@ where
 }
 
 fn is_drawable(point: &(f64, f64), log_scale: bool) -> bool {
-    point.1.is_finite() && (!log_scale || point.1 > 0.0)
+    let value = point.1;
+    DRAWABLE.contains(&value) || !log_scale && (value == 0.0 || value.abs() <= *DRAWABLE.end())
 }
 
 /// The smallest and the largest value, apart even if there is only one.
@@ -178,6 +181,16 @@ mod tests {
         assert!(chart(&line(&[]), false, "").is_none());
         assert!(chart(&line(&[f64::NAN, f64::INFINITY]), false, "").is_none());
         assert!(chart(&line(&[-1.0, 0.0]), true, "").is_none());
+    }
+
+    #[test]
+    fn values_that_no_run_has_are_left_out() {
+        for value in [1e-310, f64::MIN_POSITIVE, 1.7e308, f64::MAX] {
+            assert!(chart(&line(&[value]), true, "").is_none(), "{value}");
+            assert!(chart(&line(&[1.0, value, 0.5]), true, "").is_some(), "{value}");
+            assert!(chart(&line(&[-1.0, value, 0.5]), false, "").is_some(), "{value}");
+        }
+        assert!(chart(&line(&[f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX)]), true, "").is_some());
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What a run directory says of its run.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -46,10 +45,9 @@ impl Run {
         is_alone: bool,
     ) -> Result<Self, ReportError> {
         let metrics = optional(&dir.metrics(), MetricLog::open)?.unwrap_or_default();
-        let path = dir.recipe();
-        let recipe_yaml = fs::read_to_string(&path).map_err(ReportError::io("read", &path))?;
+        let recipe_yaml = dir.read_recipe()?;
         let recipe =
-            lock::parse(&recipe_yaml).map_err(|error| ReportError::format(&path, "recipe", error))?;
+            lock::parse(&recipe_yaml).map_err(|error| ReportError::format(&dir.recipe(), "recipe", error))?;
         let sets = if is_alone { PICTURE_SETS } else { 1 };
         Ok(Self {
             label,

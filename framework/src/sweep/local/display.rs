@@ -1,6 +1,6 @@
 //! Progress of a sweep: a line per run in progress on a terminal, a line per event elsewhere.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::process::{Process, RunEnd};
 use crate::report::{RunDir, Summary, clock};
 use crate::sweep::plan::{Plan, PlannedRun};
+use crate::terminal::{say, visible};
 
 /// Between two readings of the logs.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -102,7 +103,7 @@ impl Display {
                 live.lines.len() - 1
             });
             if due || known.is_none() {
-                live.lines[at].1.set_message(process.last_line().unwrap_or_default());
+                live.lines[at].1.set_message(visible(&process.last_line().unwrap_or_default()));
                 live.lines[at].1.tick();
             }
         }
@@ -120,8 +121,7 @@ impl Display {
     }
 
     fn print(&self, text: &str) {
-        // A closed standard error is no reason to stop.
-        let write = || drop(writeln!(io::stderr().lock(), "{text}"));
+        let write = || say(text);
         match &self.live {
             Some(live) => live.bars.suspend(write),
             None => write(),

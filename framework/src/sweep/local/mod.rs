@@ -6,6 +6,8 @@ mod process;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use rayon::prelude::*;
+
 use super::SweepError;
 use super::command::program;
 use super::plan::{Plan, PlannedRun};
@@ -51,7 +53,7 @@ impl Plan {
     /// is waited for.
     pub fn run(&self, options: LocalOptions) -> Result<SweepOutcome, SweepError> {
         let stop = StopSignal::listen().map_err(SweepError::Signals)?;
-        let ends: Vec<_> = self.runs.iter().map(|run| end_before(run, options.retry_failed)).collect();
+        let ends: Vec<_> = self.runs.par_iter().map(|run| end_before(run, options.retry_failed)).collect();
         let display =
             Display::new(self, ends.iter().flatten().filter(|end| **end == RunEnd::Finished).count());
         let mut sweep = Running {
@@ -83,10 +85,11 @@ impl Plan {
     }
 }
 
-/// How a run has ended before it is begun.
+/// How a run has ended before it is begun. One that is finished, but damaged since, is made whole again by
+/// going on with it.
 fn end_before(run: &PlannedRun, retry_failed: bool) -> Option<RunEnd> {
     match run.state() {
-        RunState::Finished => Some(RunEnd::Finished),
+        RunState::Finished => run.is_intact().then_some(RunEnd::Finished),
         RunState::Failed if !retry_failed => {
             Some(RunEnd::Failed("it failed before; `--retry-failed` tries it again".to_owned()))
         }

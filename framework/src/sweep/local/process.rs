@@ -11,8 +11,8 @@ use crate::shell;
 use crate::sweep::plan::PlannedRun;
 use crate::sweep::state::RunState;
 
-/// How much of a log is read for its last lines.
-const TAIL: u64 = 4096;
+/// How much of a log is read for its last lines, and for an error in it.
+const TAIL: u64 = 1 << 14;
 
 /// The exit code of a run that another process does.
 pub(crate) const HELD: u8 = 3;
@@ -123,14 +123,18 @@ fn describe(status: ExitStatus) -> String {
     status.to_string()
 }
 
-/// What a log tells of the end: the error in it to its end, or its last line.
+/// What a log tells of the end: the error in it to its end, or its last line. An error begins with a mark in
+/// the third column, a cross in Unicode or ASCII; those within it, of single lines of a recipe, follow.
 fn said(log: &str) -> Option<String> {
-    let error = match log.starts_with("Error:") {
-        true => Some(0),
-        false => log.rfind("\nError:"),
-    };
-    let said = error.map(|start| log[start..].trim()).or_else(|| last_line(log));
-    said.map(str::to_owned)
+    const MARKS: [&str; 2] = ["  × ", "  x "];
+    let mut start = 0;
+    for line in log.split_inclusive('\n') {
+        if let Some(error) = MARKS.iter().find_map(|mark| line.strip_prefix(mark)) {
+            return Some(log[start + line.len() - error.len()..].trim().to_owned());
+        }
+        start += line.len();
+    }
+    last_line(log).map(str::to_owned)
 }
 
 fn last_line(text: &str) -> Option<&str> {
@@ -143,10 +147,13 @@ mod tests {
 
     #[test]
     fn a_log_tells_its_error_or_its_last_line() {
-        let said = |log| said(log).unwrap_or_default();
+        let said = |log: &str| said(log).unwrap_or_default();
         assert_eq!(said("step 1\nstep 2\n\n"), "step 2");
-        assert_eq!(said("step 1\nError: no\n  x data\n"), "Error: no\n  x data");
-        assert_eq!(said("Error: no\n"), "Error: no");
+        let error = "the loss is NaN at step 3\n  help: nothing was saved";
+        assert_eq!(said(&format!("step 1\n  × {error}\n")), error);
+        assert_eq!(said(&format!("step 1\n\n  x {error}\n\n")), error);
+        let mistakes = "a.yaml has 2 problems\n\nError: \n  × b: no\nError: \n  × c: no";
+        assert_eq!(said(&format!("  × {mistakes}\n")), mistakes);
         assert_eq!(said("\n"), "");
     }
 

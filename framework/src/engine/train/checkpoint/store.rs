@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 
 use super::pointer::Pointer;
 use super::{Checkpoint, CheckpointError, Kind, Loaded, Refusal};
-use crate::weights::{CHECKPOINT_KEY, WeightsError, atomic, read_safetensors, write_sealed};
+use crate::weights::{CHECKPOINT_KEY, STATE_KEY, WeightsError, atomic, read_safetensors, write_sealed};
 
 const LAST: &str = "last.json";
 const BEST: &str = "best.json";
 /// The version of the layout, the value of [`CHECKPOINT_KEY`].
 const VERSION: &str = "1";
 const STEP_KEY: &str = "convmae.step";
-const STATE_KEY: &str = "convmae.state";
 /// The newest checkpoint and the one before.
 const KEEP: usize = 2;
 
@@ -137,9 +136,10 @@ impl CheckpointStore {
         read(path, None).map_err(CheckpointError::Refused)
     }
 
-    /// Removes what is neither among the newest up to `step` nor the best. A file that cannot be removed is
-    /// reported and left: the checkpoint itself is safe.
-    fn rotate(&self, step: u64) {
+    /// Removes what is neither among the newest up to `step` nor the best, as [`Self::save`] does at its end,
+    /// which a crash may cut off. A file that cannot be removed is reported and left: the checkpoint itself is
+    /// safe.
+    pub fn rotate(&self, step: u64) {
         let best = match Pointer::read(&self.directory.join(BEST)) {
             Ok(pointer) => pointer.map(|pointer| self.directory.join(pointer.file)),
             // Not knowing which is the best, none is removed.
@@ -152,9 +152,9 @@ impl CheckpointStore {
         let (later, kept): (Vec<_>, Vec<_>) = checkpoints.into_iter().partition(|(of, _)| *of > step);
         for (_, path) in later.into_iter().chain(kept.into_iter().skip(self.keep)) {
             if Some(&path) != best.as_ref()
-                && let Err(error) = fs::remove_file(&path)
+                && let Err(error) = atomic::remove(&path)
             {
-                tracing::warn!("cannot remove {}: {error}", path.display());
+                tracing::warn!("{error}");
             }
         }
     }
