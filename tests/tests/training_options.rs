@@ -227,6 +227,8 @@ fn a_run_that_is_trained_longer_is_what_its_recipe_makes_in_one_go() {
     assert!(lock.contains("extended:\n  - 3 iterations\n  - 1 epoch\n"), "{lock}");
     assert!((summary(&folder, "a", "step") - 13.0).abs() < 0.5);
 
+    fs::remove_dir_all(folder.path("b/checkpoints")).unwrap();
+    folder.fails(["run", "b", "--extend", "1 epoch"], 2, &["b: there is no checkpoint, and so no state"]);
     let nothing = ["run", "classifier.yaml", "--out", "c", "--extend", "1 epoch"];
     folder.fails(nothing, 2, &["there is no run in c that could be trained longer"]);
     folder.fails(["run", "a", "--extend", "soon"], 2, &["--extend: `soon` is not a length"]);
@@ -332,14 +334,12 @@ fn mae_is_finetuned_with_the_parameters_and_groups_of_the_official_code() {
         };
         let decayed = param.shape().len() > 1 && !["pos_embed", "cls_token"].contains(&param.name());
         let name = format!("layer_{layer}_{}", if decayed { "decay" } else { "no_decay" });
-        let group = match expected.iter_mut().find(|group| group.name == name) {
-            Some(group) => group,
-            None => {
-                let (lr_scale, weight_decay) = (0.65_f64.powi(13 - layer), if decayed { 0.05 } else { 0.0 });
-                expected.push(ParameterGroup { name, tensors: 0, parameters: 0, lr_scale, weight_decay });
-                expected.last_mut().unwrap()
-            }
-        };
+        if expected.iter().all(|group| group.name != name) {
+            let (lr_scale, weight_decay) = (0.65_f64.powi(13 - layer), if decayed { 0.05 } else { 0.0 });
+            let name = name.clone();
+            expected.push(ParameterGroup { name, tensors: 0, parameters: 0, lr_scale, weight_decay });
+        }
+        let group = expected.iter_mut().find(|group| group.name == name).unwrap();
         group.tensors += 1;
         group.parameters += param.numel() as u64;
     }

@@ -217,6 +217,9 @@ impl fmt::Debug for Param {
     }
 }
 
+/// Which names of parameters are meant.
+type NameFilter = dyn Fn(&str) -> bool;
+
 /// A cursor into the tree of parameter names; creates and initialises parameters.
 ///
 /// A scope made by [`Scope::describe`] allocates no values: building a model in it yields names and shapes only.
@@ -228,7 +231,7 @@ pub struct Scope {
     positions: Option<Positions>,
     frozen: bool,
     /// Which names are of parameters that are not trained, either.
-    frozen_names: Option<Rc<dyn Fn(&str) -> bool>>,
+    frozen_names: Option<Rc<NameFilter>>,
     linear_init: fn(usize, usize) -> Init,
     seed: u64,
     allocate: bool,
@@ -308,7 +311,7 @@ impl Scope {
 
     /// A trainable parameter; in a scope that is frozen, one that is kept.
     pub fn param(&self, name: &str, shape: &[usize], init: &Init) -> Param {
-        let is_frozen = |names: &Rc<dyn Fn(&str) -> bool>| names(&self.name(name));
+        let is_frozen = |names: &Rc<NameFilter>| names(&self.name(name));
         let frozen = self.frozen || self.frozen_names.as_ref().is_some_and(is_frozen);
         let kind = if frozen { ParamKind::Frozen } else { ParamKind::Trainable };
         self.add(name, shape, kind, init)

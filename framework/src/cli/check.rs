@@ -4,8 +4,7 @@ use clap::ValueEnum;
 
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use crate::engine::{SplitReport, inspect_data};
-use crate::graph::{self, catalog, check, dot, mermaid, warn, warnings};
+use crate::graph::{Checked, catalog, check, dot, mermaid, warn, warnings};
 use crate::recipe::{Recipe, load};
 use crate::terminal::indented_json;
 

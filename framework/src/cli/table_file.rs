@@ -15,7 +15,7 @@ use crate::engine::EngineError;
 pub struct TableFile {
     path: PathBuf,
     temporary: NamedTempFile,
-    writer: Option<BatchedWriter<File>>,
+    writer: Option<Box<BatchedWriter<File>>>,
 }
 
 impl TableFile {
@@ -35,13 +35,12 @@ impl TableFile {
     /// If they cannot be written.
     pub fn write(&mut self, rows: &DataFrame) -> Result<(), CliError> {
         let fail = |error: &dyn Display| cannot_write(&self.path, error);
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            None => {
-                let file = self.temporary.reopen().map_err(|error| fail(&error))?;
-                let writer = ParquetWriter::new(file).batched(rows.schema()).map_err(|error| fail(&error))?;
-                self.writer.insert(writer)
-            }
+        let writer = if let Some(writer) = &mut self.writer {
+            writer
+        } else {
+            let file = self.temporary.reopen().map_err(|error| fail(&error))?;
+            let writer = ParquetWriter::new(file).batched(rows.schema()).map_err(|error| fail(&error))?;
+            self.writer.insert(Box::new(writer))
         };
         writer.write_batch(rows).map_err(|error| fail(&error))
     }

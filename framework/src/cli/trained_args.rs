@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
-use crate::engine::{EngineError, TrainedOptions, weights_of_run};
-use crate::report::RunDir;
+use crate::engine::{TrainedOptions, weights_of_run};
+use crate::report::{ReportError, RunDir};
 
 /// The model.
 #[derive(Debug, clap::Args)]
@@ -25,10 +25,7 @@ impl TrainedArgs {
     /// The recipe and the weights.
     pub fn options(&self) -> Result<TrainedOptions, CliError> {
         let (sources, run) = self.recipe.sources_or_run();
-        if let Some(root) = &run {
-            // It is to be as it was written.
-            RunDir::inspect(root).and_then(|dir| dir.read_recipe()).map_err(EngineError::from)?;
-        }
+        run.iter().try_for_each(|root| check_intact(root)).map_err(crate::engine::EngineError::from)?;
         let weights = match (&self.weights, &run) {
             (Some(weights), _) => weights.clone(),
             (None, Some(root)) => weights_of_run(root)?,
@@ -44,4 +41,9 @@ impl TrainedArgs {
         };
         Ok(TrainedOptions { sources, weights, entry: self.entry.clone() })
     }
+}
+
+/// That the recipe of a run is as it was written.
+fn check_intact(root: &Path) -> Result<(), ReportError> {
+    RunDir::inspect(root)?.read_recipe().map(|_| ())
 }

@@ -185,12 +185,11 @@ impl Rows<'_> {
         if self.smoothing == 0.0 {
             return mixture;
         }
-        let uniform = match self.weights {
-            None => log_sum - reduce::sum_f64(logits) / logits.len() as f64,
-            Some(_) => {
-                let all = (0..logits.len()).map(|class| negative((class, 1.0)));
-                all.sum::<f64>() / logits.len() as f64
-            }
+        let classes = logits.len() as f64;
+        let uniform = if self.weights.is_some() {
+            (0..logits.len()).map(|class| negative((class, 1.0))).sum::<f64>() / classes
+        } else {
+            log_sum - reduce::sum_f64(logits) / classes
         };
         (1.0 - self.smoothing) * mixture + self.smoothing * uniform
     }

@@ -56,7 +56,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     if is_run && !resume {
         return Err(ReportError::AlreadyARun(root).into());
     }
-    let (mut resumed, mut is_intact) = (None, true);
+    let (mut is_intact, mut resumed) = (true, None);
     if resume {
         is_intact = repair::prepare(&root)?;
         let going_on = Resumed::new(&RunDir::inspect(&root)?, &options.sources, recipe, options.extend)?;
@@ -94,25 +94,26 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
     if options.stop_with_stdin {
         session.stop.follow(std::io::stdin());
     }
-    match resumed {
-        Some(resumed) if take_up(&mut session, &recipe, &resumed, options.extend, is_intact)? => {
-            Ok(session.outcome(false))
+    if let Some(resumed) = resumed {
+        if is_intact {
+            repair::write_missing_page(&session.dir)?;
         }
-        _ => session.train(),
+        take_up(&mut session, &recipe, &resumed, options.extend)?;
+        if is_intact && session.is_finished() {
+            tracing::info!("the run in {} is finished", session.dir.root().display());
+            return Ok(session.outcome(false));
+        }
     }
+    session.train()
 }
 
-/// Goes on with what is there, whose files may be damaged. Returns whether nothing is left to do.
+/// Goes back to the last checkpoint, from which the run goes on with its recipe.
 fn take_up(
     session: &mut Session,
     recipe: &Recipe,
     resumed: &Resumed,
     extend: Option<Span>,
-    is_intact: bool,
-) -> Result<bool, EngineError> {
-    if is_intact {
-        repair::write_missing_page(&session.dir)?;
-    }
+) -> Result<(), EngineError> {
     session.restore(resumed)?;
     if extend.is_some() || !resumed.moved.is_empty() {
         session.dir.replace_recipe(&recipe.lock_yaml())?;
@@ -121,9 +122,5 @@ fn take_up(
         session.tell_extension(more);
         session.write(&Status::Running)?;
     }
-    let is_done = is_intact && session.is_finished();
-    if is_done {
-        tracing::info!("the run in {} is finished", session.dir.root().display());
-    }
-    Ok(is_done)
+    Ok(())
 }

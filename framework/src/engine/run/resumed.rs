@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::component::Span;
 use crate::engine::EngineError;
 use crate::engine::setup::IndexDigests;
-use crate::engine::setup::lineage::{changes_of_run, recipe_digest, source_of};
+use crate::engine::setup::lineage::{changes_from, recipe_digest, source_of};
 use crate::engine::train::checkpoint::CheckpointStore;
 use crate::graph::catalog;
 use crate::recipe::{Change, Recipe, Sources, is_within, load};
@@ -13,7 +13,7 @@ use crate::report::RunDir;
 
 /// Where a recipe names the data.
 const DATASETS: [&str; 2] = ["data.train.dataset", "data.val.dataset"];
-/// Where it names a file of weights to start from; a run is known by what it is.
+/// Where it names a file with weights to start from.
 const INIT_FROM: [&str; 2] = ["init_from", "init_from.weights"];
 const EXTENDED: &str = "train.extended";
 
@@ -29,13 +29,21 @@ impl Resumed {
     /// The run at `run` with a recipe, and trained longer by `extend`.
     ///
     /// # Errors
-    /// A recipe with which the results would be others.
+    /// A recipe with which the results would be others; an extension of a run that has no state left.
     pub fn new(
         run: &RunDir,
         sources: &Sources,
         recipe: Recipe,
         extend: Option<Span>,
     ) -> Result<Self, EngineError> {
+        if extend.is_some() && !CheckpointStore::any_in(&run.checkpoints()) {
+            return Err(EngineError::Usage(format!(
+                "{}: there is no checkpoint, and so no state that the training could go on with; a new run starts from its \
+                 weights with `init_from: {{ run: {} }}`",
+                run.root().display(),
+                run.root().display()
+            )));
+        }
         if extend.is_none() && recipe_digest(run.root()).is_some_and(|known| known == recipe.digest()) {
             return Ok(Self { recipe, moved: Vec::new() });
         }
@@ -43,7 +51,7 @@ impl Resumed {
         let recipe = with_extensions(&before, sources, recipe, extend)?;
         let is_extension = |change: &Change| extend.is_some() && is_within(&change.key, EXTENDED);
         let source = source_of(recipe.value());
-        let mut changes = changes_of_run(run, before.value(), recipe.value(), source.as_deref());
+        let mut changes = changes_from(run, before.value(), recipe.value(), source.as_deref());
         changes.retain(|change| !is_extension(change));
         // A checkpoint takes the place of the initial weights.
         if CheckpointStore::any_in(&run.checkpoints()) {
@@ -54,11 +62,13 @@ impl Resumed {
         if changes.is_empty() {
             return Ok(Self { recipe, moved });
         }
-        let mut help = "undo these changes, or start a new run with `--out`".to_owned();
-        if changes.iter().any(|change| change.key == "train.length") {
-            let run = run.root().display();
-            help.push_str(&format!("; `convmae run {run} --extend 10 epochs` trains the run longer"));
-        }
+        let longer = match changes.iter().any(|change| change.key == "train.length") {
+            true => {
+                format!("; `convmae run {} --extend 10 epochs` trains the run longer", run.root().display())
+            }
+            false => String::new(),
+        };
+        let help = format!("undo these changes, or start a new run with `--out`{longer}");
         Err(EngineError::RecipeChanged { run: run.root().to_path_buf(), changes: lines(&changes), help })
     }
 
@@ -112,7 +122,7 @@ fn with_extensions(
 /// Whether a change is one of a path below some blocks, or of one of some keys.
 fn names_another_place(change: &Change, blocks: &[&str]) -> bool {
     [&change.before, &change.after].into_iter().all(|value| matches!(value, Some(Value::String(_))))
-        && !change.key.ends_with(".type")
+        && change.key.rsplit('.').next() != Some("type")
         && blocks.iter().any(|block| is_within(&change.key, block))
 }
 

@@ -27,12 +27,12 @@ pub fn changes_since(
     if recipe_digest(run.root()).is_some_and(|known| known == digest) {
         return Ok(Vec::new());
     }
-    let before = load(&Sources { recipe: run.recipe(), ..Sources::default() }, &catalog())?;
-    Ok(changes_of_run(run, before.value(), recipe, source))
+    let sources = Sources { recipe: run.recipe(), ..Sources::default() };
+    Ok(changes_from(run, load(&sources, &catalog())?.value(), recipe, source))
 }
 
-/// [`changes_since`], from `before`, the recipe of the run.
-pub fn changes_of_run(run: &RunDir, before: &Value, recipe: &Value, source: Option<&str>) -> Vec<Change> {
+/// [`changes_since`] the recipe `before` of the run.
+pub fn changes_from(run: &RunDir, before: &Value, recipe: &Value, source: Option<&str>) -> Vec<Change> {
     let mut changes = changes_of_results(before, recipe);
     let is_same_source = match started_from(run.root()) {
         Some(then) => source == Some(then.as_str()),

@@ -56,16 +56,14 @@ impl TrainingPlan {
 
     /// The training that a recipe states, on so many samples; `None` if an epoch has no step.
     pub fn of(train: &Train, samples: usize, batch_size: usize) -> Option<Self> {
-        let whole = samples / batch_size.max(1);
-        let plan = match train.drop_last {
-            true => Self::new(whole, batch_size, train.accumulate, train.length)?,
-            false => {
-                let accumulate = train.accumulate.max(1);
-                let steps = samples.div_ceil((batch_size * accumulate).max(1));
-                let batches = samples.div_ceil(batch_size.max(1)) as u64;
-                let plan = Self::new(steps * accumulate, batch_size, accumulate, train.length)?;
-                Self { batches, images_per_epoch: samples, ..plan }
-            }
+        let (batch_size, accumulate) = (batch_size.max(1), train.accumulate.max(1));
+        let plan = if train.drop_last {
+            Self::new(samples / batch_size, batch_size, accumulate, train.length)?
+        } else {
+            let steps = samples.div_ceil(batch_size * accumulate);
+            let batches = samples.div_ceil(batch_size) as u64;
+            let plan = Self::new(steps * accumulate, batch_size, accumulate, train.length)?;
+            Self { batches, images_per_epoch: samples, ..plan }
         };
         Some(train.extended.iter().fold(plan, |plan, &more| plan.extended(more)))
     }
@@ -134,7 +132,7 @@ mod tests {
         assert_eq!(TrainingPlan::new(3, 4, 4, Span::Epochs(1.0)), None);
     }
 
-    fn train(keys: serde_json::Value) -> Train {
+    fn train(keys: &serde_json::Value) -> Train {
         let mut train = serde_json::json!({ "length": "3 epochs", "accumulate": 2 });
         train.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
         serde_json::from_value(train).unwrap()
@@ -143,7 +141,7 @@ mod tests {
     #[test]
     fn an_epoch_ends_with_the_images_that_are_left_or_without_them() {
         let images = |drop_last: bool, samples: usize| {
-            let plan = TrainingPlan::of(&train(serde_json::json!({ "drop_last": drop_last })), samples, 4);
+            let plan = TrainingPlan::of(&train(&serde_json::json!({ "drop_last": drop_last })), samples, 4);
             plan.map(|plan| {
                 (plan.batches, (0..plan.steps_per_epoch).map(|step| plan.images_of(step)).collect())
             })
@@ -153,14 +151,14 @@ mod tests {
         assert_eq!(images(false, 16), Some((4, vec![8, 8])));
         assert_eq!(images(false, 3), Some((1, vec![3])));
         assert_eq!(images(true, 7), None);
-        let plan = TrainingPlan::of(&train(serde_json::json!({ "drop_last": false })), 19, 4).unwrap();
+        let plan = TrainingPlan::of(&train(&serde_json::json!({ "drop_last": false })), 19, 4).unwrap();
         assert_eq!((plan.steps, plan.images_of(8), plan.position(5).batch), (9, 3, 4));
     }
 
     #[test]
     fn steps_before_an_extension_know_nothing_of_it() {
         let extended = serde_json::json!({ "extended": ["1 epoch", "3 iterations"] });
-        let plan = TrainingPlan::of(&train(extended), 16, 4).unwrap();
+        let plan = TrainingPlan::of(&train(&extended), 16, 4).unwrap();
         assert_eq!(plan.steps, 6 + 2 + 3);
         let steps: Vec<u64> = [0, 5, 6, 7, 8, 10].map(|step| plan.progress(step).steps).into();
         assert_eq!(steps, [6, 6, 8, 8, 11, 11]);
