@@ -4,7 +4,8 @@ use clap::ValueEnum;
 
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use crate::graph::{Checked, catalog, check, dot, mermaid, warn, warnings};
+use crate::engine::{SplitReport, inspect_data};
+use crate::graph::{self, catalog, check, dot, mermaid, warn, warnings};
 use crate::recipe::{Recipe, load};
 use crate::terminal::indented_json;
 

@@ -1,6 +1,6 @@
 //! Arguments that name a trained model: a run, or a recipe with weights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
