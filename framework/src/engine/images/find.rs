@@ -1,15 +1,11 @@
 //! The images that a command names: files, folders and patterns.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use glob::MatchOptions;
 use walkdir::WalkDir;
 
-use crate::data::DataError;
-
-/// Extensions of images, in lower case.
-const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+use crate::data::{DataError, IMAGE_EXTENSIONS, PassedOver, has_extension};
 
 /// The images that files, folders and patterns (`photos/**/*.jpg`) stand for, in this order. A folder stands for
 /// all images in it and below it, sorted by folder, then by name; names that begin with a dot are left out, and
@@ -28,12 +24,15 @@ pub fn find(named: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
             None => return Err(invalid(path, "there is no such file or folder".to_owned())),
         }
         if found.images.len() == before {
-            let kinds = EXTENSIONS.join(", ");
-            return Err(invalid(path, format!("no image ({kinds}){}", found.told(", but "))));
+            let mut reason = format!("no image ({})", IMAGE_EXTENSIONS.join(", "));
+            if !found.passed_over.is_empty() {
+                reason = format!("{reason}, but {}", found.passed_over);
+            }
+            return Err(invalid(path, reason));
         }
     }
     if !found.passed_over.is_empty() {
-        tracing::info!("passed over, no images by their names: {}", found.told(""));
+        tracing::info!("passed over, no images by their names: {}", found.passed_over);
     }
     Ok(found.images)
 }
@@ -45,8 +44,7 @@ fn invalid(path: &Path, reason: String) -> DataError {
 #[derive(Default)]
 struct Found {
     images: Vec<PathBuf>,
-    /// How many files have which other extension.
-    passed_over: BTreeMap<String, usize>,
+    passed_over: PassedOver,
 }
 
 impl Found {
@@ -88,21 +86,11 @@ impl Found {
     }
 
     fn take_file(&mut self, path: PathBuf) {
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        match extension {
-            Some(extension) if EXTENSIONS.contains(&extension.as_str()) => self.images.push(path),
-            other => *self.passed_over.entry(other.unwrap_or_default()).or_default() += 1,
+        if has_extension(&path, &IMAGE_EXTENSIONS) {
+            self.images.push(path);
+        } else {
+            self.passed_over.add(&path);
         }
-    }
-
-    /// What was passed over, behind `before` if there is anything: `2 .txt, 1 without extension`.
-    fn told(&self, before: &str) -> String {
-        let kind = |(extension, count): (&String, &usize)| match extension.as_str() {
-            "" => format!("{count} without extension"),
-            extension => format!("{count} .{extension}"),
-        };
-        let kinds: Vec<_> = self.passed_over.iter().map(kind).collect();
-        if kinds.is_empty() { String::new() } else { format!("{before}{}", kinds.join(", ")) }
     }
 }
 
@@ -151,7 +139,7 @@ mod tests {
     fn what_stands_for_no_image_is_refused() {
         let root = folder();
         assert!(names(root.path(), &["gone.png"]).unwrap_err().ends_with("there is no such file or folder"));
-        assert!(names(root.path(), &["*.gif"]).unwrap_err().contains("no image (jpg, jpeg, png, webp)"));
+        assert!(names(root.path(), &["*.gif"]).unwrap_err().contains("no image (jpg, jpeg, png, webp, "));
         let message = names(root.path(), &["*.txt"]).unwrap_err();
         assert!(message.ends_with(", but 1 .txt"), "{message}");
     }
