@@ -39,6 +39,7 @@ pub struct Experiment {
     /// a GPU and `f32` on the CPU if left out.
     #[serde(default)]
     #[schemars(with = "Option<PrecisionSchema>")]
+    #[schemars(extend("x-called-elsewhere" = ["amp", "fp16", "bf16", "mixed_precision"]))]
     pub precision: Option<Precision>,
     /// Height and width of the images that the model sees: `224`, or `[height, width]`.
     pub image_size: ImageSize,
@@ -47,6 +48,7 @@ pub struct Experiment {
     /// where three are.
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 1024))]
+    #[schemars(extend("x-called-elsewhere" = ["in_chans", "in_channels", "num_channels"]))]
     pub image_channels: usize,
     /// Where samples come from.
     pub data: Data,
@@ -61,6 +63,7 @@ pub struct Experiment {
     /// Gradients to new parameters.
     pub optimizer: Box<dyn Optimizer>,
     /// The learning rate over time.
+    #[schemars(extend("x-called-elsewhere" = ["lr_scheduler", "scheduler", "lr_schedule", "param_scheduler"]))]
     pub schedule: Box<dyn Schedule>,
     /// How long to train, and how.
     pub train: Train,
@@ -100,7 +103,7 @@ impl JsonSchema for DeviceSchema {
     }
 }
 
-/// How a [`Precision`] is written in a recipe.
+/// How products of matrices are computed.
 #[derive(JsonSchema)]
 #[schemars(rename = "Precision", inline, rename_all = "lowercase")]
 #[allow(dead_code)] // Only its schema is used.
@@ -222,6 +225,7 @@ pub struct Split {
 #[serde(deny_unknown_fields)]
 pub struct Train {
     /// How long: `1600 epochs`, `160000 iterations`.
+    #[schemars(extend("x-called-elsewhere" = ["epochs", "num_epochs", "max_epochs", "max_iters"]))]
     pub length: Span,
     /// Lengths by which the training went on after its end, with all of its state (`run --extend`). Within each
     /// the schedule is that of a training as long as all up to there.
@@ -230,6 +234,7 @@ pub struct Train {
     /// Batches whose gradients are averaged for one optimizer step.
     #[serde(default = "one")]
     #[schemars(range(min = 1))]
+    #[schemars(extend("x-called-elsewhere" = ["accum_iter", "gradient_accumulation_steps", "update_freq"]))]
     pub accumulate: usize,
     /// Whether images that do not fill an optimizer step at the end of an epoch are left out. With `false` that
     /// step takes the ones that are left, and its gradient is their mean.
@@ -238,6 +243,7 @@ pub struct Train {
     /// Largest L2 norm of the whole gradient; larger ones are scaled down to it.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[schemars(extend("x-called-elsewhere" = ["clip_grad", "max_grad_norm"]))]
     pub clip_grad_norm: Option<f64>,
     /// Keeps only the inputs of blocks in the forward pass and computes the rest again in the backward
     /// (activation checkpointing): less memory, more time, the same numbers. On the CPU; a GPU keeps them

@@ -293,6 +293,20 @@ fn a_loss_that_is_not_finite() {
 }
 
 #[test]
+fn words_of_other_frameworks() {
+    for (from, to, word, key) in [
+        ("embed_dim: [8, 12, 16]", "in_chans: 1\n    embed_dim: [8, 12, 16]", "in_chans", "image_channels"),
+        ("accumulate: 2", "epochs: 3, accumulate: 2", "epochs", "train.length"),
+        ("image_size: 32", "image_size: 32\namp: true", "amp", "precision"),
+    ] {
+        let folder = Folder::new();
+        folder.recipe_with(from, to);
+        let help = format!("`{word}` is called `{key}` here");
+        folder.fails(["check", "recipe.yaml"], 2, &["unknown key", &help]);
+    }
+}
+
+#[test]
 fn a_precision_that_the_device_does_not_have() {
     let folder = Folder::new();
     let run = |set: &'static str| ["run", "tiny.yaml", "--out", "run", "--set", set];

@@ -170,7 +170,7 @@ fn every_head_and_nothing_else_has_a_weight_and_may_be_auxiliary() {
 const SCHEMA: [&str; 2] = ["items", "additionalProperties"];
 const SCHEMAS: [&str; 4] = ["anyOf", "oneOf", "allOf", "prefixItems"];
 const NAMED_SCHEMAS: [&str; 2] = ["properties", "$defs"];
-const OTHER: [&str; 19] = [
+const OTHER: [&str; 20] = [
     "$schema",
     "$ref",
     "title",
@@ -190,6 +190,7 @@ const OTHER: [&str; 19] = [
     "minLength",
     "minProperties",
     "exclusiveMinimum",
+    "deprecated",
 ];
 
 fn check_keywords(schema: &Value, root: &Value, path: &str) {

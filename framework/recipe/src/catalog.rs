@@ -16,12 +16,13 @@ pub struct CatalogEntry {
 
 /// Everything a recipe is checked against.
 ///
-/// The root schema is a JSON schema with three keywords of our own:
+/// The root schema is a JSON schema with some keywords of our own:
 /// - `"x-component": "dataset"`, or a list of kinds, marks a *slot*: a mapping whose `type` names a component
 ///   of that kind and whose other keys are those of the component. Other keywords beside it are ignored,
 ///   except
 /// - `"x-extra": {"properties": .., "required": [..]}`: keys that the slot adds to those of the component
 ///   (`from`).
+/// - `"x-called-elsewhere": ["epochs"]`: what other frameworks call the key, for messages.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     entries: Vec<CatalogEntry>,

@@ -127,6 +127,7 @@ fn reference() -> Value {
 fn resolve(schema: &mut Value, components: &[Component]) {
     match schema {
         Value::Object(object) => {
+            object.remove("x-called-elsewhere");
             if let Some(kinds) = object.remove("x-component") {
                 object.remove("x-extra");
                 object.insert("anyOf".to_owned(), fitting(&kinds, components));

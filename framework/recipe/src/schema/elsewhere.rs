@@ -18,6 +18,29 @@ pub(super) fn sections(catalog: &Catalog, recipe: &Value, name: &str) -> Vec<Str
     found
 }
 
+/// The key that other frameworks call so: the schema says of it how (`x-called-elsewhere`).
+pub(super) fn called(catalog: &Catalog, name: &str) -> Option<String> {
+    called_in(catalog.root(), name, "", 0, catalog.root())
+}
+
+fn called_in(schema: &Value, name: &str, key: &str, depth: usize, document: &Value) -> Option<String> {
+    if list(schema, "x-called-elsewhere").any(|word| word == name) {
+        return Some(key.to_owned());
+    }
+    let schema = resolve(schema, document);
+    let properties = schema.get("properties").and_then(Value::as_object).filter(|_| depth < MAX_DEPTH);
+    let in_branches = || {
+        let branches = list(schema, "anyOf").chain(list(schema, "allOf"));
+        branches
+            .filter(|_| depth < MAX_DEPTH)
+            .find_map(|branch| called_in(branch, name, key, depth + 1, document))
+    };
+    let mut properties = properties.into_iter().flatten();
+    properties
+        .find_map(|(own, schema)| called_in(schema, name, &path::join(key, own), depth + 1, document))
+        .or_else(in_branches)
+}
+
 struct Search<'s> {
     catalog: &'s Catalog,
     name: &'s str,

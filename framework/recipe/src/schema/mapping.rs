@@ -58,7 +58,9 @@ impl<'a> Check<'a> {
             None if key.is_empty() => format!("a key of a {}", self.catalog.subject()),
             None => format!("a key of `{key}`"),
         };
+        let called = elsewhere::called(self.catalog, name);
         let help = match (near, sections.as_slice()) {
+            (None, []) if called.is_some() => called.map(|key| format!("`{name}` is called `{key}` here")),
             (Some(near), _) => Some(format!("did you mean `{near}`?")),
             (None, [_, ..]) => Some(format!("`{name}` belongs under {}", suggest::list(&sections))),
             (None, []) if known.is_empty() => Some("nothing can be set here".to_owned()),

@@ -85,6 +85,12 @@ pub struct ConvViT {
     pub init_values: Option<f32>,
     /// What makes a level `s4` of half the resolution out of the last one; there is none if left out.
     pub s4: Option<Coarser>,
+    /// `true` is `s4: conv`, in recipes of before.
+    #[schemars(extend("deprecated" = true))]
+    pub fpn: bool,
+    /// `true` is `relative_positions: bias`, in recipes of before.
+    #[schemars(extend("deprecated" = true))]
+    pub relative_position_bias: bool,
     /// The values that the parameters start with, where no weights are loaded.
     pub init: InitialValues,
     /// Whether masked patches are left out (`sparse`) or computed and discarded (`dense`). The results are
@@ -113,6 +119,8 @@ impl Default for ConvViT {
             relative_positions: RelativePositionKind::default(),
             init_values: None,
             s4: None,
+            fpn: false,
+            relative_position_bias: false,
             init: InitialValues::default(),
             computation: Computation::default(),
         }
@@ -162,6 +170,16 @@ impl ConvViT {
                 .help("an odd kernel has a centre: 3, 5, 7, ..."));
         }
         Ok(())
+    }
+
+    /// The same without the keys of recipes of before.
+    fn in_todays_keys(&self) -> Self {
+        let positions = match self.relative_position_bias {
+            true if self.relative_positions == RelativePositionKind::None => RelativePositionKind::Bias,
+            _ => self.relative_positions,
+        };
+        let s4 = self.s4.or(self.fpn.then_some(Coarser::Conv));
+        Self { s4, fpn: false, relative_positions: positions, relative_position_bias: false, ..self.clone() }
     }
 
     /// That what needs all tokens has them.
@@ -256,6 +274,9 @@ impl Backbone for ConvViT {
         image: ImageShape,
         mask: Option<&MaskPlan>,
     ) -> Result<Box<dyn BackboneModule>, Problem> {
+        if self.fpn || self.relative_position_bias {
+            return self.in_todays_keys().build(scope, image, mask);
+        }
         let grid = self.mask_grid(image)?;
         self.check_dense(&grid, mask)?;
         let scope = &self.init.within(scope);
@@ -426,6 +447,18 @@ mod tests {
             &["blocks3.1.*"],
         ];
         assert_eq!(blocks, expected);
+    }
+
+    #[test]
+    fn keys_of_recipes_of_before_mean_what_they_meant() {
+        let params = |options: &serde_json::Value| -> Vec<String> {
+            let scope = Scope::describe();
+            narrow(options).build(&scope, IMAGE, None).unwrap();
+            scope.params().iter().map(|param| param.name().to_owned()).collect()
+        };
+        let before = json!({ "fpn": true, "relative_position_bias": true });
+        assert_eq!(params(&before), params(&json!({ "s4": "conv", "relative_positions": "bias" })));
+        assert!(params(&before).len() > params(&json!({})).len() + 6);
     }
 
     #[test]
