@@ -19,6 +19,12 @@ PACKAGES = {
     "torchvision": "torchvision",
 }
 
+# What detectron2 imports, besides.
+DETECTRON2 = {
+    name: name
+    for name in ("cloudpickle", "fvcore", "iopath", "matplotlib", "omegaconf", "pycocotools", "scipy", "tabulate", "termcolor", "timm", "tqdm")
+}
+
 # For the evaluation of detections alone.
 COCO = {"numpy": "numpy", "pycocotools": "pycocotools"}
 

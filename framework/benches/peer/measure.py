@@ -43,9 +43,9 @@ class Sample:
         return batch / median(self.seconds)
 
 
-def compare(recipe: Recipe, original: Path | None, settings: Settings) -> dict[str, Any]:
-    """Runs PyTorch, ours, PyTorch, ours ...; prints each, then the ratios; returns all of it."""
-    config = recipe.config()
+def compare(recipe: Recipe, model: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Runs PyTorch's model, ours, PyTorch's, ours ...; prints each, then the ratios; returns all of it."""
+    task = {"model": model, "image_size": recipe.value("image_size"), "settings": asdict(settings)}
     # The official recipe steps once in 24 batches; here every batch is a full step on both sides.
     ours = Recipe(
         recipe.program,
@@ -56,7 +56,6 @@ def compare(recipe: Recipe, original: Path | None, settings: Settings) -> dict[s
     print(f"{machine}\n{recipe.path}, batch {settings.batch}, {settings.steps} steps after {settings.warmup}")
     samples: dict[str, list[Sample]] = {"pytorch": [], "convmae": []}
     for _ in range(settings.rounds):
-        task = {"config": asdict(config), "settings": asdict(settings), "original": original and str(original)}
         show("pytorch", time_pytorch(task, settings), settings.batch, samples)
         show("convmae", time_convmae(ours, settings), settings.batch, samples)
     pairs = list(zip(samples["pytorch"], samples["convmae"], strict=True))
@@ -67,7 +66,7 @@ def compare(recipe: Recipe, original: Path | None, settings: Settings) -> dict[s
         "machine": machine,
         "recipe": str(recipe.path),
         "settings": asdict(settings),
-        "model": "original" if original else "peer",
+        "model": model,
         "samples": {side: [asdict(sample) for sample in taken] for side, taken in samples.items()},
         "speed_ratio": {"mean": mean(speed), "all": speed},
         "memory_ratio": {"mean": mean(memory), "all": memory},

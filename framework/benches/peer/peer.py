@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares convmae with PyTorch: the same loss, speed and memory of training steps, the data path; with pycocotools: the evaluation of detections (README.md)."""
+"""Compares convmae with PyTorch: the same loss, speed and memory of training steps, the data path, regions of detection; with pycocotools: the evaluation of detections (README.md)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -43,6 +44,9 @@ def arguments() -> argparse.Namespace:
     loss.set_defaults(run=run_loss)
 
     time = commands.add_parser("time", parents=[model], help="time training steps of both in turn")
+    time.add_argument(
+        "--detectron2", type=Path, help="a checkout of OpenGVLab/Official-ConvMAE-Det, to run its detector instead"
+    )
     time.add_argument("--batch", type=int, default=8)
     time.add_argument("--steps", type=int, default=6)
     time.add_argument("--warmup", type=int, default=2)
@@ -74,6 +78,7 @@ def arguments() -> argparse.Namespace:
 
     coco = commands.add_parser("coco", help="time the evaluation of detections of both in turn")
     coco.add_argument("--images", type=int, default=5_000)
+    coco.add_argument("--files", type=Path, nargs=2, metavar=("ANNOTATIONS", "RESULTS"), help="evaluate these")
     coco.add_argument("--type", choices=("bbox", "segm"), action="append", help="what is compared; both if left out")
     coco.add_argument("--rounds", type=int, default=3)
     coco.add_argument("--threads", type=int, default=os.cpu_count(), help="of our program")
@@ -81,7 +86,15 @@ def arguments() -> argparse.Namespace:
     coco.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     coco.set_defaults(run=run_coco)
 
-    # What `time`, `data` and `coco` start, in processes of their own.
+    regions = commands.add_parser("regions", help="time what detection does with regions of both in turn")
+    regions.add_argument("--repeat", type=int, default=10, help="of each measurement")
+    regions.add_argument("--rounds", type=int, default=3)
+    regions.add_argument("--threads", type=int, default=os.cpu_count())
+    regions.add_argument("--program", type=Path, default=TARGET / "release/examples/regions", help="our side")
+    regions.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    regions.set_defaults(run=run_regions)
+
+    # What `time`, `data`, `regions` and `coco` start, in processes of their own.
     step = commands.add_parser("step")
     step.add_argument("task", type=json.loads)
     step.set_defaults(run=run_step)
@@ -89,6 +102,10 @@ def arguments() -> argparse.Namespace:
     torchvision.add_argument("folder", type=Path)
     torchvision.add_argument("seconds", type=float)
     torchvision.set_defaults(run=run_torchvision)
+    of_regions = commands.add_parser("torchvision-regions")
+    of_regions.add_argument("file", type=Path)
+    of_regions.add_argument("repeat", type=int)
+    of_regions.set_defaults(run=run_torchvision_regions)
     pycocotools = commands.add_parser("pycocotools")
     pycocotools.add_argument("annotations", type=Path)
     pycocotools.add_argument("results", type=Path)
@@ -139,7 +156,12 @@ def run_time(args: argparse.Namespace) -> None:
     settings = Settings(
         args.batch, args.steps, args.warmup, args.rounds, args.threads, args.device, args.precision
     )
-    write(args.json, compare(recipe_of(args), args.original, settings))
+    recipe = recipe_of(args)
+    if args.detectron2:
+        model = {"detectron2": str(args.detectron2)}
+    else:
+        model = {"config": asdict(recipe.config()), "original": args.original and str(args.original)}
+    write(args.json, compare(recipe, model, settings))
 
 
 def run_step(args: argparse.Namespace) -> None:
@@ -149,8 +171,20 @@ def run_step(args: argparse.Namespace) -> None:
 
     settings = Settings(**args.task["settings"])
     torch.set_num_threads(settings.threads)
-    build, config = builder(args.task["original"]), Config(**args.task["config"])
-    print(json.dumps(steps(build, config, settings)))
+    print(json.dumps(steps(lambda: model_of(args.task["model"]), args.task["image_size"], settings)))
+
+
+def model_of(model: dict[str, Any]) -> Any:
+    """The model of a task."""
+    if "detectron2" in model:
+        from detector import build
+
+        return build(Path(model["detectron2"]))
+    from model import initialise
+
+    built = builder(model["original"])(Config(**model["config"]))
+    initialise(built, seed=0)
+    return built
 
 
 def run_data(args: argparse.Namespace) -> None:
@@ -174,11 +208,30 @@ def run_torchvision(args: argparse.Namespace) -> None:
     print(json.dumps(torchvision_rates(args.folder, args.seconds)))
 
 
+def run_regions(args: argparse.Namespace) -> None:
+    from regions import compare, generate
+
+    require(args.program, "cargo build --release -p convmae-registry --example regions")
+    file = TARGET / "peer-regions/inputs.safetensors"
+    generate(file)
+    theirs = [sys.executable, __file__, "torchvision-regions", str(file), str(args.repeat)]
+    ours = [str(args.program), str(file), "--rounds", str(args.repeat)]
+    rounds = [(run_child(theirs, args.threads)[0], run_child(ours, args.threads)[0]) for _ in range(args.rounds)]
+    torchvision, convmae = map(list, zip(*rounds, strict=True))
+    write(args.json, compare(torchvision, convmae))
+
+
+def run_torchvision_regions(args: argparse.Namespace) -> None:
+    from regions import torchvision
+
+    print(json.dumps(torchvision(args.file, args.repeat)))
+
+
 def run_coco(args: argparse.Namespace) -> None:
     from coco import TYPES, compare, generate
 
     require(args.convmae, "cargo build --release")
-    annotations, results = generate(TARGET / "peer-coco", args.images)
+    annotations, results = args.files or generate(TARGET / "peer-coco", args.images)
     files = ["--results", str(results), "--annotations", str(annotations)]
     report = {}
     for iou_type in args.type or TYPES:
@@ -206,6 +259,14 @@ def run_pycocotools(args: argparse.Namespace) -> None:
     print(json.dumps(report))
 
 
+def packages(args: argparse.Namespace) -> dict[str, str]:
+    """What a command needs."""
+    if args.command in ("coco", "pycocotools"):
+        return environment.COCO
+    is_detector = getattr(args, "detectron2", None) or "detectron2" in getattr(args, "task", {}).get("model", {})
+    return environment.PACKAGES | (environment.DETECTRON2 if is_detector else {})
+
+
 def write(file: Path | None, result: dict[str, Any]) -> None:
     if file:
         file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -213,6 +274,5 @@ def write(file: Path | None, result: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     parsed = arguments()
-    is_coco = parsed.command in ("coco", "pycocotools")
-    environment.enter(parsed.python, parsed.venv, environment.COCO if is_coco else environment.PACKAGES)
+    environment.enter(parsed.python, parsed.venv, packages(parsed))
     parsed.run(parsed)

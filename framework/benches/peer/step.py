@@ -12,11 +12,9 @@ import torch
 from torch import nn
 
 from measure import Settings
-from model import initialise
-from recipe import Config
 
 
-def steps(build: Callable[[Config], nn.Module], config: Config, settings: Settings) -> dict[str, Any]:
+def steps(build: Callable[[], nn.Module], image_size: int, settings: Settings) -> dict[str, Any]:
     """Seconds of each step that counts, and the memory of the device (on CUDA).
 
     `amp` is what the official code trains with on CUDA: float16 where PyTorch holds it for safe, with loss scaling.
@@ -25,13 +23,11 @@ def steps(build: Callable[[Config], nn.Module], config: Config, settings: Settin
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.precision != "f32"
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    model = build(config).train()
-    initialise(model, seed=0)
-    model.to(device)
+    model = build().train().to(device)
     groups = parameter_groups(model, weight_decay=0.05)
     optimizer = torch.optim.AdamW(groups, lr=1.5e-4, betas=(0.9, 0.95))
     scaler = torch.amp.GradScaler(device, enabled=amp)
-    images = torch.randn(settings.batch, 3, config.image_size, config.image_size, device=device)
+    images = torch.randn(settings.batch, 3, image_size, image_size, device=device)
     seconds = []
     for _ in range(settings.warmup + settings.steps):
         start = time.perf_counter()
