@@ -2,19 +2,18 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::*;
-use tempfile::NamedTempFile;
 
 use super::output::CliError;
 use crate::engine::EngineError;
+use crate::weights::atomic::Pending;
 
-/// A Parquet file in the making, under another name.
+/// A Parquet file in the making.
 pub struct TableFile {
-    path: PathBuf,
-    temporary: NamedTempFile,
+    pending: Pending,
     writer: Option<Box<BatchedWriter<File>>>,
 }
 
@@ -24,9 +23,8 @@ impl TableFile {
     /// # Errors
     /// If there can be none beside it.
     pub fn create(path: &Path) -> Result<Self, CliError> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temporary = builder().tempfile_in(folder).map_err(|error| cannot_write(path, &error))?;
-        Ok(Self { path: path.to_owned(), temporary, writer: None })
+        let pending = Pending::create(path).map_err(|error| cannot_write(path, &error))?;
+        Ok(Self { pending, writer: None })
     }
 
     /// Adds rows; those of all calls have the same columns.
@@ -34,11 +32,11 @@ impl TableFile {
     /// # Errors
     /// If they cannot be written.
     pub fn write(&mut self, rows: &DataFrame) -> Result<(), CliError> {
-        let fail = |error: &dyn Display| cannot_write(&self.path, error);
+        let fail = |error: &dyn Display| cannot_write(self.pending.path(), error);
         let writer = if let Some(writer) = &mut self.writer {
             writer
         } else {
-            let file = self.temporary.reopen().map_err(|error| fail(&error))?;
+            let file = self.pending.file().map_err(|error| fail(&error))?;
             let writer = ParquetWriter::new(file).batched(rows.schema()).map_err(|error| fail(&error))?;
             self.writer.insert(Box::new(writer))
         };
@@ -50,22 +48,12 @@ impl TableFile {
     /// # Errors
     /// If it cannot be written.
     pub fn finish(self) -> Result<(), CliError> {
-        let fail = |error: &dyn Display| cannot_write(&self.path, error);
-        let Some(writer) = self.writer else { return Ok(()) };
-        writer.finish().map_err(|error| fail(&error))?;
-        self.temporary.as_file().sync_all().map_err(|error| fail(&error))?;
-        self.temporary.persist(&self.path).map_err(|error| fail(&error.error))?;
-        Ok(())
+        let Self { pending, writer } = self;
+        let Some(writer) = writer else { return Ok(()) };
+        writer.finish().map_err(|error| cannot_write(pending.path(), &error))?;
+        let path = pending.path().to_owned();
+        pending.commit().map_err(|error| cannot_write(&path, &error))
     }
-}
-
-fn builder() -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".convmae-").suffix(".tmp");
-    // Temporary files are private by default; this one becomes a file like any other, so the umask decides.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder
 }
 
 /// A file that cannot be written.

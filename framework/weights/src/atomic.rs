@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -21,19 +21,60 @@ pub type Writer<'f> = BufWriter<Content<'f>>;
 /// is synced. On an error the temporary file is removed and `path` is left as it was; what killed processes
 /// have left in the directory is removed first.
 pub fn write(path: &Path, fill: impl FnOnce(&mut Writer<'_>) -> io::Result<()>) -> Result<(), WeightsError> {
-    let directory = directory_of(path);
-    remove_abandoned(directory);
-    let mut temporary =
-        create(directory).map_err(WeightsError::io("create a temporary file in", directory))?;
-    let mut writer = BufWriter::new(Content { file: temporary.as_file_mut(), is_empty: true });
+    let mut pending = Pending::create(path)?;
+    let content = Content { file: pending.temporary.as_file_mut(), is_empty: true };
+    let mut writer = BufWriter::new(content);
     fill(&mut writer).and_then(|()| writer.flush()).map_err(WeightsError::io("write", path))?;
     drop(writer);
-    faults::pass(Point::Write)
-        .and_then(|()| temporary.as_file().sync_all())
-        .map_err(WeightsError::io("sync", path))?;
-    temporary.persist(path).map_err(|failed| WeightsError::io("rename to", path)(failed.error))?;
-    faults::pass(Point::Directory).map_err(WeightsError::io("rename to", path))?;
-    sync_directory(directory)
+    pending.commit()
+}
+
+/// A file that is written piece by piece: what [`write()`] is made of. It is removed if it is not committed.
+#[derive(Debug)]
+pub struct Pending {
+    path: PathBuf,
+    temporary: NamedTempFile,
+}
+
+impl Pending {
+    /// A file that will be at a path, still empty and under a temporary name.
+    ///
+    /// # Errors
+    /// If there can be none beside the path.
+    pub fn create(path: &Path) -> Result<Self, WeightsError> {
+        let directory = directory_of(path);
+        remove_abandoned(directory);
+        let temporary =
+            create(directory).map_err(WeightsError::io("create a temporary file in", directory))?;
+        Ok(Self { path: path.to_owned(), temporary })
+    }
+
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A handle to write it by.
+    ///
+    /// # Errors
+    /// If the system has none left.
+    pub fn file(&self) -> Result<File, WeightsError> {
+        self.temporary.as_file().try_clone().map_err(WeightsError::io("write", &self.path))
+    }
+
+    /// Puts it in its place, synced.
+    ///
+    /// # Errors
+    /// If it cannot be synced or renamed.
+    pub fn commit(self) -> Result<(), WeightsError> {
+        let Self { path, temporary } = self;
+        faults::pass(Point::Write)
+            .and_then(|()| temporary.as_file().sync_all())
+            .map_err(WeightsError::io("sync", &path))?;
+        temporary.persist(&path).map_err(|failed| WeightsError::io("rename to", &path)(failed.error))?;
+        faults::pass(Point::Directory).map_err(WeightsError::io("rename to", &path))?;
+        sync_directory(directory_of(&path))
+    }
 }
 
 /// [`write()`] of a value as indented JSON.

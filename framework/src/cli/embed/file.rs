@@ -31,19 +31,19 @@ pub struct FeatureFile {
 enum Format {
     Npy,
     Safetensors,
-    Parquet(Option<TableFile>),
+    Parquet(TableFile),
 }
 
 impl FeatureFile {
-    /// The file at a path; nothing is written yet.
+    /// The file at a path, where nothing is yet.
     ///
     /// # Errors
-    /// If its name tells no format.
+    /// If its name tells no format, or there can be no file.
     pub fn create(path: &Path) -> Result<Self, CliError> {
         let format = match path.extension().and_then(|extension| extension.to_str()) {
             Some("npy") => Format::Npy,
             Some("safetensors") => Format::Safetensors,
-            Some("parquet") => Format::Parquet(None),
+            Some("parquet") => Format::Parquet(TableFile::create(path)?),
             _ => {
                 return Err(CliError::Usage {
                     message: format!("{}: which format?", path.display()),
@@ -93,7 +93,7 @@ impl FeatureFile {
             Format::Safetensors => self.write_tensor(shape)?,
             Format::Parquet(_) => {
                 self.write_rows()?;
-                if let Format::Parquet(Some(table)) = self.format {
+                if let Format::Parquet(table) = self.format {
                     table.finish()?;
                 }
                 return Ok(format!("{} images, {channels} channels of `{}`", self.written, self.level));
@@ -153,10 +153,6 @@ impl FeatureFile {
         columns.push(Column::new("features".into(), &vectors));
         let frame = DataFrame::new(rows, columns).map_err(|error| cannot_write(&self.path, &error))?;
         if let Format::Parquet(table) = &mut self.format {
-            let table = match table {
-                Some(table) => table,
-                None => table.insert(TableFile::create(&self.path)?),
-            };
             table.write(&frame)?;
         }
         self.written += self.images.len();
