@@ -17,6 +17,7 @@ mod sample;
 mod size;
 mod target;
 mod tiff;
+pub mod walk;
 
 pub use batch::Batch;
 pub use decode::{decode, read_image, read_rgb};

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use convmae_framework::data::{DataError, PassedOver};
 use walkdir::{DirEntry, WalkDir};
+
+use super::{DataError, PassedOver};
 
 /// What is in and below a folder. Names that begin with a dot are left out altogether.
 #[derive(Default)]

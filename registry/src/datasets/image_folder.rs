@@ -2,6 +2,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use convmae_framework::component::{Dataset, Samples, TaskKind};
+use convmae_framework::data::walk::{Files, dangling, is_hidden, leads_nowhere, walk};
 use convmae_framework::data::{
     DataError, IMAGE_EXTENSIONS, PassedOver, Sample, Target, composed, has_extension, read_image,
 };
@@ -9,7 +10,6 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::walk::{Files, dangling, is_hidden, leads_nowhere, walk};
 use super::{some_names, what_is_there, yes};
 
 /// JPEG, PNG, WebP, TIFF and BMP files in one folder per class, as torchvision's `ImageFolder`:

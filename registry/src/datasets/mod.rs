@@ -8,7 +8,6 @@ mod segmentation_folder;
 mod subset;
 mod synthetic_scenes;
 mod tar_shards;
-mod walk;
 
 pub use ade20k::{Ade20k, Ade20kSplit};
 pub use class_names::Classes;

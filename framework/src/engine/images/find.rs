@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use glob::MatchOptions;
-use walkdir::WalkDir;
 
+use crate::data::walk::walk;
 use crate::data::{DataError, IMAGE_EXTENSIONS, PassedOver, has_extension};
 
 /// The images that files, folders and patterns (`photos/**/*.jpg`) stand for, in this order. A folder stands for
@@ -37,6 +37,10 @@ pub fn find(named: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
     Ok(found.images)
 }
 
+fn is_image(path: &Path) -> bool {
+    has_extension(path, &IMAGE_EXTENSIONS)
+}
+
 fn invalid(path: &Path, reason: String) -> DataError {
     DataError::Invalid { path: path.to_owned(), reason }
 }
@@ -67,26 +71,15 @@ impl Found {
     }
 
     fn take_folder(&mut self, root: &Path) -> Result<(), DataError> {
-        let is_visible = |entry: &walkdir::DirEntry| {
-            entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
-        };
-        let mut files = Vec::new();
-        for entry in WalkDir::new(root).follow_links(true).into_iter().filter_entry(is_visible) {
-            let entry = entry.map_err(|error| DataError::Io {
-                path: error.path().unwrap_or(root).to_owned(),
-                source: error.into(),
-            })?;
-            if !entry.file_type().is_dir() {
-                files.push(entry.into_path());
-            }
-        }
-        files.sort_by(|a, b| (a.parent(), a.file_name()).cmp(&(b.parent(), b.file_name())));
-        files.into_iter().for_each(|file| self.take_file(file));
+        let files = walk(root, is_image)?;
+        self.images.extend(files.wanted.into_iter().map(|(folder, name)| folder.join(&*name)));
+        self.passed_over.merge(files.passed_over);
+        files.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Ok(())
     }
 
     fn take_file(&mut self, path: PathBuf) {
-        if has_extension(&path, &IMAGE_EXTENSIONS) {
+        if is_image(&path) {
             self.images.push(path);
         } else {
             self.passed_over.add(&path);
@@ -133,6 +126,15 @@ mod tests {
         // A name with such a letter in it is that file.
         std::fs::write(root.path().join("a[1].png"), "").unwrap();
         assert_eq!(names(root.path(), &["a[1].png"]).unwrap(), ["a[1].png"]);
+    }
+
+    /// As in a dataset: whoever reads it tells of it.
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_an_image_that_is_gone_is_an_image() {
+        let root = folder();
+        std::os::unix::fs::symlink("gone.png", root.path().join("c/link.png")).unwrap();
+        assert_eq!(names(root.path(), &["c"]).unwrap(), ["c/link.png", "c/d/1.jpeg"]);
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use convmae_framework::data::walk::walk;
 use convmae_framework::data::{
     DataError, IMAGE_EXTENSIONS, LABEL_MAP_EXTENSIONS, PassedOver, composed, has_extension,
 };
 
 use super::SegmentationFolder;
-use crate::datasets::walk::walk;
 use crate::datasets::what_is_there;
 
 /// Images and their label maps, sorted by name.
