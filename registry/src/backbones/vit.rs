@@ -240,6 +240,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::transformer::assert_trunc_normal;
 
     const IMAGE: ImageShape = ImageShape { channels: 3, height: 32, width: 48 };
 
@@ -297,10 +298,7 @@ mod tests {
         for name in
             ["blocks.0.attn.qkv.weight", "blocks.0.attn.proj.weight", "blocks.0.mlp.fc1.weight", "pos_embed"]
         {
-            let drawn = values(name);
-            let std = (drawn.iter().map(|value| value * value).sum::<f32>() / drawn.len() as f32).sqrt();
-            assert!((std / 0.02 - 1.0).abs() < 0.05, "{name}: {std}");
-            assert!(drawn.iter().any(|value| value.abs() > 0.05), "{name}");
+            assert_trunc_normal(name, &values(name));
         }
         assert!(values("blocks.0.mlp.fc1.bias").iter().all(|&value| value == 0.0));
         // The projection is a convolution, as PyTorch makes it: 3 channels of 4 x 4 pixels.

@@ -33,3 +33,13 @@ impl InitialValues {
         }
     }
 }
+
+/// Asserts that values were drawn by [`InitialValues::trunc_normal`].
+#[cfg(test)]
+#[track_caller]
+pub(crate) fn assert_trunc_normal(name: &str, drawn: &[f32]) {
+    let std = (drawn.iter().map(|value| value * value).sum::<f32>() / drawn.len() as f32).sqrt();
+    assert!((std / 0.02 - 1.0).abs() < 0.05, "{name}: {std}");
+    // Of a uniform distribution no value would lie beyond 1.73 deviations.
+    assert!(drawn.iter().any(|value| value.abs() > 0.05), "{name}");
+}

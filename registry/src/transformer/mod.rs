@@ -6,6 +6,8 @@ mod position_embedding;
 
 pub use grid_attention::{GridAttention, RelativePositionKind, WindowAttention};
 pub use initial_values::InitialValues;
+#[cfg(test)]
+pub(crate) use initial_values::assert_trunc_normal;
 pub use position_embedding::{PositionEmbedding, position_embedding};
 
 use convmae_framework::component::Problem;

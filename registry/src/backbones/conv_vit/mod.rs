@@ -365,6 +365,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::transformer::assert_trunc_normal;
 
     const IMAGE: ImageShape = ImageShape { channels: 3, height: 64, width: 96 };
 
@@ -416,11 +417,7 @@ mod tests {
         for name in
             ["blocks3.0.attn.qkv.weight", "blocks3.0.mlp.fc2.weight", "patch_embed4.weight", "pos_embed"]
         {
-            let drawn = scratch(name);
-            let std = (drawn.iter().map(|value| value * value).sum::<f32>() / drawn.len() as f32).sqrt();
-            assert!((std / 0.02 - 1.0).abs() < 0.05, "{name}: {std}");
-            // Of a uniform distribution no value would lie beyond 1.73 deviations.
-            assert!(drawn.iter().any(|value| value.abs() > 0.05), "{name}");
+            assert_trunc_normal(name, &scratch(name));
         }
         assert!(scratch("blocks3.0.attn.qkv.bias").iter().all(|&value| value == 0.0));
         let largest = |values: &[f32]| values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
