@@ -70,24 +70,21 @@ pub fn backward_onto(
     assert_eq!([grad.len(), grad_x.len(), rows * channels], [x.len(); 3]);
     assert_eq!([x.storage(), grad_x.storage()], [Storage::F32; 2]);
     let storage = grad.storage();
-    let (partial, chunks) = match backward_kernel(channels) {
-        Some(kernel) => {
-            let blocks = rows.div_ceil(ROWS).clamp(1, BLOCKS);
-            let partial = unspecified(blocks * 2 * channels)?;
-            let arguments = arguments![*grad_x, partial, *grad, *x, *statistics, *weight, rows, channels];
-            KERNELS.launch_stored(storage.of(kernel), Grid::items(blocks), arguments)?;
-            (partial, blocks)
-        }
-        None => {
-            let arguments = arguments![*grad_x, *grad, *x, *statistics, *weight, rows, channels];
-            KERNELS.launch_stored(storage.of(stored!("backward_input")), Grid::rows(rows), arguments)?;
-            let chunks = chunks(rows, channels);
-            let partial = unspecified(chunks * 2 * channels)?;
-            let arguments = arguments![partial, *grad, *x, *statistics, rows, channels];
-            let grid = Grid::columns(channels, chunks, 1);
-            KERNELS.launch_stored(storage.of(stored!("backward_params")), grid, arguments)?;
-            (partial, chunks)
-        }
+    let (partial, chunks) = if let Some(kernel) = backward_kernel(channels) {
+        let blocks = rows.div_ceil(ROWS).clamp(1, BLOCKS);
+        let partial = unspecified(blocks * 2 * channels)?;
+        let arguments = arguments![*grad_x, partial, *grad, *x, *statistics, *weight, rows, channels];
+        KERNELS.launch_stored(storage.of(kernel), Grid::items(blocks), arguments)?;
+        (partial, blocks)
+    } else {
+        let arguments = arguments![*grad_x, *grad, *x, *statistics, *weight, rows, channels];
+        KERNELS.launch_stored(storage.of(stored!("backward_input")), Grid::rows(rows), arguments)?;
+        let chunks = chunks(rows, channels);
+        let partial = unspecified(chunks * 2 * channels)?;
+        let arguments = arguments![partial, *grad, *x, *statistics, rows, channels];
+        let grid = Grid::columns(channels, chunks, 1);
+        KERNELS.launch_stored(storage.of(stored!("backward_params")), grid, arguments)?;
+        (partial, chunks)
     };
     let grads = [unspecified(channels)?, unspecified(channels)?];
     let arguments = arguments![grads[0], grads[1], partial, chunks, channels];
