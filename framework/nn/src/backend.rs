@@ -23,7 +23,6 @@ pub use crate::cpu::*;
 pub use cuda::*;
 
 use crate::device::{Device, DeviceName};
-use crate::tensor::Typed;
 use crate::{PatchLayout, Result};
 
 const _: DeviceName = device::DEFAULT;
@@ -43,7 +42,7 @@ const _: fn(&Values) -> Result<Option<Buffer>> = operand;
 const _: fn(Buffer) -> Result<Buffer> = single;
 
 // From and to tensors of dfdx, and its gradients: one that is taken leaves nothing.
-const _: fn(Typed<(usize,)>) -> Result<Buffer> = bridge::from_tensor;
+const _: fn(bridge::Flat) -> Result<Buffer> = bridge::from_tensor;
 const _: fn(Buffer) -> Result<bridge::Flat> = bridge::into_tensor;
 const _: fn(&mut bridge::Gradient) -> Result<Buffer> = bridge::take_grad;
 const _: fn(&mut bridge::Gradient, &Values) -> Result<()> = bridge::add_grad;

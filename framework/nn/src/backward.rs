@@ -2,28 +2,12 @@
 
 use std::rc::Rc;
 
-use dfdx::tensor::{SplitTape as _, Trace as _};
-use dfdx::tensor_ops::Backward as _;
-
+use super::backend::upload;
 use super::error::{Error, Result};
+use super::gradients::Gradients;
 use super::profile;
-use super::tape::{DeviceGradients, Recorded};
+use super::tape::Recorded;
 use super::tensor::Tensor;
-
-/// The gradients of tensors that are no parameters.
-pub struct Gradients(DeviceGradients);
-
-impl Gradients {
-    /// The gradient of a tensor that no operation computed, in row-major order; zeros where the loss does not depend on it.
-    ///
-    /// # Errors
-    /// If the device has no memory for it.
-    pub fn of(&mut self, x: &Tensor) -> Result<Vec<f32>> {
-        let flat = x.clone().into_flat().split_tape().0;
-        self.0.try_alloc_for(&flat)?;
-        Ok(self.0.get(&flat).as_vec())
-    }
-}
 
 /// Runs the recorded operations from the loss back to the parameters.
 ///
@@ -36,8 +20,10 @@ pub fn backward(loss: Tensor) -> Result<Gradients> {
     if loss.numel() != 1 {
         return Err(Error::Shape(format!("a loss is a single value, not {:?}", loss.dims())));
     }
-    let (loss, tape) = loss.typed(())?.split_tape();
-    let mut gradients = loss.leaky_traced().try_backward()?;
+    let tape = loss.tape();
+    let mut gradients = Gradients::new();
+    gradients.add(loss.id(), upload(vec![1.0])?)?;
+    drop(loss);
     // Popped one by one: what an operation kept for its backward is freed as soon as it ran.
     let mut span: Option<(Rc<str>, profile::Span)> = None;
     while let Some(Recorded { backward, node }) = tape.pop() {
@@ -48,5 +34,5 @@ pub fn backward(loss: Tensor) -> Result<Gradients> {
         }
         backward(&mut gradients)?;
     }
-    Ok(Gradients(gradients))
+    Ok(gradients)
 }

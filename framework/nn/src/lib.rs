@@ -11,6 +11,7 @@ pub mod context;
 pub mod cpu;
 pub mod device;
 pub mod error;
+pub mod gradients;
 pub mod init;
 pub mod layers;
 pub mod layout;

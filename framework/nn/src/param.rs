@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use dfdx::tensor::PutTape as _;
 
-use super::backend::elementwise::accumulate;
+use super::backend::elementwise::add_assign;
 use super::backend::{Buffer, Output, Values, bridge, copy, download, upload, zeros};
 use super::error::{Error, Result};
 use super::tensor::Typed;
@@ -182,8 +182,16 @@ impl Param {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn add_grad(&self, values: &Values) -> Result<()> {
-        self.accumulate_grad(|sum, mode| accumulate(sum, values, mode))
+    pub fn add_grad(&self, values: Buffer) -> Result<()> {
+        assert_eq!(values.len(), self.numel());
+        let gradient = &mut *self.0.grad.borrow_mut();
+        match &mut gradient.values {
+            Some(sum) if gradient.any => add_assign(sum, &values)?,
+            own if self.requires_grad() => *own = Some(values),
+            _ => return Ok(()),
+        }
+        gradient.any = true;
+        Ok(())
     }
 
     /// Forgets the gradient.
@@ -203,8 +211,8 @@ impl Param {
         if self.requires_grad() {
             let (param, ghost) = (self.clone(), own.ghost());
             tape.record(move |grads| {
-                let grad = bridge::take_grad(grads.get_or_alloc_mut(&ghost)?)?;
-                param.add_grad(&grad)
+                let grad = bridge::take_grad(grads.dfdx.get_or_alloc_mut(&ghost)?)?;
+                param.add_grad(grad)
             });
         }
         Ok(own.put_tape(tape.clone()))
@@ -467,8 +475,8 @@ mod tests {
         let param = noise_param(1, &[2]);
         assert!(param.grad().is_none() && param.with_grad_mut(|_| ()).is_none());
         let grad = || download(&param.grad().unwrap()).unwrap();
-        param.add_grad(&upload(vec![0.0, 1.0]).unwrap()).unwrap();
-        param.add_grad(&upload(vec![0.0, 2.0]).unwrap()).unwrap();
+        param.add_grad(upload(vec![0.0, 1.0]).unwrap()).unwrap();
+        param.add_grad(upload(vec![0.0, 2.0]).unwrap()).unwrap();
         assert_eq!(grad(), [0.0, 3.0]);
         param.with_grad_mut(|grad| scale(grad, 2.0)).unwrap().unwrap();
         assert_eq!(grad(), [0.0, 6.0]);
@@ -480,7 +488,7 @@ mod tests {
     fn only_trainable_parameters_get_gradients() {
         let scope = Scope::new(0);
         for param in [scope.frozen("f", &[2], &INIT), scope.buffer("b", &[2], &INIT)] {
-            param.add_grad(&upload(vec![1.0; param.numel()]).unwrap()).unwrap();
+            param.add_grad(upload(vec![1.0; param.numel()]).unwrap()).unwrap();
             assert!(param.grad().is_none());
         }
     }

@@ -8,12 +8,10 @@ use dfdx::tensor::{Merge, NoneTape};
 
 use super::device::{Device, DeviceError};
 use super::error::Result;
+use super::gradients::{DfdxGradients, Gradients};
 use super::profile;
 
-/// The gradients of the tensors that are no parameters, while a backward runs and after it.
-pub(crate) type DeviceGradients = dfdx::tensor::Gradients<f32, Device>;
-
-pub(crate) type BackwardOp = Box<dyn FnOnce(&mut DeviceGradients) -> Result<()>>;
+pub(crate) type BackwardOp = Box<dyn FnOnce(&mut Gradients) -> Result<()>>;
 
 /// An operation on the list.
 pub(crate) struct Recorded {
@@ -69,7 +67,7 @@ impl Tape {
     }
 
     /// Puts the backward of an operation on the tape.
-    pub(crate) fn record(&self, backward: impl FnOnce(&mut DeviceGradients) -> Result<()> + 'static) {
+    pub(crate) fn record(&self, backward: impl FnOnce(&mut Gradients) -> Result<()> + 'static) {
         self.extend([Recorded { backward: Box::new(backward), node: profile::current_node() }]);
     }
 
@@ -120,9 +118,9 @@ impl dfdx::tensor::Tape<f32, Device> for Tape {
 
     fn add_backward_op<F>(&mut self, operation: F)
     where
-        F: 'static + FnOnce(&mut DeviceGradients) -> std::result::Result<(), DeviceError>,
+        F: 'static + FnOnce(&mut DfdxGradients) -> std::result::Result<(), DeviceError>,
     {
-        self.record(|grads| Ok(operation(grads)?));
+        self.record(|grads| Ok(operation(&mut grads.dfdx)?));
     }
 }
 
@@ -176,7 +174,7 @@ mod tests {
         let x = leaf(&[2.0, -3.0], &tape);
         let own = x.clone().typed((2,)).unwrap();
         let y = own.clone().try_square().unwrap().try_add(own).unwrap();
-        let mut gradients = backward(loss(Tensor::from_typed(y).unwrap())).unwrap();
+        let gradients = backward(loss(Tensor::from_typed(y).unwrap())).unwrap();
         let expected: Vec<f32> =
             loss_weights(2).iter().zip([2.0, -3.0]).map(|(weight, x)| weight * (2.0 * x + 1.0)).collect();
         assert_eq!(gradients.of(&x).unwrap(), expected);

@@ -1,14 +1,19 @@
 //! The tensor.
 
+use std::rc::Rc;
+
 use dfdx::shapes::{HasShape as _, Shape as TypedShape};
-use dfdx::tensor::{NoneTape, PutTape as _, SplitTape as _, TensorFromVec as _};
+use dfdx::tensor::{PutTape as _, SplitTape as _};
 use dfdx::tensor_ops::ReshapeTo as _;
 
-use super::backend::{Buffer, bridge};
-use super::device::{Device, device};
+use super::backend::{Buffer, Values, bridge, copy, download, single, upload};
+use super::device::Device;
+use super::gradients::TensorId;
 use super::{Error, Result, Shape, Tape};
 
 /// Values of `f32` on the [`Device`] in row-major order, with their dimensions and a handle of the tape they are recorded on.
+///
+/// The values are in memory of the kernels; dfdx gets them where an operation is composed of its own ([`Tensor::typed`]).
 ///
 /// The rank is known at run time: an operation takes the dimensions that it needs apart ([`Tensor::dims3`]) and names them where
 /// they do not fit. Cloning copies no values, and the clone stays recorded.
@@ -24,8 +29,10 @@ use super::{Error, Result, Shape, Tape};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Tensor {
-    flat: Typed<(usize,)>,
+    id: TensorId,
+    values: Rc<Buffer>,
     shape: Shape,
+    tape: Tape,
 }
 
 /// A tensor as dfdx has it, with its rank in its type.
@@ -41,8 +48,7 @@ impl Tensor {
         if values.len() != shape.numel() {
             return Err(Error::Shape(format!("{} values do not fill the shape {shape:?}", values.len())));
         }
-        let flat = device()?.try_tensor_from_vec(values, (shape.numel(),))?;
-        Ok(Self { flat: flat.put_tape(tape.clone()), shape })
+        Ok(Self::from_buffer(upload(values)?, shape)?.on(tape.clone()))
     }
 
     /// The dimensions, outermost first; none for a scalar.
@@ -107,7 +113,7 @@ impl Tensor {
 
     /// The tape on which it is recorded.
     pub fn tape(&self) -> Tape {
-        self.flat.clone().split_tape().1
+        self.tape.clone()
     }
 
     /// The same values on no tape: no gradient flows back through them.
@@ -121,19 +127,27 @@ impl Tensor {
     /// # Errors
     /// If the device fails.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
-        let mut values = vec![0.0; self.numel()];
-        self.flat.retaped::<NoneTape>().copy_into(&mut values);
-        Ok(values)
+        download(&self.values)
     }
 
-    /// The values in memory of kernels.
-    pub(crate) fn to_buffer(&self) -> Result<Buffer> {
-        bridge::from_tensor(self.flat.clone())
+    /// The values in memory of the device, row-major.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// What its gradient belongs to.
+    pub(crate) fn id(&self) -> TensorId {
+        self.id
+    }
+
+    /// The values, for a kernel that may change them: a copy if they are still those of another clone.
+    pub(crate) fn into_buffer(self) -> Result<Buffer> {
+        Rc::try_unwrap(self.values).or_else(|shared| copy(&shared))
     }
 
     /// Of values that a kernel computed, on no tape.
     pub(crate) fn from_buffer(values: Buffer, shape: Shape) -> Result<Self> {
-        Ok(Self { flat: bridge::into_tensor(values)?.put_tape(Tape::none()), shape })
+        Ok(Self { id: TensorId::new(), values: Rc::new(single(values)?), shape, tape: Tape::none() })
     }
 
     /// As a tensor of dfdx, for operations of one's own that are made of dfdx's.
@@ -154,7 +168,16 @@ impl Tensor {
         if shape.num_elements() != self.numel() {
             return Err(Error::Shape(format!("{:?} cannot become {shape:?}", self.shape)));
         }
-        Ok(self.flat.try_reshape_like(&shape)?)
+        let (id, tape) = (self.id, self.tape.clone());
+        let flat = bridge::into_tensor(self.into_buffer()?)?;
+        if tape.is_recording() {
+            let ghost = flat.ghost();
+            tape.record(move |grads| {
+                let grad = bridge::take_grad(grads.dfdx.get_or_alloc_mut(&ghost)?)?;
+                grads.add(id, grad)
+            });
+        }
+        Ok(flat.put_tape(tape).try_reshape_like(&shape)?)
     }
 
     /// Of a tensor of dfdx with at most four dimensions.
@@ -166,19 +189,23 @@ impl Tensor {
         S::Concrete: Into<Shape>,
     {
         let shape = tensor.shape().concrete().into();
-        let flat = tensor.try_reshape_like(&(shape.numel(),))?;
-        Ok(Self { flat, shape })
+        let (flat, tape) = tensor.try_reshape_like(&(shape.numel(),))?.split_tape();
+        let ghost = flat.ghost();
+        let own = Self::from_buffer(bridge::from_tensor(flat)?, shape)?;
+        if tape.is_recording() {
+            let (id, len) = (own.id, own.numel());
+            tape.record(move |grads| {
+                let grad = grads.take(id, len)?;
+                bridge::add_grad(grads.dfdx.get_or_alloc_mut(&ghost)?, &grad)
+            });
+        }
+        Ok(own.on(tape))
     }
 
     /// The same values recorded on `tape`.
     #[must_use]
     pub(crate) fn on(self, tape: Tape) -> Self {
-        Self { flat: self.flat.retaped::<NoneTape>().put_tape(tape), shape: self.shape }
-    }
-
-    /// The flat tensor, for operations that put themselves on the tape.
-    pub(crate) fn into_flat(self) -> Typed<(usize,)> {
-        self.flat
+        Self { tape, ..self }
     }
 }
 

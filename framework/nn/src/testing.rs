@@ -112,7 +112,7 @@ pub fn run_against(
     let x = Tensor::from_vec(x.to_vec(), shape, &tape).unwrap();
     let y = operation(x.clone()).unwrap();
     let values = y.to_vec().unwrap();
-    let mut gradients = backward(weighted(y, weights(values.len()))).unwrap();
+    let gradients = backward(weighted(y, weights(values.len()))).unwrap();
     let grad = gradients.of(&x).unwrap();
     let grads = std::iter::once(grad).chain(params.iter().map(|param| take_grad(param))).collect();
     Outcome { values, grads }

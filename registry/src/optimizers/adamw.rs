@@ -147,7 +147,7 @@ mod tests {
         let spec = AdamW { layer_decay: Some(0.25), weight_decay: 0.0, ..adamw() };
         let mut module = spec.build(&scope.params()).unwrap();
         for param in [&early, &late] {
-            param.add_grad(&upload(vec![1.0]).unwrap()).unwrap();
+            param.add_grad(upload(vec![1.0]).unwrap()).unwrap();
         }
         module.step(0.1).unwrap();
         assert!(

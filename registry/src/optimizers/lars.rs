@@ -169,7 +169,7 @@ mod tests {
                 let grads = gradients(&features, &tensor("labels"), &w, &b);
                 for (param, grad) in [(&weight, &grads.0), (&bias, &grads.1)] {
                     param.clear_grad();
-                    param.add_grad(&upload(grad.clone()).unwrap()).unwrap();
+                    param.add_grad(upload(grad.clone()).unwrap()).unwrap();
                 }
                 module.step(step["lr"].as_f64().unwrap()).unwrap();
             }

@@ -18,7 +18,7 @@ pub fn set_gradients(params: &[Param], step: usize) {
     for param in params {
         param.clear_grad();
         let grad: Vec<f32> = (0..param.numel()).map(|i| ((i * 7 + step * 3) % 11) as f32 - 4.7).collect();
-        param.add_grad(&upload(grad).unwrap()).unwrap();
+        param.add_grad(upload(grad).unwrap()).unwrap();
     }
 }
 
@@ -63,7 +63,7 @@ pub fn descend(optimizer: &dyn Optimizer, shape: &[usize], values: &[f32], grads
     let mut module = optimizer.build(&scope.params()).unwrap();
     for grad in grads {
         param.clear_grad();
-        param.add_grad(&upload(grad.to_vec()).unwrap()).unwrap();
+        param.add_grad(upload(grad.to_vec()).unwrap()).unwrap();
         module.step(0.1).unwrap();
     }
     param.to_vec().unwrap()

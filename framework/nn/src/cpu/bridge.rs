@@ -1,12 +1,11 @@
 //! Between tensors of dfdx and memory of kernels.
 
 use dfdx::shapes::HasShape as _;
-use dfdx::tensor::{NoneTape, Storage, TensorFromVec as _};
+use dfdx::tensor::{Storage, TensorFromVec as _};
 
 use crate::cpu::{Buffer, elementwise};
 use crate::device::{Device, device};
 use crate::error::Result;
-use crate::tensor::Typed;
 
 /// A tensor of dfdx that nothing records, row-major.
 pub type Flat = dfdx::tensor::Tensor<(usize,), f32, Device>;
@@ -16,8 +15,7 @@ pub type Gradient = <Device as Storage<f32>>::Vec;
 
 /// The values of a tensor whose values lie one behind the other. Costs one copy.
 #[allow(clippy::needless_pass_by_value)] // Cards take a tensor that no one else holds apart.
-pub fn from_tensor(tensor: Typed<(usize,)>) -> Result<Buffer> {
-    let tensor = tensor.retaped::<NoneTape>();
+pub fn from_tensor(tensor: Flat) -> Result<Buffer> {
     let mut values = Buffer::unspecified(tensor.shape().0);
     tensor.copy_into(&mut values);
     Ok(values)

@@ -5,14 +5,13 @@
 //! the tensor is shared; in 16.
 
 use dfdx::shapes::HasShape as _;
-use dfdx::tensor::{Gradients, SplitTape as _, Storage, ZerosTensor as _};
+use dfdx::tensor::{Gradients, Storage, ZerosTensor as _};
 use dfdx::tensor_ops::{Momentum, SgdConfig, WeightDecay};
 
 use super::buffer::scratch;
 use super::{Buffer, Values, elementwise};
 use crate::device::{Device, device};
 use crate::error::Result;
-use crate::tensor::Typed;
 
 /// A tensor of dfdx that nothing records, row-major.
 pub type Flat = dfdx::tensor::Tensor<(usize,), f32, Device>;
@@ -21,14 +20,13 @@ pub type Flat = dfdx::tensor::Tensor<(usize,), f32, Device>;
 pub type Gradient = <Device as Storage<f32>>::Vec;
 
 /// The values of a tensor whose values lie one behind the other.
-pub fn from_tensor(tensor: Typed<(usize,)>) -> Result<Buffer> {
+pub fn from_tensor(mut tensor: Flat) -> Result<Buffer> {
     // The velocity becomes `0 * velocity + gradient + 1 * values`, with zeros as the gradient.
     const READ: SgdConfig = SgdConfig {
         lr: 0.0,
         momentum: Some(Momentum::Classic(0.0)),
         weight_decay: Some(WeightDecay::L2(1.0)),
     };
-    let (mut tensor, _) = tensor.split_tape();
     let len = tensor.shape().0;
     if len == 0 {
         return super::unspecified(0);
@@ -69,11 +67,10 @@ pub fn add_grad(grad: &mut Gradient, values: &Values) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use dfdx::tensor::{PutTape as _, TensorFromVec as _};
+    use dfdx::tensor::TensorFromVec as _;
 
     use super::super::{download, upload};
     use super::*;
-    use crate::Tape;
 
     fn tensor(values: &[f32]) -> Flat {
         device().unwrap().try_tensor_from_vec(values.to_vec(), (values.len(),)).unwrap()
@@ -81,8 +78,7 @@ mod tests {
 
     #[test]
     fn values_survive_both_ways() {
-        let values_of =
-            |tensor: Flat| download(&from_tensor(tensor.put_tape(Tape::none())).unwrap()).unwrap();
+        let values_of = |tensor: Flat| download(&from_tensor(tensor).unwrap()).unwrap();
         for values in [vec![1.5], vec![1.0, f32::INFINITY, -2.0, f32::MIN_POSITIVE]] {
             let tensor = tensor(&values);
             assert_eq!(values_of(tensor.clone()), values);

@@ -164,13 +164,13 @@ impl Branch for Attention {
         };
         drop((qkv, grad_output));
         if let Some(positions) = &self.positions {
-            positions.add_grads(&grad_tables)?;
+            positions.add_grads(grad_tables)?;
         }
         let grad_qkv = match self.windows {
             Some(windows) => {
                 if let (true, Some(bias)) = (windows.pads(), &self.qkv.bias) {
                     let padding = windows.sum_padding(&grad_qkv, 3 * channels, batch)?;
-                    bias.add_grad(&padding)?;
+                    bias.add_grad(padding)?;
                 }
                 windows.merge(&grad_qkv, 3 * channels, batch)?
             }

@@ -128,7 +128,7 @@ impl Layer for BatchNorm {
                 let weight = self.affine.as_ref().map(|[weight, _]| weight.values());
                 batch_norm::backward(&x, &mut grad, &moments, weight.as_deref(), self.eps, training)?
             };
-            for (param, grad) in self.affine.iter().flatten().zip(&grads) {
+            for (param, grad) in self.affine.iter().flatten().zip(grads) {
                 param.add_grad(grad)?;
             }
             Ok(Some(grad))

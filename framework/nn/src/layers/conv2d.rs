@@ -3,7 +3,6 @@
 use crate::backend::Buffer;
 use crate::backend::chunks::sum_rows;
 use crate::backend::conv2d::{self, Conv2d as Size, Window};
-use crate::backend::elementwise::accumulate;
 use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass, apply};
 use crate::tensor::Tensor;
@@ -125,10 +124,7 @@ impl Layer for Conv2d {
         let saved = self.weight.requires_grad().then_some(x);
         let backward = move |grad: Buffer| {
             if let Some(x) = saved {
-                self.weight.accumulate_grad(|sum, mode| {
-                    let grad = conv2d::grad_weight(&size, &x, &grad)?;
-                    accumulate(sum, &grad, mode)
-                })?;
+                self.weight.add_grad(conv2d::grad_weight(&size, &x, &grad)?)?;
             }
             if let Some(bias) = &self.bias {
                 bias.accumulate_grad(|sum, mode| sum_rows(&grad, sum, mode))?;

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use crate::backend::elementwise::accumulate;
 use crate::backend::{Buffer, Values, chunks, depthwise};
 use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass, apply};
@@ -116,11 +115,9 @@ impl SparseDepthwise {
 
     /// Adds the gradients of the parameters. The input `x` is needed by a weight that is trained.
     pub fn backward_params(&self, grad: &Values, x: Option<&Values>) -> Result<()> {
-        if let Some(x) = x {
-            self.conv.weight.accumulate_grad(|sum, mode| {
-                let grad_weight = depthwise::grad_weight(&self.kernel(), x, grad, self.visible.as_deref())?;
-                accumulate(sum, &grad_weight, mode)
-            })?;
+        if let Some(x) = x.filter(|_| self.conv.weight.requires_grad()) {
+            let visible = self.visible.as_deref();
+            self.conv.weight.add_grad(depthwise::grad_weight(&self.kernel(), x, grad, visible)?)?;
         }
         self.conv.bias.accumulate_grad(|sum, mode| chunks::sum_rows(grad, sum, mode))
     }

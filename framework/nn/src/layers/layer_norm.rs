@@ -89,8 +89,8 @@ impl LayerNorm {
     ) -> Result<()> {
         let [grad_weight, grad_bias] =
             layer_norm::backward_onto(grad, x, statistics, &self.weight.values(), grad_x)?;
-        self.weight.add_grad(&grad_weight)?;
-        self.bias.add_grad(&grad_bias)
+        self.weight.add_grad(grad_weight)?;
+        self.bias.add_grad(grad_bias)
     }
 }
 

@@ -91,7 +91,7 @@ impl RelativePositions {
     }
 
     /// Adds the gradients of the tables, in their order.
-    pub(super) fn add_grads(&self, grads: &[Buffer]) -> Result<()> {
+    pub(super) fn add_grads(&self, grads: Vec<Buffer>) -> Result<()> {
         self.params().iter().zip(grads).try_for_each(|(table, grad)| table.add_grad(grad))
     }
 }

@@ -1,8 +1,8 @@
 //! How a kernel gets on the tape.
 
-use dfdx::tensor::{Merge as _, SplitTape as _};
+use dfdx::tensor::Merge as _;
 
-use crate::backend::{Buffer, bridge};
+use crate::backend::Buffer;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::{Shape, Tape, profile};
@@ -35,27 +35,21 @@ pub(super) fn operation_on(
     let shape = shape.into();
     let tapes = inputs.iter().map(Tensor::tape);
     let tape = tapes.fold(tape.clone(), Tape::merge);
+    // An input that is on no tape is a constant: nobody asks for its gradient.
+    let ids: Vec<_> = inputs.iter().map(|input| input.tape().is_recording().then(|| input.id())).collect();
     let span = profile::kernel("copy");
-    let values = inputs.iter().map(Tensor::to_buffer).collect::<Result<_>>()?;
+    let values = inputs.into_iter().map(Tensor::into_buffer).collect::<Result<_>>()?;
     drop(span);
     let (values, backward) = forward(values, tape.is_recording())?;
     let output = Tensor::from_buffer(values, shape)?;
     if let (true, Some(backward)) = (tape.is_recording(), backward) {
-        // An input that is on no tape is a constant: nobody asks for its gradient.
-        let ghosts: Vec<_> = inputs
-            .into_iter()
-            .map(|input| {
-                let (input, tape) = input.into_flat().split_tape();
-                tape.is_recording().then(|| input.ghost())
-            })
-            .collect();
-        let ghost = output.clone().into_flat().split_tape().0.ghost();
+        let (id, len) = (output.id(), output.numel());
         tape.record(move |grads| {
-            let grad_output = bridge::take_grad(grads.get_or_alloc_mut(&ghost)?)?;
-            for (ghost, grad) in ghosts.iter().zip(backward(grad_output)?) {
-                if let (Some(ghost), Some(grad)) = (ghost, grad) {
+            let grad_output = grads.take(id, len)?;
+            for (id, grad) in ids.into_iter().zip(backward(grad_output)?) {
+                if let (Some(id), Some(grad)) = (id, grad) {
                     let _span = profile::kernel("add gradient");
-                    bridge::add_grad(grads.get_or_alloc_mut(ghost)?, &grad)?;
+                    grads.add(id, grad)?;
                 }
             }
             Ok(())

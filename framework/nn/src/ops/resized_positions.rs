@@ -3,7 +3,7 @@
 use super::layer::{Layer, LayerBackward, Pass};
 use crate::backend::resample::{self, Resample, Side};
 use crate::backend::tokens::{self, InverseIndex};
-use crate::backend::{Buffer, Output, zeros};
+use crate::backend::{Buffer, Output, unspecified};
 use crate::error::{Error, Result};
 use crate::{Param, Positions, Shape};
 
@@ -65,9 +65,9 @@ impl Layer for AddResizedPositions {
         tokens::add_rows(&mut x, &positions, channels, &index)?;
         let backward = move |grad: Buffer| {
             self.table.accumulate_grad(|sum, mode| {
-                let mut positions = zeros(tokens * channels)?;
+                let mut positions = unspecified(tokens * channels)?;
                 let of_tokens = InverseIndex::new(&index, tokens);
-                tokens::scatter_rows(&grad, channels, &of_tokens, &mut positions, Output::Add)?;
+                tokens::scatter_rows(&grad, channels, &of_tokens, &mut positions, Output::Replace)?;
                 let table = resample::grad_input(&resample, &positions, channels)?;
                 let of_rows = InverseIndex::new(&rows, self.table.numel() / channels);
                 tokens::scatter_rows(&table, channels, &of_rows, sum, mode)

@@ -141,7 +141,7 @@ mod tests {
         };
         let tape = Tape::new();
         let maps = [0, 1].map(|level| map(noise(1, SIDES[level].pow(2)), level, &tape));
-        let mut grads = crate::backward::backward(loss(pool(maps.clone()))).unwrap();
+        let grads = crate::backward::backward(loss(pool(maps.clone()))).unwrap();
         let weights = loss_weights(2 * 4);
         for level in 0..2 {
             let of_pixel = |at: usize| {

@@ -1,9 +1,8 @@
 //! Tokens: taken, put back, prepended, and given their positions.
 
 use super::layer::{Layer, LayerBackward, Pass, apply_constant};
-use crate::backend::elementwise::accumulate;
 use crate::backend::tokens::{self, InverseIndex};
-use crate::backend::{Buffer, Output, Values, zeros};
+use crate::backend::{Buffer, Output, Values, unspecified};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::{Param, Shape};
@@ -246,17 +245,14 @@ fn take_rows(
     let backward = move |grad: Buffer| {
         let rows = batch * tokens;
         let places = InverseIndex::new(&index, rows + 1);
-        if let Some(extra) = extra {
-            extra.accumulate_grad(|sum, mode| {
-                let grad = tokens::scatter_row(&grad, channels, &places, rows)?;
-                accumulate(sum, &grad, mode)
-            })?;
+        if let Some(extra) = extra.filter(Param::requires_grad) {
+            extra.add_grad(tokens::scatter_row(&grad, channels, &places, rows)?)?;
         }
         if !pass.wants_input {
             return Ok(None);
         }
-        let mut grad_x = zeros(rows * channels)?;
-        tokens::scatter_rows(&grad, channels, &places, &mut grad_x, Output::Add)?;
+        let mut grad_x = unspecified(rows * channels)?;
+        tokens::scatter_rows(&grad, channels, &places, &mut grad_x, Output::Replace)?;
         Ok(Some(grad_x))
     };
     Ok((y, Box::new(backward)))

@@ -43,7 +43,7 @@ mod tests {
         let scope = Scope::new(0);
         for (name, grad) in [("a", 3.0), ("b", 4.0)] {
             let param = scope.param(name, &[1], &Init::ZEROS);
-            param.add_grad(&upload(vec![grad]).unwrap()).unwrap();
+            param.add_grad(upload(vec![grad]).unwrap()).unwrap();
         }
         scope.params()
     }
@@ -61,7 +61,7 @@ mod tests {
                 // More than one thread takes at once.
                 let len = (3 << 16) + 5;
                 let param = scope.param("a", &[len], &Init::ZEROS);
-                param.add_grad(&upload(noise(1, len)).unwrap()).unwrap();
+                param.add_grad(upload(noise(1, len)).unwrap()).unwrap();
                 norm(&scope.params()).unwrap().to_bits()
             })
         };
