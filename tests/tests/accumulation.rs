@@ -102,7 +102,7 @@ fn step(recipe: PathBuf, batch_size: usize, communicator: Rc<dyn Communicator>) 
         communicator,
     })
     .unwrap();
-    let result = trainer.step(batches.into_iter().map(Ok)).unwrap();
+    let result = trainer.step_with(batches.into_iter().map(Ok), |ctx| ctx).unwrap();
     let gradient = |param: &Param| {
         let grad = param.grad()?;
         Some((param.name().to_owned(), backend::download(&grad).unwrap()))

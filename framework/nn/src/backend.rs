@@ -57,9 +57,8 @@ const _: fn(&mut Values, &Values) -> Result<()> = elementwise::scale_parts;
 const _: fn(&mut Values, &Values, usize) -> Result<()> = elementwise::scale_channels;
 // A step of an exponential moving average.
 const _: fn(&mut Values, &Values, f64) -> Result<()> = elementwise::lerp;
-// The sum of rows, `[R, C]` to `[C]`; the sum of squares of all values.
+// The sum of rows, `[R, C]` to `[C]`.
 const _: fn(&Values, &mut Values, Output) -> Result<()> = chunks::sum_rows;
-const _: fn(&[&Values]) -> Result<f64> = chunks::norm_squared;
 
 const _: fn(&Values) -> Result<Buffer> = gelu::forward;
 // The gradient in place, and the activation in place of what went into it.
@@ -165,6 +164,17 @@ const _: fn(
     &Values,
 ) -> Result<Buffer> = pointwise_loss::backward;
 
-const _: fn(Vec<adamw::AdamwTensor<'_>>) -> Result<()> = adamw::adamw;
-const _: fn(&mut Values, &Values, Option<&mut Values>, sgd::SgdStep) -> Result<()> = sgd::sgd;
-const _: fn(&mut Values, &Values, &mut Values, lars::LarsStep) -> Result<()> = lars::lars;
+// From gradients, losses and the largest norm to what updates take of the gradients, and to what the host reads: with the next step, where
+// that is late.
+const _: bool = step_end::IS_LATE;
+const _: fn() -> Result<step_end::StepEnd> = step_end::StepEnd::new;
+const _: fn(&mut step_end::StepEnd, &[&Values], &[&Values], Option<f64>) -> Result<step_end::Readback> =
+    step_end::StepEnd::finish;
+const _: fn(&mut step_end::StepEnd, step_end::Readback) -> Result<step_end::Figures> =
+    step_end::StepEnd::read;
+const _: fn(&step_end::StepEnd) -> &step_end::GradScale = step_end::StepEnd::scale;
+const _: fn() -> Result<step_end::GradScale> = step_end::GradScale::one;
+const _: fn(&step_end::GradScale) -> Result<Option<f32>> = step_end::GradScale::factor;
+const _: fn(Vec<adamw::AdamwTensor<'_>>, &step_end::GradScale) -> Result<()> = adamw::adamw;
+const _: fn(Vec<sgd::SgdTensor<'_>>, &step_end::GradScale) -> Result<()> = sgd::sgd;
+const _: fn(Vec<lars::LarsTensor<'_>>, &step_end::GradScale) -> Result<()> = lars::lars;

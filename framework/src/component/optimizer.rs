@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Problem;
 use super::registry::slot_schema;
+use crate::nn::backend::step_end::GradScale;
 use crate::nn::{self, Param};
 use crate::weights::TensorMap;
 
@@ -29,9 +30,10 @@ slot_schema!(Optimizer);
 
 /// An optimizer with its state.
 pub trait OptimizerModule {
-    /// One step from the parameters' gradients, at learning rate `lr`. A parameter without gradient stays as
-    /// it is.
-    fn step(&mut self, lr: f64) -> nn::Result<()>;
+    /// One step from the parameters' gradients, each times `scale`, at learning rate `lr`. Without a scale
+    /// nothing changes; a parameter without gradient stays as it is, too. Asking for [`GradScale::factor`]
+    /// waits for the device: what updates parameters there takes `scale` itself.
+    fn step(&mut self, lr: f64, scale: &GradScale) -> nn::Result<()>;
 
     /// The state, by name (`exp_avg.<parameter>`), for checkpoints.
     ///

@@ -76,14 +76,14 @@ impl Optimizer for AdamW {
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
         let slots = Slots::new(["exp_avg", "exp_avg_sq"], params, self.grouping())?;
         let Self { betas, eps, .. } = *self;
-        Ok(slots.updated_by(move |updates, lr| {
+        Ok(slots.updated_by(move |updates, lr, scale| {
             let tensors = updates.into_iter().map(|update| {
                 let Update { values, grad, buffers: [exp_avg, exp_avg_sq], group, step, .. } = update;
                 let lr = lr * group.lr_scale;
                 let at = AdamwStep { lr, betas, eps, weight_decay: group.weight_decay, step };
                 AdamwTensor { values, grad, exp_avg, exp_avg_sq, at }
             });
-            adamw(tensors.collect())
+            adamw(tensors.collect(), scale)
         }))
     }
 }
@@ -106,6 +106,7 @@ impl AdamW {
 mod tests {
     use super::*;
     use crate::optimizers::testing;
+    use convmae_framework::nn::backend::step_end::GradScale;
     use convmae_framework::nn::backend::upload;
     use convmae_framework::nn::{self, Init, Scope};
     use convmae_framework::weights::TensorMap;
@@ -149,7 +150,7 @@ mod tests {
         for param in [&early, &late] {
             param.add_grad(upload(vec![1.0]).unwrap()).unwrap();
         }
-        module.step(0.1).unwrap();
+        module.step(0.1, &GradScale::one().unwrap()).unwrap();
         assert!(
             (early.to_vec().unwrap()[0] + 0.025).abs() < 1e-7
                 && (late.to_vec().unwrap()[0] + 0.1).abs() < 1e-7

@@ -1,8 +1,8 @@
 //! LARS: layer-wise adaptive rate scaling.
 
 use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
-use convmae_framework::nn::backend::lars::{LarsStep, lars};
-use convmae_framework::nn::{self, Param};
+use convmae_framework::nn::Param;
+use convmae_framework::nn::backend::lars::{LarsStep, LarsTensor, lars};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -52,30 +52,28 @@ impl Optimizer for Lars {
 
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
         let slots = Slots::new(["mu"], params, Grouping::by_decay(self.weight_decay))?;
-        let spec = self.clone();
-        Ok(slots.updated_by(move |updates, lr| {
-            updates.into_iter().try_for_each(|update| spec.update(update, lr))
+        let Self { momentum, trust_coefficient, .. } = *self;
+        Ok(slots.updated_by(move |updates, lr, scale| {
+            let tensors = updates.into_iter().map(|update| {
+                let Update { values, grad, buffers: [mu], axes, group, .. } = update;
+                let at = LarsStep {
+                    lr: (lr * group.lr_scale) as f32,
+                    momentum: momentum as f32,
+                    weight_decay: group.weight_decay as f32,
+                    trust_coefficient: (axes > 1).then_some(trust_coefficient),
+                };
+                LarsTensor { values, grad, mu, at }
+            });
+            lars(tensors.collect(), scale)
         }))
     }
 }
 
 convmae_framework::register!(Optimizer: Lars);
 
-impl Lars {
-    fn update(&self, update: Update<'_, 1>, lr: f64) -> nn::Result<()> {
-        let Update { values, grad, buffers: [mu], axes, group, .. } = update;
-        let at = LarsStep {
-            lr: (lr * group.lr_scale) as f32,
-            momentum: self.momentum as f32,
-            weight_decay: group.weight_decay as f32,
-            trust_coefficient: (axes > 1).then_some(self.trust_coefficient),
-        };
-        lars(values, grad, mu, at)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use convmae_framework::nn::backend::step_end::GradScale;
     use convmae_framework::nn::backend::upload;
     use convmae_framework::nn::{Init, Scope};
     use convmae_framework::weights::read_safetensors;
@@ -171,7 +169,7 @@ mod tests {
                     param.clear_grad();
                     param.add_grad(upload(grad.clone()).unwrap()).unwrap();
                 }
-                module.step(step["lr"].as_f64().unwrap()).unwrap();
+                module.step(step["lr"].as_f64().unwrap(), &GradScale::one().unwrap()).unwrap();
             }
             let state = module.state().unwrap();
             for param in [&weight, &bias] {

@@ -1,8 +1,8 @@
 //! SGD: stochastic gradient descent, with momentum.
 
 use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
-use convmae_framework::nn::backend::sgd::{SgdStep, sgd};
-use convmae_framework::nn::{self, Param};
+use convmae_framework::nn::Param;
+use convmae_framework::nn::backend::sgd::{SgdStep, SgdTensor, sgd};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -71,23 +71,22 @@ impl Sgd {
         params: &[Param],
     ) -> Result<Box<dyn OptimizerModule>, Problem> {
         let slots = Slots::new(names, params, Grouping::by_decay(self.weight_decay))?;
-        let spec = self.clone();
-        Ok(slots.updated_by(move |updates, lr| {
-            updates.into_iter().try_for_each(|update| spec.update(update, lr))
+        let Self { momentum, dampening, nesterov, .. } = *self;
+        Ok(slots.updated_by(move |updates, lr, scale| {
+            let tensors = updates.into_iter().map(|update| {
+                let Update { values, grad, buffers, group, step, .. } = update;
+                let at = SgdStep {
+                    lr: (lr * group.lr_scale) as f32,
+                    momentum: momentum as f32,
+                    // The first direction is the whole gradient.
+                    enters: if step == 1 { 1.0 } else { (1.0 - dampening) as f32 },
+                    nesterov,
+                    weight_decay: group.weight_decay as f32,
+                };
+                SgdTensor { values, grad, direction: buffers.into_iter().next(), at }
+            });
+            sgd(tensors.collect(), scale)
         }))
-    }
-
-    fn update<const N: usize>(&self, update: Update<'_, N>, lr: f64) -> nn::Result<()> {
-        let Update { values, grad, buffers, group, step, .. } = update;
-        let at = SgdStep {
-            lr: (lr * group.lr_scale) as f32,
-            momentum: self.momentum as f32,
-            // The first direction is the whole gradient.
-            enters: if step == 1 { 1.0 } else { (1.0 - self.dampening) as f32 },
-            nesterov: self.nesterov,
-            weight_decay: group.weight_decay as f32,
-        };
-        sgd(values, grad, buffers.into_iter().next(), at)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Optimizer state: parameters, their groups, and buffers per parameter, saved and restored.
 
 use convmae_framework::component::{OptimizerModule, ParameterGroup, Problem};
+use convmae_framework::nn::backend::step_end::GradScale;
 use convmae_framework::nn::backend::{Buffer, Values, download, upload, zeros};
 use convmae_framework::nn::{self, Error, Param};
 use convmae_framework::weights::{HostTensor, TensorMap};
@@ -52,11 +53,11 @@ impl<const N: usize> Slots<N> {
         Ok(Self { names, groups, slots: slots.map_err(|error| Problem::new("", error.to_string()))? })
     }
 
-    /// The optimizer that updates its parameters by `rule`, which gets all that have a gradient, and the
-    /// learning rate.
+    /// The optimizer that updates its parameters by `rule`, which gets all that have a gradient, the
+    /// learning rate, and what the gradients are multiplied by.
     pub fn updated_by<F>(self, rule: F) -> Box<dyn OptimizerModule>
     where
-        F: Fn(Vec<Update<'_, N>>, f64) -> nn::Result<()> + 'static,
+        F: Fn(Vec<Update<'_, N>>, f64, &GradScale) -> nn::Result<()> + 'static,
     {
         Box::new(Module { slots: self, rule })
     }
@@ -125,9 +126,12 @@ struct Module<F, const N: usize> {
     rule: F,
 }
 
-impl<F: Fn(Vec<Update<'_, N>>, f64) -> nn::Result<()>, const N: usize> OptimizerModule for Module<F, N> {
-    fn step(&mut self, lr: f64) -> nn::Result<()> {
-        self.slots.update(|updates| (self.rule)(updates, lr))
+impl<F, const N: usize> OptimizerModule for Module<F, N>
+where
+    F: Fn(Vec<Update<'_, N>>, f64, &GradScale) -> nn::Result<()>,
+{
+    fn step(&mut self, lr: f64, scale: &GradScale) -> nn::Result<()> {
+        self.slots.update(|updates| (self.rule)(updates, lr, scale))
     }
 
     fn state(&self) -> nn::Result<TensorMap> {

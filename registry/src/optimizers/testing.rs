@@ -1,6 +1,7 @@
 //! Tests that every optimizer passes.
 
 use convmae_framework::component::Optimizer;
+use convmae_framework::nn::backend::step_end::GradScale;
 use convmae_framework::nn::backend::upload;
 use convmae_framework::nn::{Init, Param, Scope};
 
@@ -29,7 +30,7 @@ fn train(optimizer: &dyn Optimizer, steps: usize, resumed: bool) -> Vec<Vec<f32>
     let mut module = optimizer.build(&params).unwrap();
     for step in 0..steps {
         set_gradients(&params, step);
-        module.step(0.1).unwrap();
+        module.step(0.1, &GradScale::one().unwrap()).unwrap();
         if resumed {
             let state = module.state().unwrap();
             let fresh = self::params();
@@ -64,7 +65,7 @@ pub fn descend(optimizer: &dyn Optimizer, shape: &[usize], values: &[f32], grads
     for grad in grads {
         param.clear_grad();
         param.add_grad(upload(grad.to_vec()).unwrap()).unwrap();
-        module.step(0.1).unwrap();
+        module.step(0.1, &GradScale::one().unwrap()).unwrap();
     }
     param.to_vec().unwrap()
 }

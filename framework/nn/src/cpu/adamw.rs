@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::Values;
 use super::elementwise::CHUNK;
 use super::simd::multiversion;
+use super::step_end::GradScale;
 use crate::Result;
 
 /// What a step of `AdamW` needs besides the tensors.
@@ -41,10 +42,11 @@ pub struct AdamwOperands<'a, V: ?Sized> {
 
 /// Updates the values and moments of all tensors in one parallel pass, in the order of operations of `torch.optim.AdamW`: decay,
 /// moments, bias-corrected step.
-pub fn adamw(tensors: Vec<AdamwTensor<'_>>) -> Result<()> {
+pub fn adamw(tensors: Vec<AdamwTensor<'_>>, scale: &GradScale) -> Result<()> {
+    let Some(scale) = scale.factor()? else { return Ok(()) };
     let chunks: Vec<_> = tensors.into_iter().flat_map(AdamwTensor::chunks).collect();
     chunks.into_par_iter().for_each(|Chunk { values, grad, exp_avg, exp_avg_sq, factors }| {
-        adamw_chunk(values, grad, exp_avg, exp_avg_sq, factors);
+        adamw_chunk(values, grad, exp_avg, exp_avg_sq, scale, factors);
     });
     Ok(())
 }
@@ -112,10 +114,12 @@ multiversion! {
         grad: &[f32],
         exp_avg: &mut [f32],
         exp_avg_sq: &mut [f32],
+        scale: f32,
         factors: Factors,
     ) {
         let Factors { keep, step_size, correction, eps, betas: [beta1, beta2], rests: [rest1, rest2] } = factors;
         for (((value, &grad), m), v) in values.iter_mut().zip(grad).zip(exp_avg).zip(exp_avg_sq) {
+            let grad = scale * grad;
             *value *= keep;
             *m = beta1 * *m + rest1 * grad;
             *v = beta2 * *v + rest2 * grad * grad;
@@ -135,8 +139,8 @@ mod tests {
         let (mut p64, mut m64, mut v64) = ([1.0f64, -2.0], [0.0f64; 2], [0.0f64; 2]);
         for (step, grad) in [(1, [0.5f32, -0.25]), (2, [-1.0, 3.0])] {
             let at = AdamwStep { lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weight_decay: 0.5, step };
-            adamw(vec![AdamwTensor { values: &mut p, grad: &grad, exp_avg: &mut m, exp_avg_sq: &mut v, at }])
-                .unwrap();
+            let tensor = AdamwTensor { values: &mut p, grad: &grad, exp_avg: &mut m, exp_avg_sq: &mut v, at };
+            adamw(vec![tensor], &GradScale::one().unwrap()).unwrap();
             for i in 0..2 {
                 let g = f64::from(grad[i]);
                 p64[i] -= 0.1 * 0.5 * p64[i];

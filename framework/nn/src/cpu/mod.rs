@@ -32,6 +32,7 @@ pub mod roi_align;
 pub mod sgd;
 pub mod simd;
 pub mod softmax;
+pub mod step_end;
 mod tile;
 pub mod tokens;
 mod transpose;

@@ -6,6 +6,7 @@ use cudarc::driver::sys::CUdeviceptr;
 use super::Values;
 use super::buffer::upload_plain;
 use super::module::{CHUNK, Grid, Source, arguments, source};
+use super::step_end::GradScale;
 use crate::Result;
 use crate::cpu::adamw::{AdamwOperands, Factors};
 
@@ -34,7 +35,7 @@ unsafe impl DeviceRepr for Tensor {}
 
 /// Updates the values and moments of all tensors, in the order of operations of `torch.optim.AdamW`: decay, moments, bias-corrected
 /// step.
-pub fn adamw(tensors: Vec<AdamwTensor<'_>>) -> Result<()> {
+pub fn adamw(tensors: Vec<AdamwTensor<'_>>, scale: &GradScale) -> Result<()> {
     let mut blocks = 0;
     let mut table = Vec::with_capacity(tensors.len());
     for AdamwTensor { values, grad, exp_avg, exp_avg_sq, at } in tensors {
@@ -54,12 +55,12 @@ pub fn adamw(tensors: Vec<AdamwTensor<'_>>) -> Result<()> {
         blocks += values.len().div_ceil(CHUNK);
     }
     let on_card = upload_plain(&table)?;
-    KERNELS.launch("adamw", Grid::items(blocks), arguments![on_card, table.len()])
+    KERNELS.launch("adamw", Grid::items(blocks), arguments![on_card, table.len(), *scale])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Case, on_card};
+    use super::super::testing::{Case, clipped, on_card};
     use super::*;
     use crate::cpu::adamw as cpu;
     use crate::testing::noise;
@@ -79,6 +80,7 @@ mod tests {
         let mut expected = state(1);
         let mut actual: Vec<_> =
             expected.iter().map(|tensor| tensor.each_ref().map(|values| on_card(values))).collect();
+        let (cpu_end, end) = clipped(0.25);
         // Each with a step of its own.
         let at = |index: usize, step: u64| {
             let (lr, weight_decay) = (0.1 / (index + 1) as f64, 0.5 * index as f64);
@@ -89,16 +91,16 @@ mod tests {
                 expected.iter_mut().enumerate().map(|(index, [values, grad, exp_avg, exp_avg_sq])| {
                     cpu::AdamwTensor { values, grad, exp_avg, exp_avg_sq, at: at(index, step) }
                 });
-            cpu::adamw(tensors.collect()).unwrap();
+            cpu::adamw(tensors.collect(), cpu_end.scale()).unwrap();
             let tensors =
                 actual.iter_mut().enumerate().map(|(index, [values, grad, exp_avg, exp_avg_sq])| {
                     AdamwTensor { values, grad, exp_avg, exp_avg_sq, at: at(index, step) }
                 });
-            adamw(tensors.collect()).unwrap();
+            adamw(tensors.collect(), end.scale()).unwrap();
         }
         for (actual, expected) in actual.iter().flatten().zip(expected.iter().flatten()) {
             case.same(actual, expected);
         }
-        adamw(Vec::new()).unwrap();
+        adamw(Vec::new(), end.scale()).unwrap();
     }
 }

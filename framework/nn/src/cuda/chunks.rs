@@ -3,12 +3,11 @@
 use std::cell::Ref;
 use std::rc::Rc;
 
-use cudarc::driver::sys::CUdeviceptr;
-use cudarc::driver::{CudaSlice, DeviceRepr};
+use cudarc::driver::CudaSlice;
 
-use super::buffer::{download_plain, scratch, unspecified, upload_plain};
+use super::buffer::{scratch, unspecified};
 use super::card::{Card, card};
-use super::module::{CHUNK, Grid, Source, arguments, source};
+use super::module::{Grid, Source, arguments, source};
 use super::storage::{Storage, stored};
 use super::{Buffer, Output, Values};
 use crate::Result;
@@ -61,37 +60,6 @@ pub fn sum_rows(values: &Values, sums: &mut Values, mode: Output) -> Result<()> 
     KERNELS.launch_stored(values.storage().of(stored!("sum_rows")), of.grid, arguments)
 }
 
-/// `Tensor` in `kernels/chunks.cu`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Tensor {
-    values: CUdeviceptr,
-    count: u32,
-    first_block: u32,
-}
-
-// SAFETY: plain numbers in the order of the kernel's structure, without gaps.
-unsafe impl DeviceRepr for Tensor {}
-
-/// The sum of the squares of all values of all tensors, in double precision. Waits for it.
-pub fn norm_squared(tensors: &[&Values]) -> Result<f64> {
-    let mut blocks = 0;
-    let mut table = Vec::with_capacity(tensors.len());
-    for values in tensors.iter().filter(|values| !values.is_empty()) {
-        assert_eq!(values.storage(), Storage::F32);
-        let (count, first_block) = (values.len() as u32, blocks as u32);
-        table.push(Tensor { values: values.address(), count, first_block });
-        blocks += values.len().div_ceil(CHUNK);
-    }
-    let on_card = upload_plain(&table)?;
-    let (partial, sum): (CudaSlice<f64>, CudaSlice<f64>) = (scratch(blocks)?, scratch(1)?);
-    KERNELS.launch("sum_squares", Grid::items(blocks), arguments![partial, on_card, table.len()])?;
-    KERNELS.launch("finish_sum", Grid::one(), arguments![sum, partial, blocks])?;
-    let mut host = [0.0];
-    download_plain(&mut host, &sum)?;
-    Ok(host[0])
-}
-
 /// The sum of the first `count` values over `divisor`, `[1]`.
 pub(super) fn mean(values: &CudaSlice<f64>, count: usize, divisor: f64) -> Result<Buffer> {
     let grid = Grid::elements(count);
@@ -122,17 +90,6 @@ mod tests {
                     |sums| sum_rows(&card, sums, mode),
                 );
             }
-        }
-    }
-
-    #[test]
-    fn norms_are_those_of_the_cpu() {
-        for lens in [&[][..], &[0], &[1], &[700, 0, 4096, 4097], &[600_001]] {
-            let tensors: Vec<_> = lens.iter().zip(3..).map(|(&len, seed)| noise(seed, len)).collect();
-            let on_card: Vec<_> = tensors.iter().map(|values| on_card(values)).collect();
-            let expected = cpu::norm_squared(&tensors.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
-            let actual = norm_squared(&on_card.iter().map(|values| &**values).collect::<Vec<_>>()).unwrap();
-            assert!((actual - expected).abs() <= 1e-12 * expected, "{lens:?}: {actual} {expected}");
         }
     }
 }

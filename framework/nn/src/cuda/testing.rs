@@ -1,7 +1,9 @@
 //! Kernels beside those of the CPU, on the same values.
 
+use super::step_end::StepEnd;
 use super::{Buffer, Values, download, operand, upload};
 use crate::Result;
+use crate::cpu::step_end;
 use crate::device::{Precision, set_precision};
 use crate::testing::{assert_close, wide};
 
@@ -23,6 +25,16 @@ pub fn rounded(values: &[f32]) -> (Buffer, Vec<f32>) {
     let rounded = in_bf16(|| operand(&on_card(values)).unwrap().unwrap());
     let values = download(&rounded).unwrap();
     (rounded, values)
+}
+
+/// Ends of steps, on the CPU and on the card, that clip the gradient to some factor of it.
+pub fn clipped(factor: f64) -> (step_end::StepEnd, StepEnd) {
+    let (mut on_cpu, mut on_card) = (step_end::StepEnd::new().unwrap(), StepEnd::new().unwrap());
+    // The norm is 1.
+    let max_norm = Some(factor * (1.0 + 1e-6));
+    on_cpu.finish(&[&[1.0]], &[], max_norm).unwrap();
+    on_card.finish(&[&self::on_card(&[1.0])], &[], max_norm).unwrap();
+    (on_cpu, on_card)
 }
 
 /// How closely a kernel follows that of the CPU: what may be off, relative to the largest value (at least 1).

@@ -70,25 +70,16 @@ impl Session {
         let position = plan.position(self.prepared.trainer.steps_done());
         let mut batches = self.prepared.train.epoch(position.epoch, position.batch as usize);
         for _ in position.step..plan.steps_per_epoch {
-            let result = self.step(&mut batches)?;
+            self.step(&mut batches, progress)?;
             let step = self.prepared.trainer.steps_done();
-            self.window.add(&result, plan.images_of(step - 1));
-            progress.step(&StepReport {
-                step,
-                epoch: plan.epoch_after(step),
-                loss: result.loss,
-                lr: result.lr,
-                images_per_second: self.window.images_per_second(),
-            });
-            if step.is_multiple_of(self.prepared.settings.train.log_every) || step == plan.steps {
-                self.log_window()?;
+            // Behind the last one `finish` does all of it.
+            if step < plan.steps {
+                self.periodic(step, progress)?;
             }
-            self.periodic(step)?;
-            if self.stop.is_set() {
-                return Ok(true);
-            }
-            if step == plan.steps {
-                break;
+            let interrupted = self.stop.is_set();
+            if interrupted || step == plan.steps {
+                self.settle(progress)?;
+                return Ok(interrupted);
             }
         }
         Ok(false)
@@ -97,42 +88,77 @@ impl Session {
     fn step(
         &mut self,
         batches: &mut impl Iterator<Item = Result<Batch, DataError>>,
-    ) -> Result<StepResult, EngineError> {
-        let result = self.prepared.trainer.step(batches.map(|batch| batch.map_err(EngineError::from)));
-        result.map_err(|error| match error {
+        progress: &mut Progress,
+    ) -> Result<(), EngineError> {
+        let batches = batches.map(|batch| batch.map_err(EngineError::from));
+        match self.prepared.trainer.step(batches) {
+            Ok(result) => self.take_in(result.as_ref(), progress),
+            Err(error) => {
+                // The step before may be one that is told late, and comes first.
+                self.settle(progress)?;
+                Err(self.since_checkpoint(error))
+            }
+        }
+    }
+
+    /// Waits for what the last step came to.
+    fn settle(&mut self, progress: &mut Progress) -> Result<(), EngineError> {
+        let result = self.prepared.trainer.wait().map_err(|error| self.since_checkpoint(error))?;
+        self.take_in(result.as_ref(), progress)
+    }
+
+    /// An error of a step, with what is saved from before it.
+    fn since_checkpoint(&self, error: EngineError) -> EngineError {
+        match error {
             EngineError::NotFinite { what, value, step, images, .. } => {
                 EngineError::NotFinite { what, value, step, images, checkpoint: self.saved }
             }
             other => other,
-        })
+        }
+    }
+
+    /// Counts, shows and logs what a step came to.
+    fn take_in(&mut self, result: Option<&StepResult>, progress: &mut Progress) -> Result<(), EngineError> {
+        let Some(result) = result else { return Ok(()) };
+        let plan = self.prepared.trainer.plan();
+        self.window.add(result, plan.images_of(result.step - 1));
+        progress.step(&StepReport {
+            step: result.step,
+            epoch: plan.epoch_after(result.step),
+            loss: result.loss,
+            lr: result.lr,
+            images_per_second: self.window.images_per_second(),
+        });
+        let is_due = result.step.is_multiple_of(self.prepared.settings.train.log_every);
+        if is_due || result.step == plan.steps {
+            let figures = self.window.take();
+            self.record(result.step, Split::Train, &figures)?;
+        }
+        Ok(())
     }
 
     /// Evaluation and checkpoints that are due after a step.
-    fn periodic(&mut self, step: u64) -> Result<(), EngineError> {
-        let plan = self.prepared.trainer.plan().clone();
+    fn periodic(&mut self, step: u64, progress: &mut Progress) -> Result<(), EngineError> {
+        let plan = self.prepared.trainer.plan();
         let due = |every: Span| step.is_multiple_of(every.steps(plan.steps_per_epoch).max(1));
-        if step == plan.steps {
-            return Ok(()); // `finish` does all of it.
+        let evaluates = due(self.prepared.settings.evaluate_every);
+        let saves = due(self.prepared.settings.checkpoint.every);
+        if !evaluates && !saves {
+            return Ok(());
         }
-        let mut kind = None;
-        if due(self.prepared.settings.evaluate_every) {
-            if self.evaluate()? {
-                kind = Some(Kind::Best);
-            }
+        self.settle(progress)?;
+        let mut is_best = false;
+        if evaluates {
+            is_best = self.evaluate()?;
             self.take_pictures(step)?;
         }
-        if due(self.prepared.settings.checkpoint.every) {
-            kind = kind.or(Some(Kind::Last));
+        if is_best || saves {
+            self.save(if is_best { Kind::Best } else { Kind::Last })?;
         }
-        if let Some(kind) = kind {
-            self.save(kind)?;
-        }
-        if due(self.prepared.settings.evaluate_every) {
+        if evaluates {
             self.write(&Status::Running)?;
         }
-        if kind.is_some() || due(self.prepared.settings.evaluate_every) {
-            self.window.resume_clock();
-        }
+        self.window.resume_clock();
         Ok(())
     }
 
@@ -157,7 +183,7 @@ impl Session {
         if better {
             self.best = figure;
         }
-        self.record(Split::Val, &evaluation.metrics)?;
+        self.record(step, Split::Val, &evaluation.metrics)?;
         if !evaluation.classes.is_empty() {
             ClassTable { step, classes: evaluation.classes.clone() }.write(&self.dir.classes())?;
         }
@@ -237,14 +263,8 @@ impl Session {
         write_report(self, status)
     }
 
-    fn log_window(&mut self) -> Result<(), EngineError> {
-        let figures = self.window.take();
-        self.record(Split::Train, &figures)
-    }
-
-    /// Logs figures of the present step.
-    fn record(&mut self, split: Split, figures: &[(String, f64)]) -> Result<(), EngineError> {
-        let step = self.prepared.trainer.steps_done();
+    /// Logs figures of a step.
+    fn record(&mut self, step: u64, split: Split, figures: &[(String, f64)]) -> Result<(), EngineError> {
         let (epoch, seconds) = (self.prepared.trainer.plan().epoch_after(step), self.seconds());
         for (name, value) in figures {
             self.metrics.push(step, epoch, split, name, *value, seconds);

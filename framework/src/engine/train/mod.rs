@@ -2,12 +2,13 @@
 
 pub mod checkpoint;
 mod ema;
-mod gradient;
 mod plan;
+mod queued;
 mod tensors;
 mod trainer;
 mod window;
 
 pub use plan::TrainingPlan;
-pub use trainer::{StepResult, Trainer, TrainerParts};
+pub use queued::StepResult;
+pub use trainer::{Trainer, TrainerParts};
 pub use window::{Sums, Window};

@@ -2,22 +2,21 @@
 
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::component::{Loss, OptimizerModule, ParameterGroup, Schedule};
 use crate::data::Batch;
 use crate::distributed::Communicator;
 use crate::experiment::Ema;
 use crate::graph::Model;
-use crate::metrics::state;
+use crate::nn::backend::Values;
+use crate::nn::backend::step_end::{IS_LATE, Readback, StepEnd};
 use crate::nn::backward::backward;
 use crate::nn::{Context, Error, Param, Tensor, profile};
 use crate::random::{self, Purpose};
 use crate::weights::TensorMap;
 
 use super::ema::EmaState;
-use super::gradient;
 use super::plan::TrainingPlan;
+use super::queued::{Queued, QueuedBatch, StepResult};
 use super::tensors::{param_tensors, restore_params};
 use crate::engine::EngineError;
 
@@ -36,6 +35,9 @@ pub struct Trainer {
     seed: u64,
     communicator: Rc<dyn Communicator>,
     step: u64,
+    end: StepEnd,
+    /// The last step, if its result is not known.
+    queued: Option<Queued>,
 }
 
 /// What the trainer is made of.
@@ -62,24 +64,12 @@ pub struct TrainerParts {
     pub communicator: Rc<dyn Communicator>,
 }
 
-/// The losses of a batch, each as its part of the mean over the step's batches.
-#[derive(Serialize, Deserialize)]
-struct Losses {
-    total: f64,
-    named: Vec<(String, f64)>,
-}
-
-/// What a step yields besides new parameters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StepResult {
-    /// The weighted sum of the losses, averaged over the step's batches.
-    pub loss: f64,
-    /// The losses by name, averaged likewise.
-    pub losses: Vec<(String, f64)>,
-    /// The learning rate of the step.
-    pub lr: f64,
-    /// L2 norm of the gradient, before clipping.
-    pub grad_norm: f64,
+/// A step that was begun.
+enum Begun {
+    /// The device has told what it came to.
+    Done(StepResult),
+    /// It will.
+    Queued(Queued),
 }
 
 impl Trainer {
@@ -102,6 +92,8 @@ impl Trainer {
             seed: parts.seed,
             communicator: parts.communicator,
             step: 0,
+            end: StepEnd::new()?,
+            queued: None,
         })
     }
 
@@ -132,31 +124,61 @@ impl Trainer {
 
     /// One optimizer step over `plan.accumulate` batches, or over what is left of an epoch; of several processes each takes an equal share of
     /// them, in order of rank. What is random about an image depends on its number among those of the step,
-    /// not on how these are cut into batches. A loss or a gradient that is not finite leaves the parameters
-    /// as they were.
+    /// not on how these are cut into batches.
+    ///
+    /// Returns what the step came to, or where the device tells that late ([`IS_LATE`]) what the step before
+    /// came to: [`wait`](Self::wait) has to be called behind the last one, and before anything is read.
+    ///
+    /// # Errors
+    /// A loss or a gradient that is not finite: neither that step nor any behind it has changed parameters, and
+    /// [`steps_done`](Self::steps_done) are those before it. An error of a batch, or of the device.
     pub fn step(
         &mut self,
         batches: impl Iterator<Item = Result<Batch, EngineError>>,
-    ) -> Result<StepResult, EngineError> {
-        self.step_with(batches, |ctx| ctx)
+    ) -> Result<Option<StepResult>, EngineError> {
+        match self.begin(batches, |ctx| ctx)? {
+            Begun::Done(result) => Ok(Some(result)),
+            Begun::Queued(queued) => {
+                let before = self.queued.replace(queued);
+                before.map(|queued| self.result(queued)).transpose()
+            }
+        }
     }
 
-    /// As [`step`](Self::step), with `prepare` adding to the context of every batch.
+    /// As [`step`](Self::step), with `prepare` adding to the context of every batch; waits for what it comes to.
     pub fn step_with(
         &mut self,
         batches: impl Iterator<Item = Result<Batch, EngineError>>,
         prepare: impl Fn(Context) -> Context,
     ) -> Result<StepResult, EngineError> {
+        match self.begin(batches, prepare)? {
+            Begun::Done(result) => Ok(result),
+            Begun::Queued(queued) => self.result(queued),
+        }
+    }
+
+    /// Waits for what the last step comes to, if that is not known.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn wait(&mut self) -> Result<Option<StepResult>, EngineError> {
+        self.queued.take().map(|queued| self.result(queued)).transpose()
+    }
+
+    fn begin(
+        &mut self,
+        batches: impl Iterator<Item = Result<Batch, EngineError>>,
+        prepare: impl Fn(Context) -> Context,
+    ) -> Result<Begun, EngineError> {
         let lr = self.lr(self.step);
         self.params.iter().for_each(Param::clear_grad);
         let processes = self.communicator.size();
-        let first_image = self.plan.images_per_step / processes * self.communicator.rank();
-        let (mut images, mut losses) = (Vec::new(), Vec::new());
+        let mut image = (self.plan.images_per_step / processes * self.communicator.rank()) as u64;
+        let mut done = Vec::new();
         for batch in batches.take(self.plan.accumulate as usize / processes) {
             let batch = batch?;
             let rng = random::stream(Purpose::Step, &[self.seed, self.step]);
-            let first_image = (first_image + images.len()) as u64;
-            let mut ctx = prepare(Context::train(rng).with_first_image(first_image));
+            let mut ctx = prepare(Context::train(rng).with_first_image(image));
             ctx.checkpoint_activations = self.checkpoint_activations;
             let (total, of_batch) = {
                 let _span = profile::phase("forward");
@@ -164,22 +186,41 @@ impl Trainer {
             };
             let _span = profile::phase("backward");
             backward(total)?;
-            images.extend(batch.ids);
-            losses.push(of_batch);
+            image += batch.len() as u64;
+            done.push(QueuedBatch { ids: batch.ids, ..of_batch });
         }
-        let mut result = self.reduce(&losses, lr)?;
         let _span = profile::phase("optimizer");
-        result.grad_norm = gradient::norm(&self.params)?;
-        self.check_finite(|| "the norm of the gradient".to_owned(), result.grad_norm, &images)?;
-        if let Some(max_norm) = self.clip_grad_norm {
-            gradient::clip(&self.params, result.grad_norm, max_norm)?;
-        }
-        self.optimizer.step(lr)?;
+        let queued = Queued { step: self.step, lr, readback: self.end_step(&done)?, batches: done };
+        // What is known at once is looked at before anything changes.
+        let begun = if IS_LATE { Begun::Queued(queued) } else { self.result(queued).map(Begun::Done)? };
+        self.optimizer.step(lr, self.end.scale())?;
         if let Some(ema) = &mut self.ema {
             ema.update(&self.params)?;
         }
         self.step += 1;
-        Ok(result)
+        Ok(begun)
+    }
+
+    /// Ends a step over these batches: adds up the gradients of all processes.
+    fn end_step(&mut self, batches: &[QueuedBatch]) -> Result<Readback, EngineError> {
+        let reduce =
+            |param: &Param| param.with_grad_mut(|grad| self.communicator.all_reduce(grad)).unwrap_or(Ok(()));
+        self.params.iter().try_for_each(reduce)?;
+        let grads: Vec<_> = self.params.iter().filter_map(Param::grad).collect();
+        let grads: Vec<&Values> = grads.iter().map(|grad| &**grad).collect();
+        let losses: Vec<&Values> = batches.iter().flat_map(QueuedBatch::values).collect();
+        Ok(self.end.finish(&grads, &losses, self.clip_grad_norm)?)
+    }
+
+    fn result(&mut self, queued: Queued) -> Result<StepResult, EngineError> {
+        let step = queued.step;
+        let result = queued.result(&mut self.end, self.communicator.as_ref());
+        if result.is_err() {
+            // What was given to the device behind it is void.
+            self.queued = None;
+            self.step = step;
+        }
+        result
     }
 
     /// Runs `evaluate` with the parameters that are evaluated: the moving average if there is one.
@@ -229,59 +270,22 @@ impl Trainer {
         Ok(())
     }
 
-    fn check_finite(
-        &self,
-        what: impl FnOnce() -> String,
-        value: f64,
-        images: &[String],
-    ) -> Result<(), EngineError> {
-        const NAMED: usize = 8;
-        if value.is_finite() {
-            return Ok(());
-        }
-        let names = images[..images.len().min(NAMED)].join(", ");
-        let images = match images.len().saturating_sub(NAMED) {
-            0 => names,
-            more => format!("{names} and {more} more"),
-        };
-        Err(EngineError::NotFinite { what: what(), value, step: self.step, images, checkpoint: 0 })
-    }
-
-    /// Adds up the gradients of all processes, and their losses in the order of the step's batches.
-    fn reduce(&self, own: &[Losses], lr: f64) -> Result<StepResult, EngineError> {
-        gradient::all_reduce(&self.params, self.communicator.as_ref())?;
-        let mut result = StepResult { loss: 0.0, losses: Vec::new(), lr, grad_norm: 0.0 };
-        for of_process in self.communicator.all_gather(&state::write(&own))? {
-            let of_process: Vec<Losses> = state::read(&of_process)?;
-            for Losses { total, named } in of_process {
-                result.loss += total;
-                for (name, loss) in named {
-                    match result.losses.iter_mut().find(|(known, _)| *known == name) {
-                        Some((_, sum)) => *sum += loss,
-                        None => result.losses.push((name, loss)),
-                    }
-                }
-            }
-        }
-        Ok(result)
-    }
-
     /// The weighted sum of the losses of a batch, as its part of the mean over the step's images.
-    fn forward(&self, batch: &Batch, ctx: &Context) -> Result<(Tensor, Losses), EngineError> {
-        let share = batch.len() as f64 / self.plan.images_of(self.step) as f64;
+    fn forward(&self, batch: &Batch, ctx: &Context) -> Result<(Tensor, QueuedBatch), EngineError> {
+        let images = self.plan.images_of(self.step);
+        let share = batch.len() as f64 / images as f64;
         let outputs = self.model.forward(batch, ctx)?;
         let losses = self.model.losses(&outputs, batch, ctx)?;
-        let mut parts = Losses { total: 0.0, named: Vec::new() };
-        for Loss { name, weight, value } in &losses {
-            let loss = f64::from(value.to_vec()?[0]);
-            self.check_finite(|| format!("the loss {name}"), loss, &batch.ids)?;
-            parts.total += f64::from(*weight) * loss * share;
-            parts.named.push((name.clone(), loss * share));
+        if let Some(Loss { name, value, .. }) = losses.iter().find(|loss| loss.value.numel() != 1) {
+            let message =
+                format!("the loss {name} is not a single value, but of the shape {:?}", value.dims());
+            return Err(Error::Shape(message).into());
         }
+        let kept = |loss: &Loss| Loss { value: loss.value.detach(), ..loss.clone() };
+        let of_batch = QueuedBatch { ids: Vec::new(), share, losses: losses.iter().map(kept).collect() };
         let total = Loss::total(losses)?
             .ok_or_else(|| EngineError::Usage("there is no loss with a weight to train on".to_owned()))?;
-        let total =
-            if batch.len() == self.plan.images_of(self.step) { total } else { (total * share as f32)? };
-        Ok((total, parts))
+        let total = if batch.len() == images { total } else { (total * share as f32)? };
+        Ok((total, of_batch))
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::Throughput;
 
-use super::trainer::StepResult;
+use super::queued::StepResult;
 
 /// Over how long the throughput is averaged.
 const THROUGHPUT_WINDOW: Duration = Duration::from_secs(20);

@@ -14,12 +14,15 @@ struct Tensor {
     Factors factors;
 };
 
-extern "C" __global__ void adamw(const Tensor *tensors, unsigned count) {
+extern "C" __global__ void adamw(const Tensor *tensors, unsigned count, const GradScale *scale) {
+    if (scale->found_inf) {
+        return;
+    }
     const Tensor tensor = tensor_of_block(tensors, count);
     const Factors &f = tensor.factors;
     const unsigned start = (blockIdx.x - tensor.first_block) * CHUNK, end = min(start + CHUNK, tensor.count);
     for (unsigned i = start + threadIdx.x; i < end; i += THREADS) {
-        const float grad = tensor.grad[i];
+        const float grad = scale->factor * tensor.grad[i];
         const float m = f.betas[0] * tensor.exp_avg[i] + f.rests[0] * grad;
         const float v = f.betas[1] * tensor.exp_avg_sq[i] + f.rests[1] * grad * grad;
         tensor.exp_avg[i] = m;

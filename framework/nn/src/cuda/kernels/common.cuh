@@ -28,6 +28,12 @@ __device__ __forceinline__ const Tensor &tensor_of_block(const Tensor *tensors, 
 /// Values of such a block.
 constexpr unsigned CHUNK = 16 * THREADS;
 
+/// What an update multiplies gradients by; if `found_inf` is not 0, there is none.
+struct GradScale {
+    float factor;
+    unsigned found_inf;
+};
+
 // ---- Values as they are stored. All is computed in float.
 
 /// The upper half of a float, rounded to the nearest.

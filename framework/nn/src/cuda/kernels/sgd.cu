@@ -1,16 +1,30 @@
 #include "common.cuh"
 
-extern "C" __global__ void plain(float *values, const float *grads, float lr, float weight_decay, unsigned count) {
-    each(count, [=](unsigned i) { values[i] -= lr * (grads[i] + weight_decay * values[i]); });
-}
+/// A parameter with its direction, which is null without momentum. Its blocks are those from `first_block` on.
+struct Tensor {
+    float *values;
+    const float *grad;
+    float *direction;
+    unsigned count, first_block;
+    float lr, momentum, enters, weight_decay;
+    unsigned long long nesterov;
+};
 
-/// `nesterov` is 1 or 0.
-extern "C" __global__ void momentum(float *values, const float *grads, float *directions, float lr, float momentum,
-                                    float enters, unsigned nesterov, float weight_decay, unsigned count) {
-    each(count, [=](unsigned i) {
-        const float grad = grads[i] + weight_decay * values[i];
-        const float direction = momentum * directions[i] + enters * grad;
-        directions[i] = direction;
-        values[i] -= lr * (nesterov ? grad + momentum * direction : direction);
-    });
+extern "C" __global__ void sgd(const Tensor *tensors, unsigned count, const GradScale *scale) {
+    if (scale->found_inf) {
+        return;
+    }
+    const Tensor tensor = tensor_of_block(tensors, count);
+    const unsigned start = (blockIdx.x - tensor.first_block) * CHUNK, end = min(start + CHUNK, tensor.count);
+    for (unsigned i = start + threadIdx.x; i < end; i += THREADS) {
+        const float value = tensor.values[i];
+        const float grad = scale->factor * tensor.grad[i] + tensor.weight_decay * value;
+        float update = grad;
+        if (tensor.direction) {
+            const float direction = tensor.momentum * tensor.direction[i] + tensor.enters * grad;
+            tensor.direction[i] = direction;
+            update = tensor.nesterov ? grad + tensor.momentum * direction : direction;
+        }
+        tensor.values[i] = value - tensor.lr * update;
+    }
 }
