@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::support::{Folder, data, stdout};
+use crate::golden::on;
+use crate::support::{Arithmetic, Folder, data, stdout};
 
 fn seconds(item: &Value) -> f64 {
     item["total"].as_f64().unwrap()
@@ -10,6 +11,8 @@ fn seconds(item: &Value) -> f64 {
 
 #[test]
 fn the_times_of_phases_nodes_and_kernels_each_add_up_to_the_steps() {
+    // On a card the steps are profiled once more, when they are timed: kernel by kernel, which is slower.
+    let is_cpu = on() == Arithmetic::Cpu;
     let folder = Folder::new();
     let assert = folder.succeeds(["bench", "tiny.yaml", "--steps", "3", "--warmup", "1", "--json"]);
     let report: Value = serde_json::from_str(&stdout(&assert)).unwrap();
@@ -20,12 +23,14 @@ fn the_times_of_phases_nodes_and_kernels_each_add_up_to_the_steps() {
     for table in ["phases", "nodes", "kernels"] {
         let total: f64 = report[table].as_array().unwrap().iter().map(seconds).sum();
         // How much of a step lies between them depends on what else the machine does.
-        assert!(total > 0.0 && total <= mean, "{table}: {total} of {mean} s");
+        assert!(total > 0.0 && (total <= mean || !is_cpu), "{table}: {total} of {mean} s");
     }
     let kernels = report["kernels"].as_array().unwrap();
-    for name in ["matmul", "attention", "depthwise", "layer norm"] {
+    for name in ["matmul", "attention", "depthwise", if is_cpu { "layer norm" } else { "layer_norm" }] {
         assert!(kernels.iter().any(|kernel| kernel["name"] == name), "{name} is missing");
     }
+    let rest = kernels.iter().filter(|kernel| kernel["name"] == "").map(|kernel| kernel["share"].as_f64());
+    assert!(rest.flatten().sum::<f64>() < 0.5, "{kernels:?}");
     let speed =
         report["batch_size"].as_f64().unwrap() / report["seconds_per_step"]["median"].as_f64().unwrap();
     assert!((report["images_per_s"].as_f64().unwrap() / speed - 1.0).abs() < 1e-9);

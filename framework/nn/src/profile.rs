@@ -3,8 +3,8 @@
 //! Spans nest, and a span's own time is what the spans within it leave; all times together are that of the outermost span.
 //! Profiling is on between [`start`] and [`finish`] on one thread; elsewhere a span is a look at a thread-local variable.
 //!
-//! A card works while the host goes on, so phases and nodes wait for it where they begin and end. That costs a little itself: a
-//! step is slower while it is profiled.
+//! A card works while the host goes on, so spans wait for it where they begin and end. That costs itself: a step is slower while it
+//! is profiled.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -64,14 +64,10 @@ enum Label {
     Kernel(&'static str),
 }
 
-impl Label {
-    /// Waits for the device, so that work is counted where it was asked for. Kernels are of the CPU.
-    fn settle(&self) {
-        if !matches!(self, Self::Kernel(_)) {
-            // What failed on the device fails in the next operation, too, which says so.
-            let _ = device::synchronize();
-        }
-    }
+/// Waits for the device, so that work is counted where it was asked for.
+fn settle() {
+    // What failed on the device fails in the next operation, too, which says so.
+    let _ = device::synchronize();
 }
 
 /// Starts profiling on this thread.
@@ -122,7 +118,7 @@ impl Span {
             let recorded = profile.is_some();
             if let Some(profile) = profile {
                 let label = label();
-                label.settle();
+                settle();
                 profile.spans.push(Open { label, started: Instant::now(), inner: Duration::ZERO, flops });
             }
             Self { recorded }
@@ -158,7 +154,7 @@ impl Profile {
     fn close(&mut self) {
         let (phase, node) = (self.phase(), self.node());
         let Some(open) = self.spans.pop() else { return };
-        open.label.settle();
+        settle();
         let time = open.started.elapsed();
         if let Some(outer) = self.spans.last_mut() {
             outer.inner += time;

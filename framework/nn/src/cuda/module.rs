@@ -11,8 +11,8 @@ use cudarc::driver::{CudaSlice, DevicePtr};
 use super::card::{Card, card, checked};
 use super::storage::Storage;
 use super::{Buffer, Values};
-use crate::Result;
 use crate::error::Error;
+use crate::{Result, profile};
 
 /// Threads of a block, as in `kernels/common.cuh`.
 const THREADS: usize = 256;
@@ -110,6 +110,7 @@ impl Source {
         if blocks.contains(&0) {
             return Ok(());
         }
+        let _span = profile::kernel(self.name);
         let card = card()?;
         let function = self.function(&card, kernel)?;
         let [x, y, z] = blocks.map(|blocks| blocks as u32);
