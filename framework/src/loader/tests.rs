@@ -93,7 +93,7 @@ fn read(loader: &Loader, epoch: u64, from_batch: usize) -> Vec<Batch> {
 }
 
 fn images(batches: &[Batch]) -> Vec<Vec<f32>> {
-    batches.iter().map(|batch| batch.images.clone()).collect()
+    batches.iter().map(|batch| batch.images.values().into_owned()).collect()
 }
 
 fn first_error(loader: &Loader) -> String {
@@ -133,7 +133,7 @@ fn epochs_differ_in_order_and_augmentation() {
     let loader = loader(numbers(8), LoaderOptions::train(8));
     let (first, second) = (read(&loader, 0, 0), read(&loader, 1, 0));
     assert_ne!(first[0].ids, second[0].ids);
-    let mut values: Vec<_> = [&first, &second].iter().map(|batches| batches[0].images.clone()).collect();
+    let mut values: Vec<_> = [&first, &second].iter().map(|batches| batches[0].images.values().into_owned()).collect();
     for values in &mut values {
         values.sort_by(f32::total_cmp);
     }

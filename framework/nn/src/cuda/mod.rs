@@ -19,6 +19,7 @@ pub mod elementwise;
 mod event;
 pub mod gelu;
 mod gemm;
+pub mod images;
 pub mod lars;
 pub mod layer_norm;
 pub mod linear;
@@ -38,6 +39,7 @@ mod storage;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
+mod uploads;
 
 pub use buffer::{Buffer, Values, copy, download, unspecified, upload, zeros};
 pub use storage::{operand, single};
