@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cudarc::cublas::CudaBlas;
 use cudarc::driver::{CudaDevice, CudaSlice, DeviceSlice};
 
+use super::lists::Lists;
 use super::module::Functions;
 use super::uploads::Uploads;
 use crate::Result;
@@ -19,6 +20,7 @@ pub struct Card {
     pub device: Arc<CudaDevice>,
     pub blas: CudaBlas,
     pub functions: Functions,
+    pub lists: Lists,
     counters: RefCell<Option<CudaSlice<u32>>>,
     uploads: OnceCell<Uploads>,
 }
@@ -62,6 +64,7 @@ pub fn card() -> Result<Rc<Card>> {
         device,
         blas,
         functions: Functions::default(),
+        lists: Lists::default(),
         counters: RefCell::default(),
         uploads: OnceCell::new(),
     });

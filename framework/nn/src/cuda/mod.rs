@@ -23,6 +23,7 @@ pub mod images;
 pub mod lars;
 pub mod layer_norm;
 pub mod linear;
+mod lists;
 pub mod loss;
 pub mod max_pool;
 mod module;

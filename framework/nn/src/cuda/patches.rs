@@ -1,6 +1,7 @@
 //! Positions of patches as rows.
 
-use super::buffer::{unspecified, upload_plain};
+use super::buffer::unspecified;
+use super::card::card;
 use super::images::{Uploaded, pixels};
 use super::module::{Grid, Source, arguments, source};
 use super::{Buffer, Values};
@@ -17,10 +18,10 @@ pub fn windows(images: &Uploaded, k: usize, layout: &PatchLayout) -> Result<Buff
     let (batch, channels, height, width) = images.shape.dims4()?;
     assert_eq!((batch, height, width), (layout.batch(), rows * cell * k, cols * cell * k));
     let y = unspecified(layout.ids.len() * cell * cell * channels * k * k)?;
-    let ids = upload_plain(&layout.ids)?;
+    let ids = card()?.lists.uploaded(&layout.ids)?;
     let [values, tables] = images.addresses()?;
     let arguments =
-        arguments![y, values, tables, channels, height, width, ids, cols, cell, kept, k, y.len()];
+        arguments![y, values, tables, channels, height, width, *ids, cols, cell, kept, k, y.len()];
     KERNELS.launch(images.kernel(pixels!("windows")), Grid::elements(y.len()), arguments)?;
     Ok(y)
 }
