@@ -6,8 +6,10 @@ mod gradient;
 mod plan;
 mod tensors;
 mod trainer;
+mod upload_ahead;
 mod window;
 
 pub use plan::TrainingPlan;
 pub use trainer::{StepResult, Trainer, TrainerParts};
+pub(crate) use upload_ahead::UploadAhead;
 pub use window::{Sums, Window};
