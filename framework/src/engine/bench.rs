@@ -13,7 +13,7 @@ use crate::graph::{Checked, Model, catalog, check};
 use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::backend::step_end::IS_LATE;
 use crate::nn::profile::{self, Cost, Place, Profile};
-use crate::nn::{Scope, ceiling, device};
+use crate::nn::{Images, Scope, ceiling, device};
 use crate::recipe::{Sources, load};
 
 use super::EngineError;
@@ -166,7 +166,9 @@ fn time_steps(trainer: &mut Trainer, batch: &Batch, steps: usize) -> Result<Vec<
     let mut all = Vec::with_capacity(steps);
     for step in 1..=steps {
         let start = Instant::now();
-        trainer.step(std::iter::once(Ok(batch.clone())))?;
+        // As of a loader: not on the device yet.
+        let images = Images::new(batch.images.pixels().clone(), batch.images.shape());
+        trainer.step(std::iter::once(Ok(Batch { images, ..batch.clone() })))?;
         if step == steps {
             trainer.wait()?;
             device::synchronize()?;

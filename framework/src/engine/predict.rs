@@ -169,7 +169,7 @@ fn overlays(paths: &[&Path], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Ve
     let overlay = |(at, (path, map)): (usize, (&&Path, &GrayImage))| {
         let of_file = read_rgb(path)?;
         let is_of_file = of_file.dimensions() == map.dimensions();
-        let image = if is_of_file { of_file } else { batch.picture(&batch.images, at) };
+        let image = if is_of_file { of_file } else { batch.picture(at) };
         Ok(vec![Picture { caption: "overlay".to_owned(), image: label_map::overlay(image, map) }])
     };
     paths.iter().zip(maps).enumerate().map(overlay).collect()

@@ -84,6 +84,6 @@ fn mean_colors(batch: &Batch) -> Vec<[f32; CHANNELS]> {
     let area = batch.height * batch.width;
     let mean =
         |image: &[f32], channel: usize| image[channel * area..][..area].iter().sum::<f32>() / area as f32;
-    let images = batch.images.chunks_exact(CHANNELS * area);
-    images.map(|image| std::array::from_fn(|channel| mean(image, channel))).collect()
+    let images = (0..batch.len()).map(|image| batch.images.image(image));
+    images.map(|image| std::array::from_fn(|channel| mean(&image, channel))).collect()
 }

@@ -2,6 +2,7 @@
 
 use convmae_nn::cpu::adamw::{AdamwStep, AdamwTensor, adamw};
 use convmae_nn::cpu::chunks;
+use convmae_nn::cpu::step_end::GradScale;
 
 use crate::noise;
 use crate::roofline::Work;
@@ -15,10 +16,11 @@ pub fn optimizer(suite: &mut Suite) {
     let (grad, mut values) = (noise(1, PARAMETERS), noise(2, PARAMETERS));
     let (mut exp_avg, mut exp_avg_sq) = (vec![0.0; PARAMETERS], vec![0.0; PARAMETERS]);
     let work = Work::flops(15 * PARAMETERS).reads(PARAMETERS).updates(3 * PARAMETERS);
+    let scale = GradScale::one().unwrap();
     suite.bench("adamw", &PARAMETERS.to_string(), work, |b| {
         b.iter(|| {
             let (values, exp_avg, exp_avg_sq) = (&mut values, &mut exp_avg, &mut exp_avg_sq);
-            adamw(vec![AdamwTensor { values, grad: &grad, exp_avg, exp_avg_sq, at }]).unwrap();
+            adamw(vec![AdamwTensor { values, grad: &grad, exp_avg, exp_avg_sq, at }], &scale).unwrap();
         });
     });
 }

@@ -19,9 +19,11 @@ pub mod elementwise;
 mod event;
 pub mod gelu;
 mod gemm;
+pub mod images;
 pub mod lars;
 pub mod layer_norm;
 pub mod linear;
+mod lists;
 pub mod loss;
 pub mod max_pool;
 mod module;
@@ -39,6 +41,7 @@ mod storage;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
+mod uploads;
 
 pub use buffer::{Buffer, Values, copy, download, unspecified, upload, zeros};
 pub use storage::{operand, single};

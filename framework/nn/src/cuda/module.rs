@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 
 use cudarc::driver::result::{launch_kernel, module};
-use cudarc::driver::sys::{CUfunction, CUmodule};
+use cudarc::driver::sys::{CUdeviceptr, CUfunction, CUmodule};
 use cudarc::driver::{CudaSlice, DevicePtr};
 
 use super::card::{Card, card, checked};
@@ -197,6 +197,24 @@ impl AsArgument for Option<&Values> {
 impl<T> AsArgument for CudaSlice<T> {
     fn argument(&self) -> Argument {
         Argument::plain(*self.device_ptr())
+    }
+}
+
+/// Null where there are none.
+impl<T> AsArgument for Option<CudaSlice<T>> {
+    fn argument(&self) -> Argument {
+        self.as_ref().map_or(Argument::plain(0), CudaSlice::argument)
+    }
+}
+
+/// An address that its owner gives for a launch.
+#[derive(Debug, Clone, Copy)]
+pub struct Address(pub CUdeviceptr);
+
+/// `T *`, `const T *`.
+impl AsArgument for Address {
+    fn argument(&self) -> Argument {
+        Argument::plain(self.0)
     }
 }
 

@@ -15,8 +15,8 @@ use crate::engine::EngineError;
 use crate::engine::evaluate::{Evaluation, Predictor};
 use crate::engine::setup::position_grids::SavedGrids;
 use crate::engine::setup::{Prepared, SplitReport, classes};
-use crate::engine::train::StepResult;
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
+use crate::engine::train::{StepResult, UploadAhead};
 use crate::report::logging::LOG_ONLY;
 use crate::report::{ClassTable, EventLog, PictureSet, Progress, Split, Status, StepReport};
 use crate::weights::write_sealed;
@@ -68,7 +68,7 @@ impl Session {
     fn epoch(&mut self, progress: &mut Progress) -> Result<bool, EngineError> {
         let plan = self.prepared.trainer.plan().clone();
         let position = plan.position(self.prepared.trainer.steps_done());
-        let mut batches = self.prepared.train.epoch(position.epoch, position.batch as usize);
+        let mut batches = UploadAhead(self.prepared.train.epoch(position.epoch, position.batch as usize));
         for _ in position.step..plan.steps_per_epoch {
             self.step(&mut batches, progress)?;
             let step = self.prepared.trainer.steps_done();

@@ -6,9 +6,11 @@ mod plan;
 mod queued;
 mod tensors;
 mod trainer;
+mod upload_ahead;
 mod window;
 
 pub use plan::TrainingPlan;
 pub use queued::StepResult;
 pub use trainer::{Trainer, TrainerParts};
+pub(crate) use upload_ahead::UploadAhead;
 pub use window::{Sums, Window};
