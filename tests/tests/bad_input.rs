@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use assert_cmd::assert::OutputAssertExt as _;
-use convmae_framework::report::Summary;
+use convmae_framework::report::{MetricLog, Split, Summary};
 use image::{Rgb, RgbImage};
 use predicates::str::contains;
 use serde_json::Value;
@@ -302,6 +302,25 @@ fn a_loss_that_is_not_finite() {
     let folder = Folder::new();
     let words = ["there is no checkpoint yet"];
     folder.fails(["run", "tiny.yaml", "--out", "run", "--set", "optimizer.lr=1e30"], 1, &words);
+}
+
+/// Where it is told late, too: when the step behind it is under way.
+#[test]
+fn a_device_names_the_step_and_the_images_of_a_loss_that_is_not_finite() {
+    let folder = Folder::new();
+    let words = [
+        "the loss decoder.reconstruction is NaN at step 3",
+        "images: synthetic/train/6, synthetic/train/0, synthetic/train/1, synthetic/train/16",
+        "there is no checkpoint yet",
+    ];
+    folder.fails(["run", "tiny.yaml", "--out", "run", "--set", "optimizer.lr=1e30"], 1, &words);
+    let summary = Summary::read(&folder.path("run/summary.json")).unwrap();
+    assert_eq!(summary.get("step").and_then(Value::as_u64), Some(2));
+    let log = MetricLog::open(&folder.path("run/metrics.parquet")).unwrap();
+    let steps: Vec<u64> = log.series(Split::Train, "loss").iter().map(|point| point.step).collect();
+    assert_eq!(steps, [1, 2]);
+    assert!(fs::read_dir(folder.path("run/checkpoints")).unwrap().next().is_none());
+    assert!(!folder.path("run/model.safetensors").exists());
 }
 
 #[test]
