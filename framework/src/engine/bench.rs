@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::component::Span;
 use crate::experiment::{Data, Experiment};
-use crate::graph::{Checked, Model, catalog, check};
+use crate::graph::{self, Checked, Model, catalog};
 use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::profile::{self, Cost, Place, Profile};
 use crate::nn::{Scope, ceiling, device};
-use crate::recipe::{Sources, load};
+use crate::recipe::Sources;
 
 use super::EngineError;
 use super::setup::device::open_device;
@@ -114,8 +114,7 @@ pub enum DataSpeed {
 
 /// Times training steps on random images, and the loading of the recipe's own.
 pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
-    let recipe = load(&options.sources, &catalog())?;
-    let Checked { experiment, plan, image, .. } = check(&recipe)?;
+    let (recipe, Checked { experiment, plan, image, .. }) = graph::load(&options.sources, &catalog())?;
     open_device(&recipe, &experiment)?;
     let Experiment { name, seed, data, optimizer, schedule, train, .. } = experiment;
     let batch_size = data.train.batch_size;

@@ -26,6 +26,6 @@ pub(crate) use run::{StopSignal, terminate_after};
 pub use setup::lineage::{
     changes_of_results, changes_since, lineage, lineage_of, source_has_changed, source_of, started_from,
 };
-pub use setup::{SplitReport, TrainedOptions, inspect_data, weights_of_run};
+pub use setup::{Inspection, Look, SplitReport, TrainedOptions, inspect, weights_of_run};
 pub use trace::{TraceOptions, trace};
 pub(crate) use train::TrainingPlan;

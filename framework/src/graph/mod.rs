@@ -9,15 +9,17 @@ mod check;
 mod draw;
 mod example;
 mod forward;
+mod heads;
 mod model;
 mod plan;
 mod summary;
 mod warnings;
 
 pub use catalog::{block_schema, catalog};
-pub use check::{Checked, check};
+pub use check::{Checked, Draft, check, load};
 pub use draw::{dot, mermaid};
 pub use forward::Outputs;
+pub use heads::Heads;
 pub use model::Model;
 pub use plan::{Plan, Planned};
 pub use summary::{Row, Summary};

@@ -29,7 +29,7 @@ pub use console::suspend_progress;
 pub use details::{Details, GraphNode};
 pub use environment::{Environment, git_commit};
 pub use error::ReportError;
-pub(crate) use find::run_directories;
+pub(crate) use find::{run_directories, similar_run};
 pub use metrics::{MetricLog, Point, Split};
 pub use page::{LeftOut, Report, write_page, write_page_and_summary};
 pub(crate) use page::{Page, Section};

@@ -11,7 +11,7 @@ use super::spec::Sweep;
 use super::stage::Assignment;
 use crate::experiment::{InitSource, Train};
 use crate::graph::{self, catalog};
-use crate::recipe::{Catalog, Finding, LayerKind, Sources, load, lock};
+use crate::recipe::{Catalog, Finding, LayerKind, Sources, lock};
 
 /// A checked recipe of the sweep.
 #[derive(Debug, Clone)]
@@ -152,8 +152,7 @@ fn check(
     catalog: &Catalog,
     upstream: Option<&Path>,
 ) -> Result<Resolved, crate::recipe::Diagnostics> {
-    let recipe = load(&sources, catalog)?;
-    let graph::Checked { experiment, summary, .. } = graph::check(&recipe)?;
+    let (recipe, graph::Checked { experiment, summary, .. }) = graph::load(&sources, catalog)?;
     let from = experiment.init_from.as_ref().and_then(|from| from.source().ok());
     let block = |key: &str| recipe.get(key).cloned().unwrap_or_default();
     let mut without_source = recipe.value().clone();

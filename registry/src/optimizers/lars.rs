@@ -17,7 +17,7 @@ use super::slots::{Slots, Update};
 #[serde(deny_unknown_fields)]
 pub struct Lars {
     /// Learning rate, before scaling and schedule.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0), extend("x-called-elsewhere" = ["learning_rate", "base_lr", "blr"]))]
     pub lr: f64,
     /// How the learning rate follows the batch size.
     #[serde(default)]
