@@ -203,7 +203,7 @@ fn downloads_that_broke_off_are_told() {
         ("hub".to_owned(), "its part model-00002-of-00002.safetensors is missing"),
     ] {
         let from = format!("init_from.weights={weights}");
-        folder.fails(["run", "fine.yaml", "--set", &from], 1, &[said]);
+        folder.fails(["run", "fine.yaml", "--set", &from], 2, &[said]);
         folder.fails(["convert", "--list", &weights], 1, &[said]);
     }
 }
