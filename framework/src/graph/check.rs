@@ -69,7 +69,7 @@ impl Draft {
         let model = model.filter(|_| plan.is_whole && found.is_empty());
         problems.extend(found.into_iter().map(of_model));
         if let (Some(model), Some(optimizer)) = (&model, &parts.optimizer) {
-            let misfit = optimizer.check(&model.params()).err();
+            let misfit = optimizer.groups(&model.params()).err();
             problems.extend(misfit.map(|problem| problem.within("optimizer")));
         }
         let heads = plan.heads();
