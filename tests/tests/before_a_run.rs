@@ -1,12 +1,14 @@
 //! What `convmae check` tells before a run: all mistakes in one round, also those of data, weights and runs.
 
 use std::fs;
+use std::process::Command;
 
 use assert_cmd::assert::OutputAssertExt as _;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
-use crate::support::{Folder, data, stderr, stdout};
+use crate::golden::on;
+use crate::support::{Arithmetic, Folder, data, program, recipe, stderr, stdout};
 
 /// `classes.yaml` with two images of each of three classes in both splits.
 fn classes() -> Folder {
@@ -211,4 +213,109 @@ fn the_plan_of_json_has_what_was_opened() {
     let json = stdout(&folder.succeeds(["check", "classes.yaml", "--data", "--json"]));
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["data"][0]["samples"], &json["weights"]), (&Value::from(6), &Value::Null));
+}
+
+/// What `check` tells of a training, as JSON.
+fn outlook(folder: &Folder, args: &[&str]) -> Value {
+    let args = ["check"].iter().chain(args).copied().chain(["--json"]);
+    serde_json::from_str::<Value>(&stdout(&folder.succeeds(args))).unwrap()["training"].clone()
+}
+
+#[test]
+fn the_memory_of_a_step_is_known_within_a_tenth_of_what_bench_measures() {
+    if on() != Arithmetic::Cpu {
+        return;
+    }
+    let (folder, recipe) = (Folder::new(), recipe("quickstart.yaml"));
+    let common = [recipe.to_str().unwrap(), "--set", "data.train.batch_size=96"];
+    for more in ["train.checkpoint_activations=false", "train.checkpoint_activations=true"] {
+        let args = [&common[..], &["--set", more]].concat();
+        let memory = outlook(&folder, &args)["memory"].clone();
+        let bench = ["bench"].iter().chain(&args).copied().chain(["--steps", "1", "--warmup", "1", "--json"]);
+        let report: Value = serde_json::from_str(&stdout(&folder.succeeds(bench))).unwrap();
+        let measured = report["peak_memory_bytes"].as_f64().unwrap();
+        let predicted = memory["total"].as_f64().unwrap();
+        assert!((predicted / measured - 1.0).abs() < 0.1, "{predicted} for {measured}: {memory}");
+        let parts = ["weights", "gradients", "optimizer", "activations", "program"];
+        let parts: u64 = parts.iter().map(|part| memory[*part].as_u64().unwrap()).sum();
+        assert_eq!(Some(parts), memory["total"].as_u64());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_step_that_does_not_fit_is_warned_of_before_it_is_taken() {
+    if on() != Arithmetic::Cpu {
+        return;
+    }
+    let folder = Folder::new();
+    for command in ["bench", "run"] {
+        let program = program();
+        let limited = format!(
+            "ulimit -v 4000000; exec {} {command} tiny.yaml --set data.train.batch_size=20000 --set data.train.dataset.length=40000",
+            program.display()
+        );
+        let output = Command::new("/bin/sh")
+            .args(["-c", &limited])
+            .current_dir(folder.root())
+            .env("RAYON_NUM_THREADS", "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let words = "data.train.batch_size: a training step needs ";
+        assert!(
+            text.contains(words) && text.contains("GiB, this process may use 3.8 GiB"),
+            "{command}: {text}"
+        );
+        assert!(!output.status.success(), "it does not fit");
+    }
+}
+
+#[test]
+fn steps_learning_rates_and_groups_are_told() {
+    let folder = classes();
+    let sets = ["--set", "optimizer.layer_decay=0.5", "--set", "optimizer.lr_scaling=linear_256"];
+    let args = [&["classes.yaml"][..], &sets].concat();
+    let training = outlook(&folder, &args);
+    assert_eq!((&training["steps_per_epoch"], &training["steps"]), (&Value::Null, &Value::Null));
+    let training = outlook(&folder, &[&args[..], &["--data"]].concat());
+    let figures = ["images_per_step", "steps_per_epoch", "steps"].map(|key| training[key].as_u64());
+    assert_eq!(figures, [Some(4), Some(1), Some(2)]);
+    assert!((training["lr"].as_f64().unwrap() - 1e-3 * 4.0 / 256.0).abs() < 1e-12);
+    let scales: Vec<_> = training["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group["lr_scale"].as_f64().unwrap())
+        .collect();
+    assert!(scales.contains(&0.25) && scales.contains(&0.5) && scales.contains(&1.0), "{scales:?}");
+    let args = [&["check"][..], &args, &["--data"]].concat();
+    let text = stdout(&folder.succeeds(args.iter().copied()));
+    for words in
+        ["steps   of 4 images, learning rate 1.5625e-5; 1 an epoch, 2 in all", "layer_0_decay", "0.2500"]
+    {
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn the_schedule_is_drawn_and_what_bench_has_timed_is_kept() {
+    let folder = classes();
+    folder.succeeds(["check", "classes.yaml", "--plot", "lr.svg", "--set", "train.length=20 epochs"]);
+    let svg = fs::read_to_string(folder.path("lr.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("cls: learning rate of 20 steps"), "{svg}");
+    folder.fails(
+        ["check", "classes.yaml", "--plot", "lr.svg", "--set", "data.train.dataset.root=gone"],
+        2,
+        &["no such folder"],
+    );
+    let check = |more: &[&str]| {
+        let mut command =
+            folder.convmae(["check", "classes.yaml", "--data"].into_iter().chain(more.iter().copied()));
+        stdout(&command.env("XDG_CACHE_HOME", folder.path("cache")).assert().code(0))
+    };
+    assert!(!check(&[]).contains("time    "));
+    assert!(check(&["--time"]).contains("time    "));
+    assert!(check(&["--set", "train.length=5 epochs"]).contains(" s for 4 images, 0:0"));
+    assert!(!check(&["--set", "data.train.batch_size=3"]).contains("time    "));
 }

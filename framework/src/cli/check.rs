@@ -1,20 +1,29 @@
 //! `convmae check`: validates a recipe; shapes, parameters and multiply-adds of its model.
 
+use std::path::PathBuf;
+
 use clap::ValueEnum;
 
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use crate::engine::{Inspection, Look, inspect};
+use crate::engine::{self, BenchOptions, Inspection, Look, Outlook, inspect, plot_schedule};
 use crate::graph::{self, catalog, check, dot, mermaid, warn, warnings};
 use crate::recipe::{Recipe, list, read};
 use crate::terminal::{indented_json, say};
 
-/// Check a recipe and print its graph with shapes, parameters and multiply-adds. Nothing is built or read,
-/// unless `--data` says so.
+/// Check a recipe and print its graph with shapes, parameters and multiply-adds, and what training it takes: memory, steps,
+/// learning rates. Nothing is built or read, unless `--data` says so.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// Time a few steps, as `bench` does, to tell how long the training will take. What was timed before on this machine is
+    /// told without it.
+    #[arg(long, conflicts_with_all = ["why", "graph"])]
+    time: bool,
+    /// Draw the learning rate over the training into a file; opens the training set, which tells how many steps an epoch has.
+    #[arg(long, value_name = "FILE.svg", conflicts_with = "why")]
+    plot: Option<PathBuf>,
     /// Print the table as JSON.
     #[arg(long, conflicts_with_all = ["why", "graph"])]
     json: bool,
@@ -52,11 +61,19 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     let inspection = args.data.then(|| inspect(&recipe, look)).transpose()?;
     let checked = check(&recipe).inspect_err(|_| say(not_looked_at(&recipe)))?;
     warn(&recipe, warnings(&checked));
+    if let Some(path) = &args.plot {
+        plot_schedule(&recipe, &checked, path)?;
+    }
+    if args.time {
+        engine::bench(&BenchOptions { sources, steps: 3, warmup: 1 })?;
+    }
+    let data = inspection.as_ref().map(|inspection| inspection.data.as_slice());
+    let outlook = || Outlook::of(&recipe, &checked, data);
     let summary = &checked.summary;
     match args.graph {
         Some(Drawing::Mermaid) => print(&mermaid(summary)),
         Some(Drawing::Dot) => print(&dot(summary)),
-        None if args.json => print(&json(summary, inspection.as_ref())),
+        None if args.json => print(&json(summary, &outlook()?, inspection.as_ref())),
         None => {
             let looked_at = match &inspection {
                 Some(Inspection { data, weights }) => {
@@ -65,7 +82,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
                 }
                 None => not_looked_at(&recipe),
             };
-            print(&format!("{}\n\n{looked_at}", summary.to_string().trim_end()))
+            print(&format!("{}\n\n{}\n\n{looked_at}", summary.to_string().trim_end(), outlook()?))
         }
     }
 }
@@ -77,9 +94,10 @@ fn not_looked_at(recipe: &Recipe) -> String {
     format!("not opened: {}; `--data` opens them, too", list(stated))
 }
 
-fn json(summary: &graph::Summary, inspection: Option<&Inspection>) -> String {
+fn json(summary: &graph::Summary, outlook: &Outlook, inspection: Option<&Inspection>) -> String {
     // Plain data with string keys always serialises.
     let mut json = serde_json::to_value(summary).unwrap_or_default();
+    json["training"] = serde_json::json!(outlook);
     if let Some(Inspection { data, weights }) = inspection {
         json["data"] = serde_json::json!(data);
         json["weights"] = serde_json::json!(weights);

@@ -16,7 +16,8 @@ use crate::recipe::Sources;
 
 use super::EngineError;
 use super::setup::device::open_device;
-use super::setup::{Loading, build_trainer};
+use super::setup::{Loading, build_trainer, warn_of_memory};
+use super::timing::{self, Timing};
 use super::train::TrainingPlan;
 
 /// How long batches are loaded to see how fast that goes.
@@ -118,6 +119,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     open_device(&recipe, &experiment)?;
     let Experiment { name, seed, data, optimizer, schedule, train, .. } = experiment;
     let batch_size = data.train.batch_size;
+    warn_of_memory(&recipe);
     let data = load_data(data, image.channels, seed);
 
     let model =
@@ -144,7 +146,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     let matmul_ceiling_gflops = ceiling::matmul_gflops()?;
     let seconds_per_step = timings(all);
     let gflops = flops / seconds_per_step.median / 1e9;
-    Ok(BenchReport {
+    let report = BenchReport {
         name,
         batch_size,
         device: device::describe()?,
@@ -159,7 +161,9 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
         kernels: items(&profile, options.steps, |place| place.kernel),
         seconds_per_step,
         data,
-    })
+    };
+    timing::remember(&recipe, &Timing::of(&report));
+    Ok(report)
 }
 
 fn load_data(data: Data, channels: usize, seed: u64) -> DataSpeed {

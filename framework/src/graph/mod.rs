@@ -22,5 +22,5 @@ pub use forward::Outputs;
 pub use heads::Heads;
 pub use model::Model;
 pub use plan::{Plan, Planned};
-pub use summary::{Row, Summary};
+pub use summary::{Row, Summary, thousands};
 pub use warnings::{warn, warnings, warnings_of_heads, warnings_of_schedule};

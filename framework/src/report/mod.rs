@@ -6,6 +6,7 @@
 
 mod classes;
 mod console;
+mod curve;
 mod details;
 mod environment;
 mod error;
@@ -26,6 +27,7 @@ mod utc;
 
 pub use classes::ClassTable;
 pub use console::suspend_progress;
+pub use curve::Curve;
 pub use details::{Details, GraphNode};
 pub use environment::{Environment, git_commit};
 pub use error::ReportError;

@@ -2,6 +2,7 @@
 
 pub mod classes;
 pub mod device;
+mod footprint;
 mod image_channels;
 mod index_digest;
 mod init_from;
@@ -9,6 +10,7 @@ mod inspect;
 pub mod lineage;
 mod loaded_model;
 mod memory;
+mod outlook;
 pub mod position_grids;
 mod split_report;
 
@@ -31,10 +33,12 @@ use super::EngineError;
 use super::evaluate::Predictor;
 use super::train::{Trainer, TrainerParts, TrainingPlan};
 
+pub use footprint::Footprint;
 pub use index_digest::IndexDigests;
 pub use init_from::{initialize, load_weights, weights_of_run};
 pub use inspect::{Inspection, Look, inspect, with_all_mistakes};
 pub use loaded_model::{LoadedModel, TrainedOptions};
+pub use outlook::Outlook;
 pub use split_report::SplitReport;
 
 use device::open_device;
@@ -165,6 +169,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     let Checked { experiment, plan, image, summary } = checked;
     if experiment.device.unwrap_or_default() == DeviceName::Cpu {
         memory::check(summary.parameters)?;
+        warn_of_memory(recipe);
     }
     let Experiment {
         name,
@@ -223,6 +228,17 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     })
 }
 
+/// Warns of a training step that will not fit into memory, and tells what it needs.
+pub fn warn_of_memory(recipe: &Recipe) {
+    match Footprint::of(recipe) {
+        Ok(footprint) => {
+            tracing::info!("memory: {footprint}");
+            warn(recipe, footprint.warning().into_iter().collect());
+        }
+        Err(reason) => tracing::debug!("the memory of a step is not known: {reason}"),
+    }
+}
+
 /// What opened data are.
 ///
 /// # Errors
@@ -240,6 +256,13 @@ fn look_at(
     }
     let val = val.map(|val| SplitReport::new("val", val, &heads));
     Ok([SplitReport::new("train", train, &heads)].into_iter().chain(val).collect())
+}
+
+/// The steps of a recipe's training, whose dataset is opened for its length.
+pub fn plan_of_training(recipe: &Recipe, experiment: &Experiment) -> Result<TrainingPlan, EngineError> {
+    let split = &experiment.data.train;
+    let samples = split.dataset.open().map_err(|error| of_data(recipe, "data.train.dataset", &error))?;
+    training_plan(recipe, samples.len(), split.batch_size, &experiment.train)
 }
 
 /// How many steps the training takes, which is at least one of an epoch.
