@@ -9,6 +9,7 @@ mod trainer;
 mod upload_ahead;
 mod window;
 
+pub use ema::EmaState;
 pub use plan::TrainingPlan;
 pub use queued::StepResult;
 pub use trainer::{Trainer, TrainerParts};
