@@ -9,6 +9,7 @@ mod trainer;
 mod upload_ahead;
 mod window;
 
+pub use ema::EmaState;
 pub use plan::TrainingPlan;
 pub use trainer::{StepResult, Trainer, TrainerParts};
 pub(crate) use upload_ahead::UploadAhead;
