@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
-use rayon::prelude::*;
-
 use super::backend::images as backend;
 use super::{Error, Normalization, Result, Shape, Tape, Tensor};
 
@@ -137,8 +135,9 @@ impl Pixels {
             Self::Bytes(values, normalization) => {
                 let mut output = vec![0.0; values.len()];
                 let len = shape[1..].iter().product::<usize>().max(1);
-                let images = (values.par_chunks(len), output.par_chunks_mut(len)).into_par_iter();
-                images.for_each(|(pixels, output)| normalization.normalize(pixels, output));
+                for (pixels, output) in values.chunks(len).zip(output.chunks_mut(len)) {
+                    normalization.normalize(pixels, output);
+                }
                 Cow::Owned(output)
             }
         }

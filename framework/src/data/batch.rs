@@ -203,11 +203,11 @@ impl Stack {
         let (size, len) = (pixels.size(), count * normalization.channels() * height * width);
         match self {
             Self::Bytes(bytes) => {
-                bytes.reserve_exact(len - bytes.len());
+                bytes.reserve_exact(len.saturating_sub(bytes.len()));
                 bytes.extend_from_slice(pixels.bytes(normalization)?);
             }
             Self::Floats(values) => {
-                values.reserve_exact(len - values.len());
+                values.reserve_exact(len.saturating_sub(values.len()));
                 let image = match pixels {
                     Pixels::Normalized { values, .. } => values,
                     pixels => pixels.normalized(normalization)?,

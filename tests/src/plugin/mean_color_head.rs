@@ -57,7 +57,8 @@ impl HeadModule for MeanColorModule {
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
         let votes = self.votes(features, ctx)?;
         let (_, tokens, _) = votes.dims3()?;
-        let target = mean_colors(batch).into_iter().flat_map(|color| color.repeat(tokens)).collect();
+        let target: Vec<f32> =
+            mean_colors(batch).into_iter().flat_map(|color| color.repeat(tokens)).collect();
         // Every vote counts.
         let value = ops::masked_mse(votes, target, &vec![1.0; batch.len() * tokens])?;
         Ok(vec![Loss { name: "mean_color".to_owned(), weight: 1.0, value }])

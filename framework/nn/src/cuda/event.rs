@@ -1,9 +1,7 @@
 //! Marks in the work that a stream is given.
 
 use cudarc::driver::result::{DriverError, event, stream};
-use cudarc::driver::sys::{
-    self, CUevent, CUevent_flags, CUevent_wait_flags, CUstream, cudaError_enum as CUresult,
-};
+use cudarc::driver::sys::{self, CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
 
 use super::card::checked;
 use crate::Result;
@@ -27,15 +25,6 @@ impl Event {
     pub fn record(&self, stream: CUstream) -> Result<()> {
         // SAFETY: the event lives, and so does the stream, by the caller's promise: a card keeps its streams.
         checked(unsafe { event::record(self.0, stream) })
-    }
-
-    /// Whether it has happened.
-    pub fn has_happened(&self) -> Result<bool> {
-        // SAFETY: the event lives.
-        match unsafe { sys::cuEventQuery(self.0) } {
-            CUresult::CUDA_ERROR_NOT_READY => Ok(false),
-            result => checked(result.result()).map(|()| true),
-        }
     }
 
     /// Waits until it has happened.
