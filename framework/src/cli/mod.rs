@@ -8,6 +8,7 @@ pub mod convert;
 mod describe;
 mod embed;
 mod eval;
+mod init;
 mod limits;
 mod list;
 mod output;
@@ -22,6 +23,7 @@ mod table;
 mod table_file;
 mod trace;
 mod trained_args;
+mod weights_target;
 
 use std::process::ExitCode;
 
@@ -60,6 +62,7 @@ enum Command {
     Bench(bench::Args),
     Report(report::Args),
     Trace(trace::Args),
+    Init(init::Args),
     Convert(convert::Args),
     List(list::Args),
     Describe(describe::Args),
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Report(args) => report::run(args),
         Command::Trace(args) => trace::run(args),
+        Command::Init(args) => init::run(&args),
         Command::Convert(args) => convert::run(&args).map_err(CliError::from),
         Command::List(args) => list::run(&args),
         Command::Describe(args) => describe::run(&args),

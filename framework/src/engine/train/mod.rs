@@ -9,5 +9,6 @@ mod trainer;
 mod window;
 
 pub use plan::TrainingPlan;
+pub use tensors::param_tensors;
 pub use trainer::{StepResult, Trainer, TrainerParts};
 pub use window::{Sums, Window};
