@@ -19,6 +19,7 @@ mod fuzz;
 mod golden;
 mod inference;
 mod mistakes;
+mod nearest_neighbours;
 mod objects;
 mod padding;
 mod plugin;

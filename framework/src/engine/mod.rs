@@ -8,6 +8,7 @@ mod embed;
 mod error;
 mod eval;
 mod evaluate;
+mod features;
 mod images;
 mod init;
 mod predict;
@@ -17,7 +18,7 @@ mod trace;
 pub mod train;
 
 pub use bench::{BenchOptions, BenchReport, DataSpeed, Item as BenchItem, bench};
-pub use embed::{EmbedOptions, Embedding, Pooling, embed};
+pub use embed::{EmbedOptions, Embedding, embed};
 pub use error::EngineError;
 pub use eval::{EvalReport, eval};
 pub use evaluate::Evaluation;

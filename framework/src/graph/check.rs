@@ -70,13 +70,17 @@ fn problems_of_evaluation(model: &Model, evaluate: &Evaluate) -> Vec<Problem> {
         problems.push(Problem::new("evaluate.inference", message).help("remove it, or add the head"));
     }
     for (position, evaluator) in evaluate.evaluators.iter().enumerate() {
-        let Needs::Predictions(task) = evaluator.needs() else { continue };
-        if model.predicting(task).is_empty() {
-            let message = format!("no head of the model predicts {task}, which this evaluator measures");
-            problems.push(
-                Problem::new(format!("evaluate.evaluators.{position}"), message)
-                    .help("remove the evaluator, or add the head"),
-            );
+        let key = format!("evaluate.evaluators.{position}");
+        match evaluator.needs() {
+            Needs::Predictions(task) if model.predicting(task).is_empty() => {
+                let message = format!("no head of the model predicts {task}, which this evaluator measures");
+                problems.push(Problem::new(key, message).help("remove the evaluator, or add the head"));
+            }
+            Needs::Features => {
+                let missing = model.level(evaluator.features().level).err();
+                problems.extend(missing.map(|message| Problem::new(key, message)));
+            }
+            Needs::Predictions(_) | Needs::Losses => {}
         }
     }
     problems
