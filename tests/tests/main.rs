@@ -6,6 +6,7 @@ mod ablations;
 mod accumulation;
 mod bad_input;
 mod bench;
+mod browse;
 mod damage;
 mod data_on_disk;
 mod detection;

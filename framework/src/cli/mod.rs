@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed run, 2 bad usage or bad recipe, 3 another process is at work on the run.
 
 mod bench;
+mod browse;
 mod check;
 pub mod convert;
 mod describe;
@@ -56,6 +57,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Browse(browse::Args),
     Eval(eval::Args),
     Predict(predict::Args),
     Embed(embed::Args),
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, log),
         Command::Check(args) => check::run(&args),
+        Command::Browse(args) => browse::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Embed(args) => embed::run(args),

@@ -4,6 +4,7 @@
 //! with its run directory.
 
 mod bench;
+mod browse;
 mod embed;
 mod error;
 mod eval;
@@ -18,6 +19,7 @@ mod trace;
 pub mod train;
 
 pub use bench::{BenchOptions, BenchReport, DataSpeed, Item as BenchItem, bench};
+pub use browse::{BrowseOptions, browse};
 pub use embed::{EmbedOptions, Embedding, embed};
 pub use error::EngineError;
 pub use eval::{EvalReport, eval};

@@ -6,6 +6,7 @@
 
 mod classes;
 mod console;
+mod dataset;
 mod details;
 mod environment;
 mod error;
@@ -21,23 +22,26 @@ pub(crate) mod parquet;
 mod pictures;
 mod progress;
 mod run_dir;
+mod samples;
 mod summary;
 mod tensorboard;
 mod utc;
 
 pub use classes::ClassTable;
 pub use console::suspend_progress;
+pub use dataset::{Augmented, ClassCounts, DatasetView, PixelStatistics, SplitView};
 pub use details::{Details, GraphNode};
 pub use environment::{Environment, git_commit};
 pub use error::ReportError;
 pub use feature_map::{FeatureMap, MapCollector, MapPoint};
 pub(crate) use find::run_directories;
 pub use metrics::{MetricLog, Point, Split};
-pub use page::{LeftOut, Report, write_map_page, write_page, write_page_and_summary};
+pub use page::{LeftOut, Report, write_dataset_page, write_map_page, write_page, write_page_and_summary};
 pub(crate) use page::{Page, Section};
 pub use pictures::{PictureSet, PictureStore};
 pub(crate) use progress::clock;
 pub use progress::{Progress, StepReport};
 pub use run_dir::RunDir;
+pub(crate) use samples::{ShownTargets, masked, sample_picture};
 pub use summary::{Status, Summary};
 pub use tensorboard::EventLog;
