@@ -13,6 +13,7 @@ mod detection;
 mod detection_golden;
 mod device_budget;
 mod docs;
+mod export;
 mod faults;
 mod finetune_golden;
 mod finetuning;

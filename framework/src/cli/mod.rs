@@ -9,6 +9,7 @@ pub mod convert;
 mod describe;
 mod embed;
 mod eval;
+mod export;
 mod init;
 mod limits;
 mod list;
@@ -61,6 +62,7 @@ enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Embed(embed::Args),
+    Export(export::Args),
     Bench(bench::Args),
     Report(report::Args),
     Trace(trace::Args),
@@ -98,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Embed(args) => embed::run(args),
+        Command::Export(args) => export::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Report(args) => report::run(args),
         Command::Trace(args) => trace::run(args),

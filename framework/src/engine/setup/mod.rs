@@ -29,7 +29,7 @@ use super::evaluate::{Measure, Predictor};
 use super::train::{Trainer, TrainerParts, TrainingPlan};
 
 pub use index_digest::IndexDigests;
-pub use init_from::{initialize, load_weights, weights_of_run};
+pub use init_from::{initialize, load_part, load_weights, weights_of_run};
 pub use loaded_model::{LoadedModel, TrainedOptions};
 pub use split_report::SplitReport;
 
