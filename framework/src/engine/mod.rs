@@ -3,6 +3,7 @@
 //! [`train`] and `evaluate` are the loops, `setup` makes from a recipe what they work on, `run` is a training
 //! with its run directory.
 
+mod attention;
 mod bench;
 mod browse;
 mod embed;
