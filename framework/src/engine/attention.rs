@@ -136,6 +136,6 @@ mod tests {
         let bright = |value| color(value).map(u32::from).iter().sum::<u32>();
         let levels = [0.0, 0.25, 0.4, 0.6, 1.0].map(bright);
         assert!(levels.is_sorted(), "{levels:?}");
-        assert_eq!((color(0.0), color(1.0), color(f32::NAN)), (COLORS[0], COLORS[4], COLORS[0]));
+        assert_eq!((color(0.0), color(0.5), color(1.0)), (COLORS[0], COLORS[2], COLORS[4]));
     }
 }
