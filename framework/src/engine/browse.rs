@@ -16,7 +16,7 @@ use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::{Recipe, Sources, load};
-use crate::report::{Augmented, DatasetView, ShownTargets, SplitView, masked, sample_picture};
+use crate::report::{Augmented, DatasetView, ShownTargets, SplitView, Transformed, masked, sample_picture};
 use crate::weights::write_safetensors;
 use batch_tensors::batch_tensors;
 use survey::{Survey, spread};
@@ -134,16 +134,21 @@ impl Browser<'_> {
                 image: sample_picture(sample, targets)?,
             })
         };
-        // Back in pixels it is what it was before.
-        let is_shown = |transform: &dyn Transform| transform.normalization().is_none();
+        let transformed = |(transform, sample): (&Box<dyn Transform>, &Sample)| {
+            let (height, width) = sample.pixels.size();
+            Ok(Transformed { picture: picture(transform.typetag_name(), sample)?, size: [height, width] })
+        };
         let epochs = (0..self.options.epochs).map(|epoch| {
             let steps = pipeline.steps(&sample, epoch, index)?;
-            let steps = pipeline.transforms.iter().zip(&steps).filter(|(of, _)| is_shown(of.as_ref()));
-            steps.map(|(of, step)| picture(of.typetag_name(), step)).collect::<Result<Vec<_>, _>>()
+            // Back in pixels what is normalised is what it was before.
+            let changed =
+                pipeline.transforms.iter().zip(&steps).filter(|(of, _)| of.normalization().is_none());
+            changed.map(transformed).collect::<Result<Vec<_>, DataError>>()
         });
+        let class = sample.target.class.filter(|_| targets.names(TaskKind::Classify).is_some());
         Ok(Augmented {
             original: picture("as read", &sample)?,
-            class: sample.target.class.map(|class| targets.class_name(TaskKind::Classify, class)),
+            class: class.map(|class| targets.class_name(TaskKind::Classify, class)),
             epochs: epochs.collect::<Result<_, _>>()?,
             id: sample.id,
         })

@@ -69,10 +69,19 @@ pub struct ClassCounts {
 pub struct Augmented {
     /// What it is called in messages.
     pub id: String,
-    /// Its class, where it has one.
+    /// Its class, where it has one that matters.
     pub class: Option<String>,
     /// Before any transform.
     pub original: Picture,
     /// After each transform, in each of several epochs.
-    pub epochs: Vec<Vec<Picture>>,
+    pub epochs: Vec<Vec<Transformed>>,
+}
+
+/// A sample after a transform.
+#[derive(Debug)]
+pub struct Transformed {
+    /// The sample, with the transform as its caption.
+    pub picture: Picture,
+    /// Height and width of the sample, of which the picture has others where it would be too large, or too small for names.
+    pub size: [usize; 2],
 }

@@ -29,7 +29,7 @@ mod utc;
 
 pub use classes::ClassTable;
 pub use console::suspend_progress;
-pub use dataset::{Augmented, ClassCounts, DatasetView, PixelStatistics, SplitView};
+pub use dataset::{Augmented, ClassCounts, DatasetView, PixelStatistics, SplitView, Transformed};
 pub use details::{Details, GraphNode};
 pub use environment::{Environment, git_commit};
 pub use error::ReportError;

@@ -11,7 +11,7 @@ use super::pictures::{PIXELATED_BELOW, encoded};
 use super::{Page, Section};
 use crate::component::TaskKind;
 use crate::report::label_map::css_color;
-use crate::report::{Augmented, ClassCounts, DatasetView, ReportError, SplitView};
+use crate::report::{Augmented, ClassCounts, DatasetView, ReportError, SplitView, Transformed};
 use crate::weights::atomic;
 
 /// Sizes of images that are listed.
@@ -21,7 +21,7 @@ const MOST_CORRUPT: usize = 100;
 /// A legend of more classes is folded away.
 const MOST_CLASSES: usize = 32;
 /// Longest side of a picture of the page.
-const SIDE: u32 = 224;
+const SIDE: u32 = 320;
 
 /// Writes the page to `path`.
 ///
@@ -239,27 +239,32 @@ fn transforms(split: &SplitView) -> Option<Markup> {
 
 /// A row an epoch, a column a transform.
 fn augmented(sample: &Augmented) -> Markup {
-    let captions = sample.epochs.first().map(Vec::as_slice).unwrap_or_default();
+    let columns = sample.epochs.first().map(Vec::as_slice).unwrap_or_default();
+    // Without transforms all epochs are the same.
+    let epochs = if columns.is_empty() { 1 } else { sample.epochs.len() };
+    let original = &sample.original.image;
     html! {
         div.wide {
-            table.pictures {
+            table.pictures.large[original.width() > PIXELATED_BELOW] {
                 caption { span.path { (sample.id) } @if let Some(class) = &sample.class { " · " (class) } }
                 thead {
                     tr {
                         th scope="col" { "As read" }
-                        @if captions.is_empty() { th scope="col" { "No transform changes it" } }
-                        @for picture in captions { th scope="col" { (picture.caption) } }
+                        @for column in columns { th scope="col" { (column.picture.caption) } }
                     }
                 }
                 tbody {
-                    @for (epoch, pictures) in sample.epochs.iter().enumerate() {
+                    @for (epoch, transformed) in sample.epochs.iter().enumerate().take(epochs) {
                         tr {
                             td {
-                                @if epoch == 0 { (picture(&sample.original.image, &format!("{} as read", sample.id))) }
-                                small { "epoch " (epoch) }
+                                @if epoch == 0 { (picture(original, &format!("{} as read", sample.id))) }
+                                small { @if columns.is_empty() { "no transform changes it" } @else { "epoch " (epoch) } }
                             }
-                            @for after in pictures {
-                                td { (picture(&after.image, &format!("{} after {}", sample.id, after.caption))) (size(&after.image)) }
+                            @for Transformed { picture: after, size: [height, width] } in transformed {
+                                td {
+                                    (picture(&after.image, &format!("{} after {}", sample.id, after.caption)))
+                                    small { (height) " x " (width) }
+                                }
                             }
                         }
                     }
@@ -269,17 +274,13 @@ fn augmented(sample: &Augmented) -> Markup {
     }
 }
 
-fn size(image: &RgbImage) -> Markup {
-    html! { small { (image.height()) " x " (image.width()) } }
-}
-
 fn batch(split: &SplitView) -> Option<Markup> {
-    let first = split.batch.first()?;
+    let first = split.batch.first().filter(|row| !row.is_empty())?;
     Some(html! {
         p.note { "The first images of the first batch, as the model gets them, and what its maskers leave." }
         (legend(split))
         div.wide {
-            table.pictures {
+            table.pictures.large[first[0].image.width() > PIXELATED_BELOW] {
                 thead { tr { @for picture in first { th scope="col" { (picture.caption) } } } }
                 tbody {
                     @for row in &split.batch {
