@@ -9,6 +9,7 @@ use dfdx::tensor::PutTape as _;
 
 use super::backend::elementwise::accumulate;
 use super::backend::{Buffer, Output, Values, bridge, copy, download, upload, zeros};
+use super::dry_run::is_dry;
 use super::error::{Error, Result};
 use super::tensor::Typed;
 use super::{Init, Positions, Tape};
@@ -382,7 +383,11 @@ impl Scope {
         }
         let values = if self.allocate {
             let mut rng = random::stream(Purpose::Init, &[self.seed, random::name_counter(&name)]);
-            upload(init.values(shape, &mut rng)).unwrap_or_else(|error| {
+            let values = match is_dry() {
+                true => vec![0.0; shape.iter().product()],
+                false => init.values(shape, &mut rng),
+            };
+            upload(values).unwrap_or_else(|error| {
                 self.failure.borrow_mut().get_or_insert(error);
                 Buffer::default()
             })

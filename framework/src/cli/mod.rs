@@ -10,6 +10,7 @@ mod describe;
 mod embed;
 mod eval;
 mod export;
+mod file_kind;
 mod init;
 mod limits;
 mod list;

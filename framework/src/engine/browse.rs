@@ -11,11 +11,11 @@ use super::setup::{Loading, open};
 use crate::component::{Mask, Picture, TaskKind, Transform};
 use crate::data::{Batch, DataError, Sample};
 use crate::experiment::{Data, Experiment, Split};
-use crate::graph::{Checked, Model, catalog, check};
+use crate::graph::{self, Checked, Model, catalog};
 use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
-use crate::recipe::{Recipe, Sources, load};
+use crate::recipe::{Recipe, Sources};
 use crate::report::{Augmented, DatasetView, ShownTargets, SplitView, Transformed, masked, sample_picture};
 use crate::weights::write_safetensors;
 use batch_tensors::batch_tensors;
@@ -38,8 +38,7 @@ pub struct BrowseOptions {
 
 /// Looks at the data of a recipe. Nothing of the model is computed but its masks.
 pub fn browse(options: &BrowseOptions) -> Result<DatasetView, EngineError> {
-    let recipe = load(&options.sources, &catalog())?;
-    let Checked { experiment, plan, image, .. } = check(&recipe)?;
+    let (recipe, Checked { experiment, plan, image, .. }) = graph::load(&options.sources, &catalog())?;
     let model =
         Model::build(&plan, image, &Scope::describe()).map_err(|problems| recipe.diagnose(problems))?;
     let Experiment { name, seed, data, train, .. } = experiment;
@@ -104,7 +103,7 @@ impl Browser<'_> {
     /// What the heads of the model predict; of a model that predicts nothing of the kind, the classes of the images.
     fn tasks(&self) -> Vec<TaskKind> {
         let mut tasks = vec![TaskKind::Classify, TaskKind::Segment, TaskKind::Detect];
-        tasks.retain(|&task| self.model.heads_of(task).next().is_some());
+        tasks.retain(|&task| !self.model.heads().names(task).is_empty());
         if tasks.is_empty() { vec![TaskKind::Classify] } else { tasks }
     }
 
@@ -134,15 +133,16 @@ impl Browser<'_> {
                 image: sample_picture(sample, targets)?,
             })
         };
-        let transformed = |(transform, sample): (&Box<dyn Transform>, &Sample)| {
+        let transformed = |(transform, sample): (&dyn Transform, &Sample)| {
             let (height, width) = sample.pixels.size();
-            Ok(Transformed { picture: picture(transform.typetag_name(), sample)?, size: [height, width] })
+            let picture = picture(transform.typetag_name(), sample)?;
+            Ok::<_, DataError>(Transformed { picture, size: [height, width] })
         };
         let epochs = (0..self.options.epochs).map(|epoch| {
             let steps = pipeline.steps(&sample, epoch, index)?;
             // Back in pixels what is normalised is what it was before.
-            let changed =
-                pipeline.transforms.iter().zip(&steps).filter(|(of, _)| of.normalization().is_none());
+            let steps = pipeline.transforms.iter().map(|transform| &**transform).zip(&steps);
+            let changed = steps.filter(|(transform, _)| transform.normalization().is_none());
             changed.map(transformed).collect::<Result<Vec<_>, DataError>>()
         });
         let class = sample.target.class.filter(|_| targets.names(TaskKind::Classify).is_some());

@@ -7,15 +7,14 @@ use super::setup::device::open_device;
 use super::setup::initialize;
 use super::setup::position_grids::SavedGrids;
 use super::train::param_tensors;
-use crate::graph::{Checked, Model, catalog, check};
+use crate::graph::{self, Checked, Model, catalog};
 use crate::nn::Scope;
-use crate::recipe::{Sources, load};
+use crate::recipe::Sources;
 use crate::weights::TensorMap;
 
 /// The weights that a training of a recipe starts from, `init_from` applied, and what they say of themselves.
 pub fn initial_weights(sources: &Sources) -> Result<(TensorMap, BTreeMap<String, String>), EngineError> {
-    let recipe = load(sources, &catalog())?;
-    let Checked { experiment, plan, image, .. } = check(&recipe)?;
+    let (recipe, Checked { experiment, plan, image, .. }) = graph::load(sources, &catalog())?;
     open_device(&recipe, &experiment)?;
     let model = Model::build(&plan, image, &Scope::new(experiment.seed))
         .map_err(|problems| recipe.diagnose(problems))?;

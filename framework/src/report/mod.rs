@@ -6,6 +6,7 @@
 
 mod classes;
 mod console;
+mod curve;
 mod dataset;
 mod details;
 mod environment;
@@ -29,12 +30,13 @@ mod utc;
 
 pub use classes::ClassTable;
 pub use console::suspend_progress;
+pub use curve::Curve;
 pub use dataset::{Augmented, ClassCounts, DatasetView, PixelStatistics, SplitView, Transformed};
 pub use details::{Details, GraphNode};
 pub use environment::{Environment, git_commit};
 pub use error::ReportError;
 pub use feature_map::{FeatureMap, MapCollector, MapPoint};
-pub(crate) use find::run_directories;
+pub(crate) use find::{run_directories, similar_run};
 pub use metrics::{MetricLog, Point, Split};
 pub use page::{LeftOut, Report, write_dataset_page, write_map_page, write_page, write_page_and_summary};
 pub(crate) use page::{Page, Section};
