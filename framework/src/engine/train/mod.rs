@@ -11,6 +11,7 @@ mod window;
 
 pub use ema::EmaState;
 pub use plan::TrainingPlan;
+pub use tensors::param_tensors;
 pub use trainer::{StepResult, Trainer, TrainerParts};
 pub(crate) use upload_ahead::UploadAhead;
 pub use window::{Sums, Window};
