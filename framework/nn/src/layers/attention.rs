@@ -178,19 +178,22 @@ impl Branch for Attention {
         let ((batch, _, channels), dims) = (shape.dims3()?, self.dims(shape)?);
         let grad_output = self.proj.backward_input(grad)?;
         self.proj.backward_params(grad, Some(&output))?;
-        drop(output);
-        let grad_output = match self.windows {
+        let (grad_output, output) = match self.windows {
             // What comes out of padding is dropped.
-            Some(windows) => windows.split(&grad_output, Some(&*zeros(channels)?), channels, batch)?,
-            None => grad_output,
+            Some(windows) => {
+                let zeros = zeros(channels)?;
+                let split = |rows: &Values| windows.split(rows, Some(&*zeros), channels, batch);
+                (split(&grad_output)?, split(&output)?)
+            }
+            None => (grad_output, output),
         };
         let (grad_qkv, grad_tables) = match &self.positions {
             Some(positions) => positions.with(|positions| {
-                attention::backward(&grad_output, &qkv, Some(positions), &normalisers, dims)
+                attention::backward(&grad_output, &output, &qkv, Some(positions), &normalisers, dims)
             })?,
-            None => attention::backward(&grad_output, &qkv, None, &normalisers, dims)?,
+            None => attention::backward(&grad_output, &output, &qkv, None, &normalisers, dims)?,
         };
-        drop((qkv, grad_output));
+        drop((qkv, output, grad_output));
         if let Some(positions) = &self.positions {
             positions.add_grads(&grad_tables)?;
         }
