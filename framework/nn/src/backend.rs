@@ -102,8 +102,9 @@ const _: fn(
     Option<&attention::RelativePositions<'_, Values>>,
     attention::Dims,
 ) -> Result<(Buffer, attention::Normalisers)> = attention::forward;
-// The gradients of `qkv` and of the tables of positions.
+// The gradients of `qkv` and of the tables of positions, from that of the output, the output, and what it was computed from.
 const _: fn(
+    &Values,
     &Values,
     &Values,
     Option<&attention::RelativePositions<'_, Values>>,

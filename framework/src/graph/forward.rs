@@ -58,6 +58,17 @@ impl Model {
         Ok(outputs)
     }
 
+    /// The masks that the maskers draw for a batch, without anything that is computed under them.
+    pub fn masks(&self, batch: usize, ctx: &Context) -> Result<Vec<Mask>> {
+        let drawn = self.nodes().iter().filter_map(|built| match (&built.planned.node.kind, &built.module) {
+            (NodeKind::Masker(masker), Module::Masker { grid: Some(grid), .. }) => {
+                Some(masker.draw(grid, batch, ctx))
+            }
+            _ => None,
+        });
+        drawn.collect()
+    }
+
     /// The levels that a backbone or a neck yields.
     pub fn features<'o>(&self, outputs: &'o Outputs, node: &str) -> Option<&'o Features> {
         outputs.features(self.position(node)?)

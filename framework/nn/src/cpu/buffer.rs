@@ -138,6 +138,14 @@ impl Drop for Buffer {
     }
 }
 
+/// How much more a pool holds than was in use at once, at most.
+pub const POOL_FACTOR: f64 = 1.25;
+
+/// The most values of this thread's pool that were in use at once, and the most that it held with those that were free.
+pub fn pool_peaks() -> [usize; 2] {
+    POOL.with_borrow(|pool| [pool.peak, pool.most_held])
+}
+
 /// Calls `with` on this thread's pool, if `len` is long enough for it, and the thread is not ending.
 fn with_pool<R>(len: usize, with: impl FnOnce(&mut Pool) -> R) -> Option<R> {
     if len < SHORTEST {
@@ -154,11 +162,13 @@ struct Pool {
     in_use: usize,
     /// The largest `in_use` so far.
     peak: usize,
+    /// The largest sum of `in_use` and `pooled` so far.
+    most_held: usize,
 }
 
 impl Pool {
     const fn new() -> Self {
-        Self { free: BTreeMap::new(), pooled: 0, in_use: 0, peak: 0 }
+        Self { free: BTreeMap::new(), pooled: 0, in_use: 0, peak: 0, most_held: 0 }
     }
 
     /// Counts values that come into use.
@@ -175,6 +185,7 @@ impl Pool {
             Some(_) => self.pooled -= len,
             None => self.shrink(),
         }
+        self.most_held = self.most_held.max(self.pooled + self.in_use);
         found
     }
 

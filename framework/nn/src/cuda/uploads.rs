@@ -68,16 +68,12 @@ fn free_slot(slots: &mut Vec<Arc<Upload>>, len: usize) -> Result<usize> {
         return Ok(at);
     }
     let new = Arc::new(Upload { host: Pinned::new(len)?, memory: scratch(len)? });
-    match slots.iter().position(is_free) {
-        Some(at) => {
-            slots[at] = new;
-            Ok(at)
-        }
-        None => {
-            slots.push(new);
-            Ok(slots.len() - 1)
-        }
+    if let Some(at) = slots.iter().position(is_free) {
+        slots[at] = new;
+        return Ok(at);
     }
+    slots.push(new);
+    Ok(slots.len() - 1)
 }
 
 impl Upload {

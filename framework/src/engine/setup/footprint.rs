@@ -12,6 +12,7 @@ use crate::experiment::Experiment;
 use crate::graph::{Checked, Model, check};
 use crate::guard::guarded;
 use crate::nn::backward::backward;
+use crate::nn::cpu::buffer::{POOL_FACTOR, pool_peaks};
 use crate::nn::{Context, Param, Scope, dry_run};
 use crate::random::{self, Purpose};
 use crate::recipe::{Problem, Recipe};
@@ -57,8 +58,14 @@ impl Footprint {
         let [few, more] = TRIED.map(|images| alone(images).unwrap_or_else(|| Err(none.to_owned())));
         let (few, more) = (few?, more?);
         let Trial { batch_size, weights, gradients, optimizer, .. } = few;
-        let an_image = (more.activations - few.activations) / (TRIED[1] - TRIED[0]) as f64;
-        let activations = few.activations + (batch_size as f64 - TRIED[0] as f64) * an_image;
+        let at_batch_size = |of: fn(&Trial) -> f64| {
+            let an_image = (of(&more) - of(&few)) / (TRIED[1] - TRIED[0]) as f64;
+            of(&few) + (batch_size as f64 - TRIED[0] as f64) * an_image
+        };
+        // What the pool of buffers may keep free has a bound, which few images do not reach.
+        let kept = at_batch_size(|trial| trial.pool_held);
+        let bound = POOL_FACTOR * at_batch_size(|trial| trial.pool_in_use);
+        let activations = at_batch_size(|trial| trial.activations) - (kept - bound).max(0.0);
         let activations = activations.max(0.0) as u64;
         let total = weights + gradients + optimizer + activations + program;
         let available = memory::limit().map(|(bytes, _)| bytes);
@@ -107,6 +114,9 @@ struct Trial {
     gradients: u64,
     optimizer: u64,
     activations: f64,
+    /// What the pool of buffers has held at most, and what of that was in use at once.
+    pool_held: f64,
+    pool_in_use: f64,
 }
 
 impl Trial {
@@ -142,6 +152,8 @@ impl Trial {
         let held = (dry_run::peak() - begin) as f64;
         drop((state, ema));
         let activations = held - (weights + gradients + optimizer) as f64;
-        Ok(Self { batch_size: data.train.batch_size, weights, gradients, optimizer, activations })
+        let [pool_in_use, pool_held] = pool_peaks().map(|values| (values * size_of::<f32>()) as f64);
+        let batch_size = data.train.batch_size;
+        Ok(Self { batch_size, weights, gradients, optimizer, activations, pool_held, pool_in_use })
     }
 }

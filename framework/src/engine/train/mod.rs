@@ -12,6 +12,7 @@ mod window;
 pub use ema::EmaState;
 pub use plan::TrainingPlan;
 pub use queued::StepResult;
+pub use tensors::param_tensors;
 pub use trainer::{Trainer, TrainerParts};
 pub(crate) use upload_ahead::UploadAhead;
 pub use window::{Sums, Window};
