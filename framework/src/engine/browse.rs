@@ -176,9 +176,9 @@ impl FirstBatch {
         // Masks are of images with their padding.
         let padded = Batch { sizes: vec![[batch.height, batch.width]; batch.len()], ..batch.clone() };
         let row = |image: usize| {
-            let of = |mask| masked(padded.picture(&padded.images, image), mask, image);
+            let of = |mask| masked(padded.picture(image), mask, image);
             let of_masks = masks.iter().map(|mask| Picture { caption: "masked".to_owned(), image: of(mask) });
-            let seen = Picture { caption: "image".to_owned(), image: batch.picture(&batch.images, image) };
+            let seen = Picture { caption: "image".to_owned(), image: batch.picture(image) };
             std::iter::once(seen).chain(of_masks).collect()
         };
         (0..batch.len().min(count)).map(row).collect()

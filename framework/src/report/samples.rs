@@ -60,7 +60,7 @@ fn pixels(sample: &Sample) -> Result<RgbImage, DataError> {
         Pixels::Channels(raster) => Ok(raster.to_rgb()),
         Pixels::Normalized { .. } => {
             let batch = Batch::stack(vec![sample.clone()], None)?;
-            Ok(batch.picture(&batch.images, 0))
+            Ok(batch.picture(0))
         }
     }
 }

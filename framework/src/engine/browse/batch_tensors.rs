@@ -15,7 +15,7 @@ pub fn batch_tensors(batch: &Batch, mask: Option<&Mask>) -> TensorMap {
         }
     };
     let count = batch.len();
-    insert("images", vec![count, batch.channels(), batch.height, batch.width], &batch.images);
+    insert("images", vec![count, batch.channels(), batch.height, batch.width], &batch.images.values());
     let padded = [batch.height, batch.width];
     if batch.sizes.iter().any(|size| *size != padded) {
         let sizes: Vec<f32> = batch.sizes.iter().flatten().map(|side| *side as f32).collect();
