@@ -11,7 +11,7 @@ use convmae_framework::distributed::{CommunicationError, Communicator, SinglePro
 use convmae_framework::engine::train::{StepResult, Trainer, TrainerParts, TrainingPlan};
 use convmae_framework::graph::{Model, catalog, check};
 use convmae_framework::nn::backend::{self, Values, elementwise};
-use convmae_framework::nn::{Param, Scope};
+use convmae_framework::nn::{Images, Param, Scope};
 use convmae_framework::recipe::{Sources, load};
 use convmae_framework::report::{MetricLog, Split};
 
@@ -112,10 +112,14 @@ fn step(recipe: PathBuf, batch_size: usize, communicator: Rc<dyn Communicator>) 
 
 /// `count` images of a batch, from `first` on.
 fn part(batch: &Batch, first: usize, count: usize) -> Batch {
-    let of_image = batch.images.len() / batch.len();
+    let (_, channels, height, width) = batch.images.shape().dims4().unwrap();
+    let of_image = channels * height * width;
     let images = first..first + count;
     Batch {
-        images: batch.images[first * of_image..][..count * of_image].to_vec(),
+        images: Images::from_vec(
+            batch.images.values()[first * of_image..][..count * of_image].to_vec(),
+            (count, channels, height, width),
+        ),
         targets: batch.targets[images.clone()].to_vec(),
         sizes: batch.sizes[images.clone()].to_vec(),
         originals: batch.originals[images.clone()].to_vec(),

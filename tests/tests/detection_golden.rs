@@ -215,7 +215,7 @@ fn a_trace_of_a_step_has_the_official_losses_and_outputs_by_the_names_of_the_gra
     let mut insert = |name: &str, shape: &[usize], values: &[f32]| {
         inputs.insert(name, HostTensor::from_f32(shape.to_vec(), values).unwrap());
     };
-    insert("images", &[2, 3, 256, 256], &batch.images);
+    insert("images", &[2, 3, 256, 256], &batch.images.values());
     let (mut boxes, mut classes, mut images, mut masks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (image, Target { instances, .. }) in batch.targets.iter().enumerate() {
         boxes.extend_from_slice(instances.boxes.as_flattened());

@@ -8,18 +8,32 @@ use assert_cmd::assert::OutputAssertExt as _;
 use crate::golden::on;
 use crate::support::{Arithmetic, Folder, recipe};
 
-/// Calls of a step of the base model, by what is called: as deep as that, but narrow, for as many calls.
+/// Calls of a step of the base model, by what is called.
 fn calls_of_a_step(precision: &str) -> Option<HashMap<String, u64>> {
+    let counts = counts_of_a_step(precision, 2, 64)?;
+    Some(counts.into_iter().map(|(what, [calls, _])| (what, calls)).collect())
+}
+
+/// Calls and amount of what is done in a step of the base model: as deep as that, but narrow, for as many calls. Bytes that go up do not
+/// depend on the width.
+fn counts_of_a_step(precision: &str, batch: usize, side: usize) -> Option<HashMap<String, [u64; 2]>> {
     let folder = Folder::new();
+    // As many as the longer run takes: no images go up for a step that is not done.
+    let length = 2 * batch;
+    let [image_size, dataset, batch_size] = [
+        format!("image_size={side}"),
+        format!("data.train.dataset={{type: SyntheticScenes, length: {length}, size: 64}}"),
+        format!("data.train.batch_size={batch}"),
+    ];
     let [shorter, longer] = [1, 2].map(|steps| {
         let recipe = recipe("pretrain/convmae_base.yaml");
         let log = folder.path(&format!("{steps}.log"));
         let length = format!("train.length={steps} iterations");
         let out = format!("run-{steps}");
         let sets = [
-            "image_size=64",
-            "data.train.dataset={type: SyntheticScenes, length: 8, size: 64}",
-            "data.train.batch_size=2",
+            &image_size,
+            &dataset,
+            &batch_size,
             "data.val=null",
             "evaluate.evaluators=[]",
             "evaluate.pictures=0",
@@ -35,21 +49,22 @@ fn calls_of_a_step(precision: &str) -> Option<HashMap<String, u64>> {
         let args = ["run", recipe.to_str().unwrap(), "--out", &out];
         let mut command = folder.convmae(args.into_iter().chain(sets.iter().flat_map(|set| ["--set", *set])));
         command.env("FAKECUDA_LOG", &log).assert().code(0);
-        fs::read_to_string(log).ok().map(|log| calls(&log))
+        fs::read_to_string(log).ok().map(|log| counts(&log))
     });
     let (shorter, mut longer) = (shorter?, longer?);
-    longer
-        .iter_mut()
-        .for_each(|(what, calls)| *calls = calls.saturating_sub(shorter.get(what).copied().unwrap_or(0)));
+    for (what, counts) in &mut longer {
+        let before = shorter.get(what).copied().unwrap_or_default();
+        *counts = [0, 1].map(|at| counts[at].saturating_sub(before[at]));
+    }
     Some(longer)
 }
 
-/// Of each line the first columns: what, and how many calls.
-fn calls(log: &str) -> HashMap<String, u64> {
+/// Of each line the first columns: what, how many calls, and the amount.
+fn counts(log: &str) -> HashMap<String, [u64; 2]> {
     let line = |line: &str| {
         let mut columns = line.split('\t');
         let what = columns.next().unwrap().to_owned();
-        (what, columns.next().unwrap().parse().unwrap())
+        (what, [(); 2].map(|()| columns.next().unwrap().parse().unwrap()))
     };
     log.lines().skip(1).map(line).collect()
 }
@@ -76,6 +91,25 @@ fn a_device_is_asked_for_no_more_than_the_budget_of_a_step() {
         // The loss, and the norm of the gradient.
         assert!(sum("copy to host") <= 2, "{precision}: {calls:?}");
     }
+}
+
+/// The images go up in bytes, and serve as the target where they lie.
+#[test]
+fn little_goes_up_to_a_device_in_a_step() {
+    if on() == Arithmetic::Cpu {
+        return;
+    }
+    let up = |batch| {
+        let counts = counts_of_a_step("precision=f32", batch, 224)?;
+        let up = counts.into_iter().filter(|(what, _)| what.starts_with("copy to device"));
+        Some(up.fold([0, 0], |sum, (_, counts)| [0, 1].map(|at| sum[at] + counts[at])))
+    };
+    let (Some(two), Some(four)) = (up(2), up(4)) else { return };
+    let bytes_of_an_image = (four[1] - two[1]) / 2;
+    let at_64 = two[1] + 62 * bytes_of_an_image;
+    assert!(at_64 <= 12_000_000, "{at_64} bytes at batch 64, {bytes_of_an_image} for each image");
+    assert_eq!(two[0], four[0], "as many uploads, however many images");
+    assert!(two[0] <= 16, "{} uploads", two[0]);
 }
 
 /// The stand-in has as much memory as it is told.

@@ -248,10 +248,12 @@ pages! {
     ablations: "docs/src/ablations.md";
     benchmarks: "docs/benchmarks.md";
     cifar10: "docs/src/cifar10.md";
+    data: "docs/src/data.md";
     detection: "docs/src/detection.md";
     extending: "docs/src/extending.md";
     finetuning: "docs/src/finetuning.md";
     reports: "docs/src/reports.md";
+    representations: "docs/src/representations.md";
     runs: "docs/src/runs.md";
     segmentation: "docs/src/segmentation.md";
     sweeps: "docs/src/sweeps.md";

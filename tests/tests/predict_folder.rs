@@ -216,3 +216,59 @@ fn features_are_what_a_classifier_of_the_same_weights_pools() {
         }
     }
 }
+
+#[test]
+fn features_are_put_on_a_map_in_the_colours_of_their_folders() {
+    let folder = Folder::new();
+    images(&folder);
+    folder.succeeds(["init", "tiny.yaml", "--out", "w.safetensors"]);
+    let embed = [
+        "embed",
+        "tiny.yaml",
+        "new",
+        "--weights",
+        "w.safetensors",
+        "--out",
+        "f.parquet",
+        "--map",
+        "map.html",
+    ];
+    folder.succeeds(embed);
+    let page = fs::read_to_string(folder.path("map.html")).unwrap();
+    assert_eq!(page.matches("<circle").count(), 5);
+    for words in ["Features of 5 images", "backbone.s3", "new/b/c/3, 4.png · c"] {
+        assert!(page.contains(words), "{words}");
+    }
+}
+
+#[test]
+fn what_a_block_attends_to_is_drawn_over_whole_images() {
+    let folder = Folder::new();
+    images(&folder);
+    folder.succeeds(["init", "tiny.yaml", "--out", "w.safetensors"]);
+    let predict = |block| {
+        [
+            "predict",
+            "tiny.yaml",
+            "new/top.png",
+            "--weights",
+            "w.safetensors",
+            "--out",
+            "maps",
+            "--attention",
+            block,
+        ]
+    };
+    folder.succeeds(predict("blocks3.0"));
+    let names = fs::read_dir(folder.path("maps")).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    // The mean and four heads, beside the pictures of the decoder.
+    assert_eq!(names.iter().filter(|name| name.contains("attention_blocks3_0")).count(), 5, "{names:?}");
+    assert!(names.iter().any(|name| name.contains("reconstruction")), "{names:?}");
+    let map = image::open(folder.path("maps/000-top-attention_blocks3_0.png")).unwrap().into_rgb8();
+    assert_eq!(map.dimensions(), (32, 32));
+    let only = "no block `blocks1.0`; its only one with self-attention is `blocks3.0`";
+    folder.fails(predict("blocks1.0"), 2, &[only]);
+    let nowhere = ["predict", "tiny.yaml", "new", "--weights", "w.safetensors", "--attention", "blocks3.0"];
+    folder.fails(nowhere, 2, &["there is no folder for them", "name one by `--out DIR`"]);
+}

@@ -91,7 +91,7 @@ fn loader(transforms: Vec<Box<dyn Transform>>) -> Loader {
 
 /// The images of every batch of an epoch.
 fn images(loader: &Loader, epoch: u64) -> Vec<Vec<f32>> {
-    loader.epoch(epoch, 0).map(|batch| batch.unwrap().images).collect()
+    loader.epoch(epoch, 0).map(|batch| batch.unwrap().images.into_vec()).collect()
 }
 
 #[test]

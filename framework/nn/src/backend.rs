@@ -24,7 +24,7 @@ pub use cuda::*;
 
 use crate::device::{Device, DeviceName};
 use crate::tensor::Typed;
-use crate::{PatchLayout, Result};
+use crate::{PatchLayout, Pixels, Result, Shape};
 
 const _: DeviceName = device::DEFAULT;
 const _: usize = device::LARGE_MATRIX;
@@ -41,6 +41,10 @@ const _: fn(&Values) -> Result<Buffer> = copy;
 // yields to be added to a residual need not be.
 const _: fn(&Values) -> Result<Option<Buffer>> = operand;
 const _: fn(Buffer) -> Result<Buffer> = single;
+
+// Images go to the device beside what that computes; there they are normalised when they are read.
+const _: fn(&Pixels, Shape) -> Result<images::Uploaded> = images::upload;
+const _: fn(&images::Uploaded) -> Result<Buffer> = images::normalized;
 
 // From and to tensors of dfdx, and its gradients: one that is taken leaves nothing.
 const _: fn(Typed<(usize,)>) -> Result<Buffer> = bridge::from_tensor;
@@ -100,8 +104,9 @@ const _: fn(
     Option<&attention::RelativePositions<'_, Values>>,
     attention::Dims,
 ) -> Result<(Buffer, attention::Normalisers)> = attention::forward;
-// The gradients of `qkv` and of the tables of positions.
+// The gradients of `qkv` and of the tables of positions, from that of the output, the output, and what it was computed from.
 const _: fn(
+    &Values,
     &Values,
     &Values,
     Option<&attention::RelativePositions<'_, Values>>,
@@ -127,7 +132,7 @@ const _: fn(&Values, usize, &tokens::InverseIndex, &mut Values, Output) -> Resul
 const _: fn(&Values, usize, &tokens::InverseIndex, usize) -> Result<Buffer> = tokens::scatter_row;
 const _: fn(&[Buffer], &[usize]) -> Result<Buffer> = concat::forward;
 const _: fn(&Values, &[usize]) -> Result<Vec<Buffer>> = concat::backward;
-const _: fn(&Values, usize, usize, &PatchLayout) -> Result<Buffer> = patches::windows;
+const _: fn(&images::Uploaded, usize, &PatchLayout) -> Result<Buffer> = patches::windows;
 const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::merge_cells;
 const _: fn(&Values, usize, usize, usize) -> Result<Buffer> = patches::split_cells;
 const _: fn(&Values, usize, usize) -> Result<Buffer> = pool::mean_tokens;
@@ -140,9 +145,11 @@ const _: fn(&resample::Resample, &Values, usize) -> Result<Buffer> = resample::g
 const _: fn(&roi_align::RoiAlign, &[Buffer], &[roi_align::Roi]) -> Result<Buffer> = roi_align::forward;
 const _: fn(&roi_align::RoiAlign, &Values, &[roi_align::Roi]) -> Result<Vec<Buffer>> = roi_align::backward;
 
-// Targets and masks are of the host; losses and their gradients are `[1]`.
-const _: fn(&Values, &[f32], &[f32], usize) -> Result<Buffer> = loss::masked_mse;
-const _: fn(&Values, &[f32], &[f32], usize, &Values) -> Result<Buffer> = loss::masked_mse_grad;
+// Targets and masks are of the host, but for targets of pixels; losses and their gradients are `[1]`.
+const _: fn(Vec<f32>) -> Result<loss::Target> = loss::values_target;
+const _: fn(&images::Uploaded, usize, bool) -> Result<loss::Target> = loss::pixels_target;
+const _: fn(&Values, loss::Target, &[f32]) -> Result<(Buffer, loss::Compared)> = loss::masked_mse;
+const _: fn(&Values, &loss::Compared, &Values) -> Result<Buffer> = loss::masked_mse_grad;
 const _: fn(
     &Values,
     &[Option<cross_entropy::ClassTarget>],

@@ -34,6 +34,8 @@ pub struct Context {
     given: Rc<HashMap<String, Vec<f32>>>,
     used: Rc<RefCell<HashSet<String>>>,
     records: Option<Rc<Records>>,
+    /// The attention whose probabilities are recorded, and nothing else.
+    attention: Option<Rc<str>>,
 }
 
 impl Context {
@@ -50,6 +52,7 @@ impl Context {
             given: Rc::default(),
             used: Rc::default(),
             records: None,
+            attention: None,
         }
     }
 
@@ -81,6 +84,17 @@ impl Context {
     #[must_use]
     pub fn recording(self) -> Self {
         Self { records: Some(Rc::default()), ..self }
+    }
+
+    /// Keeps the probabilities of an attention alone, by the name of its parameters: `blocks3.0.attn`.
+    #[must_use]
+    pub fn recording_attention(self, name: &str) -> Self {
+        Self { records: Some(Rc::default()), attention: Some(name.into()), ..self }
+    }
+
+    /// Whether someone asked for the probabilities of this attention.
+    pub fn records_attention(&self, name: &str) -> bool {
+        self.attention.as_deref() == Some(name)
     }
 
     /// A generator for each image of a batch, other ones at every call.
@@ -123,7 +137,7 @@ impl Context {
 
     /// Whether someone asked for intermediate results.
     pub fn is_recording(&self) -> bool {
-        self.records.is_some()
+        self.records.is_some() && self.attention.is_none()
     }
 
     /// Records an intermediate result under a name, if someone asked for it.

@@ -1,5 +1,7 @@
 //! Where the positions of patch-sparse features lie in the image.
 
+use std::sync::Arc;
+
 use super::{Error, Result};
 
 /// The kept patches of a batch on the token grid, and how many positions of a stage each patch holds.
@@ -17,9 +19,9 @@ pub struct PatchLayout {
     /// Number of kept patches per image, `P`.
     pub kept: usize,
     /// `[B, P]`: the kept patches as indices into the grid (row-major), in the order in which they are stored.
-    pub ids: Vec<u32>,
+    pub ids: Arc<[u32]>,
     /// `[B, rows * cols]`: where in `0..P` a patch of the grid is stored, or [`PatchLayout::ABSENT`].
-    pub slots: Vec<u32>,
+    pub slots: Arc<[u32]>,
 }
 
 impl PatchLayout {
@@ -43,13 +45,13 @@ impl PatchLayout {
                 }
             }
         }
-        Ok(Self { rows, cols, cell, kept, ids, slots })
+        Ok(Self { rows, cols, cell, kept, ids: ids.into(), slots: slots.into() })
     }
 
     /// All patches of `batch` images, in raster order.
     pub fn dense(batch: usize, rows: usize, cols: usize, cell: usize) -> Self {
-        let ids: Vec<u32> = (0..batch).flat_map(|_| 0..(rows * cols) as u32).collect();
-        Self { rows, cols, cell, kept: rows * cols, slots: ids.clone(), ids }
+        let ids: Arc<[u32]> = (0..batch).flat_map(|_| 0..(rows * cols) as u32).collect();
+        Self { rows, cols, cell, kept: rows * cols, slots: Arc::clone(&ids), ids }
     }
 
     /// The same patches at another stage.
@@ -77,7 +79,7 @@ mod tests {
     fn slots_are_the_inverse_of_ids() {
         let layout = PatchLayout::new(2, 2, 4, 2, vec![3, 0, 1, 2]).unwrap();
         let absent = PatchLayout::ABSENT;
-        assert_eq!(layout.slots, [1, absent, absent, 0, absent, 0, 1, absent]);
+        assert_eq!(*layout.slots, [1, absent, absent, 0, absent, 0, 1, absent]);
         assert_eq!((layout.batch(), layout.positions()), (2, 32));
         assert_eq!(layout.with_cell(1).positions(), 2);
     }

@@ -1,6 +1,7 @@
 //! Parameters and the scope that names, shapes and initialises them.
 
 use std::cell::{Ref, RefCell, RefMut};
+use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -236,6 +237,8 @@ pub struct Scope {
     linear_init: fn(usize, usize) -> Init,
     seed: u64,
     allocate: bool,
+    /// Parameters of another model, by name, which are taken in place of new ones.
+    shared: Rc<HashMap<String, Param>>,
     /// The first failure of the device.
     failure: Rc<RefCell<Option<Error>>>,
 }
@@ -253,8 +256,16 @@ impl Scope {
             linear_init: Init::xavier_uniform,
             seed,
             allocate: true,
+            shared: Rc::default(),
             failure: Rc::default(),
         }
+    }
+
+    /// A root scope whose parameters are these, as far as there is one of the name and the shape: those of another model of the
+    /// same weights.
+    pub fn sharing(params: &[Param]) -> Self {
+        let by_name = params.iter().map(|param| (param.name().to_owned(), param.clone()));
+        Self { shared: Rc::new(by_name.collect()), ..Self::new(0) }
     }
 
     /// A root scope that allocates nothing.
@@ -366,6 +377,10 @@ impl Scope {
 
     fn add(&self, name: &str, shape: &[usize], kind: ParamKind, init: &Init) -> Param {
         let name = self.name(name);
+        if let Some(param) = self.shared.get(&name).filter(|param| param.shape() == shape) {
+            self.params.borrow_mut().push(param.clone());
+            return param.clone();
+        }
         let values = if self.allocate {
             let mut rng = random::stream(Purpose::Init, &[self.seed, random::name_counter(&name)]);
             let values = match is_dry() {
@@ -458,6 +473,17 @@ mod tests {
         assert_eq!(values(1, false, "w"), values(1, true, "w"));
         assert_ne!(values(1, false, "w"), values(2, false, "w"));
         assert_ne!(values(1, false, "w"), values(1, false, "v"));
+    }
+
+    #[test]
+    fn a_shared_parameter_is_the_one_of_the_other_model() {
+        let [first, other] =
+            [Scope::new(0), Scope::new(0)].map(|scope| scope.child("a").param("w", &[2], &INIT));
+        let scope = Scope::sharing(&[first.clone(), other]).child("a");
+        let (shared, of_another_shape) = (scope.param("w", &[2], &INIT), scope.param("w", &[3], &INIT));
+        scope.params()[0].set(&[5.0, 6.0]).unwrap();
+        assert_eq!(shared.to_vec().unwrap(), [5.0, 6.0]);
+        assert_eq!((of_another_shape.shape(), scope.params().len()), (&[3][..], 2));
     }
 
     #[test]

@@ -12,10 +12,9 @@ use clap::builder::PossibleValuesParser;
 use serde_json::Value as Json;
 use thiserror::Error;
 
+use super::weights_target::WeightsTarget;
 use crate::weights::names::{Layout, Renaming, Rule};
-use crate::weights::{
-    self, Selection, TensorMap, WeightsError, WeightsFile, visible, write_pth, write_safetensors,
-};
+use crate::weights::{self, Selection, TensorMap, WeightsError, WeightsFile, visible};
 
 /// Convert weights between PyTorch (.pth) and safetensors, or list them.
 ///
@@ -90,7 +89,7 @@ pub enum ConvertError {
 /// # Errors
 /// If the input is not a weights file, or the output cannot be written.
 pub fn run(args: &Args) -> Result<(), ConvertError> {
-    let target = args.output.as_deref().map(|path| Target::new(&args.input, path)).transpose()?;
+    let target = args.output.as_deref().map(|path| target(&args.input, path)).transpose()?;
     let selection = Selection { entry: args.entry.as_deref(), optimizer: args.list };
     let mut file = weights::read_selection(&args.input, selection)?;
     let mut notes = file.notes();
@@ -106,7 +105,7 @@ pub fn run(args: &Args) -> Result<(), ConvertError> {
         }
     }
     if let Some(target) = target {
-        target.write(&file)?;
+        target.write(&file.tensors, metadata(&file))?;
     }
     Ok(())
 }
@@ -148,44 +147,23 @@ fn translate(args: &Args, name: &str, renaming: &mut Renaming) -> Result<String,
     Err(ConvertError::Layout { path: path(), title: title.to_owned() })
 }
 
-enum Target<'a> {
-    Safetensors(&'a Path),
-    Pth(&'a Path),
+/// Where to write: not onto the input.
+fn target<'a>(input: &Path, output: &'a Path) -> Result<WeightsTarget<'a>, ConvertError> {
+    if let (Ok(input), Ok(existing)) = (input.canonicalize(), output.canonicalize())
+        && input == existing
+    {
+        return Err(ConvertError::SameFile(output.to_path_buf()));
+    }
+    WeightsTarget::of(output).ok_or_else(|| ConvertError::Extension(output.to_path_buf()))
 }
 
-impl<'a> Target<'a> {
-    fn new(input: &Path, output: &'a Path) -> Result<Self, ConvertError> {
-        if let (Ok(input), Ok(existing)) = (input.canonicalize(), output.canonicalize())
-            && input == existing
-        {
-            return Err(ConvertError::SameFile(output.to_path_buf()));
-        }
-        match output.extension().and_then(|extension| extension.to_str()) {
-            Some("safetensors") => Ok(Self::Safetensors(output)),
-            Some("pth" | "pt") => Ok(Self::Pth(output)),
-            _ => Err(ConvertError::Extension(output.to_path_buf())),
-        }
-    }
-
-    fn write(&self, file: &WeightsFile) -> Result<(), WeightsError> {
-        match self {
-            Self::Safetensors(path) => write_safetensors(path, &file.tensors, &metadata(file)),
-            Self::Pth(path) => write_pth(path, &file.tensors),
-        }
-    }
-}
-
-/// The file's other content as the text that safetensors metadata is, with the mark that PyTorch tools look
-/// for.
+/// The file's other content as the text that safetensors metadata is.
 fn metadata(file: &WeightsFile) -> BTreeMap<String, String> {
-    let mut metadata: BTreeMap<_, _> = file
-        .metadata
+    file.metadata
         .iter()
         .filter(|(key, _)| !key.starts_with("convmae."))
         .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
-        .collect();
-    metadata.insert("format".into(), "pt".into());
-    metadata
+        .collect()
 }
 
 /// The content of a file as text, one tensor a line.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use super::output::CliError;
 use super::trained_args::TrainedArgs;
-use crate::engine::{self, EmbedOptions, Pooling};
+use crate::component::Pooling;
+use crate::engine::{self, EmbedOptions, EngineError};
+use crate::report::write_map_page;
 use file::FeatureFile;
 
 /// Write the features of images, one vector an image: for a nearest-neighbour search, a plot, a classifier elsewhere.
@@ -33,15 +35,24 @@ pub struct Args {
     /// What of the tokens stands for an image; with `none` each is written, `[images, tokens, channels]`.
     #[arg(long, value_name = "HOW", default_value = "mean")]
     pool: Pooling,
+    /// Also write a page with the features in two dimensions (principal components), a dot an image, of a thousand at most; images of a
+    /// folder have the same colour.
+    #[arg(long, value_name = "FILE")]
+    map: Option<PathBuf>,
 }
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let Args { model, images, out, level, pool } = args;
+    let Args { model, images, out, level, pool, map } = args;
     let mut file = FeatureFile::create(&out)?;
-    let options = EmbedOptions { trained: model.options()?, images, level, pooling: pool };
-    engine::embed(&options, |embedding| file.add(embedding))?;
+    let options =
+        EmbedOptions { trained: model.options()?, images, level, pooling: pool, map: map.is_some() };
+    let found = engine::embed(&options, |embedding| file.add(embedding))?;
     let told = file.finish()?;
     tracing::info!("{}: {told}", out.display());
+    if let (Some(path), Some(found)) = (map, found) {
+        let title = format!("Features of {} images", found.points.len());
+        write_map_page(&found, &title, &path).map_err(EngineError::from)?;
+    }
     Ok(())
 }

@@ -3,12 +3,15 @@
 //! Exit codes: 0 done, 1 failed run, 2 bad usage or bad recipe, 3 another process is at work on the run.
 
 mod bench;
+mod browse;
 mod check;
 pub mod convert;
 mod describe;
 mod embed;
 mod eval;
+mod export;
 mod file_kind;
+mod init;
 mod limits;
 mod list;
 mod output;
@@ -23,6 +26,7 @@ mod table;
 mod table_file;
 mod trace;
 mod trained_args;
+mod weights_target;
 
 use std::process::ExitCode;
 
@@ -55,12 +59,15 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Browse(browse::Args),
     Eval(eval::Args),
     Predict(predict::Args),
     Embed(embed::Args),
+    Export(export::Args),
     Bench(bench::Args),
     Report(report::Args),
     Trace(trace::Args),
+    Init(init::Args),
     Convert(convert::Args),
     List(list::Args),
     Describe(describe::Args),
@@ -90,12 +97,15 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, log),
         Command::Check(args) => check::run(&args),
+        Command::Browse(args) => browse::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Embed(args) => embed::run(args),
+        Command::Export(args) => export::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Report(args) => report::run(args),
         Command::Trace(args) => trace::run(args),
+        Command::Init(args) => init::run(&args),
         Command::Convert(args) => convert::run(&args).map_err(CliError::from),
         Command::List(args) => list::run(&args),
         Command::Describe(args) => describe::run(&args),

@@ -38,6 +38,10 @@ pub struct Args {
     /// line of JSON for each image. May be given twice, for both.
     #[arg(long, value_name = "DIR|FILE")]
     out: Vec<PathBuf>,
+    /// A block of the backbone, by the names of its parameters as `blocks3.10`, whose attention is drawn over the images in the folder of
+    /// `--out`: how much each patch is attended to by the cls token, or by all patches on average; the mean of the heads, and each.
+    #[arg(long, value_name = "BLOCK")]
+    attention: Option<String>,
     /// Print JSON: objects have the corners of their box in pixels (`box`: left, top, right, bottom) and, if
     /// the model finds masks, the pixels as compressed run lengths of COCO (`segmentation`).
     #[arg(long)]
@@ -49,7 +53,18 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     let (tables, folders): (Vec<&PathBuf>, Vec<_>) = args.out.iter().partition(|path| Table::is_named(path));
     let is_flat = |path: &&PathBuf| path.extension().is_some_and(|kind| kind == "csv" || kind == "parquet");
     let topk = args.topk.unwrap_or(if tables.iter().any(is_flat) { 1 } else { 5 });
-    let wanted = Wanted { topk, min_score: args.min_score, pictures: !folders.is_empty() };
+    if args.attention.is_some() && folders.is_empty() {
+        return Err(CliError::Usage {
+            message: "`--attention` draws pictures, and there is no folder for them".to_owned(),
+            help: Some("name one by `--out DIR`".to_owned()),
+        });
+    }
+    let wanted = Wanted {
+        topk,
+        min_score: args.min_score,
+        pictures: !folders.is_empty(),
+        attention: args.attention.as_deref(),
+    };
     let options = args.model.options()?;
     let mut tables = tables.into_iter().map(|path| Table::create(path)).collect::<Result<Vec<_>, _>>()?;
     let mut listed = Vec::new();

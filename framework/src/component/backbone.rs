@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Problem;
 use super::registry::slot_schema;
 use super::{ImageShape, LevelShape, Macs, Mask, MaskGrid, MaskPlan};
-use crate::nn::{Context, Error, Result, Scope, Tensor, ops};
+use crate::nn::{Context, Error, Images, Result, Scope, Tensor, ops};
 
 /// A backbone, as the recipe states it.
 #[typetag::serde(tag = "type")]
@@ -39,8 +39,8 @@ pub trait BackboneModule {
     /// Multiply-adds of one image's forward, as they are computed (masked positions left out).
     fn macs(&self) -> Macs;
 
-    /// Images `[B, C, H, W]` (normalised) to features.
-    fn forward(&self, images: &Tensor, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features>;
+    /// Images `[B, C, H, W]` to features.
+    fn forward(&self, images: &Images, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features>;
 }
 
 /// One map of features.

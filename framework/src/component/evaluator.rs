@@ -1,7 +1,7 @@
-//! Evaluators: losses and predictions to metrics.
+//! Evaluators: losses, predictions and features to metrics.
 
 use super::registry::slot_schema;
-use super::{Prediction, TaskKind};
+use super::{Dataset, Pooling, Prediction, TaskKind};
 use crate::data::Batch;
 
 /// A metric over a whole dataset.
@@ -9,6 +9,11 @@ use crate::data::Batch;
 pub trait Evaluator: std::fmt::Debug + Send + Sync {
     /// What has to be computed for it.
     fn needs(&self) -> Needs;
+
+    /// Which features, for [`Needs::Features`].
+    fn features(&self) -> FeatureNeeds<'_> {
+        FeatureNeeds::default()
+    }
 
     /// A meter that has seen nothing yet. `classes` are the names of those that the dataset tells apart for the task that is measured
     /// ([`Samples::classes`](super::Samples::classes)); without names, or without a task, there are none.
@@ -27,6 +32,29 @@ pub enum Needs {
     Losses,
     /// What the heads of this task predict. A recipe without one is refused.
     Predictions(TaskKind),
+    /// Features of whole images, without masks, and those of a support set: see [`Evaluator::features`].
+    Features,
+}
+
+/// Which features an evaluator needs, and beside which ones.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FeatureNeeds<'a> {
+    /// A backbone or a neck, `backbone`, or one of its levels, `backbone.s2`; the last level of the last one if left
+    /// out.
+    pub level: Option<&'a str>,
+    /// What of a level stands for the image.
+    pub pooling: Pooling,
+    /// The images whose classes are known, prepared as those of the validation set; the training set if left out.
+    pub support: Option<&'a dyn Dataset>,
+}
+
+/// The features of a support set of `S` images.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Support {
+    /// `[S, C]`, row-major, each of length 1.
+    pub features: Vec<f32>,
+    /// The classes of the images.
+    pub classes: Vec<usize>,
 }
 
 /// What a meter is shown of a batch: what its evaluator needs.
@@ -36,6 +64,13 @@ pub enum Measured<'a> {
     Losses(&'a [(String, f64)]),
     /// For [`Needs::Predictions`]: of every head of the task in the order of the recipe, at least one.
     Predictions(&'a [&'a Prediction]),
+    /// For [`Needs::Features`].
+    Features {
+        /// `[B, C]`, row-major, each of length 1.
+        features: &'a [f32],
+        /// Those that they are compared with, of as many channels.
+        support: &'a Support,
+    },
 }
 
 /// Collects over batches; the result does not depend on how samples were batched.

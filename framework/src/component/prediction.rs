@@ -65,7 +65,7 @@ impl Prediction {
             Self::Logits(Logits { values, classes }) => *classes > 0 && values.len() == count * classes,
             Self::Reconstruction(Reconstruction { images, removed, patch }) => {
                 let divides = |side: usize| *patch > 0 && side.is_multiple_of(*patch);
-                images.len() == batch.images.len()
+                images.len() == batch.images.shape().numel()
                     && divides(batch.height)
                     && divides(batch.width)
                     && removed.len() == count * (batch.height / patch) * (batch.width / patch)
@@ -185,7 +185,7 @@ mod tests {
     fn a_prediction_for_other_images_is_refused() {
         let batch = batch();
         let reconstruction = |patch: usize, tokens: usize| {
-            let images = batch.images.clone();
+            let images = batch.images.values().into_owned();
             Prediction::Reconstruction(Reconstruction { images, removed: vec![0.0; 2 * tokens], patch })
         };
         let fitting = [

@@ -3,12 +3,13 @@
 use image::RgbImage;
 
 use super::{DataError, Normalization, Original, Pixels, Sample, Size, Target};
+use crate::nn::{self, Images};
 
 /// `B` samples of one size, or padded to one.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// `[B, channels, height, width]`, row-major, normalised.
-    pub images: Vec<f32>,
+    /// `[B, channels, height, width]`.
+    pub images: Images,
     /// Height of every image in pixels.
     pub height: usize,
     /// Width of every image in pixels.
@@ -26,7 +27,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Images of one size, which nothing has transformed.
+    /// Images of one size, which nothing has transformed: normalised values `[B, channels, height, width]`.
     pub fn new(
         images: Vec<f32>,
         (height, width): (usize, usize),
@@ -37,6 +38,7 @@ impl Batch {
         let size = [height, width];
         let originals = targets.iter().map(|target| Original::of(size, target)).collect();
         let sizes = vec![size; ids.len()];
+        let images = Images::from_vec(images, (ids.len(), normalization.channels(), height, width));
         Self { images, height, width, normalization, targets, sizes, originals, ids }
     }
 
@@ -55,11 +57,14 @@ impl Batch {
         self.normalization.channels()
     }
 
-    /// One image of `[B, channels, height, width]` normalised values, as pixels without its padding: a single
-    /// channel in grey, of more than three the first three.
-    pub fn picture(&self, values: &[f32], image: usize) -> RgbImage {
+    /// An image as pixels without its padding: a single channel in grey, of more than three the first three.
+    pub fn picture(&self, image: usize) -> RgbImage {
+        self.picture_of(image, &self.images.image(image))
+    }
+
+    /// [`Batch::picture`] of other normalised values for that image, `[channels, height, width]`.
+    pub fn picture_of(&self, image: usize, values: &[f32]) -> RgbImage {
         let (area, channels) = (self.height * self.width, self.channels());
-        let values = &values[image * channels * area..][..channels * area];
         let Normalization { mean, std } = &self.normalization;
         let [rows, columns] = self.sizes[image];
         RgbImage::from_fn(columns as u32, rows as u32, |x, y| {
@@ -78,7 +83,7 @@ impl Batch {
     /// [`DataError::Transform`] if there is no sample, an image is not normalised, or two differ in size and
     /// are not padded, or one is larger than `pad_to`.
     pub fn stack(samples: Vec<Sample>, pad_to: Option<Size>) -> Result<Self, DataError> {
-        Self::assemble(samples, pad_to, |id, pixels| match pixels {
+        Self::assemble(samples, pad_to, Stack::Floats(Vec::new()), |id, pixels| match pixels {
             Pixels::Normalized { normalization, .. } => Ok(normalization.clone()),
             Pixels::Rgb(_) | Pixels::Channels(_) => Err(DataError::Transform(format!(
                 "{id}: the image is not normalised: end the transforms with `Normalize`"
@@ -86,8 +91,9 @@ impl Batch {
         })
     }
 
-    /// Stacks samples of 8 bit pixels, normalised: what [`Self::stack`] makes of them after `Normalize`,
-    /// without that any but the batch holds normalised values.
+    /// Stacks samples of 8 bit pixels that are to be normalised: what [`Self::stack`] makes of them after
+    /// `Normalize`, but that nobody normalises them before the model reads them. What is padded holds 0 after it
+    /// is normalised, which no 8 bits stand for: such batches are normalised here.
     ///
     /// # Errors
     /// [`DataError::Transform`] as [`Self::stack`], or if an image is normalised already.
@@ -96,7 +102,10 @@ impl Batch {
         normalization: &Normalization,
         pad_to: Option<Size>,
     ) -> Result<Self, DataError> {
-        Self::assemble(samples, pad_to, |id, pixels| match pixels {
+        let pads = |size: Size| samples.iter().any(|sample| sample.size() != size.height_width());
+        let stack =
+            if pad_to.is_some_and(pads) { Stack::Floats(Vec::new()) } else { Stack::Bytes(Vec::new()) };
+        Self::assemble(samples, pad_to, stack, |id, pixels| match pixels {
             Pixels::Rgb(_) | Pixels::Channels(_) => Ok(normalization.clone()),
             Pixels::Normalized { .. } => {
                 Err(DataError::Transform(format!("{id}: the image is normalised twice")))
@@ -108,17 +117,19 @@ impl Batch {
     fn assemble(
         samples: Vec<Sample>,
         pad_to: Option<Size>,
+        mut stack: Stack,
         normalization: impl Fn(&str, &Pixels) -> Result<Normalization, DataError>,
     ) -> Result<Self, DataError> {
-        let mut batch: Option<Self> = None;
         let count = samples.len();
+        let mut batch: Option<Self> = None;
         for sample in samples {
             let (rows, columns) = sample.size();
             let (height, width) = pad_to.map_or((rows, columns), Size::height_width);
             let Sample { id, pixels, target, original } = sample;
             let normalization = normalization(&id, &pixels)?;
+            let shape = (count, normalization.channels(), height, width);
             let batch = batch.get_or_insert_with(|| Self {
-                images: Vec::with_capacity(count * normalization.channels() * height * width),
+                images: Images::from_vec(Vec::new(), shape),
                 height,
                 width,
                 normalization: normalization.clone(),
@@ -127,42 +138,94 @@ impl Batch {
                 originals: Vec::with_capacity(count),
                 ids: Vec::with_capacity(count),
             });
-            if (height, width) != (batch.height, batch.width) {
-                return Err(DataError::Transform(format!(
-                    "images of one batch differ in size: {} is {} x {}, {id} is {height} x {width}: add `Resize` and \
-                     `CenterCrop`, or `RandomResizedCrop`, to the transforms, or pad them (`pad_to`)",
-                    batch.ids[0], batch.height, batch.width
-                )));
-            }
-            if normalization.channels() != batch.channels() {
-                return Err(DataError::Transform(format!(
-                    "images of one batch differ in channels: {} has {}, {id} {}",
-                    batch.ids[0],
-                    batch.channels(),
-                    normalization.channels()
-                )));
-            }
+            batch.check_alike(&id, (height, width), normalization.channels())?;
             if rows > height || columns > width {
                 return Err(DataError::Transform(format!(
                     "{id} is {rows} x {columns}, too large to pad to {height} x {width} (`pad_to`): add a crop or a `Resize` \
                      to the transforms"
                 )));
             }
-            let start = batch.images.len();
-            match pixels {
-                Pixels::Normalized { values, .. } => batch.images.extend_from_slice(&values),
-                pixels => normalization.append(&pixels, &mut batch.images)?,
-            }
-            if (rows, columns) != (height, width) {
-                let image = batch.images.split_off(start);
-                pad(&image, (rows, columns), (height, width), &mut batch.images);
-            }
+            stack.push(pixels, &normalization, (height, width), count)?;
             batch.targets.push(target);
             batch.sizes.push([rows, columns]);
             batch.originals.push(original);
             batch.ids.push(id);
         }
-        batch.ok_or_else(|| DataError::Transform("a batch without samples".to_owned()))
+        let Some(batch) = batch else {
+            return Err(DataError::Transform("a batch without samples".to_owned()));
+        };
+        let shape = (count, batch.channels(), batch.height, batch.width);
+        Ok(Self { images: Images::new(stack.finish(&batch.normalization), shape), ..batch })
+    }
+
+    /// Whether an image of that size and number of channels may be beside those that are there.
+    fn check_alike(
+        &self,
+        id: &str,
+        (height, width): (usize, usize),
+        channels: usize,
+    ) -> Result<(), DataError> {
+        let first = self.ids.first().map_or(id, String::as_str);
+        if (height, width) != (self.height, self.width) {
+            return Err(DataError::Transform(format!(
+                "images of one batch differ in size: {first} is {} x {}, {id} is {height} x {width}: add `Resize` and \
+                 `CenterCrop`, or `RandomResizedCrop`, to the transforms, or pad them (`pad_to`)",
+                self.height, self.width
+            )));
+        }
+        if channels != self.channels() {
+            return Err(DataError::Transform(format!(
+                "images of one batch differ in channels: {first} has {}, {id} {channels}",
+                self.channels()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The pixels of a batch, image by image.
+enum Stack {
+    /// `[B, height, width, channels]`.
+    Bytes(Vec<u8>),
+    /// `[B, channels, height, width]`, normalised.
+    Floats(Vec<f32>),
+}
+
+impl Stack {
+    /// Appends one of `count` images, padded to a size.
+    fn push(
+        &mut self,
+        pixels: Pixels,
+        normalization: &Normalization,
+        (height, width): (usize, usize),
+        count: usize,
+    ) -> Result<(), DataError> {
+        let (size, len) = (pixels.size(), count * normalization.channels() * height * width);
+        match self {
+            Self::Bytes(bytes) => {
+                bytes.reserve_exact(len.saturating_sub(bytes.len()));
+                bytes.extend_from_slice(pixels.bytes(normalization)?);
+            }
+            Self::Floats(values) => {
+                values.reserve_exact(len.saturating_sub(values.len()));
+                let image = match pixels {
+                    Pixels::Normalized { values, .. } => values,
+                    pixels => pixels.normalized(normalization)?,
+                };
+                match size == (height, width) {
+                    true => values.extend_from_slice(&image),
+                    false => pad(&image, size, (height, width), values),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, normalization: &Normalization) -> nn::Pixels {
+        match self {
+            Self::Bytes(bytes) => nn::Pixels::Bytes(bytes.into(), normalization.clone()),
+            Self::Floats(values) => nn::Pixels::Floats(values.into()),
+        }
     }
 }
 
@@ -203,7 +266,7 @@ mod tests {
     #[test]
     fn samples_are_stacked_in_order() {
         let batch = Batch::stack(vec![sample("a", 1, 2, 0.0), sample("b", 1, 2, 1.0)], None).unwrap();
-        assert_eq!(batch.images, [[0.0; 6], [1.0; 6]].concat());
+        assert_eq!(*batch.images.values(), [[0.0; 6], [1.0; 6]].concat());
         assert_eq!((batch.len(), batch.height, batch.width), (2, 1, 2));
         assert_eq!(batch.targets[1].class, Some(1));
     }
@@ -223,12 +286,12 @@ mod tests {
         small.target.semantic = Some(image::GrayImage::new(2, 1));
         let batch = Batch::stack(vec![small, sample("b", 2, 3, 1.0)], pad_to).unwrap();
         let padded = [5.0, 5.0, 0.0, 0.0, 0.0, 0.0];
-        assert_eq!(batch.images, [[padded; 3].concat(), vec![1.0; 18]].concat());
+        assert_eq!(*batch.images.values(), [[padded; 3].concat(), vec![1.0; 18]].concat());
         assert_eq!((batch.height, batch.width), (2, 3));
         assert_eq!(batch.sizes, [[1, 2], [2, 3]]);
         assert_eq!(batch.originals.iter().map(|original| original.size).collect::<Vec<_>>(), batch.sizes);
         assert_eq!(batch.targets[0].semantic.as_ref().unwrap().dimensions(), (2, 1));
-        assert_eq!(batch.picture(&batch.images, 0).dimensions(), (2, 1));
+        assert_eq!(batch.picture(0).dimensions(), (2, 1));
     }
 
     #[test]
@@ -236,9 +299,16 @@ mod tests {
         let normalization = Normalization { mean: vec![0.5; 3], std: vec![0.25; 3] };
         let white = RgbImage::from_pixel(1, 1, image::Rgb([255; 3]));
         let white = Sample::new("a".to_owned(), white, Target::default());
-        let batch =
-            Batch::normalize_and_stack(vec![white], &normalization, Some(Size::HeightWidth([1, 2]))).unwrap();
-        assert_eq!(batch.images, [2.0, 0.0].repeat(3));
+        let stack = |size| {
+            Batch::normalize_and_stack(vec![white.clone()], &normalization, Some(Size::HeightWidth(size)))
+                .unwrap()
+        };
+        let padded = stack([1, 2]).images;
+        assert!(matches!(padded.pixels(), nn::Pixels::Floats(_)));
+        assert_eq!(*padded.values(), [2.0, 0.0].repeat(3));
+        let whole = stack([1, 1]).images;
+        assert!(matches!(whole.pixels(), nn::Pixels::Bytes(bytes, _) if **bytes == [255; 3]));
+        assert_eq!(*whole.values(), [2.0; 3]);
     }
 
     #[test]

@@ -8,7 +8,6 @@ mod file;
 mod geometry;
 mod jpeg;
 mod labels;
-mod normalization;
 mod passed_over;
 mod pixels;
 mod raster;
@@ -19,6 +18,7 @@ mod target;
 mod tiff;
 pub mod walk;
 
+pub use crate::nn::Normalization;
 pub use batch::Batch;
 pub use decode::{decode, read_image, read_rgb};
 pub use error::DataError;
@@ -26,7 +26,6 @@ pub use file::{
     IMAGE_EXTENSIONS, LABEL_MAP_EXTENSIONS, MAX_FILE, check_size, composed, has_extension, read_file,
 };
 pub use labels::read_labels;
-pub use normalization::Normalization;
 pub use passed_over::PassedOver;
 pub use pixels::Pixels;
 pub use raster::Raster;

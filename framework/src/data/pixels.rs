@@ -2,7 +2,7 @@
 
 use image::{GrayImage, RgbImage};
 
-use super::{Normalization, Raster};
+use super::{DataError, Normalization, Raster};
 
 /// An image on its way to a batch.
 #[derive(Debug, Clone)]
@@ -56,6 +56,36 @@ impl Pixels {
             Self::Channels(raster) => raster.channels(),
             Self::Normalized { normalization, .. } => normalization.channels(),
         }
+    }
+
+    /// The bytes of pixels as decoded, `[height, width, channels]`, to be normalised.
+    ///
+    /// # Errors
+    /// [`DataError::Transform`] if they are normalised already, or the normalisation is for other channels.
+    pub fn bytes(&self, normalization: &Normalization) -> Result<&[u8], DataError> {
+        if self.channels() != normalization.channels() {
+            return Err(DataError::Transform(format!(
+                "an image of {} channels cannot be normalised by {} means",
+                self.channels(),
+                normalization.channels()
+            )));
+        }
+        match self {
+            Self::Rgb(image) => Ok(image.as_raw()),
+            Self::Channels(raster) => Ok(raster.as_raw()),
+            Self::Normalized { .. } => Err(DataError::Transform("the image is normalised twice".to_owned())),
+        }
+    }
+
+    /// The normalised values, `[channels, height, width]`.
+    ///
+    /// # Errors
+    /// As [`Pixels::bytes`].
+    pub fn normalized(&self, normalization: &Normalization) -> Result<Vec<f32>, DataError> {
+        let bytes = self.bytes(normalization)?;
+        let mut values = vec![0.0; bytes.len()];
+        normalization.normalize(bytes, &mut values);
+        Ok(values)
     }
 
     /// As many channels as a model takes: grey is repeated to RGB, RGB is weighed to grey as by Pillow, and
@@ -135,6 +165,17 @@ mod tests {
             let expected = format!("{} channels; `image_channels` is {channels}", pixels.channels());
             assert_eq!(pixels.with_channels(channels).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn pixels_of_other_channels_or_normalised_ones_are_not_normalised() {
+        let normalization = Normalization::identity(1);
+        let values = raster(1, &[0, 255]).normalized(&normalization).unwrap();
+        assert_eq!(values, [0.0, 1.0]);
+        let message = |pixels: Pixels| pixels.normalized(&normalization).unwrap_err().to_string();
+        assert!(message(raster(3, &[0; 3])).contains("3 channels cannot be normalised by 1 means"));
+        let again = Pixels::Normalized { values, height: 1, width: 2, normalization: normalization.clone() };
+        assert!(message(again).contains("normalised twice"));
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::component::Span;
+use crate::data::Batch;
 use crate::experiment::{Data, Experiment};
 use crate::graph::{self, Checked, Model, catalog};
 use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::profile::{self, Cost, Place, Profile};
-use crate::nn::{Scope, ceiling, device};
+use crate::nn::{Images, Scope, ceiling, device};
 use crate::recipe::Sources;
 
 use super::EngineError;
@@ -129,7 +130,11 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
     let batch = model.example(batch_size, seed);
     let mut trainer = build_trainer(&recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
-    let mut step = || trainer.step(std::iter::once(Ok(batch.clone())));
+    let mut step = || {
+        // As of a loader: not on the device yet.
+        let images = Images::new(batch.images.pixels().clone(), batch.images.shape());
+        trainer.step(std::iter::once(Ok(Batch { images, ..batch.clone() })))
+    };
     for _ in 0..options.warmup {
         step()?;
     }

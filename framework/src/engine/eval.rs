@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::EngineError;
-use super::evaluate::{Evaluation, Predictor};
+use super::evaluate::{Evaluation, Measure, Predictor};
 use super::setup::{LoadedModel, Loading, SplitReport, TrainedOptions, classes, open};
 use crate::component::TaskKind;
 use crate::distributed::SingleProcess;
@@ -52,18 +52,13 @@ pub fn eval(options: &TrainedOptions, results: Option<&Path>) -> Result<EvalRepo
         return Err(recipe.diagnose(problems).into());
     }
     SplitReport::new("val", samples.as_ref(), &model.heads()).log();
-    let evaluate = &experiment.evaluate;
+    let evaluate = experiment.evaluate;
+    let measures = Measure::all(&recipe, evaluate.evaluators, &model)?;
     let predictor = Predictor { model: &model, inference: evaluate.inference.as_deref() };
     let create = |path| ResultsFile::create(path, samples.category_ids());
     let mut results = results.map(create).transpose()?;
-    let evaluation = Evaluation::run(
-        predictor,
-        &loader,
-        &evaluate.evaluators,
-        experiment.seed,
-        &SingleProcess,
-        results.as_mut(),
-    )?;
+    let evaluation =
+        Evaluation::run(predictor, &loader, &measures, experiment.seed, &SingleProcess, results.as_mut())?;
     results.map(ResultsFile::finish).transpose()?;
     let corrupt_samples = loader.corrupt().len();
     Ok(EvalReport {

@@ -3,12 +3,17 @@
 //! [`train`] and `evaluate` are the loops, `setup` makes from a recipe what they work on, `run` is a training
 //! with its run directory.
 
+mod attention;
 mod bench;
+mod browse;
 mod embed;
 mod error;
 mod eval;
 mod evaluate;
+mod export;
+mod features;
 mod images;
+mod init;
 mod predict;
 mod run;
 mod schedule_plot;
@@ -18,10 +23,13 @@ mod trace;
 pub mod train;
 
 pub use bench::{BenchOptions, BenchReport, DataSpeed, Item as BenchItem, bench};
-pub use embed::{EmbedOptions, Embedding, Pooling, embed};
+pub use browse::{BrowseOptions, browse};
+pub use embed::{EmbedOptions, Embedding, embed};
 pub use error::EngineError;
 pub use eval::{EvalReport, eval};
 pub use evaluate::Evaluation;
+pub use export::export;
+pub use init::initial_weights;
 pub use predict::{ClassProbability, Prediction, Wanted, predict};
 pub use run::{Outcome, RunOptions, run};
 pub(crate) use run::{StopSignal, terminate_after};

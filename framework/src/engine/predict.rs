@@ -6,6 +6,7 @@ use image::GrayImage;
 use serde::Serialize;
 
 use super::EngineError;
+use super::attention::AttentionPictures;
 use super::evaluate::{Predictor, instances, label_maps};
 use super::images::{ImageBatches, find};
 use super::setup::{LoadedModel, TrainedOptions, classes};
@@ -58,13 +59,15 @@ impl ClassProbability {
 
 /// What of a prediction is wanted.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct Wanted<'a> {
     /// Classes for each image.
     pub topk: usize,
     /// The least score of objects.
     pub min_score: f32,
     /// Whether there are pictures.
     pub pictures: bool,
+    /// A block of the backbone whose attention is among the pictures: `blocks3.10`.
+    pub attention: Option<&'a str>,
 }
 
 /// Predicts for images, files, folders or patterns, prepared by the transforms of the validation set. `each` gets
@@ -72,13 +75,15 @@ pub struct Wanted {
 pub fn predict<E: From<EngineError>>(
     options: &TrainedOptions,
     images: &[PathBuf],
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     mut each: impl FnMut(usize, Prediction) -> Result<(), E>,
 ) -> Result<(), E> {
     let images = find(images).map_err(EngineError::from)?;
     let mut trained = LoadedModel::load(options)?;
     let val = trained.take_val()?;
-    let LoadedModel { experiment, model, metadata, .. } = trained;
+    let LoadedModel { recipe, experiment, model, metadata } = trained;
+    let attention =
+        wanted.attention.map(|block| AttentionPictures::new(&recipe, &model, block)).transpose()?;
     let names = |task: TaskKind| {
         let of_data = || val.dataset.open().ok()?.classes(task).map(<[String]>::to_vec);
         let of_weights = || classes::of_weights(task, &metadata);
@@ -92,6 +97,7 @@ pub fn predict<E: From<EngineError>>(
         pixel_names: names(TaskKind::Segment),
         object_names: names(TaskKind::Detect),
         wanted,
+        attention,
     };
     // Images of any size do not make a batch, unless they are padded.
     let any_size = session.predictor.inference.is_some() && val.pad_to.is_none();
@@ -120,7 +126,8 @@ struct Session<'a> {
     image_names: Vec<String>,
     pixel_names: Vec<String>,
     object_names: Vec<String>,
-    wanted: Wanted,
+    wanted: Wanted<'a>,
+    attention: Option<AttentionPictures>,
 }
 
 impl Session<'_> {
@@ -145,6 +152,9 @@ impl Session<'_> {
             (None, None) => asked.pictures(&found, &self.object_names)?,
         }
         .into_iter();
+        let attention =
+            self.attention.as_ref().map(|attention| attention.of(batch, ctx.clone())).transpose()?;
+        let mut attention = attention.into_iter().flatten();
         let mut objects = objects.into_iter().flatten();
         let mut maps = maps.into_iter().flatten().cloned();
         let prediction = |path: &&Path| {
@@ -156,7 +166,7 @@ impl Session<'_> {
                 pixel_classes: shares.unwrap_or_default(),
                 objects: objects.next(),
                 labels,
-                pictures: pictures.next().unwrap_or_default(),
+                pictures: pictures.next().into_iter().chain(attention.next()).flatten().collect(),
             }
         };
         Ok(paths.iter().map(prediction).collect())
@@ -169,7 +179,7 @@ fn overlays(paths: &[&Path], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Ve
     let overlay = |(at, (path, map)): (usize, (&&Path, &GrayImage))| {
         let of_file = read_rgb(path)?;
         let is_of_file = of_file.dimensions() == map.dimensions();
-        let image = if is_of_file { of_file } else { batch.picture(&batch.images, at) };
+        let image = if is_of_file { of_file } else { batch.picture(at) };
         Ok(vec![Picture { caption: "overlay".to_owned(), image: label_map::overlay(image, map) }])
     };
     paths.iter().zip(maps).enumerate().map(overlay).collect()

@@ -72,6 +72,9 @@ impl Draft {
             let misfit = optimizer.groups(&model.params()).err();
             problems.extend(misfit.map(|problem| problem.within("optimizer")));
         }
+        if let (Some(model), Some(evaluate)) = (&model, &parts.evaluate) {
+            problems.extend(problems_of_features(model, evaluate));
+        }
         let heads = plan.heads();
         // What a head with mistakes predicts is not known.
         if parts.flawed.is_empty() {
@@ -112,6 +115,17 @@ fn problems_of_evaluation(heads: &Heads<'_>, evaluate: &Evaluate) -> Vec<Problem
         }
     }
     problems
+}
+
+/// Evaluators of features that the model does not have.
+fn problems_of_features(model: &Model, evaluate: &Evaluate) -> Vec<Problem> {
+    let evaluators = evaluate.evaluators.iter().enumerate();
+    let of_features = evaluators.filter(|(_, evaluator)| evaluator.needs() == Needs::Features);
+    let missing = of_features.filter_map(|(position, evaluator)| {
+        let message = model.level(evaluator.features().level).err()?;
+        Some(Problem::new(format!("evaluate.evaluators.{position}"), message))
+    });
+    missing.collect()
 }
 
 /// Padding that would be learned: nothing tells the pixels of removed patches from it.

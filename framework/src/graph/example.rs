@@ -6,6 +6,7 @@ use super::model::Model;
 use crate::component::{ImageShape, Task};
 use crate::data::{Batch, Normalization, Target};
 use crate::experiment::NodeKind;
+use crate::nn::{Images, Pixels};
 use crate::random::{self, Purpose};
 
 impl Model {
@@ -27,12 +28,16 @@ impl Model {
             target
         };
         let mut rng = random::stream(Purpose::Image, &[seed]);
-        Batch::new(
-            (0..count * channels * height * width).map(|_| rng.random_range(-2.0..2.0)).collect(),
+        let pixels: Vec<u8> = (0..count * channels * height * width).map(|_| rng.random()).collect();
+        let normalization = Normalization { mean: vec![0.5; channels], std: vec![0.25; channels] };
+        let pixels = Pixels::Bytes(pixels.into(), normalization.clone());
+        let batch = Batch::new(
+            Vec::new(),
             (height, width),
-            Normalization::identity(channels),
+            normalization,
             (0..count).map(target).collect(),
             (0..count).map(|image| format!("random[{image}]")).collect(),
-        )
+        );
+        Batch { images: Images::new(pixels, batch.images.shape()), ..batch }
     }
 }

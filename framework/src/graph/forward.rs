@@ -8,7 +8,7 @@ use crate::component::{
 };
 use crate::data::Batch;
 use crate::experiment::NodeKind;
-use crate::nn::{Context, Error, Result, Tape, Tensor, profile};
+use crate::nn::{Context, Error, Result, Tape, profile};
 
 /// What the nodes of a model yield in a forward pass, node by node.
 pub struct Outputs(Vec<Output>);
@@ -48,17 +48,25 @@ impl Model {
     /// Runs masker, backbone, necks and instance heads on a batch.
     pub fn forward(&self, batch: &Batch, ctx: &Context) -> Result<Outputs> {
         self.check_size(batch)?;
-        let shape = (batch.len(), self.image.channels, batch.height, batch.width);
-        // Images need no gradient, so they are on no tape; the first layer puts its output on `ctx.tape`.
-        let images = Tensor::from_vec(batch.images.clone(), shape, &Tape::none())?;
         let mut outputs = Outputs(Vec::new());
         for built in self.nodes() {
             let _span = profile::node(&built.planned.node.name);
-            let output = self.run(built, &images, &outputs, batch, &self.context(built, ctx))?;
+            let output = self.run(built, &outputs, batch, &self.context(built, ctx))?;
             record(&built.planned.node.name, &output, ctx)?;
             outputs.0.push(output);
         }
         Ok(outputs)
+    }
+
+    /// The masks that the maskers draw for a batch, without anything that is computed under them.
+    pub fn masks(&self, batch: usize, ctx: &Context) -> Result<Vec<Mask>> {
+        let drawn = self.nodes().iter().filter_map(|built| match (&built.planned.node.kind, &built.module) {
+            (NodeKind::Masker(masker), Module::Masker { grid: Some(grid), .. }) => {
+                Some(masker.draw(grid, batch, ctx))
+            }
+            _ => None,
+        });
+        drawn.collect()
     }
 
     /// The levels that a backbone or a neck yields.
@@ -66,21 +74,14 @@ impl Model {
         outputs.features(self.position(node)?)
     }
 
-    fn run(
-        &self,
-        built: &Built,
-        images: &Tensor,
-        outputs: &Outputs,
-        batch: &Batch,
-        ctx: &Context,
-    ) -> Result<Output> {
+    fn run(&self, built: &Built, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Output> {
         Ok(match (&built.planned.node.kind, &built.module) {
             (NodeKind::Masker(masker), Module::Masker { grid: Some(grid), .. }) => {
                 Output::Mask(Rc::new(masker.draw(grid, batch.len(), ctx)?))
             }
             (_, Module::Backbone(backbone)) => {
                 let mask = self.upstream(built).find_map(|at| outputs.mask(at));
-                Output::Features(backbone.forward(images, mask, ctx)?)
+                Output::Features(backbone.forward(&batch.images, mask, ctx)?)
             }
             (_, Module::Neck(neck)) => Output::Features(neck.forward(&self.gather(built, outputs)?, ctx)?),
             (_, Module::InstanceHead(head)) => {

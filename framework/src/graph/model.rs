@@ -8,7 +8,7 @@ use crate::component::{
     BackboneModule, HeadInputs, HeadModule, ImageShape, InstanceHeadInputs, InstanceHeadModule, LevelShape,
     Macs, MaskGrid, MaskPlan, Masker, NeckModule, Problem,
 };
-use crate::experiment::{Frozen, Node, NodeKind};
+use crate::experiment::{Frozen, Node, NodeKind, Source};
 use crate::nn::{Param, Scope};
 
 /// A model: the modules of a [`Plan`] and their parameters.
@@ -117,6 +117,35 @@ impl Model {
     pub fn levels_by_node(&self) -> Vec<(&str, Vec<LevelShape>)> {
         let levels = self.nodes.iter().map(|built| (built.planned.node.name.as_str(), built.module.levels()));
         levels.filter(|(_, levels)| !levels.is_empty()).collect()
+    }
+
+    /// A backbone or a neck (`backbone`), or one of its levels (`backbone.s2`), by name; the last level of the last
+    /// one if none is named.
+    ///
+    /// # Errors
+    /// Which features the model has.
+    pub fn level(&self, wanted: Option<&str>) -> std::result::Result<(String, LevelShape), String> {
+        let nodes = self.levels_by_node();
+        let source = wanted.map(Source::from);
+        let found = match &source {
+            Some(source) => nodes.iter().find(|(name, _)| *name == source.node),
+            None => nodes.last(),
+        };
+        let level = source.as_ref().and_then(|source| source.level.as_deref());
+        let found = found.and_then(|(node, levels)| {
+            let of_name = |name: &str| levels.iter().find(|known| known.name == name);
+            Some(((*node).to_owned(), level.map_or_else(|| levels.last(), of_name)?.clone()))
+        });
+        found.ok_or_else(|| {
+            let of_node = |(node, levels): &(&str, Vec<LevelShape>)| {
+                levels.iter().map(|level| format!("`{node}.{}`", level.name)).collect::<Vec<_>>()
+            };
+            let names = nodes.iter().flat_map(of_node).collect::<Vec<_>>().join(", ");
+            match wanted {
+                Some(wanted) => format!("the model has no features `{wanted}`; it has {names}"),
+                None => "the model has no backbone".to_owned(),
+            }
+        })
     }
 
     /// Multiply-adds of one image's forward.

@@ -159,6 +159,7 @@ impl Loader {
             threads: Vec::new(),
             corrupt: Arc::clone(&self.corrupt),
             broken,
+            ahead: None,
         };
         let workers = if epoch.broken.is_some() { 0 } else { self.options.workers };
         for number in 0..workers {
@@ -257,9 +258,19 @@ pub struct Epoch {
     threads: Vec<JoinHandle<()>>,
     corrupt: Arc<Mutex<BTreeMap<usize, CorruptSample>>>,
     broken: Option<DataError>,
+    /// What [`Epoch::ready`] took from the queue.
+    ahead: Option<Read<Batch>>,
 }
 
 impl Epoch {
+    /// The batch that comes next, if it is ready. What is corrupt in it counts when it is handed out.
+    pub fn ready(&mut self) -> Option<&Batch> {
+        if self.ahead.is_none() && self.broken.is_none() {
+            self.ahead = self.reader.queue.try_next();
+        }
+        self.ahead.as_ref()?.result.as_ref().ok()
+    }
+
     /// Logs corrupt samples that are new; an error if they are too many by now.
     fn judge(&self, corrupt: Vec<CorruptSample>) -> Result<(), DataError> {
         let mut known = lock(&self.corrupt);
@@ -280,7 +291,7 @@ impl Iterator for Epoch {
         let result = if let Some(error) = self.broken.take() {
             Err(error)
         } else {
-            let read = self.reader.queue.next()?;
+            let read = self.ahead.take().or_else(|| self.reader.queue.next())?;
             self.judge(read.corrupt).and(read.result)
         };
         if result.is_err() {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::component::{BatchTransform, Problem, SampleShape, Samples, Transform};
 use crate::data::{Batch, DataError, Sample, Size};
 use crate::guard;
-use crate::random::{self, Purpose};
+use crate::random::{self, Purpose, Rng};
 
 /// A dataset and what happens to its samples.
 pub struct Pipeline {
@@ -27,6 +27,26 @@ impl Pipeline {
     /// Sample `index` as epoch `epoch` sees it: a function of seed, epoch and index only.
     pub fn sample(&self, epoch: u64, index: usize) -> Result<Sample, DataError> {
         self.apply(&self.transforms, epoch, index)
+    }
+
+    /// Sample `index` before any transform.
+    pub fn read(&self, index: usize) -> Result<Sample, DataError> {
+        let mut sample = catch(format!("sample {index}"), || self.samples.get(index))?;
+        sample.original.image_id.get_or_insert(index as u64);
+        catch(sample.id.clone(), || sample.with_channels(self.channels))
+    }
+
+    /// What each transform makes of a sample that was read, in order: the last is [`Self::sample`].
+    pub fn steps(&self, sample: &Sample, epoch: u64, index: usize) -> Result<Vec<Sample>, DataError> {
+        let mut rng = self.rng(epoch, index);
+        catch(sample.id.clone(), || {
+            let mut steps: Vec<Sample> = Vec::with_capacity(self.transforms.len());
+            for transform in &self.transforms {
+                let before = steps.last().unwrap_or(sample).clone();
+                steps.push(transform.apply(before, &mut rng)?);
+            }
+            Ok(steps)
+        })
     }
 
     /// Sample `index` as [`Self::stack`] takes it: not normalised if the last transform does nothing else.
@@ -56,13 +76,15 @@ impl Pipeline {
         epoch: u64,
         index: usize,
     ) -> Result<Sample, DataError> {
-        let mut rng = random::stream(Purpose::Augment, &[self.seed, epoch, index as u64]);
-        let mut sample = catch(format!("sample {index}"), || self.samples.get(index))?;
-        sample.original.image_id.get_or_insert(index as u64);
+        let mut rng = self.rng(epoch, index);
+        let sample = self.read(index)?;
         catch(sample.id.clone(), || {
-            let sample = sample.with_channels(self.channels)?;
             transforms.iter().try_fold(sample, |sample, transform| transform.apply(sample, &mut rng))
         })
+    }
+
+    fn rng(&self, epoch: u64, index: usize) -> Rng {
+        random::stream(Purpose::Augment, &[self.seed, epoch, index as u64])
     }
 }
 

@@ -116,16 +116,26 @@ impl<Part, Whole> Queue<Part, Whole> {
             if state.stopped || state.first.saturating_mul(self.group_size) >= self.end {
                 return None;
             }
-            if let Some(Group::Whole(whole)) = state.groups.front_mut()
-                && let Some(whole) = whole.take()
-            {
-                state.groups.pop_front();
-                state.first += 1;
-                self.room.notify_all();
+            if let Some(whole) = self.take_first(&mut state) {
                 return Some(whole);
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The next whole, if it is there.
+    pub fn try_next(&self) -> Option<Whole> {
+        let mut state = self.lock();
+        if state.stopped { None } else { self.take_first(&mut state) }
+    }
+
+    fn take_first(&self, state: &mut State<Part, Whole>) -> Option<Whole> {
+        let Some(Group::Whole(whole)) = state.groups.front_mut() else { return None };
+        let whole = whole.take()?;
+        state.groups.pop_front();
+        state.first += 1;
+        self.room.notify_all();
+        Some(whole)
     }
 
     /// Hands out nothing more, neither work nor results.
@@ -159,6 +169,21 @@ mod tests {
             assert_eq!(queue.next(), Some(vec![6, 7]));
             assert_eq!(queue.next(), None);
         });
+    }
+
+    #[test]
+    fn who_does_not_wait_gets_what_is_there() {
+        let queue: Queue<usize, Vec<usize>> = Queue::new(0, 4, 2, 2);
+        let first = queue.claim().unwrap();
+        assert_eq!(queue.deposit(&first, 0), None);
+        assert_eq!(queue.try_next(), None);
+        let second = queue.claim().unwrap();
+        let parts = queue.deposit(&second, 1).unwrap();
+        assert_eq!(queue.try_next(), None);
+        queue.finish(&second, parts);
+        assert_eq!(queue.try_next(), Some(vec![0, 1]));
+        queue.stop();
+        assert_eq!(queue.try_next(), None);
     }
 
     #[test]

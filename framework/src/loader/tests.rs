@@ -93,7 +93,7 @@ fn read(loader: &Loader, epoch: u64, from_batch: usize) -> Vec<Batch> {
 }
 
 fn images(batches: &[Batch]) -> Vec<Vec<f32>> {
-    batches.iter().map(|batch| batch.images.clone()).collect()
+    batches.iter().map(|batch| batch.images.values().into_owned()).collect()
 }
 
 fn first_error(loader: &Loader) -> String {
@@ -129,11 +129,32 @@ fn an_epoch_resumes_at_any_batch_without_reading_those_before() {
 }
 
 #[test]
+fn a_batch_that_is_looked_at_before_comes_next_all_the_same() {
+    let loader = loader(numbers(30), LoaderOptions::train(4));
+    let expected = images(&read(&loader, 1, 0));
+    let mut epoch = loader.epoch(1, 0);
+    let (mut seen, mut looked_at) = (Vec::new(), 0);
+    while let Some(batch) = epoch.next() {
+        seen.push(batch.unwrap());
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while seen.len() < expected.len() && std::time::Instant::now() < deadline {
+            if let Some(next) = epoch.ready() {
+                assert_eq!(*next.images.values(), expected[seen.len()]);
+                looked_at += 1;
+                break;
+            }
+        }
+    }
+    assert_eq!((images(&seen), looked_at), (expected.clone(), expected.len() - 1));
+}
+
+#[test]
 fn epochs_differ_in_order_and_augmentation() {
     let loader = loader(numbers(8), LoaderOptions::train(8));
     let (first, second) = (read(&loader, 0, 0), read(&loader, 1, 0));
     assert_ne!(first[0].ids, second[0].ids);
-    let mut values: Vec<_> = [&first, &second].iter().map(|batches| batches[0].images.clone()).collect();
+    let mut values: Vec<_> =
+        [&first, &second].iter().map(|batches| batches[0].images.values().into_owned()).collect();
     for values in &mut values {
         values.sort_by(f32::total_cmp);
     }

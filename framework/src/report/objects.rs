@@ -48,7 +48,7 @@ impl Object {
     }
 
     /// What was annotated in an image, in pixels of a picture of it.
-    fn annotated(original: &Original, picture: &RgbImage, names: &[String]) -> Vec<Self> {
+    pub(super) fn annotated(original: &Original, picture: &RgbImage, names: &[String]) -> Vec<Self> {
         let objects = &original.instances;
         let size = [picture.height(), picture.width()].map(|side| side as usize);
         let [down, across] = scale(original, size);
@@ -105,7 +105,7 @@ pub fn pictures(image: RgbImage, found: &Regions, original: &Original, names: &[
 }
 
 /// A small image with squares for pixels, so that there is room for names.
-fn enlarged(image: RgbImage) -> RgbImage {
+pub(super) fn enlarged(image: RgbImage) -> RgbImage {
     let (width, height) = image.dimensions();
     match LONGEST / width.max(height).max(1) {
         0 | 1 => image,

@@ -125,6 +125,11 @@ impl RunDir {
         self.root.join("classes.parquet")
     }
 
+    /// `features.parquet`: see [`FeatureMap`](super::FeatureMap).
+    pub fn features(&self) -> PathBuf {
+        self.root.join("features.parquet")
+    }
+
     /// `log.jsonl`: see [`logging`](super::logging).
     pub fn log(&self) -> PathBuf {
         self.root.join("log.jsonl")

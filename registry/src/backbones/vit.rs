@@ -8,7 +8,7 @@ use convmae_framework::component::{
 };
 use convmae_framework::nn::layers::{Block, LayerNorm, MergeConv};
 use convmae_framework::nn::ops::{PrependToken, Sequential};
-use convmae_framework::nn::{self, Context, Init, Param, PatchLayout, Scope, Tensor};
+use convmae_framework::nn::{self, Context, Images, Init, Param, PatchLayout, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -214,28 +214,27 @@ impl BackboneModule for ViTModule {
         }
     }
 
-    fn forward(&self, images: &Tensor, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
+    fn forward(&self, images: &Images, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
         let LevelShape { rows, cols, kept, prefix_tokens, .. } = self.level;
-        let (batch, ..) = images.dims4()?;
+        let (batch, ..) = images.shape().dims4()?;
         let layout = match mask {
             Some(mask) => PatchLayout::new(rows, cols, 1, kept, mask.ids_keep.clone())?,
             None => PatchLayout::dense(batch, rows, cols, 1),
         };
         let positions = self.pos_embed.layers(&layout, prefix_tokens);
         let tokens = Sequential::new()
-            .then(self.proj.image_layers(&Rc::new(layout)))
+            .then(self.proj.pixel_layers())
             .then_all(self.cls_token.clone().map(|token| PrependToken { token }))
             .then(positions)
             .then_all(self.blocks.iter().map(|block| block.layers(batch, ctx)))
             .then_all(self.norm.clone())
-            .forward(images.clone(), ctx)?;
+            .forward(self.proj.pixels(images, &layout)?, ctx)?;
         Ok(Features { levels: vec![Level { shape: self.level.clone(), tokens }], mask: mask.cloned() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use convmae_framework::nn::Tape;
     use convmae_framework::random::{Purpose, stream};
     use serde_json::json;
 
@@ -259,7 +258,7 @@ mod tests {
             param.set(&values).unwrap();
         }
         let pixels = (0..3 * 32 * 48).map(|at| (at as f32 * 0.3).sin()).collect();
-        let images = Tensor::from_vec(pixels, (1, 3, 32, 48), &Tape::none()).unwrap();
+        let images = Images::from_vec(pixels, (1, 3, 32, 48));
         let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
         module.forward(&images, None, &ctx).unwrap().levels[0].tokens.to_vec().unwrap()
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use convmae_framework::component::{BatchTransform, Problem};
 use convmae_framework::data::{Batch, DataError, Mixed, Target};
+use convmae_framework::nn::Images;
 use convmae_framework::random::Rng;
 use rand::Rng as _;
 use rand_distr::{Beta, Distribution as _};
@@ -120,7 +121,9 @@ impl Mix {
         let area = batch.height * width;
         let image = batch.channels() * area;
         // In a batch of an odd number the middle image is its own partner, and stays as it is.
-        let (front, back) = batch.images.split_at_mut(count / 2 * image);
+        let shape = batch.images.shape();
+        let mut images = batch.images.into_vec();
+        let (front, back) = images.split_at_mut(count / 2 * image);
         let pairs = front.chunks_exact_mut(image).zip(back.rchunks_exact_mut(image));
         match self {
             Self::Nothing => {}
@@ -131,6 +134,7 @@ impl Mix {
                 }
             }),
         }
+        batch.images = Images::from_vec(images, shape);
         for (target, class) in batch.targets.iter_mut().zip(classes.into_iter().rev()) {
             target.mixed = Some(Mixed { class, share: (1.0 - share) as f32 });
         }

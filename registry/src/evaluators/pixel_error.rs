@@ -49,7 +49,7 @@ impl Meter for PixelMeter {
             let channels = batch.channels();
             let size = found.patch * found.patch * channels;
             let patches = |images| patchify(images, channels, batch.height, batch.width, found.patch);
-            let (target, reconstructed) = (patches(&batch.images), patches(&found.images));
+            let (target, reconstructed) = (patches(&batch.images.values()), patches(&found.images));
             let tokens = found.removed.len() / batch.len();
             let image = size * tokens;
             let images = target

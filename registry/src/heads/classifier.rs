@@ -80,7 +80,7 @@ impl HeadModule for Classifier {
             let class = argmax(logits);
             let logits: Vec<f32> =
                 by_token.chunks_exact(self.classes()).map(|logits| logits[class]).collect();
-            let original = batch.picture(&batch.images, image);
+            let original = batch.picture(image);
             let heat = evidence::overlay(&original, &logits, grid, (batch.height, batch.width));
             vec![
                 Picture { caption: "original".to_owned(), image: original },

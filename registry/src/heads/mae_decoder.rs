@@ -7,10 +7,10 @@ use convmae_framework::component::{
     Reconstruction, Task,
 };
 use convmae_framework::data::Batch;
-use convmae_framework::nn::cpu::loss::{normalize_patches, patch_statistics};
+use convmae_framework::nn::cpu::loss::patch_statistics;
 use convmae_framework::nn::cpu::patches::{patchify, unpatchify};
 use convmae_framework::nn::layers::{Block, LayerNorm, Linear};
-use convmae_framework::nn::ops::{self, AddPositions, DropPrefix, RestoreTokens, Sequential};
+use convmae_framework::nn::ops::{self, AddPositions, DropPrefix, PatchTarget, RestoreTokens, Sequential};
 use convmae_framework::nn::{self, Context, Error, Init, Param, Scope, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -124,10 +124,8 @@ impl HeadModule for MaeDecoderModule {
 
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
-        let mut target = self.patches(batch);
-        if self.spec.norm_pix_loss {
-            normalize_patches(&mut target, self.patch_values());
-        }
+        let (images, side) = (batch.images.clone(), self.patch);
+        let target = PatchTarget::Pixels { images, side, normalize: self.spec.norm_pix_loss };
         let value = ops::masked_mse(pred, target, &mask.removed)?;
         Ok(vec![Loss::new("reconstruction", value)])
     }
@@ -157,10 +155,11 @@ impl HeadModule for MaeDecoderModule {
         let columns = columns.map(|(caption, patches)| {
             (caption, unpatchify(&patches, self.channels, batch.height, batch.width, self.patch))
         });
+        let len = self.channels * batch.height * batch.width;
         let row = |image: usize| {
             let picture = |(caption, values): &(&str, Vec<f32>)| Picture {
                 caption: (*caption).to_owned(),
-                image: batch.picture(values, image),
+                image: batch.picture_of(image, &values[image * len..][..len]),
             };
             columns.iter().map(picture).collect()
         };
@@ -210,7 +209,7 @@ impl MaeDecoderModule {
 
     /// The batch's pixels by patch, `[B, L, patch * patch * channels]`.
     fn patches(&self, batch: &Batch) -> Vec<f32> {
-        patchify(&batch.images, self.channels, batch.height, batch.width, self.patch)
+        patchify(&batch.images.values(), self.channels, batch.height, batch.width, self.patch)
     }
 
     /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean

@@ -15,8 +15,8 @@ impl Image {
     /// An image of a batch, without its padding.
     pub fn of(batch: &Batch, at: usize) -> Self {
         let [height, width] = batch.sizes[at];
-        let len = batch.channels() * batch.height * batch.width;
-        let rows = batch.images[at * len..][..len].chunks_exact(batch.width);
+        let image = batch.images.image(at);
+        let rows = image.chunks_exact(batch.width);
         let inside = rows.enumerate().filter(|(row, _)| row % batch.height < height);
         Self { values: inside.flat_map(|(_, row)| &row[..width]).copied().collect(), height, width }
     }

@@ -6,7 +6,7 @@ use convmae_framework::component::{
 use convmae_framework::nn::backend::{Buffer, download, upload};
 use convmae_framework::nn::backward::backward;
 use convmae_framework::nn::ops::operation;
-use convmae_framework::nn::{Context, Param, ParamKind, Scope, Tape, Tensor};
+use convmae_framework::nn::{Context, Images, Param, ParamKind, Scope, Tensor};
 use convmae_framework::random::{Purpose, stream};
 use serde_json::{Value, json};
 
@@ -101,7 +101,7 @@ impl Detector {
     }
 
     /// What the backbone yields, and what the neck makes of it.
-    fn forward(&self, images: &Tensor, ctx: &Context) -> [Vec<Level>; 2] {
+    fn forward(&self, images: &Images, ctx: &Context) -> [Vec<Level>; 2] {
         let own = self.backbone.forward(images, None, ctx).unwrap().levels;
         let levels = own[self.takes.0..][..self.takes.1].to_vec();
         let pyramid = self.neck.forward(&Features { levels, mask: None }, ctx).unwrap().levels;
@@ -113,7 +113,7 @@ impl Detector {
     }
 
     /// Runs the backward of the sum of `<p, cotangent>` over the levels of the pyramid; returns that sum.
-    fn backward(&self, images: &Tensor, cotangents: &Golden, ctx: &Context) -> f32 {
+    fn backward(&self, images: &Images, cotangents: &Golden, ctx: &Context) -> f32 {
         let [_, pyramid] = self.forward(images, ctx);
         let dot = |level: &Level| {
             let (weights, shape) = cotangents.maps(&format!("cotangent.{}", level.shape.name));
@@ -159,7 +159,7 @@ impl Detector {
 
 /// Normalised images `[3, H, W]` of a golden file with zeros at the right and at the bottom: `[images, 3,
 /// side, side]`.
-fn images(golden: &Golden, names: &[&str], side: usize) -> Tensor {
+fn images(golden: &Golden, names: &[&str], side: usize) -> Images {
     let mut values = Vec::new();
     for name in names {
         let (bytes, shape) = (golden.bytes(name), golden.shape(name));
@@ -174,7 +174,7 @@ fn images(golden: &Golden, names: &[&str], side: usize) -> Tensor {
         }
     }
     let batch = values.len() / (3 * side * side);
-    Tensor::from_vec(values, (batch, 3, side, side), &Tape::none()).unwrap()
+    Images::from_vec(values, (batch, 3, side, side))
 }
 
 /// Asserts that the first images are those of a golden file, within an absolute error.
@@ -209,7 +209,7 @@ fn step(training: bool) -> Context {
 fn tokens(
     build: fn(&Value) -> Detector,
     weights: &Golden,
-    images: &Tensor,
+    images: &Images,
     (blocks, size, global): (usize, usize, &[usize]),
 ) -> Vec<f32> {
     let window = json!({ "size": size, "global_blocks": global });
@@ -389,7 +389,7 @@ fn a_pyramid_fits_any_image_that_the_strides_divide() {
     let backbone = spec.build(&Scope::new(0), image, None).unwrap();
     let fpn = Fpn { channels: 4, ..Fpn::default() };
     let simple = SimpleFeaturePyramid { channels: 4 };
-    let images = Tensor::from_vec(vec![0.5; 2 * 3 * 80 * 48], (2, 3, 80, 48), &Tape::none()).unwrap();
+    let images = Images::from_vec(vec![0.5; 2 * 3 * 80 * 48], (2, 3, 80, 48));
     let features = backbone.forward(&images, None, &evaluation()).unwrap();
     let necks: [(&dyn Neck, &[Level]); 2] = [(&fpn, &features.levels), (&simple, &features.levels[2..3])];
     for (neck, levels) in necks {

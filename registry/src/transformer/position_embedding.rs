@@ -70,7 +70,7 @@ impl PositionEmbedding {
         if (from.prefix, from.rows, from.cols) != (prefix, grid.0, grid.1) {
             return Sequential::new().then(AddResizedPositions { table, from, grid });
         }
-        let (grid, ids) = (grid.0 * grid.1, Some(layout.ids.clone()));
+        let (grid, ids) = (grid.0 * grid.1, Some(layout.ids.to_vec()));
         Sequential::new().then(AddPositions { table, grid, ids, prefix })
     }
 }

@@ -37,8 +37,7 @@ impl Transform for Normalize {
     fn apply(&self, sample: Sample, _: &mut Rng) -> Result<Sample, DataError> {
         sample.check_pixels("Normalize")?;
         let normalization = self.single();
-        let mut values = Vec::new();
-        normalization.append(&sample.pixels, &mut values)?;
+        let values = sample.pixels.normalized(&normalization)?;
         let (height, width) = sample.size();
         Ok(Sample { pixels: Pixels::Normalized { values, height, width, normalization }, ..sample })
     }
@@ -99,7 +98,7 @@ mod tests {
         let after = Batch::stack(normalized.unwrap(), None).unwrap();
         let within =
             Batch::normalize_and_stack(samples(), &normalize.normalization().unwrap(), None).unwrap();
-        assert_eq!(within.images, after.images);
+        assert_eq!(within.images.values(), after.images.values());
         assert_eq!((within.height, within.width, within.normalization), (7, 300, after.normalization));
     }
 

@@ -57,7 +57,8 @@ impl HeadModule for MeanColorModule {
     fn loss(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Loss>> {
         let votes = self.votes(features, ctx)?;
         let (_, tokens, _) = votes.dims3()?;
-        let target = mean_colors(batch).into_iter().flat_map(|color| color.repeat(tokens)).collect();
+        let target: Vec<f32> =
+            mean_colors(batch).into_iter().flat_map(|color| color.repeat(tokens)).collect();
         // Every vote counts.
         let value = ops::masked_mse(votes, target, &vec![1.0; batch.len() * tokens])?;
         Ok(vec![Loss { name: "mean_color".to_owned(), weight: 1.0, value }])
@@ -84,6 +85,6 @@ fn mean_colors(batch: &Batch) -> Vec<[f32; CHANNELS]> {
     let area = batch.height * batch.width;
     let mean =
         |image: &[f32], channel: usize| image[channel * area..][..area].iter().sum::<f32>() / area as f32;
-    let images = batch.images.chunks_exact(CHANNELS * area);
-    images.map(|image| std::array::from_fn(|channel| mean(image, channel))).collect()
+    let images = (0..batch.len()).map(|image| batch.images.image(image));
+    images.map(|image| std::array::from_fn(|channel| mean(&image, channel))).collect()
 }

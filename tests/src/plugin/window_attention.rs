@@ -109,7 +109,8 @@ impl Branch for WindowAttention {
         let grad_output = self.proj.backward_input(grad)?;
         self.proj.backward_params(grad, Some(&output))?;
         let grad_output = gather_rows(&grad_output, None, channels, &order)?;
-        let (grad_qkv, _) = attention::backward(&grad_output, &qkv, None, &normalisers, dims)?;
+        let output = gather_rows(&output, None, channels, &order)?;
+        let (grad_qkv, _) = attention::backward(&grad_output, &output, &qkv, None, &normalisers, dims)?;
         let grad_qkv =
             gather_rows(&grad_qkv, None, 3 * channels, InverseIndex::new(&order, order.len()).all())?;
         self.qkv.backward_params(&grad_qkv, Some(x))?;

@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     rows::elementwise(&mut suite);
     rows::tokens(&mut suite);
     pixels::patches(&mut suite)?;
-    pixels::loss(&mut suite);
+    pixels::loss(&mut suite)?;
     regions::roi_align(&mut suite);
     updates::optimizer(&mut suite);
     updates::gradient(&mut suite);

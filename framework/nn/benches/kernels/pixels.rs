@@ -1,7 +1,10 @@
 //! Images to patches, patches to rows, and the loss.
 
-use convmae_nn::cpu::{loss, patches};
-use convmae_nn::{PatchLayout, Result};
+use std::sync::Arc;
+
+use convmae_nn::cpu::{images, loss, patches};
+use convmae_nn::{PatchLayout, Pixels, Result};
+use criterion::BatchSize;
 
 use crate::roofline::Work;
 use crate::suite::Suite;
@@ -14,16 +17,17 @@ const PATCH: usize = SIDE / GRID;
 const WIDTH: usize = 3 * PATCH * PATCH;
 
 pub fn patches(suite: &mut Suite) -> Result<()> {
-    let images = noise(1, BATCH * PATCHES * WIDTH);
-    let len = images.len();
+    let pixels = Arc::new(noise(1, BATCH * PATCHES * WIDTH));
+    let images = images::upload(&Pixels::Floats(Arc::clone(&pixels)), (BATCH, 3, SIDE, SIDE).into())?;
+    let len = pixels.len();
     let shape = format!("{BATCH}x3x{SIDE}x{SIDE}");
     let layout = PatchLayout::new(GRID, GRID, 4, KEPT, kept_patches())?;
     let rows = BATCH * KEPT * WIDTH;
     suite.bench("windows", &shape, Work::flops(0).reads(rows).writes(rows), |b| {
-        b.iter(|| patches::windows(&images, 3, 4, &layout));
+        b.iter(|| patches::windows(&images, 4, &layout));
     });
     suite.bench("patchify", &shape, Work::flops(0).reads(len).writes(len), |b| {
-        b.iter(|| patches::patchify(&images, 3, SIDE, SIDE, PATCH));
+        b.iter(|| patches::patchify(&pixels, 3, SIDE, SIDE, PATCH));
     });
     // To the second stage, to the third, and from the first to the decoder.
     for (channels, cell, k) in [(256, 4, 2), (384, 2, 2), (256, 4, 4)] {
@@ -40,7 +44,7 @@ pub fn patches(suite: &mut Suite) -> Result<()> {
     Ok(())
 }
 
-pub fn loss(suite: &mut Suite) {
+pub fn loss(suite: &mut Suite) -> Result<()> {
     let len = BATCH * PATCHES * WIDTH;
     let shape = format!("{}x{WIDTH}", BATCH * PATCHES);
     let (pred, mut target) = (noise(1, len), noise(2, len));
@@ -54,9 +58,15 @@ pub fn loss(suite: &mut Suite) {
         b.iter(|| loss::normalize_patches(&mut target, WIDTH));
     });
     suite.bench("masked_mse", &shape, Work::flops(3 * read).reads(2 * read), |b| {
-        b.iter(|| loss::masked_mse(&pred, &target, &removed, WIDTH));
+        b.iter_batched(
+            || loss::values_target(target.clone()),
+            |target| loss::masked_mse(&pred, target?, &removed),
+            BatchSize::LargeInput,
+        );
     });
+    let (_, compared) = loss::masked_mse(&pred, loss::values_target(target)?, &removed)?;
     suite.bench("masked_mse_grad", &shape, Work::flops(2 * read).reads(2 * read).writes(len), |b| {
-        b.iter(|| loss::masked_mse_grad(&pred, &target, &removed, WIDTH, &[1.0]));
+        b.iter(|| loss::masked_mse_grad(&pred, &compared, &[1.0]));
     });
+    Ok(())
 }

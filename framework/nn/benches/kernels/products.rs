@@ -114,9 +114,9 @@ pub fn attention(suite: &mut Suite) {
         });
         // Five: the scores again, and the gradients of probabilities, values, queries and keys.
         let work = Work::flops(scores * (5 * 2 * head_dim + SOFTMAX)).reads(4 * values).writes(3 * values);
-        let (_, normalisers) = attention::forward(&qkv, None, dims).unwrap();
+        let (output, normalisers) = attention::forward(&qkv, None, dims).unwrap();
         suite.bench("attention backward", &shape, work, |b| {
-            b.iter(|| attention::backward(&grad, &qkv, None, &normalisers, dims));
+            b.iter(|| attention::backward(&grad, &output, &qkv, None, &normalisers, dims));
         });
     }
 }

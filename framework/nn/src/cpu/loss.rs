@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::images::Uploaded;
+use super::patches::patchify;
 use super::simd::multiversion;
 use super::{Buffer, reduce};
 use crate::Result;
@@ -32,10 +34,35 @@ multiversion! {
     }
 }
 
-/// The squared errors of each patch, averaged over its `width` values, weighted by `removed`, over the sum of these weights.
+/// What patches are to become, `[patches, width]`.
+pub struct Target(Vec<f32>);
+
+/// Values `[patches, width]`.
+pub fn values_target(values: Vec<f32>) -> Result<Target> {
+    Ok(Target(values))
+}
+
+/// The patches of `side x side` pixels of images, with the channel last; normalised by their [`patch_statistics`] if it is asked for.
+pub fn pixels_target(images: &Uploaded, side: usize, normalize: bool) -> Result<Target> {
+    let (_, channels, height, width) = images.shape.dims4()?;
+    let mut patches = patchify(&images.values, channels, height, width, side);
+    if normalize {
+        normalize_patches(&mut patches, side * side * channels);
+    }
+    Ok(Target(patches))
+}
+
+/// What the backward needs besides the prediction.
+pub struct Compared {
+    target: Vec<f32>,
+    removed: Vec<f32>,
+}
+
+/// The squared errors of each patch, averaged over its values, weighted by `removed`, over the sum of these weights.
 ///
 /// `pred` and `target` are `[patches, width]`, `removed` is `[patches]`.
-pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -> Result<Buffer> {
+pub fn masked_mse(pred: &[f32], Target(target): Target, removed: &[f32]) -> Result<(Buffer, Compared)> {
+    let width = pred.len() / removed.len();
     assert_eq!([pred.len(), target.len()], [removed.len() * width; 2]);
     let errors: Vec<f64> = (pred.par_chunks(width), target.par_chunks(width), removed)
         .into_par_iter()
@@ -46,18 +73,15 @@ pub fn masked_mse(pred: &[f32], target: &[f32], removed: &[f32], width: usize) -
             reduce::squared_distance(pred, target) / width as f64 * f64::from(weight)
         })
         .collect();
-    Ok(vec![(errors.iter().sum::<f64>() / total(removed)) as f32].into())
+    let loss = vec![(errors.iter().sum::<f64>() / total(removed)) as f32].into();
+    Ok((loss, Compared { target, removed: removed.to_vec() }))
 }
 
 /// The gradient of [`masked_mse`] with respect to `pred`, times `grad`, `[1]`.
-pub fn masked_mse_grad(
-    pred: &[f32],
-    target: &[f32],
-    removed: &[f32],
-    width: usize,
-    grad: &[f32],
-) -> Result<Buffer> {
-    assert_eq!([pred.len(), target.len()], [removed.len() * width; 2]);
+pub fn masked_mse_grad(pred: &[f32], compared: &Compared, grad: &[f32]) -> Result<Buffer> {
+    let Compared { target, removed } = compared;
+    let width = pred.len() / removed.len();
+    assert_eq!(pred.len(), target.len());
     let scale = 2.0 * f64::from(grad[0]) / (width as f64 * total(removed));
     let mut output = Buffer::unspecified(pred.len());
     (output.par_chunks_mut(width), pred.par_chunks(width), target.par_chunks(width), removed)
@@ -102,9 +126,10 @@ mod tests {
 
     #[test]
     fn kept_patches_do_not_enter_the_loss() {
-        let (pred, target) = ([1.0, 3.0, f32::NAN, 0.0, 2.0, 0.0], [0.0; 6]);
-        assert!((masked_mse(&pred, &target, &[1.0, 0.0, 1.0], 2).unwrap()[0] - 3.5).abs() < 1e-6);
-        let grad = masked_mse_grad(&pred, &target, &[1.0, 0.0, 1.0], 2, &[1.0]).unwrap();
+        let (pred, target) = ([1.0, 3.0, f32::NAN, 0.0, 2.0, 0.0], Target(vec![0.0; 6]));
+        let (loss, compared) = masked_mse(&pred, target, &[1.0, 0.0, 1.0]).unwrap();
+        assert!((loss[0] - 3.5).abs() < 1e-6);
+        let grad = masked_mse_grad(&pred, &compared, &[1.0]).unwrap();
         assert_eq!(grad[..], [0.5, 1.5, 0.0, 0.0, 1.0, 0.0]);
     }
 }

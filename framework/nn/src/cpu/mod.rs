@@ -16,6 +16,7 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod gelu;
 pub mod gemm;
+pub mod images;
 pub mod lars;
 pub mod layer_norm;
 pub mod linear;

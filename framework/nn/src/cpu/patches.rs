@@ -5,18 +5,18 @@
 use rayon::prelude::*;
 
 use super::Buffer;
-use crate::PatchLayout;
-use crate::Result;
+use super::images::Uploaded;
+use crate::{PatchLayout, Result};
 
 /// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches only.
 ///
 /// From images `[B, channels, rows * cell * k, cols * cell * k]` to `[B, P * cell * cell, channels * k * k]`, with columns
 /// (channel, row, column) as in a flattened weight `[O, channels, k, k]`.
-pub fn windows(images: &[f32], channels: usize, k: usize, layout: &PatchLayout) -> Result<Buffer> {
+pub fn windows(images: &Uploaded, k: usize, layout: &PatchLayout) -> Result<Buffer> {
     let PatchLayout { rows, cols, cell, kept, .. } = *layout;
-    let (height, width) = (rows * cell * k, cols * cell * k);
-    let row_len = channels * k * k;
-    assert_eq!(images.len(), layout.batch() * channels * height * width);
+    let (batch, channels, height, width) = images.shape.dims4()?;
+    assert_eq!((batch, height, width), (layout.batch(), rows * cell * k, cols * cell * k));
+    let (images, row_len) = (&images.values, channels * k * k);
     let mut output = Buffer::unspecified(layout.ids.len() * cell * cell * row_len);
     output.par_chunks_mut(cell * cell * row_len).enumerate().for_each(|(patch, output)| {
         let image = &images[patch / kept * channels * height * width..][..channels * height * width];
@@ -194,6 +194,10 @@ mod tests {
 
     use super::*;
 
+    fn images(values: Vec<f32>, shape: (usize, usize, usize, usize)) -> Uploaded {
+        Uploaded { values: values.into(), shape: shape.into() }
+    }
+
     fn ramp(len: usize) -> Vec<f32> {
         (0..len).map(|i| i as f32).collect()
     }
@@ -202,7 +206,7 @@ mod tests {
     fn a_window_holds_its_pixels_in_the_order_of_a_flattened_weight() {
         // 2 channels, 4 x 4 pixels, 2 x 2 patches of one 2 x 2 window each; patch 2 is the lower left one.
         let layout = PatchLayout::new(2, 2, 1, 1, vec![2]).unwrap();
-        let rows = windows(&ramp(32), 2, 2, &layout).unwrap();
+        let rows = windows(&images(ramp(32), (1, 2, 4, 4)), 2, &layout).unwrap();
         assert_eq!(rows[..], [8.0, 9.0, 12.0, 13.0, 24.0, 25.0, 28.0, 29.0]);
     }
 
@@ -224,9 +228,9 @@ mod tests {
     fn windows_of_the_whole_image_are_the_merged_windows_of_its_pixels() {
         // A window of 4 pixels at cell 2 is a merge of 4 x 4 windows of 1 pixel at cell 8.
         let (rows, cols) = (2, 3);
-        let images = ramp(2 * 3 * rows * 8 * cols * 8);
-        let fine = windows(&images, 3, 1, &PatchLayout::dense(2, rows, cols, 8)).unwrap();
-        let coarse = windows(&images, 3, 4, &PatchLayout::dense(2, rows, cols, 2)).unwrap();
+        let images = images(ramp(2 * 3 * rows * 8 * cols * 8), (2, 3, rows * 8, cols * 8));
+        let fine = windows(&images, 1, &PatchLayout::dense(2, rows, cols, 8)).unwrap();
+        let coarse = windows(&images, 4, &PatchLayout::dense(2, rows, cols, 2)).unwrap();
         assert_eq!(merge_cells(&fine, 3, 8, 4).unwrap()[..], coarse[..]);
     }
 

@@ -25,18 +25,13 @@ pub fn unnormalized<S: Simd>(simd: S, scores: &mut [S::f32s]) -> (f32, f32) {
 }
 
 /// Replaces scores by probabilities, given the binary logarithm of the sum of their powers, and the gradients of the probabilities by
-/// those of the scores (of what they were before log2(e) came in).
+/// those of the scores (of what they were before log2(e) came in), given their mean by the probabilities.
 #[inline(always)]
-pub fn backward<S: Simd>(simd: S, grad: &mut [S::f32s], scores: &mut [S::f32s], normaliser: f32) {
-    let shift = simd.splat_f32s(normaliser);
-    let mut mean = simd.splat_f32s(0.0);
-    for (&grad, score) in grad.iter().zip(scores.iter_mut()) {
+pub fn backward<S: Simd>(simd: S, grad: &mut [S::f32s], scores: &mut [S::f32s], normaliser: f32, mean: f32) {
+    let [shift, mean] = [normaliser, mean].map(|value| simd.splat_f32s(value));
+    for (grad, score) in grad.iter_mut().zip(scores.iter_mut()) {
         *score = exp2(simd, simd.sub_f32s(*score, shift));
-        mean = simd.mul_add_e_f32s(grad, *score, mean);
-    }
-    let mean = simd.splat_f32s(simd.reduce_sum_f32s(mean));
-    for (grad, &probability) in grad.iter_mut().zip(scores.iter()) {
-        *grad = simd.mul_f32s(probability, simd.sub_f32s(*grad, mean));
+        *grad = simd.mul_f32s(*score, simd.sub_f32s(*grad, mean));
     }
 }
 
@@ -61,14 +56,15 @@ mod tests {
         }
     }
 
-    struct Backward<'a>(&'a mut [f32], &'a mut [f32], f32);
+    struct Backward<'a>(&'a mut [f32], &'a mut [f32], f32, f32);
 
     impl WithSimd for Backward<'_> {
         type Output = ();
 
         fn with_simd<S: Simd>(self, simd: S) {
-            let Self(grad, scores, normaliser) = self;
-            backward(simd, S::as_mut_simd_f32s(grad).0, S::as_mut_simd_f32s(scores).0, normaliser);
+            let Self(grad, scores, normaliser, mean) = self;
+            let (grad, scores) = (S::as_mut_simd_f32s(grad).0, S::as_mut_simd_f32s(scores).0);
+            backward(simd, grad, scores, normaliser, mean);
         }
     }
 
@@ -86,7 +82,7 @@ mod tests {
 
         let (mut direct, mut again) = (binary.clone(), binary);
         let (max, sum) = Arch::new().dispatch(Forward(&mut direct));
-        Arch::new().dispatch(Backward(&mut grad, &mut again, max + sum.log2()));
+        Arch::new().dispatch(Backward(&mut grad, &mut again, max + sum.log2(), mean as f32));
         assert_close(&direct.iter().map(|p| p / sum).collect::<Vec<_>>(), &expected, 1e-6);
         assert_close(&again, &expected, 1e-5);
         assert_close(&grad, &expected_grad, 1e-5);

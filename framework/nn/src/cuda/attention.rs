@@ -1,8 +1,8 @@
 //! Multi-head attention: softmax(q k^T / sqrt(d) + bias) v.
 
 use super::buffer::{unspecified, unspecified_in};
-use super::module::{Grid, Source, arguments, source};
-use super::storage::stored;
+use super::module::{Argument, Grid, Source, arguments, source};
+use super::storage::{Storage, stored};
 use super::{Buffer, Values, relative_position};
 use crate::Result;
 use crate::error::Error;
@@ -10,6 +10,9 @@ use crate::error::Error;
 pub use crate::cpu::attention::{Dims, PositionTables, RelativePositions, offsets};
 
 static KERNELS: Source = source!("attention");
+
+/// On tensor cores.
+static MMA_KERNELS: Source = source!("attention_mma");
 
 /// The binary logarithms of the normalisers `[B, H, N]`, for the backward.
 #[derive(Debug)]
@@ -25,21 +28,20 @@ pub fn forward(
 ) -> Result<(Buffer, Normalisers)> {
     check(qkv, dims);
     let Dims { batch, keys: tokens, heads, head_dim, .. } = dims;
-    let kernels = Kernels::of(head_dim)?;
+    let kernels = Kernels::of(qkv.storage(), dims)?;
     let (bias, biases) = bias(qkv, positions, dims)?;
     let normalisers = unspecified(batch * heads * tokens)?;
-    let storage = qkv.storage();
-    let output = unspecified_in(storage, normalisers.len() * head_dim)?;
+    let output = unspecified_in(qkv.storage(), normalisers.len() * head_dim)?;
     let (bias, scale) = (bias.as_deref(), dims.scale());
     let arguments = arguments![output, normalisers, *qkv, bias, scale, tokens, heads, head_dim, biases];
-    let grid = Grid::items(batch * heads * tokens.div_ceil(kernels.queries));
-    KERNELS.launch_stored(storage.of(kernels.forward), grid, arguments)?;
+    kernels.launch(kernels.forward, batch * heads * tokens.div_ceil(kernels.queries), arguments)?;
     Ok((output, Normalisers(normalisers)))
 }
 
 /// The gradients of `qkv` and of the tables of positions, from that of the output of [`forward`].
 pub fn backward(
     grad: &Values,
+    output: &Values,
     qkv: &Values,
     positions: Option<&RelativePositions<'_, Values>>,
     normalisers: &Normalisers,
@@ -49,12 +51,27 @@ pub fn backward(
     let Dims { batch, keys: tokens, heads, head_dim, .. } = dims;
     let Normalisers(normalisers) = normalisers;
     assert_eq!((normalisers.len(), 3 * grad.len()), (batch * heads * tokens, qkv.len()));
-    assert_eq!(grad.storage(), qkv.storage());
-    let storage = qkv.storage();
-    let (kernels, scale) = (Kernels::of(head_dim)?, dims.scale());
-    let (mut grad_qkv, deltas) = (unspecified_in(storage, qkv.len())?, unspecified(normalisers.len())?);
+    assert_eq!(output.len(), grad.len());
+    assert_eq!([grad.storage(), output.storage()], [qkv.storage(); 2]);
+    let (kernels, scale) = (Kernels::of(qkv.storage(), dims)?, dims.scale());
+    let (mut grad_qkv, deltas) = (unspecified_in(qkv.storage(), qkv.len())?, unspecified(normalisers.len())?);
     let (bias, biases) = bias(qkv, positions, dims)?;
-    let given = bias.as_deref();
+    let (given, blocks) = (bias.as_deref(), batch * heads * tokens.div_ceil(kernels.rows));
+    let arguments = arguments![
+        grad_qkv,
+        deltas,
+        *grad,
+        *output,
+        *qkv,
+        given,
+        *normalisers,
+        scale,
+        tokens,
+        heads,
+        head_dim,
+        biases
+    ];
+    kernels.launch(kernels.backward_queries, blocks, arguments)?;
     let arguments = arguments![
         grad_qkv,
         deltas,
@@ -68,10 +85,7 @@ pub fn backward(
         head_dim,
         biases
     ];
-    let tiles = tokens.div_ceil(kernels.tile);
-    for kernel in [kernels.backward_queries, kernels.backward_keys] {
-        KERNELS.launch_stored(storage.of(kernel), Grid::items(batch * heads * tiles), arguments)?;
-    }
+    kernels.launch(kernels.backward_keys, blocks, arguments)?;
     let (Some(positions), Some(bias)) = (positions, bias) else { return Ok((grad_qkv, Vec::new())) };
     let grad_bias = unspecified(bias.len())?;
     let arguments = arguments![
@@ -88,8 +102,8 @@ pub fn backward(
         head_dim,
         biases
     ];
-    let pairs = bias.len() / (tokens * tokens) * tiles * tiles;
-    KERNELS.launch_stored(storage.of(kernels.backward_bias), Grid::items(pairs), arguments)?;
+    let pairs = tokens.div_ceil(kernels.rows) * tokens.div_ceil(kernels.tile);
+    kernels.launch(kernels.backward_bias, bias.len() / (tokens * tokens) * pairs, arguments)?;
     drop(bias);
     let grad_tables = relative_position::backward(&grad_bias, qkv, positions, dims, &mut grad_qkv)?;
     Ok((grad_qkv, grad_tables))
@@ -117,30 +131,41 @@ fn bias(
     Ok((Some(relative_position::forward(qkv, positions, dims)?), biases.max(dims.heads)))
 }
 
-/// The kernels for heads of some length.
+/// The kernels for an attention.
 struct Kernels {
-    /// For each way to store values, as the others.
-    forward: [&'static str; 2],
-    backward_queries: [&'static str; 2],
-    backward_keys: [&'static str; 2],
-    backward_bias: [&'static str; 2],
+    source: &'static Source,
+    forward: &'static str,
+    backward_queries: &'static str,
+    backward_keys: &'static str,
+    backward_bias: &'static str,
     /// Queries of a block of the forward.
     queries: usize,
     /// Queries or keys of a block of the backward.
+    rows: usize,
+    /// Keys of a block of the gradient of the bias.
     tile: usize,
+    /// Warps of a block.
+    warps: usize,
 }
 
 impl Kernels {
-    fn of(head_dim: usize) -> Result<Self> {
+    fn of(storage: Storage, dims: Dims) -> Result<Self> {
+        let head_dim = dims.head_dim;
+        if storage == Storage::Bf16 && head_dim.is_multiple_of(8) && head_dim <= 64 {
+            return Ok(Self::on_tensor_cores(dims));
+        }
         macro_rules! kernels {
             ($dim:literal, $queries:literal, $tile:literal) => {
                 Self {
-                    forward: stored!("forward_", $dim),
-                    backward_queries: stored!("backward_queries_", $dim),
-                    backward_keys: stored!("backward_keys_", $dim),
-                    backward_bias: stored!("backward_bias_", $dim),
+                    source: &KERNELS,
+                    forward: storage.of(stored!("forward_", $dim)),
+                    backward_queries: storage.of(stored!("backward_queries_", $dim)),
+                    backward_keys: storage.of(stored!("backward_keys_", $dim)),
+                    backward_bias: storage.of(stored!("backward_bias_", $dim)),
                     queries: $queries,
+                    rows: $tile,
                     tile: $tile,
+                    warps: 8,
                 }
             };
         }
@@ -156,26 +181,54 @@ impl Kernels {
             }
         })
     }
+
+    /// A warp takes 16 rows; a block at most four warps, and all blocks about as many.
+    fn on_tensor_cores(Dims { keys, head_dim, .. }: Dims) -> Self {
+        macro_rules! named {
+            ($kernel:literal) => {
+                if head_dim <= 32 { concat!($kernel, "_32") } else { concat!($kernel, "_64") }
+            };
+        }
+        let warps = keys.div_ceil(16);
+        let warps = warps.div_ceil(warps.div_ceil(4));
+        Self {
+            source: &MMA_KERNELS,
+            forward: named!("forward"),
+            backward_queries: named!("backward_queries"),
+            backward_keys: named!("backward_keys"),
+            backward_bias: named!("backward_bias"),
+            queries: 16 * warps,
+            rows: 16 * warps,
+            tile: 64,
+            warps,
+        }
+    }
+
+    fn launch(&self, kernel: &'static str, blocks: usize, arguments: &[Argument]) -> Result<()> {
+        self.source.launch_stored(kernel, Grid::items(blocks).of_warps(self.warps), arguments)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Case, in_bf16, on_card, rounded};
+    use super::super::download;
+    use super::super::testing::{Case, on_card, rounded};
     use super::*;
     use crate::cpu::attention as cpu;
-    use crate::testing::noise;
+    use crate::testing::{noise, wide};
 
     fn dims(batch: usize, tokens: usize, heads: usize, head_dim: usize) -> Dims {
         Dims { batch, queries: tokens, keys: tokens, heads, head_dim }
     }
 
+    /// How results of the card that belong together are compared with those of the CPU.
+    type Compare<'a> = &'a dyn Fn(&[Buffer], &[&[f32]]);
+
     /// Compares everything, without and with positions; the scores are within `sharpness` or so.
-    fn compare(dims: Dims, sharpness: f32, tolerance: f64) {
+    fn compare(dims: Dims, sharpness: f32, stored: impl Fn(&[f32]) -> (Buffer, Vec<f32>), same: Compare<'_>) {
         let len = dims.batch * dims.keys * dims.dim();
         let qkv: Vec<f32> = noise(1, 3 * len).iter().map(|x| sharpness * x).collect();
-        let grad = noise(3, len);
-        let (card_qkv, card_grad) = (on_card(&qkv), on_card(&grad));
-        let case = Case::relative(tolerance, "added up in another order");
+        let ((card_qkv, qkv), (card_grad, grad)) = (stored(&qkv), stored(&noise(3, len)));
         let rows = (1..=dims.keys).rfind(|rows| rows * rows <= dims.keys && dims.keys.is_multiple_of(*rows));
         let grid = (rows.unwrap(), dims.keys / rows.unwrap());
         let table = noise(2, offsets(grid) * dims.heads);
@@ -195,52 +248,77 @@ mod tests {
                 (positions.as_ref().map(|(own, _)| own), positions.as_ref().map(|(_, card)| card));
             let (output, normalisers) = cpu::forward(&qkv, own, dims).unwrap();
             let (card_output, card_normalisers) = forward(&card_qkv, card, dims).unwrap();
-            case.same(&card_output, &output);
-            let (grad_qkv, grad_tables) = cpu::backward(&grad, &qkv, own, &normalisers, dims).unwrap();
+            let card_output = [card_output];
+            same(&card_output, &[&output]);
+            let (grad_qkv, grad_tables) =
+                cpu::backward(&grad, &output, &qkv, own, &normalisers, dims).unwrap();
             let (card_grad_qkv, card_grad_tables) =
-                backward(&card_grad, &card_qkv, card, &card_normalisers, dims).unwrap();
-            case.same(&card_grad_qkv, &grad_qkv);
+                backward(&card_grad, &card_output[0], &card_qkv, card, &card_normalisers, dims).unwrap();
+            same(&[card_grad_qkv], &[&grad_qkv]);
             assert_eq!(card_grad_tables.len(), grad_tables.len());
-            for (card, cpu) in card_grad_tables.iter().zip(&grad_tables) {
-                case.same(card, cpu);
-            }
+            same(&card_grad_tables, &grad_tables.iter().map(|table| &**table).collect::<Vec<_>>());
         }
+    }
+
+    fn compare_in_f32(dims: Dims, sharpness: f32, tolerance: f64) {
+        let case = Case::relative(tolerance, "added up in another order");
+        let stored = |values: &[f32]| (on_card(values), values.to_vec());
+        compare(dims, sharpness, stored, &|card, cpu| {
+            card.iter().zip(cpu).for_each(|(card, cpu)| case.same(card, cpu));
+        });
+    }
+
+    /// With probabilities, gradients of scores and results rounded to bf16: they are off by less than a hundredth, all together.
+    fn compare_in_bf16(dims: Dims, sharpness: f32) {
+        let near = |card: &[Buffer], cpu: &[&[f32]]| {
+            let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+            let card: Vec<f64> = card.iter().flat_map(|card| wide(&download(card).unwrap())).collect();
+            let cpu = wide(&cpu.concat());
+            assert_eq!(card.len(), cpu.len());
+            let off = norm(&mut card.iter().zip(&cpu).map(|(card, cpu)| card - cpu));
+            // Where nothing but rounding is left: the scores of one token have no gradient.
+            let limit = 1e-2 * norm(&mut cpu.iter().copied()) + 1e-5;
+            assert!(off <= limit, "{dims:?}: off by {off}, limit {limit}");
+        };
+        compare(dims, sharpness, rounded, &near);
     }
 
     #[test]
     fn outputs_and_gradients_are_those_of_the_cpu() {
         for (batch, tokens, heads, head_dim) in [(1, 1, 1, 1), (2, 7, 3, 5), (2, 33, 2, 16), (1, 65, 2, 24)] {
-            compare(dims(batch, tokens, heads, head_dim), 1.0, 1e-5);
+            compare_in_f32(dims(batch, tokens, heads, head_dim), 1.0, 1e-5);
         }
         // More than a tile of queries and of keys, for each of the longer heads.
         for (tokens, head_dim) in [(130, 32), (65, 64), (40, 80), (33, 128)] {
-            compare(dims(2, tokens, 1, head_dim), 1.0, 1e-5);
+            compare_in_f32(dims(2, tokens, 1, head_dim), 1.0, 1e-5);
         }
     }
 
     #[test]
     fn large_scores_do_not_overflow() {
-        compare(dims(1, 70, 1, 16), 10.0, 2e-4);
+        compare_in_f32(dims(1, 70, 1, 16), 10.0, 2e-4);
+        compare_in_bf16(dims(1, 70, 1, 16), 3.0);
     }
 
     #[test]
-    fn in_bf16_scores_and_sums_are_not_rounded() {
-        let dims = dims(2, 65, 2, 24);
-        let len = dims.batch * dims.keys * dims.dim();
-        let ((qkv, host_qkv), (grad, host_grad)) = (rounded(&noise(1, 3 * len)), rounded(&noise(3, len)));
-        let (output, normalisers) = cpu::forward(&host_qkv, None, dims).unwrap();
-        let (grad_qkv, _) = cpu::backward(&host_grad, &host_qkv, None, &normalisers, dims).unwrap();
-        in_bf16(|| {
-            let (card_output, card_normalisers) = forward(&qkv, None, dims).unwrap();
-            Case::bf16().same(&card_output, &output);
-            let (card_grad_qkv, _) = backward(&grad, &qkv, None, &card_normalisers, dims).unwrap();
-            Case::bf16().same(&card_grad_qkv, &grad_qkv);
-        });
+    fn on_tensor_cores_outputs_and_gradients_are_those_of_the_cpu() {
+        let sizes = [(1, 24), (7, 32), (49, 64), (50, 24), (196, 32), (197, 64), (256, 8), (257, 40)];
+        for (tokens, head_dim) in sizes {
+            compare_in_bf16(dims(2, tokens, 2, head_dim), 1.0);
+        }
+    }
+
+    #[test]
+    fn in_bf16_heads_that_tensor_cores_do_not_take_are_those_of_the_cpu() {
+        for (tokens, head_dim) in [(65, 20), (33, 72)] {
+            compare_in_bf16(dims(2, tokens, 2, head_dim), 1.0);
+        }
     }
 
     #[test]
     fn no_image_is_no_work() {
-        compare(dims(0, 4, 2, 8), 1.0, 0.0);
+        compare_in_f32(dims(0, 4, 2, 8), 1.0, 0.0);
+        compare_in_bf16(dims(0, 4, 2, 8), 1.0);
     }
 
     #[test]

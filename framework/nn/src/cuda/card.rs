@@ -1,6 +1,6 @@
 //! The card of a thread: its memory, its kernels and its products.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{OnceCell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +8,9 @@ use std::sync::Arc;
 use cudarc::cublas::CudaBlas;
 use cudarc::driver::{CudaDevice, CudaSlice, DeviceSlice};
 
+use super::lists::Lists;
 use super::module::Functions;
+use super::uploads::Uploads;
 use crate::Result;
 use crate::device::{self, DeviceError, DeviceName};
 use crate::error::Error;
@@ -18,10 +20,21 @@ pub struct Card {
     pub device: Arc<CudaDevice>,
     pub blas: CudaBlas,
     pub functions: Functions,
+    pub lists: Lists,
     counters: RefCell<Option<CudaSlice<u32>>>,
+    uploads: OnceCell<Uploads>,
 }
 
 impl Card {
+    /// What goes up beside what is computed.
+    pub fn uploads(&self) -> Result<&Uploads> {
+        if let Some(uploads) = self.uploads.get() {
+            return Ok(uploads);
+        }
+        let new = Uploads::new()?;
+        Ok(self.uploads.get_or_init(|| new))
+    }
+
     /// At least that many zeros, which kernels count with, one after the other, and leave as zeros.
     pub fn counters(&self, count: usize) -> Result<Ref<'_, CudaSlice<u32>>> {
         let has_enough = |counters: &CudaSlice<u32>| DeviceSlice::len(counters) >= count;
@@ -47,7 +60,14 @@ pub fn card() -> Result<Rc<Card>> {
     }
     let device = checked(CudaDevice::new(usize::from(number)))?;
     let blas = checked(CudaBlas::new(Arc::clone(&device)))?;
-    let card = Rc::new(Card { device, blas, functions: Functions::default(), counters: RefCell::default() });
+    let card = Rc::new(Card {
+        device,
+        blas,
+        functions: Functions::default(),
+        lists: Lists::default(),
+        counters: RefCell::default(),
+        uploads: OnceCell::new(),
+    });
     CARDS.with_borrow_mut(|cards| cards.insert(number, Rc::clone(&card)));
     Ok(card)
 }

@@ -1,8 +1,11 @@
 //! Depthwise convolution on patch-sparse features.
 
+use std::rc::Rc;
+
 use cudarc::driver::CudaSlice;
 
-use super::buffer::{unspecified, unspecified_in, upload_plain, upload_slice};
+use super::buffer::{unspecified, unspecified_in, upload_slice};
+use super::card::card;
 use super::chunks::chunks;
 use super::module::{Grid, Source, arguments, source};
 use super::storage::stored;
@@ -66,8 +69,8 @@ fn correlate(
         bias,
         visible,
         scale,
-        *ids,
-        *slots,
+        **ids,
+        **slots,
         layout.rows,
         layout.cols,
         layout.cell,
@@ -100,8 +103,8 @@ pub fn grad_weight(
         *x,
         *grad,
         visible.as_deref(),
-        *ids,
-        *slots,
+        **ids,
+        **slots,
         layout.rows,
         layout.cols,
         layout.cell,
@@ -125,8 +128,8 @@ fn upload_visible(conv: &Depthwise<'_>, visible: Option<&[f32]>) -> Result<Optio
 
 /// The kernels for a convolution, and what they read of its layout.
 struct Plan {
-    ids: CudaSlice<u32>,
-    slots: CudaSlice<u32>,
+    ids: Rc<CudaSlice<u32>>,
+    slots: Rc<CudaSlice<u32>>,
     /// Pieces of lines, one for a warp.
     pieces: usize,
     /// For each way to store values.
@@ -150,7 +153,8 @@ impl Plan {
             (_, 2) => (2, stored!("correlate_any_2"), stored!("grad_weight_any_2")),
             (_, _) => (1, stored!("correlate_any_1"), stored!("grad_weight_any_1")),
         };
-        let (ids, slots) = (upload_plain(&layout.ids)?, upload_plain(&layout.slots)?);
+        let lists = &card()?.lists;
+        let (ids, slots) = (lists.uploaded(&layout.ids)?, lists.uploaded(&layout.slots)?);
         Ok(Self { ids, slots, pieces: conv.rows() / piece, correlate, grad_weight })
     }
 }

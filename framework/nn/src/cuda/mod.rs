@@ -16,15 +16,19 @@ pub mod cross_entropy;
 pub mod depthwise;
 pub mod device;
 pub mod elementwise;
+mod event;
 pub mod gelu;
 mod gemm;
+pub mod images;
 pub mod lars;
 pub mod layer_norm;
 pub mod linear;
+mod lists;
 pub mod loss;
 pub mod max_pool;
 mod module;
 pub mod patches;
+mod pinned;
 pub mod pointwise_loss;
 pub mod pool;
 mod relative_position;
@@ -36,6 +40,7 @@ mod storage;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
+mod uploads;
 
 pub use buffer::{Buffer, Values, copy, download, unspecified, upload, zeros};
 pub use storage::{operand, single};

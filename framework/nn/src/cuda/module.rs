@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 
 use cudarc::driver::result::{launch_kernel, module};
-use cudarc::driver::sys::{CUfunction, CUmodule};
+use cudarc::driver::sys::{CUdeviceptr, CUfunction, CUmodule};
 use cudarc::driver::{CudaSlice, DevicePtr};
 
 use super::card::{Card, card, checked};
@@ -52,39 +52,51 @@ pub struct Functions {
     functions: RefCell<HashMap<(&'static str, &'static str), CUfunction>>,
 }
 
-/// Blocks of a launch, along x, y and z.
+/// Blocks of a launch, along x, y and z, and the threads of each.
 #[derive(Debug, Clone, Copy)]
-pub struct Grid([usize; 3]);
+pub struct Grid {
+    blocks: [usize; 3],
+    threads: usize,
+}
 
 impl Grid {
+    fn new(blocks: [usize; 3]) -> Self {
+        Self { blocks, threads: THREADS }
+    }
+
     /// Threads that share so many elements (`each`).
     pub fn elements(count: usize) -> Self {
-        Self([count.div_ceil(THREADS).min(BLOCKS), 1, 1])
+        Self::new([count.div_ceil(THREADS).min(BLOCKS), 1, 1])
     }
 
     /// A single block.
     pub fn one() -> Self {
-        Self([1, 1, 1])
+        Self::new([1, 1, 1])
     }
 
     /// A warp for each row.
     pub fn rows(rows: usize) -> Self {
-        Self([rows.div_ceil(THREADS / WARP), 1, 1])
+        Self::new([rows.div_ceil(THREADS / WARP), 1, 1])
     }
 
     /// A block for each item.
     pub fn items(count: usize) -> Self {
-        Self([count, 1, 1])
+        Self::new([count, 1, 1])
     }
 
     /// Blocks that sum the columns of rows in so many chunks (`sum_columns`), for each of so many results.
     pub fn columns(columns: usize, chunks: usize, results: usize) -> Self {
-        Self([columns.div_ceil(WARP), chunks, results])
+        Self::new([columns.div_ceil(WARP), chunks, results])
     }
 
-    /// How many there are.
+    /// Blocks of so many warps, for kernels that are not written for THREADS threads.
+    pub fn of_warps(self, warps: usize) -> Self {
+        Self { threads: warps * WARP, ..self }
+    }
+
+    /// How many blocks there are.
     pub fn blocks(self) -> usize {
-        self.0.iter().product()
+        self.blocks.iter().product()
     }
 }
 
@@ -104,7 +116,7 @@ impl Source {
     pub fn launch_stored(
         &self,
         kernel: &'static str,
-        Grid(blocks): Grid,
+        Grid { blocks, threads }: Grid,
         arguments: &[Argument],
     ) -> Result<()> {
         if blocks.contains(&0) {
@@ -115,7 +127,7 @@ impl Source {
         let [x, y, z] = blocks.map(|blocks| blocks as u32);
         let mut pointers: Vec<_> =
             arguments.iter().map(|argument| (&raw const argument.bits).cast::<c_void>().cast_mut()).collect();
-        let block = (THREADS as u32, 1, 1);
+        let block = (threads as u32, 1, 1);
         // SAFETY: the function is of a module that is never unloaded; the driver copies each argument, of the kind that the kernel
         // declares, before it returns; what the kernel accesses lives until all that was given to the null stream before the
         // memory's release is done, and lies within the arguments, as the caller has checked.
@@ -196,6 +208,24 @@ impl AsArgument for Option<&Values> {
 impl<T> AsArgument for CudaSlice<T> {
     fn argument(&self) -> Argument {
         Argument::plain(*self.device_ptr())
+    }
+}
+
+/// Null where there are none.
+impl<T> AsArgument for Option<CudaSlice<T>> {
+    fn argument(&self) -> Argument {
+        self.as_ref().map_or(Argument::plain(0), CudaSlice::argument)
+    }
+}
+
+/// An address that its owner gives for a launch.
+#[derive(Debug, Clone, Copy)]
+pub struct Address(pub CUdeviceptr);
+
+/// `T *`, `const T *`.
+impl AsArgument for Address {
+    fn argument(&self) -> Argument {
+        Argument::plain(self.0)
     }
 }
 

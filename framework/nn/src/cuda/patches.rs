@@ -1,6 +1,8 @@
 //! Positions of patches as rows.
 
-use super::buffer::{unspecified, upload_plain};
+use super::buffer::unspecified;
+use super::card::card;
+use super::images::{Uploaded, pixels};
 use super::module::{Grid, Source, arguments, source};
 use super::{Buffer, Values};
 use crate::{PatchLayout, Result};
@@ -11,17 +13,16 @@ static KERNELS: Source = source!("patches");
 ///
 /// From images `[B, channels, rows * cell * k, cols * cell * k]` to `[B, P * cell * cell, channels * k * k]`, with columns (channel, row,
 /// column) as in a flattened weight `[O, channels, k, k]`.
-pub fn windows(images: &Values, channels: usize, k: usize, layout: &PatchLayout) -> Result<Buffer> {
+pub fn windows(images: &Uploaded, k: usize, layout: &PatchLayout) -> Result<Buffer> {
     let PatchLayout { rows, cols, cell, kept, .. } = *layout;
-    assert_eq!(images.len(), layout.batch() * channels * rows * cols * cell * cell * k * k);
+    let (batch, channels, height, width) = images.shape.dims4()?;
+    assert_eq!((batch, height, width), (layout.batch(), rows * cell * k, cols * cell * k));
     let y = unspecified(layout.ids.len() * cell * cell * channels * k * k)?;
-    let ids = upload_plain(&layout.ids)?;
-    let grid = Grid::elements(y.len());
-    KERNELS.launch(
-        "windows",
-        grid,
-        arguments![y, *images, ids, channels, rows, cols, cell, kept, k, y.len()],
-    )?;
+    let ids = card()?.lists.uploaded(&layout.ids)?;
+    let [values, tables] = images.addresses()?;
+    let arguments =
+        arguments![y, values, tables, channels, height, width, *ids, cols, cell, kept, k, y.len()];
+    KERNELS.launch(images.kernel(pixels!("windows")), Grid::elements(y.len()), arguments)?;
     Ok(y)
 }
 
@@ -47,6 +48,7 @@ fn permute(kernel: &'static str, x: &Values, channels: usize, cell: usize, k: us
 
 #[cfg(test)]
 mod tests {
+    use super::super::images::tests::in_both_forms;
     use super::super::testing::{Case, on_card};
     use super::*;
     use crate::cpu::patches as cpu;
@@ -59,9 +61,10 @@ mod tests {
             [(1, 1, 1, vec![0, 5]), (3, 2, 4, vec![4, 1, 0, 3]), (2, 4, 1, vec![5, 2, 3, 0, 1, 4])]
         {
             let layout = PatchLayout::new(2, 3, cell, ids.len() / 2, ids).unwrap();
-            let images = noise(1, 2 * channels * 6 * cell * cell * k * k);
-            let card = windows(&on_card(&images), channels, k, &layout).unwrap();
-            case.same(&card, &cpu::windows(&images, channels, k, &layout).unwrap());
+            for (card, processor) in in_both_forms((2, channels, 2 * cell * k, 3 * cell * k)) {
+                let expected = cpu::windows(&processor, k, &layout).unwrap();
+                case.same(&windows(&card, k, &layout).unwrap(), &expected);
+            }
         }
     }
 

@@ -47,10 +47,11 @@ pub fn scatter_rows(
 ) -> Result<()> {
     assert!(sums.len().is_multiple_of(width) && sums.len() <= places.rows() * width);
     assert!(places.all().iter().all(|&place| (place as usize + 1) * width <= grad.len()));
-    let starts: Vec<u32> = places.starts().iter().map(|&start| start as u32).collect();
-    let (starts, places) = (upload_plain(&starts)?, upload_plain(places.all())?);
-    let add = usize::from(mode == Output::Add);
-    let arguments = arguments![*sums, *grad, starts, places, width, add, sums.len()];
+    // One upload: where the places of each row start in it, and behind that the places.
+    let starts = places.starts().iter().map(|&start| (places.starts().len() + start) as u32);
+    let index: Vec<u32> = starts.chain(places.all().iter().copied()).collect();
+    let (index, add) = (upload_plain(&index)?, usize::from(mode == Output::Add));
+    let arguments = arguments![*sums, *grad, index, width, add, sums.len()];
     KERNELS.launch("scatter_rows", Grid::elements(sums.len()), arguments)
 }
 

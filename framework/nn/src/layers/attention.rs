@@ -2,7 +2,7 @@
 
 use super::{Branch, Linear, RelativePositions, Windows};
 use crate::backend::attention::{self, Dims, Normalisers};
-use crate::backend::{Buffer, Values, zeros};
+use crate::backend::{Buffer, Values, download, single, zeros};
 use crate::error::{Error, Result};
 use crate::ops::Layer as _;
 use crate::{Param, Scope, Shape};
@@ -29,6 +29,14 @@ pub struct SavedAttention {
     /// In the order of the tokens.
     output: Buffer,
     normalisers: Normalisers,
+}
+
+#[cfg(test)]
+impl SavedAttention {
+    /// Before the projection.
+    pub(super) fn output(&self) -> &Values {
+        &self.output
+    }
 }
 
 impl Attention {
@@ -72,6 +80,26 @@ impl Attention {
         let (pairs, dim) = ((tokens * keys) as u64, self.proj.weight.shape()[0]);
         let positions = self.positions.as_ref().map_or(0, |positions| positions.macs(tokens, dim));
         self.qkv.macs(tokens) + self.proj.macs(tokens) + 2 * pairs * dim as u64 + positions
+    }
+
+    /// What stands before the names of its parameters: `blocks3.0.attn`.
+    pub(super) fn name(&self) -> &str {
+        let weight = self.qkv.weight.name();
+        weight.strip_suffix(".qkv.weight").unwrap_or(weight)
+    }
+
+    pub(super) fn heads(&self) -> usize {
+        self.heads
+    }
+
+    /// Whether all tokens attend to all, by their scores alone.
+    pub(super) fn is_plain(&self) -> bool {
+        self.windows.is_none() && self.positions.is_none()
+    }
+
+    /// `[q | k | v]` of normalised tokens, `[B, N, 3, D]`, in memory of the host.
+    pub(super) fn projected(&self, x: &Values, shape: Shape) -> Result<Vec<f32>> {
+        download(&single(self.qkv(x, shape.dims3()?)?)?)
     }
 
     /// Of images, or of windows: each is as an image of its own.
@@ -150,19 +178,22 @@ impl Branch for Attention {
         let ((batch, _, channels), dims) = (shape.dims3()?, self.dims(shape)?);
         let grad_output = self.proj.backward_input(grad)?;
         self.proj.backward_params(grad, Some(&output))?;
-        drop(output);
-        let grad_output = match self.windows {
+        let (grad_output, output) = match self.windows {
             // What comes out of padding is dropped.
-            Some(windows) => windows.split(&grad_output, Some(&*zeros(channels)?), channels, batch)?,
-            None => grad_output,
+            Some(windows) => {
+                let zeros = zeros(channels)?;
+                let split = |rows: &Values| windows.split(rows, Some(&*zeros), channels, batch);
+                (split(&grad_output)?, split(&output)?)
+            }
+            None => (grad_output, output),
         };
         let (grad_qkv, grad_tables) = match &self.positions {
             Some(positions) => positions.with(|positions| {
-                attention::backward(&grad_output, &qkv, Some(positions), &normalisers, dims)
+                attention::backward(&grad_output, &output, &qkv, Some(positions), &normalisers, dims)
             })?,
-            None => attention::backward(&grad_output, &qkv, None, &normalisers, dims)?,
+            None => attention::backward(&grad_output, &output, &qkv, None, &normalisers, dims)?,
         };
-        drop((qkv, grad_output));
+        drop((qkv, output, grad_output));
         if let Some(positions) = &self.positions {
             positions.add_grads(&grad_tables)?;
         }

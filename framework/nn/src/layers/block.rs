@@ -1,5 +1,6 @@
 //! The transformer block.
 
+use super::attention_map::AttentionMap;
 use super::{Attention, DropPath, LayerNorm, Mlp, RelativePositions, Residual, Windows};
 use crate::error::Result;
 use crate::ops::Sequential;
@@ -60,9 +61,10 @@ impl Block {
     pub fn layers(&self, batch: usize, ctx: &Context) -> Sequential {
         let [gamma_1, gamma_2] = self.gamma.as_ref().map_or([None; 2], |gamma| gamma.each_ref().map(Some));
         let drop_scale = || self.drop_path.scale(batch, ctx);
+        let map = AttentionMap::wanted(&self.norm1, &self.attn, ctx);
         let attn = Residual::new(&self.norm1, self.attn.clone()).layer_scale(gamma_1).drop_path(drop_scale());
         let mlp = Residual::new(&self.norm2, self.mlp.clone()).layer_scale(gamma_2).drop_path(drop_scale());
-        Sequential::new().then(attn).then(mlp)
+        Sequential::new().then_all(map).then(attn).then(mlp)
     }
 
     /// Multiply-accumulates for one image of that many tokens.

@@ -5,6 +5,7 @@
 //! [`Residual`] around a [`Branch`], of which there may be more than those here.
 
 mod attention;
+mod attention_map;
 mod batch_norm;
 mod block;
 mod conv2d;

@@ -1,10 +1,8 @@
 //! Convolutions with kernel = stride, which never look beyond a patch.
 
-use std::rc::Rc;
-
 use super::{LayerNorm, Linear};
-use crate::ops::{Gelu, MergeCells, Patches, Sequential};
-use crate::{Init, PatchLayout, Scope};
+use crate::ops::{Gelu, MergeCells, Sequential, image_patches};
+use crate::{Images, Init, PatchLayout, Result, Scope, Tensor};
 
 /// A `k x k` convolution with stride `k`: the output decoders of the stages, and the projection of a [`PatchEmbed`].
 #[derive(Debug, Clone)]
@@ -41,10 +39,18 @@ impl MergeConv {
         Sequential::new().then(MergeCells { cell, kernel: self.kernel }).then(self.linear.clone())
     }
 
-    /// Images `[B, I, H, W]` to features `[B, P * cell * cell, O]` of a layout, at its kept patches only.
-    pub fn image_layers(&self, layout: &Rc<PatchLayout>) -> Sequential {
-        let patches = Patches { kernel: self.kernel, layout: Rc::clone(layout) };
-        Sequential::new().then(patches).then(self.linear.clone())
+    /// What [`MergeConv::pixel_layers`] take of images `[B, I, H, W]`: pixels `[B, P * cell * cell, I * k * k]` of a layout, at its kept
+    /// patches only.
+    ///
+    /// # Errors
+    /// If the images do not fit the layout, or the device fails.
+    pub fn pixels(&self, images: &Images, layout: &PatchLayout) -> Result<Tensor> {
+        image_patches(images, self.kernel, layout)
+    }
+
+    /// [`MergeConv::pixels`] to features `[B, P * cell * cell, O]`.
+    pub fn pixel_layers(&self) -> Sequential {
+        Sequential::new().then(self.linear.clone())
     }
 
     /// Multiply-accumulates for that many output positions.
@@ -85,9 +91,17 @@ impl PatchEmbed {
         self.proj.layers(cell).then(self.norm.clone()).then(Gelu)
     }
 
-    /// Images `[B, I, H, W]` to features `[B, P * cell * cell, O]` of a layout, at its kept patches only.
-    pub fn image_layers(&self, layout: &Rc<PatchLayout>) -> Sequential {
-        self.proj.image_layers(layout).then(self.norm.clone()).then(Gelu)
+    /// What [`PatchEmbed::pixel_layers`] take of images: [`MergeConv::pixels`].
+    ///
+    /// # Errors
+    /// If the images do not fit the layout, or the device fails.
+    pub fn pixels(&self, images: &Images, layout: &PatchLayout) -> Result<Tensor> {
+        self.proj.pixels(images, layout)
+    }
+
+    /// [`PatchEmbed::pixels`] to features `[B, P * cell * cell, O]`.
+    pub fn pixel_layers(&self) -> Sequential {
+        self.proj.pixel_layers().then(self.norm.clone()).then(Gelu)
     }
 
     /// Multiply-accumulates for that many output positions.
@@ -102,7 +116,6 @@ mod tests {
     use crate::Context;
     use crate::layers::{Conv2d, Window};
     use crate::random::{self, Purpose};
-    use crate::tensor::Tensor;
     use crate::testing::{assert_close, assert_official_params, noise, wide};
 
     #[test]
@@ -123,10 +136,11 @@ mod tests {
         // 2 images of 3 x 8 x 12 pixels: one position for 4 x 4 pixels, one patch for each position.
         let ctx = Context::eval(random::stream(Purpose::Step, &[0]));
         let merge = MergeConv::new(&Scope::new(0), 3, 5, 4);
-        let layout = |cell| Rc::new(PatchLayout::dense(2, 2, 3, cell));
+        let layout = |cell| PatchLayout::dense(2, 2, 3, cell);
         let pixels = noise(1, 2 * 3 * 8 * 12);
-        let images = Tensor::from_vec(pixels.clone(), (2, 3, 8, 12), &ctx.tape).unwrap();
-        let output = merge.image_layers(&layout(1)).forward(images.clone(), &ctx).unwrap();
+        let images = Images::from_vec(pixels.clone(), (2, 3, 8, 12));
+        let rows = merge.pixels(&images, &layout(1)).unwrap();
+        let output = merge.pixel_layers().forward(rows, &ctx).unwrap();
 
         let map = (0..2 * 8 * 12 * 3)
             .map(|index| (index / 288, index / 3 % 96, index % 3))
@@ -138,8 +152,8 @@ mod tests {
         assert_close(&output.to_vec().unwrap(), &wide(&expected.to_vec().unwrap()), 1e-6);
 
         // The same in two steps of a stage: pixels as features of patches of 4 x 4 positions.
-        let pixels = Sequential::new().then(Patches { kernel: 1, layout: layout(4) });
-        let merged = pixels.then(merge.layers(4)).forward(images, &ctx).unwrap();
+        let rows = image_patches(&images, 1, &layout(4)).unwrap();
+        let merged = merge.layers(4).forward(rows, &ctx).unwrap();
         assert_close(&merged.to_vec().unwrap(), &wide(&expected.to_vec().unwrap()), 1e-6);
     }
 }

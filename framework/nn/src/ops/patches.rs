@@ -1,22 +1,29 @@
 //! Images to patches of pixels, and the joining of neighbouring positions.
 
-use std::rc::Rc;
-
 use super::layer::{Layer, LayerBackward, Pass};
 use crate::backend::{Buffer, patches};
 use crate::error::{Error, Result};
-use crate::{PatchLayout, Shape};
+use crate::{Images, PatchLayout, Shape, Tensor};
 
 /// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches of a layout only.
 ///
 /// From images `[B, C, rows * cell * k, cols * cell * k]` to `[B, P * cell * cell, C * k * k]`, with columns (channel, row, column) as in
-/// a flattened weight `[O, C, k, k]`. Images get no gradient.
-#[derive(Debug, Clone)]
-pub struct Patches {
-    /// `k`.
-    pub kernel: usize,
-    /// Where the patches are.
-    pub layout: Rc<PatchLayout>,
+/// a flattened weight `[O, C, k, k]`. On no tape: images get no gradient.
+///
+/// # Errors
+/// If the images do not fit the layout, or the device fails.
+pub fn image_patches(images: &Images, k: usize, layout: &PatchLayout) -> Result<Tensor> {
+    let (batch, channels, height, width) = images.shape().dims4()?;
+    let side = layout.cell * k;
+    let expected = (layout.batch(), layout.rows * side, layout.cols * side);
+    if (batch, height, width) != expected {
+        return Err(Error::Shape(format!(
+            "{batch} images of {height} x {width} pixels do not fit the patches of {} images of {} x {}",
+            expected.0, expected.1, expected.2
+        )));
+    }
+    let rows = patches::windows(images.on_device()?, k, layout)?;
+    Tensor::from_buffer(rows, Shape::from((batch, layout.positions(), channels * k * k)))
 }
 
 /// Joins `k x k` neighbouring positions: `[B, P * cell * cell, C]` to `[B, P * (cell / k)^2, C * k * k]`, with columns
@@ -27,32 +34,6 @@ pub struct MergeCells {
     pub cell: usize,
     /// `k`, which divides `cell`.
     pub kernel: usize,
-}
-
-impl Layer for Patches {
-    fn output_shape(&self, input: Shape) -> Result<Shape> {
-        let Self { kernel, layout } = self;
-        let (batch, channels, height, width) = input.dims4()?;
-        let side = layout.cell * kernel;
-        let expected = (layout.batch(), layout.rows * side, layout.cols * side);
-        if (batch, height, width) != expected {
-            return Err(Error::Shape(format!(
-                "{batch} images of {height} x {width} pixels do not fit the patches of {} images of {} x {}",
-                expected.0, expected.1, expected.2
-            )));
-        }
-        Ok(Shape::from((batch, layout.positions(), channels * kernel * kernel)))
-    }
-
-    fn may_train(&self) -> bool {
-        false
-    }
-
-    fn forward(self: Box<Self>, images: Buffer, input: Shape, _: Pass) -> Result<(Buffer, LayerBackward)> {
-        let (_, channels, _, _) = input.dims4()?;
-        let pixels = patches::windows(&images, channels, self.kernel, &self.layout)?;
-        Ok((pixels, Box::new(|_| Ok(None))))
-    }
 }
 
 impl Layer for MergeCells {
@@ -109,10 +90,8 @@ mod tests {
             [(4, 2), (4, 3), (3, 3), (4, 0)].map(|(cell, k)| merges(cell, k)),
             [true, false, false, false]
         );
-        let fits = |kernel, batch| {
-            let layout = Rc::new(PatchLayout::dense(batch, 2, 2, 1));
-            Patches { kernel, layout }.output_shape(Shape::from((1, 3, 8, 8))).is_ok()
-        };
-        assert_eq!([(4, 1), (2, 1), (4, 2)].map(|(kernel, batch)| fits(kernel, batch)), [true, false, false]);
+        let images = Images::from_vec(vec![0.0; 3 * 64], (1, 3, 8, 8));
+        let fits = |k, batch| image_patches(&images, k, &PatchLayout::dense(batch, 2, 2, 1)).is_ok();
+        assert_eq!([(4, 1), (2, 1), (4, 2)].map(|(k, batch)| fits(k, batch)), [true, false, false]);
     }
 }

@@ -1,10 +1,13 @@
 //! Evaluation over a whole dataset.
 
+mod measure;
 mod outputs;
+mod support;
 
+pub use measure::Measure;
 pub use outputs::{Predictor, instances, label_maps};
 
-use crate::component::{ClassFigures, Evaluator, Loss, Measured, Needs, Prediction, TaskKind};
+use crate::component::{ClassFigures, Loss, Needs, TaskKind};
 use crate::data::Batch;
 use crate::distributed::Communicator;
 use crate::graph::Model;
@@ -12,8 +15,10 @@ use crate::loader::Loader;
 use crate::metrics::coco::ResultsFile;
 use crate::nn::Context;
 use crate::random::{self, Purpose};
+use crate::report::FeatureMap;
 
 use super::EngineError;
+use measure::Running;
 
 /// The metrics of an evaluation, by name.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,6 +27,8 @@ pub struct Evaluation {
     pub metrics: Vec<(String, f64)>,
     /// What was measured class by class.
     pub classes: Vec<ClassFigures>,
+    /// Features of images that this process has evaluated, those of the first evaluator that needs features.
+    pub map: Option<FeatureMap>,
 }
 
 impl Evaluation {
@@ -31,24 +38,21 @@ impl Evaluation {
     pub fn run(
         predictor: Predictor<'_>,
         loader: &Loader,
-        evaluators: &[Box<dyn Evaluator>],
+        measures: &[Measure],
         seed: u64,
         communicator: &dyn Communicator,
         mut results: Option<&mut ResultsFile>,
     ) -> Result<Self, EngineError> {
-        let needs: Vec<_> = evaluators.iter().map(|evaluator| evaluator.needs()).collect();
+        let needs: Vec<_> = measures.iter().map(|measure| measure.evaluator.needs()).collect();
         let needs_losses = needs.contains(&Needs::Losses);
         let tasks = needs.iter().filter_map(|needs| match needs {
             Needs::Predictions(task) => Some(*task),
-            Needs::Losses => None,
+            Needs::Losses | Needs::Features => None,
         });
         let tasks: Vec<TaskKind> = tasks.chain(results.as_ref().map(|_| TaskKind::Detect)).collect();
-        let samples = &loader.pipeline().samples;
-        let new_meter = |evaluator: &dyn Evaluator| match evaluator.needs() {
-            Needs::Predictions(task) => evaluator.meter(samples.classes(task).unwrap_or_default()),
-            Needs::Losses => evaluator.meter(&[]),
-        };
-        let mut meters: Vec<_> = evaluators.iter().map(|evaluator| new_meter(evaluator.as_ref())).collect();
+        let samples = loader.pipeline().samples.as_ref();
+        let mut running =
+            measures.iter().map(|measure| Running::start(measure, samples)).collect::<Result<Vec<_>, _>>()?;
         let mut images = 0;
         for batch in loader.epoch(0, 0) {
             let batch = batch?;
@@ -61,29 +65,23 @@ impl Evaluation {
             if let (Some(results), Some(found)) = (results.as_deref_mut(), instances(&predictions)) {
                 results.add(&batch, found)?;
             }
-            for (meter, needs) in meters.iter_mut().zip(&needs) {
-                match needs {
-                    Needs::Losses => meter.update(Measured::Losses(&losses), &batch)?,
-                    Needs::Predictions(task) => {
-                        let of_task = |prediction: &&Prediction| prediction.task() == *task;
-                        let predictions: Vec<_> = predictions.iter().filter(of_task).collect();
-                        meter.update(Measured::Predictions(&predictions), &batch)?;
-                    }
-                }
+            for running in &mut running {
+                running.update(&losses, &predictions, &batch, &ctx)?;
             }
         }
         let mut evaluation = Self::default();
-        for (evaluator, meter) in evaluators.iter().zip(meters) {
-            let mut whole = new_meter(evaluator.as_ref());
-            for state in communicator.all_gather(&meter.state())? {
+        for (measure, running) in measures.iter().zip(running) {
+            let mut whole = measure.meter(samples);
+            for state in communicator.all_gather(&running.state())? {
                 whole.merge(&state)?;
             }
             let metrics = whole.finish();
             if metrics.is_empty() {
-                return Err(EngineError::NothingMeasured(evaluator.best().0));
+                return Err(EngineError::NothingMeasured(measure.evaluator.best().0));
             }
             evaluation.metrics.extend(metrics);
             evaluation.classes.extend(whole.classes());
+            evaluation.map = evaluation.map.or_else(|| running.map());
         }
         Ok(evaluation)
     }

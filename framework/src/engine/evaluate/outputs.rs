@@ -86,14 +86,13 @@ impl Asked<'_> {
         let (model, batch, ctx) = (self.predictor.model, self.batch, self.ctx);
         if let Some(maps) = label_maps(predictions) {
             let row = |(at, map): (usize, &GrayImage)| {
-                let image = batch.picture(&batch.images, at);
-                label_map::pictures(image, map, batch.targets[at].semantic.as_ref())
+                label_map::pictures(batch.picture(at), map, batch.targets[at].semantic.as_ref())
             };
             return Ok(maps.iter().enumerate().map(row).collect());
         }
         if let Some(found) = instances(predictions) {
             let row = |(at, found): (usize, &Regions)| {
-                objects::pictures(batch.picture(&batch.images, at), found, &batch.originals[at], names)
+                objects::pictures(batch.picture(at), found, &batch.originals[at], names)
             };
             return Ok(found.iter().enumerate().map(row).collect());
         }

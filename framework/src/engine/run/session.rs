@@ -18,7 +18,7 @@ use crate::engine::train::checkpoint::{Checkpoint, CheckpointStore};
 use crate::engine::train::{Sums, Window};
 use crate::nn;
 use crate::recipe::Recipe;
-use crate::report::{ClassTable, Environment, EventLog, MetricLog, PictureStore, RunDir};
+use crate::report::{ClassTable, Environment, EventLog, FeatureMap, MetricLog, PictureStore, RunDir};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +109,7 @@ impl Session {
         };
         self.pictures_store().truncate_after(step)?;
         ClassTable::truncate_after(&self.dir.classes(), step)?;
+        FeatureMap::truncate_after(&self.dir.features(), step)?;
         self.store.rotate(step);
         tracing::info!("resumed at step {step} of {}", self.prepared.trainer.plan().steps);
         Ok(())

@@ -15,10 +15,10 @@ use crate::engine::EngineError;
 use crate::engine::evaluate::{Evaluation, Predictor};
 use crate::engine::setup::position_grids::SavedGrids;
 use crate::engine::setup::{Prepared, SplitReport, classes};
-use crate::engine::train::StepResult;
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
+use crate::engine::train::{StepResult, UploadAhead};
 use crate::report::logging::LOG_ONLY;
-use crate::report::{ClassTable, EventLog, PictureSet, Progress, Split, Status, StepReport};
+use crate::report::{ClassTable, EventLog, FeatureMap, PictureSet, Progress, Split, Status, StepReport};
 use crate::weights::write_sealed;
 
 impl Session {
@@ -68,7 +68,7 @@ impl Session {
     fn epoch(&mut self, progress: &mut Progress) -> Result<bool, EngineError> {
         let plan = self.prepared.trainer.plan().clone();
         let position = plan.position(self.prepared.trainer.steps_done());
-        let mut batches = self.prepared.train.epoch(position.epoch, position.batch as usize);
+        let mut batches = UploadAhead(self.prepared.train.epoch(position.epoch, position.batch as usize));
         for _ in position.step..plan.steps_per_epoch {
             let result = self.step(&mut batches)?;
             let step = self.prepared.trainer.steps_done();
@@ -138,16 +138,16 @@ impl Session {
 
     /// Evaluates, and tells whether this is the best so far.
     fn evaluate(&mut self) -> Result<bool, EngineError> {
-        let Prepared { trainer, val, evaluators, inference, settings, .. } = &mut self.prepared;
-        let (Some(val), Some(first)) = (val.as_ref(), evaluators.first()) else { return Ok(false) };
+        let Prepared { trainer, val, measures, inference, settings, .. } = &mut self.prepared;
+        let (Some(val), Some(first)) = (val.as_ref(), measures.first()) else { return Ok(false) };
         let communicator = trainer.communicator();
         let evaluation = trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
-            Evaluation::run(predictor, val, evaluators, settings.seed, communicator.as_ref(), None)
+            Evaluation::run(predictor, val, measures, settings.seed, communicator.as_ref(), None)
         })?;
         let step = trainer.steps_done();
         let epoch = trainer.plan().epoch_after(step);
-        let (name, more_is_better) = first.best();
+        let (name, more_is_better) = first.evaluator.best();
         let figure = evaluation.get(name).filter(|value| value.is_finite());
         let better = figure.is_some_and(|value| match self.best {
             Some(best) if more_is_better => value > best,
@@ -160,6 +160,9 @@ impl Session {
         self.record(Split::Val, &evaluation.metrics)?;
         if !evaluation.classes.is_empty() {
             ClassTable { step, classes: evaluation.classes.clone() }.write(&self.dir.classes())?;
+        }
+        if let Some(map) = &evaluation.map {
+            FeatureMap { step, ..map.clone() }.write(&self.dir.features())?;
         }
         let mut line = format!("epoch {epoch:.2}, step {step}: val");
         for (name, value) in &evaluation.metrics {

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use crate::component::Problem;
-use crate::experiment::{Experiment, Nodes, Split};
-use crate::graph::{self, Checked, Model, Plan, catalog};
+use crate::experiment::{Experiment, Split};
+use crate::graph::{self, Checked, Model, catalog};
 use crate::nn::Scope;
 use crate::recipe::{Recipe, Sources};
 
 use super::device::open_device;
 use super::init_from::{load_part, load_weights};
 use crate::engine::EngineError;
+use crate::engine::features::model_of_features;
 
 /// A recipe and weights for its model.
 #[derive(Debug)]
@@ -50,13 +50,9 @@ impl LoadedModel {
 
     /// Builds those parts of the model alone that yield features of whole images, and loads their weights.
     pub fn load_features(options: &TrainedOptions) -> Result<Self, EngineError> {
-        let (recipe, Checked { image, .. }) = graph::load(&options.sources, &catalog())?;
-        let mut experiment: Experiment = recipe.deserialize("")?;
+        let (recipe, Checked { experiment, image, .. }) = graph::load(&options.sources, &catalog())?;
         open_device(&recipe, &experiment)?;
-        let nodes = Nodes(std::mem::take(&mut experiment.model.0)).features();
-        let model = Plan::new(nodes)
-            .and_then(|plan| Model::build(&plan, image, &Scope::new(experiment.seed)))
-            .map_err(|problems| recipe.diagnose(within_model(problems)))?;
+        let model = model_of_features(&recipe, image, &Scope::new(experiment.seed))?;
         load_part(&model.params(), &options.weights, options.entry.as_deref())?;
         Ok(Self { recipe, experiment, model, metadata: Map::new() })
     }
@@ -71,8 +67,4 @@ impl LoadedModel {
         };
         self.experiment.data.val.take().ok_or_else(missing)
     }
-}
-
-fn within_model(problems: Vec<Problem>) -> Vec<Problem> {
-    problems.into_iter().map(|problem| problem.within("model")).collect()
 }

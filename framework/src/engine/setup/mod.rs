@@ -17,9 +17,7 @@ mod split_report;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::component::{
-    Evaluator, Inference, Optimizer, Picture, Problem, Samples, Schedule, TaskKind, Training,
-};
+use crate::component::{Inference, Optimizer, Picture, Problem, Samples, Schedule, TaskKind, Training};
 use crate::data::{Batch, DataError};
 use crate::distributed::SingleProcess;
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
@@ -30,12 +28,12 @@ use crate::random::{self, Purpose};
 use crate::recipe::Recipe;
 
 use super::EngineError;
-use super::evaluate::Predictor;
+use super::evaluate::{Measure, Predictor};
 use super::train::{Trainer, TrainerParts, TrainingPlan};
 
 pub use footprint::Footprint;
 pub use index_digest::IndexDigests;
-pub use init_from::{initialize, load_weights, weights_of_run};
+pub use init_from::{initialize, load_part, load_weights, weights_of_run};
 pub use inspect::{Inspection, Look, inspect, with_all_mistakes};
 pub use loaded_model::{LoadedModel, TrainedOptions};
 pub use outlook::Outlook;
@@ -56,7 +54,7 @@ pub struct Prepared {
     /// What the data are.
     pub data: Vec<SplitReport>,
     /// The metrics.
-    pub evaluators: Vec<Box<dyn Evaluator>>,
+    pub measures: Vec<Measure>,
     /// How the model is shown images of other sizes than its own.
     pub inference: Option<Box<dyn Inference>>,
     /// Weights to start from.
@@ -203,6 +201,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
     let val_samples = val.as_ref().map(|val| val.pipeline().samples.as_ref());
     let data = look_at(recipe, &model, train_loader.pipeline().samples.as_ref(), val_samples)?;
+    let measures = Measure::all(recipe, evaluate.evaluators, &model)?;
     let trainer = build_trainer(recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
     let settings = Settings {
         name,
@@ -220,7 +219,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         train: train_loader,
         val,
         data,
-        evaluators: evaluate.evaluators,
+        measures,
         inference: evaluate.inference,
         init_from,
         settings,

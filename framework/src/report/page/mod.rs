@@ -7,7 +7,9 @@ mod charts;
 mod classes;
 mod curves;
 mod data;
+mod dataset;
 mod environment;
+mod feature_map;
 mod files;
 mod frame;
 mod model;
@@ -31,6 +33,8 @@ use maud::{Markup, html};
 use super::find::run_directories;
 use super::{ReportError, RunDir, Summary};
 use crate::weights::atomic;
+pub use dataset::write_dataset_page;
+pub use feature_map::write_map_page;
 pub(crate) use frame::{Page, Section};
 use run::Run;
 
@@ -153,7 +157,12 @@ impl Report {
             header: self.header(&title),
             sections: self.sections(),
             version: env!("CARGO_PKG_VERSION"),
-            style: &format!("{}{}", include_str!("report.css"), palette::style(self.len().max(FEWEST_LINES))),
+            style: &[
+                include_str!("report.css"),
+                include_str!("feature_map.css"),
+                palette::style(self.len().max(FEWEST_LINES)).as_str(),
+            ]
+            .concat(),
             script: Some(include_str!("report.js")),
         }
         .render()
@@ -191,6 +200,7 @@ impl Report {
             ("summary", "Summary", summary::section(runs)),
             ("curves", "Curves", curves::section(runs)),
             ("classes", "Classes", of_only(classes::section)),
+            ("features", "Features", of_only(feature_map::section)),
             ("pictures", "Pictures", pictures::section(runs)),
             ("model", "Model", of_only(model::nodes)),
             ("parameters", "Parameter groups", of_only(model::parameter_groups)),

@@ -24,7 +24,7 @@ const SIDES: [u32; 4] = [160, 112, 80, 56];
 /// Quality of a JPEG, which a smaller picture may be stored as.
 const QUALITY: u8 = 85;
 /// Pictures narrower than this are shown with their pixels.
-const PIXELATED_BELOW: u32 = 128;
+pub(super) const PIXELATED_BELOW: u32 = 128;
 /// More columns than this are narrower.
 const MANY: usize = 9;
 /// A legend of more classes than this is folded away.
@@ -258,7 +258,7 @@ fn caption<'a>(rows: &[Cells<'a>], key: (Option<usize>, usize)) -> Option<&'a st
 }
 
 /// As it is, or with a longest side, as the smaller one of PNG and JPEG.
-fn encoded(image: &RgbImage, side: Option<u32>) -> Option<String> {
+pub(super) fn encoded(image: &RgbImage, side: Option<u32>) -> Option<String> {
     let Some(side) = side else { return Some(data_url("png", &png(image)?)) };
     let (width, height) = image.dimensions();
     let longest = width.max(height).max(side);

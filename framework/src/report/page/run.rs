@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::recipe::lock;
 use crate::report::{
-    ClassTable, Details, Environment, MetricLog, PictureSet, PictureStore, ReportError, RunDir, Summary,
+    ClassTable, Details, Environment, FeatureMap, MetricLog, PictureSet, PictureStore, ReportError, RunDir,
+    Summary,
 };
 
 /// Sets of pictures on the page of a single run, spread over it.
@@ -27,6 +28,8 @@ pub(super) struct Run {
     pub(super) metrics: MetricLog,
     /// `None` where no class was measured by itself.
     pub(super) classes: Option<ClassTable>,
+    /// `None` where no features were measured.
+    pub(super) features: Option<FeatureMap>,
     /// Of a run beside others, the last ones only.
     pub(super) pictures: Vec<PictureSet>,
     /// Empty for one that has not recorded them.
@@ -56,6 +59,7 @@ impl Run {
             summary,
             metrics,
             classes: lenient(optional(&dir.classes(), ClassTable::read)).flatten(),
+            features: lenient(optional(&dir.features(), FeatureMap::read)).flatten(),
             pictures: lenient(pictures(dir, sets)).unwrap_or_default(),
             details: lenient(optional(&dir.details(), Details::read)).flatten().unwrap_or_default(),
             environment: lenient(optional(&dir.environment(), Environment::read)).flatten(),

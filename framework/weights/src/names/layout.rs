@@ -28,6 +28,8 @@ pub struct Layout {
     /// A name that a file of this layout has.
     mark: Pattern,
     names: Vec<Pair>,
+    /// Whether names that are not listed are the official ones, and not unknown.
+    others_are_official: bool,
 }
 
 /// An official name, and the other library's: several, if their tensors are joined along the first axis.
@@ -44,6 +46,8 @@ struct File {
     #[serde(default)]
     trunk: Option<String>,
     mark: String,
+    #[serde(default)]
+    others_are_official: bool,
     /// Official names and the other library's.
     names: BTreeMap<String, OneOrMany>,
 }
@@ -80,7 +84,7 @@ impl Layout {
     }
 
     fn parse(name: &'static str, text: &str) -> Option<Self> {
-        let File { title, trunk, mark, names } = serde_yaml::from_str(text).ok()?;
+        let File { title, trunk, mark, others_are_official, names } = serde_yaml::from_str(text).ok()?;
         let pair = |(official, others): (String, OneOrMany)| {
             let others = match others {
                 OneOrMany::One(other) => vec![other],
@@ -90,7 +94,7 @@ impl Layout {
             Some(Pair { official: Pattern::new(&official)?, others })
         };
         let names = names.into_iter().map(pair).collect::<Option<_>>()?;
-        Some(Self { name, title, trunk, mark: Pattern::new(&mark)?, names })
+        Some(Self { name, title, trunk, mark: Pattern::new(&mark)?, names, others_are_official })
     }
 
     /// Gives names of this layout the official ones, and takes off what stands before them; returns how many
@@ -159,6 +163,12 @@ impl Layout {
         }
         renaming.replace(entries)?;
         Ok((count > 0).then_some(count))
+    }
+
+    /// The official names for which this layout has none.
+    pub fn unnamed<'n>(&self, official: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
+        let is_known = |name: &str| self.names.iter().any(|pair| pair.official.find(name).is_some());
+        official.filter(|name| !self.others_are_official && !is_known(name)).collect()
     }
 
     /// What stands before the names of this layout, if they are there.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use convmae_framework::component::{BackboneModule, Features, Level, LevelShape, Macs, Mask, MaskGrid};
 use convmae_framework::nn::layers::{Block, ConvBlock, LayerNorm, Linear, MergeConv, PatchEmbed};
 use convmae_framework::nn::ops::{GatherTokens, Sequential};
-use convmae_framework::nn::{Context, PatchLayout, Result, Tensor, ops};
+use convmae_framework::nn::{Context, Images, PatchLayout, Result, ops};
 
 use super::coarser::CoarserModule;
 use crate::transformer::PositionEmbedding;
@@ -48,18 +48,18 @@ impl BackboneModule for ConvViTModule {
         }
     }
 
-    fn forward(&self, images: &Tensor, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features> {
+    fn forward(&self, images: &Images, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features> {
         let [cell1, cell2, _] = self.cells;
-        let (batch, ..) = images.dims4()?;
+        let (batch, ..) = images.shape().dims4()?;
         let layout = self.layout(batch, mask)?;
         let [layout1, layout2] = [cell1, cell2].map(|cell| Rc::new(layout.with_cell(cell)));
 
         let visible = self.visible(mask, 0, cell1);
         let s1 = Sequential::new()
-            .then(self.patch_embed1.image_layers(&layout1))
+            .then(self.patch_embed1.pixel_layers())
             .record("patch_embed1_out", ctx)
             .then_all(self.blocks1.iter().map(|block| block.layers(&layout1, visible.as_ref(), ctx)))
-            .forward(images.clone(), ctx)?;
+            .forward(self.patch_embed1.pixels(images, &layout1)?, ctx)?;
         let visible = self.visible(mask, 1, cell2);
         let s2 = Sequential::new()
             .then(self.patch_embed2.layers(cell1))
@@ -147,7 +147,7 @@ impl ConvViTModule {
 #[cfg(test)]
 mod tests {
     use convmae_framework::component::{Backbone as _, ImageShape, MaskPlan};
-    use convmae_framework::nn::{Scope, Tape};
+    use convmae_framework::nn::Scope;
     use convmae_framework::random::{Purpose, stream};
 
     use super::*;
@@ -190,7 +190,7 @@ mod tests {
         let stages = vec![upsampled(&tokens, 4), upsampled(&tokens, 2)];
         let by_stage = Mask { stages, ..tokens.clone() };
         let pixels = (0..2 * 3 * 16 * 24).map(|i| (i as f32 * 0.7).sin()).collect();
-        let images = Tensor::from_vec(pixels, (2, 3, 16, 24), &Tape::none()).unwrap();
+        let images = Images::from_vec(pixels, (2, 3, 16, 24));
         let features = |mask: Mask| {
             let features = module.forward(&images, Some(&Rc::new(mask)), &ctx).unwrap();
             features.levels.iter().map(|level| level.tokens.to_vec().unwrap()).collect::<Vec<_>>()

@@ -69,7 +69,7 @@ fn images_and_labels_are_those_of_timm() {
         };
         assert_eq!(mix.share(32, 32), case["lam_effective"].as_f64().unwrap(), "{name}");
         let mixed = mix.apply(batch(tensor("images"), &classes)).unwrap();
-        assert_near(&mixed.images, &tensor(&format!("{name}.images")), name);
+        assert_near(&mixed.images.values(), &tensor(&format!("{name}.images")), name);
         let targets: Vec<f32> = mixed.targets.iter().flat_map(distribution).collect();
         assert_near(&targets, &tensor(&format!("{name}.targets")), name);
     }
@@ -143,9 +143,9 @@ fn shares_have_the_moments_of_their_beta_distribution() {
 fn the_middle_of_an_odd_batch_is_its_own_partner() {
     let images: Vec<f32> = (0..3 * 3 * 4).map(|i| i as f32).collect();
     let mixed = Mix::Average(0.25).apply(batch(images.clone(), &[5, 6, 7])).unwrap();
-    assert_eq!(mixed.images[12..24], images[12..24]);
-    assert_eq!(mixed.images[0], 0.75 * 24.0);
-    assert_eq!(mixed.images[24], 0.25 * 24.0);
+    assert_eq!(mixed.images.values()[12..24], images[12..24]);
+    assert_eq!(mixed.images.values()[0], 0.75 * 24.0);
+    assert_eq!(mixed.images.values()[24], 0.25 * 24.0);
     let partners: Vec<_> = mixed.targets.iter().map(|target| target.mixed.unwrap().class).collect();
     assert_eq!(partners, [7, 6, 5]);
 }
@@ -200,12 +200,12 @@ proptest! {
         let sizes = vec![[height, width]; count];
         let batch = Batch { height, width, sizes, ..batch(images, &vec![0; count]) };
         let mixed = spec.apply(batch, &mut stream(Purpose::Mix, &[seed])).unwrap();
-        for (image, target) in mixed.images.chunks_exact(3 * area).zip(&mixed.targets).take(half) {
+        for (image, target) in mixed.images.values().chunks_exact(3 * area).zip(&mixed.targets).take(half) {
             let own = 1.0 - target.mixed.map_or(0.0, |mixed| mixed.share);
             let mean = image.iter().sum::<f32>() / (3 * area) as f32;
             prop_assert!((mean - own).abs() < 1e-4, "{mean} {own}");
         }
-        let sum: f32 = mixed.images.iter().sum();
+        let sum: f32 = mixed.images.values().iter().sum();
         prop_assert!((sum - (half * 3 * area) as f32).abs() < 1e-2);
     }
 }

@@ -53,6 +53,8 @@ pub struct Backward<'a> {
     pub inputs: Inputs<'a>,
     /// The gradient of the output, `[B, M, D]`.
     pub grad: &'a [f32],
+    /// The output.
+    pub output: &'a [f32],
     /// As the forward returned them.
     pub normalisers: &'a [f32],
 }
@@ -82,8 +84,18 @@ impl Backward<'_> {
     fn head(&self, image: usize, head: usize, grads: HeadGrads<'_>, sums: Option<&mut [f32]>) {
         let Dims { queries, heads, .. } = self.inputs.dims;
         let normalisers = &self.normalisers[(image * heads + head) * queries..][..queries];
-        let grad = Tokens::new(self.grad, 1, 0, queries, self.inputs.dims).head(image, head);
-        Arch::new().dispatch(Job { inputs: &self.inputs, image, head, normalisers, grad, grads, sums });
+        let [grad, output] = [self.grad, self.output]
+            .map(|values| Tokens::new(values, 1, 0, queries, self.inputs.dims).head(image, head));
+        Arch::new().dispatch(Job {
+            inputs: &self.inputs,
+            image,
+            head,
+            normalisers,
+            grad,
+            output,
+            grads,
+            sums,
+        });
     }
 }
 
@@ -94,6 +106,7 @@ struct Job<'a> {
     head: usize,
     normalisers: &'a [f32],
     grad: Rows<'a>,
+    output: Rows<'a>,
     grads: HeadGrads<'a>,
     sums: Option<&'a mut [f32]>,
 }
@@ -143,8 +156,11 @@ impl WithSimd for Job<'_> {
             scorer.scores(simd, scores, from, queries);
             product(simd, grad_scores, Output::Replace, Left::rows::<S>(grad, dim), values_t, width);
             let rows = grad_scores.chunks_exact_mut(width).zip(scores.chunks_exact_mut(width));
-            for ((grad, scores), &normaliser) in rows.zip(&self.normalisers[from..]) {
-                softmax::backward(simd, grad, scores, normaliser);
+            for ((grad, scores), query) in rows.zip(from..) {
+                // The mean of the gradients of the probabilities: FlashAttention's `D`.
+                let output = self.output.row(query).iter().zip(self.grad.row(query));
+                let mean = output.map(|(output, grad)| output * grad).sum();
+                softmax::backward(simd, grad, scores, self.normalisers[query], mean);
             }
             product(simd, grad_values, mode, Left::columns::<S>(scores, width), grad, dim);
             product(simd, grad_keys, mode, Left::columns::<S>(grad_scores, width), queries, dim);

@@ -48,6 +48,7 @@ pub fn forward_cross(q: &[f32], kv: &[f32], dims: Dims) -> (Buffer, Vec<f32>) {
 /// The gradients of `qkv` and of the tables of positions, from that of the output of [`forward`].
 pub fn backward(
     grad: &[f32],
+    output: &[f32],
     qkv: &[f32],
     positions: Option<&RelativePositions<'_>>,
     normalisers: &Normalisers,
@@ -57,7 +58,7 @@ pub fn backward(
     let biases = positions.map(|positions| Biases::new(positions, dims));
     let inputs = Inputs::packed(qkv, biases.as_ref(), dims);
     let mut grad_qkv = Buffer::unspecified(qkv.len());
-    let backward = Backward { inputs, grad, normalisers: &normalisers.0 };
+    let backward = Backward { inputs, grad, output, normalisers: &normalisers.0 };
     let grad_tables = backward.run(split_packed(&mut grad_qkv, dims));
     Ok((grad_qkv, grad_tables))
 }
@@ -65,6 +66,7 @@ pub fn backward(
 /// The gradients of `q` and of `kv`, from that of the output of [`forward_cross`].
 pub fn backward_cross(
     grad: &[f32],
+    output: &[f32],
     q: &[f32],
     kv: &[f32],
     normalisers: &[f32],
@@ -76,7 +78,7 @@ pub fn backward_cross(
     // Without queries, nothing is written.
     let mut grad_kv = if q.is_empty() { Buffer::zeros(kv.len()) } else { Buffer::unspecified(kv.len()) };
     let images = split_cross(&mut grad_q, &mut grad_kv, dims);
-    Backward { inputs, grad, normalisers }.run(images);
+    Backward { inputs, grad, output, normalisers }.run(images);
     (grad_q, grad_kv)
 }
 

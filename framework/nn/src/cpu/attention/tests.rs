@@ -93,7 +93,7 @@ fn with_positions_outputs_equal_their_definition_and_gradients_finite_difference
         let wide_tables: Vec<&[f64]> = wide_tables.iter().map(|table| &**table).collect();
         let (own, normalisers) = forward(&qkv, Some(&positions), dims).unwrap();
         assert_close(&own, &output(&wide(&qkv), &wide_tables), 1e-6);
-        let (grad_qkv, grads) = backward(&grad, &qkv, Some(&positions), &normalisers, dims).unwrap();
+        let (grad_qkv, grads) = backward(&grad, &own, &qkv, Some(&positions), &normalisers, dims).unwrap();
         check_gradient(&qkv, &grad_qkv, |qkv| loss(output(qkv, &wide_tables)));
         assert_eq!(grads.len(), tables.len());
         for (at, grad) in grads.iter().enumerate() {
@@ -132,7 +132,7 @@ fn gradients_equal_finite_differences_with_fewer_queries() {
 
     let (output, normalisers) = forward_cross(&q, &kv, dims);
     assert_close(&output, &reference(&q64, &kv64, None, dims), 1e-6);
-    let (grad_q, grad_kv) = backward_cross(&grad, &q, &kv, &normalisers, dims);
+    let (grad_q, grad_kv) = backward_cross(&grad, &output, &q, &kv, &normalisers, dims);
     check_gradient(&q, &grad_q, |q| loss(reference(q, &kv64, None, dims)));
     check_gradient(&kv, &grad_kv, |kv| loss(reference(&q64, kv, None, dims)));
 }
@@ -149,8 +149,8 @@ fn more_queries_than_a_block_give_the_same_as_a_bias_of_zeros() {
     let (biased, _) = forward(&qkv, Some(&zeros), dims).unwrap();
     assert_close(&plain, &reference(&wide(&q), &wide(&kv), None, dims), 1e-6);
     assert_close(&biased, &wide(&plain), 1e-6);
-    let (grad_plain, none) = backward(&grad, &qkv, None, &normalisers, dims).unwrap();
-    let (grad_biased, _) = backward(&grad, &qkv, Some(&zeros), &normalisers, dims).unwrap();
+    let (grad_plain, none) = backward(&grad, &plain, &qkv, None, &normalisers, dims).unwrap();
+    let (grad_biased, _) = backward(&grad, &biased, &qkv, Some(&zeros), &normalisers, dims).unwrap();
     assert_close(&grad_plain, &wide(&grad_biased), 1e-6);
     assert!(none.is_empty());
 }
@@ -163,8 +163,8 @@ fn self_attention_is_attention_of_all_tokens_to_all() {
     let (output, normalisers) = forward(&qkv, None, dims).unwrap();
     let cross = forward_cross(&q, &kv, dims);
     assert_eq!((&output, &normalisers.0), (&cross.0, &cross.1));
-    let (grad_qkv, _) = backward(&grad, &qkv, None, &normalisers, dims).unwrap();
-    let (grad_q, grad_kv) = backward_cross(&grad, &q, &kv, &normalisers.0, dims);
+    let (grad_qkv, _) = backward(&grad, &output, &qkv, None, &normalisers, dims).unwrap();
+    let (grad_q, grad_kv) = backward_cross(&grad, &output, &q, &kv, &normalisers.0, dims);
     assert_eq!(unpack(&grad_qkv, dims), (grad_q.to_vec(), grad_kv.to_vec()));
 }
 
@@ -184,7 +184,7 @@ fn no_queries_give_no_gradient() {
     let kv = noise(1, 2 * 5 * 12);
     let (output, normalisers) = forward_cross(&[], &kv, dims);
     assert!(output.is_empty() && normalisers.is_empty());
-    let (grad_q, grad_kv) = backward_cross(&[], &[], &kv, &normalisers, dims);
+    let (grad_q, grad_kv) = backward_cross(&[], &output, &[], &kv, &normalisers, dims);
     assert!(grad_q.is_empty());
     assert_eq!(grad_kv[..], vec![0.0; kv.len()]);
 }
@@ -196,7 +196,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let all = |threads, positions: Option<&RelativePositions<'_>>| {
         on_threads(threads, || {
             let (output, normalisers) = forward(&qkv, positions, dims).unwrap();
-            let grads = backward(&grad, &qkv, positions, &normalisers, dims).unwrap();
+            let grads = backward(&grad, &output, &qkv, positions, &normalisers, dims).unwrap();
             (output, grads)
         })
     };

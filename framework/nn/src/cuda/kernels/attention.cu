@@ -3,40 +3,10 @@
 //
 // The threads of a block are a square of SIDE x SIDE. Of a product `[M, N]` a thread has `M / SIDE` rows and `N / SIDE` columns, SIDE
 // apart from each other.
-#include "common.cuh"
+#include "attention.cuh"
 
 constexpr unsigned SIDE = 16;
 static_assert(SIDE * SIDE == THREADS, "the square is the block");
-
-constexpr float LOG2_E = 1.44269504f;
-
-/// The sizes: `qkv` is `[B, tokens, 3, heads, head_dim]`, the output `[B, tokens, heads, head_dim]`, the bias
-/// `[biases, tokens, tokens]`: for each head, or for each head of each image.
-struct Dims {
-    unsigned tokens, heads, head_dim, biases;
-};
-
-/// A head of an image, and a tile of its tokens.
-struct Place {
-    unsigned image, head, from;
-    __device__ Place(Dims dims, unsigned tile) {
-        const unsigned tiles = (dims.tokens + tile - 1) / tile, head_of_batch = blockIdx.x / tiles;
-        image = head_of_batch / dims.heads;
-        head = head_of_batch % dims.heads;
-        from = blockIdx.x % tiles * tile;
-    }
-    /// Where the head's values of the image's first token lie in `[B, tokens, parts, heads, head_dim]`.
-    __device__ unsigned start(Dims dims, unsigned parts, unsigned part) const {
-        return ((image * dims.tokens * parts + part) * dims.heads + head) * dims.head_dim;
-    }
-    /// The head's part of the bias, if there is one.
-    __device__ const float *bias(const float *bias, Dims dims) const {
-        const size_t index = (image * dims.heads + head) % dims.biases;
-        return bias ? bias + index * dims.tokens * dims.tokens : nullptr;
-    }
-    /// Where the first of the values `[B, heads, tokens]` of the head lies.
-    __device__ unsigned row(Dims dims) const { return (image * dims.heads + head) * dims.tokens; }
-};
 
 __device__ __forceinline__ unsigned own_row() {
     return threadIdx.x / SIDE;
@@ -135,21 +105,12 @@ __device__ __forceinline__ void write_rows(T *tokens, unsigned stride, unsigned 
     });
 }
 
-/// From `q k^T` to scores in base two: times `log2(e)` and the scale, plus the bias, `[tokens, tokens]` or null; minus infinity behind
-/// the last key.
+/// From `q k^T` to scores.
 template <unsigned M, unsigned N>
 __device__ __forceinline__ void finish_scores(Part<M, N> &scores, const float *bias, float scale, unsigned from_query,
                                               unsigned from_key, unsigned tokens) {
     scores.each([=](At at, float &score) {
-        const unsigned query = from_query + at.row, key = from_key + at.column;
-        if (key >= tokens) {
-            score = -INFINITY;
-        } else {
-            score *= scale * LOG2_E;
-            if (bias && query < tokens) {
-                score += bias[query * tokens + key] * LOG2_E;
-            }
-        }
+        score = score_of(score, bias, scale, from_query + at.row, from_key + at.column, tokens);
     });
 }
 
@@ -230,68 +191,54 @@ __device__ __forceinline__ void forward(T *output, float *normalisers, const T *
     write_rows(output + place.start(dims, 1, 0), width, place.from, dims, sums);
 }
 
-/// The gradients of the queries, and of each query the sum over the keys of its probability times the gradient of that, `deltas`
-/// `[B, heads, tokens]`.
+/// The gradients of the queries, and of each query the product of its output and the gradient of that, `deltas` `[B, heads, tokens]`: the
+/// sum over the keys of the probability times the gradient of that.
 template <unsigned DIM, unsigned TILE, class T>
-__device__ __forceinline__ void backward_queries(T *grad_qkv, float *deltas, const T *grad, const T *qkv,
-                                                 const float *bias, const float *normalisers, float scale, Dims dims) {
+__device__ __forceinline__ void backward_queries(T *grad_qkv, float *deltas, const T *grad, const T *output,
+                                                 const T *qkv, const float *bias, const float *normalisers, float scale,
+                                                 Dims dims) {
     __shared__ Tile<TILE, DIM> queries, grads, keys, values;
     __shared__ Tile<TILE, TILE> grad_scores;
     const Place place(dims, TILE);
-    const unsigned width = dims.heads * dims.head_dim, tokens = dims.tokens;
+    const unsigned width = dims.heads * dims.head_dim, tokens = dims.tokens, start = place.start(dims, 1, 0);
     bias = place.bias(bias, dims);
     queries.load(qkv + place.start(dims, 3, 0), 3 * width, place.from, dims);
-    grads.load(grad + place.start(dims, 1, 0), width, place.from, dims);
+    grads.load(grad + start, width, place.from, dims);
 
     constexpr unsigned ROWS = TILE / SIDE;
     float own_normalisers[ROWS], own_deltas[ROWS];
 #pragma unroll
     for (unsigned i = 0; i < ROWS; ++i) {
         const unsigned query = place.from + own_row() + i * SIDE;
+        float delta = 0;
+        if (query < tokens) {
+            for (unsigned column = own_column(); column < dims.head_dim; column += SIDE) {
+                delta += grad[start + query * width + column] * output[start + query * width + column];
+            }
+        }
+        own_deltas[i] = group_reduce<SIDE>(delta, Sum());
         own_normalisers[i] = query < tokens ? normalisers[place.row(dims) + query] : 0.0f;
-        own_deltas[i] = 0;
+        if (own_column() == 0 && query < tokens) {
+            deltas[place.row(dims) + query] = own_deltas[i];
+        }
     }
-    const auto normaliser = [&](At at) { return own_normalisers[at.i]; };
     Part<TILE, DIM> sums;
-    // First the deltas, then with them the gradients.
-    for (unsigned pass = 0; pass < 2; ++pass) {
-        for (unsigned from = 0; from < tokens; from += TILE) {
-            __syncthreads();
-            keys.load(qkv + place.start(dims, 3, 1), 3 * width, from, dims);
-            values.load(qkv + place.start(dims, 3, 2), 3 * width, from, dims);
-            __syncthreads();
-            Part<TILE, TILE> scores, grad_probabilities;
-            scores.add_product_t(queries, keys);
-            finish_scores(scores, bias, scale, place.from, from, tokens);
-            normalise(scores, normaliser);
-            grad_probabilities.add_product_t(grads, values);
-            if (pass == 0) {
-#pragma unroll
-                for (unsigned i = 0; i < ROWS; ++i) {
-#pragma unroll
-                    for (unsigned j = 0; j < ROWS; ++j) {
-                        own_deltas[i] += scores.values[i][j] * grad_probabilities.values[i][j];
-                    }
-                }
-                continue;
-            }
-            grad_probabilities.each([&](At at, float value) {
-                grad_scores.values[at.row][at.column] = scores.values[at.i][at.j] * (value - own_deltas[at.i]);
-            });
-            __syncthreads();
-            sums.template add_product<TILE>([&](unsigned row, unsigned k) { return grad_scores.values[row][k]; },
-                                            [&](unsigned k, unsigned column) { return keys.values[k][column]; });
-        }
-        if (pass == 0) {
-#pragma unroll
-            for (unsigned i = 0; i < ROWS; ++i) {
-                own_deltas[i] = group_reduce<SIDE>(own_deltas[i], Sum());
-                const unsigned query = place.from + own_row() + i * SIDE;
-                if (own_column() == 0 && query < tokens) {
-                    deltas[place.row(dims) + query] = own_deltas[i];
-                }
-            }
-        }
+    for (unsigned from = 0; from < tokens; from += TILE) {
+        __syncthreads();
+        keys.load(qkv + place.start(dims, 3, 1), 3 * width, from, dims);
+        values.load(qkv + place.start(dims, 3, 2), 3 * width, from, dims);
+        __syncthreads();
+        Part<TILE, TILE> scores, grad_probabilities;
+        scores.add_product_t(queries, keys);
+        finish_scores(scores, bias, scale, place.from, from, tokens);
+        normalise(scores, [&](At at) { return own_normalisers[at.i]; });
+        grad_probabilities.add_product_t(grads, values);
+        grad_probabilities.each([&](At at, float value) {
+            grad_scores.values[at.row][at.column] = scores.values[at.i][at.j] * (value - own_deltas[at.i]);
+        });
+        __syncthreads();
+        sums.template add_product<TILE>([&](unsigned row, unsigned k) { return grad_scores.values[row][k]; },
+                                        [&](unsigned k, unsigned column) { return keys.values[k][column]; });
     }
     sums.each([=](At, float &sum) { sum *= scale; });
     write_rows(grad_qkv + place.start(dims, 3, 0), 3 * width, place.from, dims, sums);
@@ -388,10 +335,10 @@ __device__ __forceinline__ void backward_bias(float *grad_bias, const float *del
         forward<DIM, QUERIES, KEYS>(output, normalisers, qkv, bias, scale, dims);                                      \
     }                                                                                                                  \
     extern "C" __global__ void backward_queries_##DIM##_##SUFFIX(                                                      \
-        T *grad_qkv, float *deltas, const T *grad, const T *qkv, const float *bias, const float *normalisers,          \
-        float scale, unsigned tokens, unsigned heads, unsigned head_dim, unsigned biases) {                            \
+        T *grad_qkv, float *deltas, const T *grad, const T *output, const T *qkv, const float *bias,                   \
+        const float *normalisers, float scale, unsigned tokens, unsigned heads, unsigned head_dim, unsigned biases) {  \
         const Dims dims = {tokens, heads, head_dim, biases};                                                           \
-        backward_queries<DIM, TILE>(grad_qkv, deltas, grad, qkv, bias, normalisers, scale, dims);                      \
+        backward_queries<DIM, TILE>(grad_qkv, deltas, grad, output, qkv, bias, normalisers, scale, dims);              \
     }                                                                                                                  \
     extern "C" __global__ void backward_keys_##DIM##_##SUFFIX(                                                         \
         T *grad_qkv, const float *deltas, const T *grad, const T *qkv, const float *bias, const float *normalisers,    \

@@ -1,6 +1,8 @@
 // What the kernels share. All are written for blocks of THREADS threads in one dimension.
 #pragma once
 
+#include "primitives.cuh"
+
 constexpr unsigned THREADS = 256;
 constexpr unsigned WARP = 32;
 /// Rows of a block in kernels where a warp takes a row.
@@ -34,11 +36,7 @@ constexpr unsigned CHUNK = 16 * THREADS;
 struct Bf16 {
     unsigned short bits;
     Bf16() = default;
-    __device__ __forceinline__ Bf16(float value) {
-        const unsigned all = __float_as_uint(value);
-        // A NaN may not be rounded to infinity.
-        bits = value != value ? 0x7fff : (all + 0x7fff + (all >> 16 & 1)) >> 16;
-    }
+    __device__ __forceinline__ Bf16(float value) : bits(to_bf16(value)) {}
     __device__ __forceinline__ operator float() const { return __uint_as_float(unsigned(bits) << 16); }
 };
 
@@ -61,30 +59,16 @@ struct Max {
     }
 };
 
-/// `op` over the values of each WIDTH threads in a row, for each of them. All threads of the block have to call it.
+/// `op` over the values of each WIDTH threads in a row, for each of them. All threads of the warp have to call it.
 template <unsigned WIDTH, class T, class Op>
 __device__ __forceinline__ T group_reduce(T value, Op op) {
-#ifdef FAKECUDA
-    // The stand-in has no warps (tests/cuda-standin): through shared memory.
-    __shared__ T values[THREADS];
-    values[threadIdx.x] = value;
-    __syncthreads();
-    const T *group = values + threadIdx.x / WIDTH * WIDTH;
-    T result = group[0];
-    for (unsigned i = 1; i < WIDTH; ++i) {
-        result = op(result, group[i]);
-    }
-    __syncthreads();
-    return result;
-#else
     for (unsigned offset = WIDTH / 2; offset > 0; offset /= 2) {
         value = op(value, __shfl_xor_sync(0xffffffff, value, offset));
     }
     return value;
-#endif
 }
 
-/// `op` over the values of a warp's threads, for each of them. All threads of the block have to call it.
+/// `op` over the values of a warp's threads, for each of them. All of them have to call it.
 template <class T, class Op>
 __device__ __forceinline__ T warp_reduce(T value, Op op) {
     return group_reduce<WARP>(value, op);

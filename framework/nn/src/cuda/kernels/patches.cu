@@ -1,4 +1,4 @@
-#include "common.cuh"
+#include "images.cuh"
 
 /// Where a value of patches `[cell * cell, channels]` lies when groups of `k * k` positions are rows: `[groups, channels, k * k]`.
 __device__ __forceinline__ unsigned merged(unsigned i, unsigned channels, unsigned cell, unsigned k) {
@@ -19,14 +19,23 @@ extern "C" __global__ void split_cells(float *y, const float *x, unsigned channe
 }
 
 /// The pixels under the windows of a convolution with kernel = stride = `k`, at the patches `ids`, `kept` of each image.
-extern "C" __global__ void windows(float *y, const float *images, const unsigned *ids, unsigned channels, unsigned rows,
-                                   unsigned cols, unsigned cell, unsigned kept, unsigned k, unsigned count) {
-    const unsigned height = rows * cell * k, width = cols * cell * k;
+template <class Pixel>
+__device__ void windows(float *y, Images<Pixel> images, const unsigned *ids, unsigned cols, unsigned cell, unsigned kept,
+                        unsigned k, unsigned count) {
+    const unsigned channels = images.channels;
     each(count, [=](unsigned i) {
         const unsigned tap = i % (k * k), channel = i / (k * k) % channels, window = i / (k * k * channels);
         const unsigned position = window % (cell * cell), patch = window / (cell * cell), id = ids[patch];
         const unsigned row = (id / cols * cell + position / cell) * k + tap / k;
         const unsigned col = (id % cols * cell + position % cell) * k + tap % k;
-        y[i] = images[((patch / kept * channels + channel) * height + row) * width + col];
+        y[i] = images(patch / kept, channel, row, col);
     });
 }
+
+#define WINDOWS(Pixel, pixel)                                                                                           \
+    extern "C" __global__ void windows_##pixel(float *y, const Pixel *pixels, const float *tables, unsigned channels,    \
+                                               unsigned height, unsigned width, const unsigned *ids, unsigned cols,     \
+                                               unsigned cell, unsigned kept, unsigned k, unsigned count) {              \
+        windows(y, Images<Pixel>{pixels, tables, channels, height, width}, ids, cols, cell, kept, k, count);            \
+    }
+FOR_EACH_PIXEL(WINDOWS)

@@ -19,14 +19,15 @@ extern "C" __global__ void add_rows(float *x, const float *table, const unsigned
     });
 }
 
-/// Adds to `sums` what they are if `add` is 1, and nothing if it is 0. The places of row `r` are those from `starts[r]` on.
-extern "C" __global__ void scatter_rows(float *sums, const float *grad, const unsigned *starts, const unsigned *places,
-                                        unsigned width, unsigned add, unsigned count) {
+/// Adds to `sums` what they are if `add` is 1, and nothing if it is 0. The places of row `r` are `index[index[r]]`
+/// and the following ones.
+extern "C" __global__ void scatter_rows(float *sums, const float *grad, const unsigned *index, unsigned width, unsigned add,
+                                        unsigned count) {
     each(count, [=](unsigned i) {
         const unsigned row = i / width, column = i % width;
         float sum = add ? sums[i] : 0.0f;
-        for (unsigned at = starts[row]; at < starts[row + 1]; ++at) {
-            sum += grad[places[at] * width + column];
+        for (unsigned at = index[row]; at < index[row + 1]; ++at) {
+            sum += grad[index[at] * width + column];
         }
         sums[i] = sum;
     });
