@@ -7,7 +7,8 @@ mod nodes;
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::component::{BatchTransform, Dataset, Evaluator, Inference, Optimizer, Schedule, Span, Transform};
 use crate::data::Size;
@@ -31,8 +32,9 @@ pub struct Experiment {
     #[serde(default)]
     pub seed: u64,
     /// What to compute on: `cpu`, or with a program built with the feature `cuda` a GPU, `cuda:1` (`cuda` is
-    /// the first one); what the program was built for if left out.
-    #[serde(default)]
+    /// the first one); `auto`, as if left out, is what the program was built for, and in a sweep the card with the
+    /// fewest runs.
+    #[serde(default, deserialize_with = "device")]
     #[schemars(with = "Option<DeviceSchema>")]
     pub device: Option<DeviceName>,
     /// How products of matrices are computed, and with bf16 what goes from one to the next is stored; `tf32` on
@@ -82,6 +84,12 @@ fn three() -> usize {
     3
 }
 
+/// `auto` leaves the choice.
+fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DeviceName>, D::Error> {
+    let name = Option::<String>::deserialize(deserializer)?.filter(|name| name != "auto");
+    name.map(|name| name.parse().map_err(D::Error::custom)).transpose()
+}
+
 /// How a [`DeviceName`], a type of a crate that knows no recipes, is written in one.
 struct DeviceSchema;
 
@@ -97,8 +105,8 @@ impl JsonSchema for DeviceSchema {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": "^(cpu|cuda(:[0-9]{1,4})?)$",
-            "examples": ["cpu", "cuda", "cuda:1"],
+            "pattern": "^(auto|cpu|cuda(:[0-9]{1,4})?)$",
+            "examples": ["auto", "cpu", "cuda", "cuda:1"],
         })
     }
 }
@@ -246,8 +254,7 @@ pub struct Train {
     #[schemars(extend("x-called-elsewhere" = ["clip_grad", "max_grad_norm"]))]
     pub clip_grad_norm: Option<f64>,
     /// Keeps only the inputs of blocks in the forward pass and computes the rest again in the backward
-    /// (activation checkpointing): less memory, more time, the same numbers. On the CPU; a GPU keeps them
-    /// all.
+    /// (activation checkpointing): less memory, more time, the same numbers.
     #[serde(default)]
     pub checkpoint_activations: bool,
     /// Keeps an exponential moving average of the parameters, which is then evaluated and saved too.

@@ -109,7 +109,7 @@ fn a_length_that_is_none() {
 #[test]
 fn a_device_that_is_none() {
     for name in ["gpu", "cuda:", "cuda:one", "cpu:0"] {
-        let expected = "device: expected a value such as `cpu`, `cuda` or `cuda:1`";
+        let expected = "device: expected a value such as `auto`, `cpu`, `cuda` or `cuda:1`";
         refused(
             "name: tiny",
             &format!("name: tiny\ndevice: \"{name}\""),
@@ -123,6 +123,18 @@ fn a_device_that_is_none() {
         "device: |1",
         &["device: expected a string or null, found the integer 1"],
     );
+}
+
+#[test]
+fn no_device_is_meant_by_auto() {
+    let folder = Folder::new();
+    let run = |out, sets: &[&str]| {
+        let args = ["run", "tiny.yaml", "--out", out, "--set", "train.length=1 iterations"];
+        folder.succeeds(args.into_iter().chain(sets.iter().copied()));
+        let environment = fs::read_to_string(folder.path(&format!("{out}/environment.json"))).unwrap();
+        serde_json::from_str::<Value>(&environment).unwrap()["device"].clone()
+    };
+    assert_eq!(run("auto", &["--set", "device=auto"]), run("none", &[]));
 }
 
 /// Whether it is there is seen when it is needed: `check` needs none.

@@ -1,16 +1,19 @@
 //! Sweeps: every run is checked, done once, and ends as if nothing had happened in between.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use convmae_framework::report::{RunDir, Summary};
+use assert_cmd::assert::OutputAssertExt as _;
+use convmae_framework::report::{Environment, RunDir, Summary};
 use convmae_framework::sweep::{Plan, Sweep};
 use serde_json::{Value, json};
 
-use crate::support::{Folder, data, recipe, stderr, stdout};
+use crate::golden::on;
+use crate::support::{Arithmetic, Folder, data, recipe, stderr, stdout};
 
 const TINY: &str = "\
 name: tiny
@@ -451,4 +454,21 @@ fn a_job_that_is_stopped_fails() {
         2,
         &["one line"],
     );
+}
+
+/// The stand-in has as many cards as it is told, and names them.
+#[test]
+fn a_device_of_its_own_is_what_each_run_of_a_sweep_computes_on() {
+    if on() == Arithmetic::Cpu {
+        return;
+    }
+    let folder = folder(&TINY.replace("seeds: 2", "seeds: 1"));
+    let mut command = folder.convmae(["sweep", "sweep.yaml", "--jobs", "2"]);
+    command.env("FAKECUDA_DEVICES", "4").env("CUDA_VISIBLE_DEVICES", "3,1").assert().code(0);
+    let cards: HashSet<String> = runs(&folder, "tiny")
+        .iter()
+        .map(|run| Environment::read(&run.join("environment.json")).unwrap().device)
+        .collect();
+    let card = |number: u32| format!("cuda:0 (the processor, by fakecuda, card {number})");
+    assert_eq!(cards, HashSet::from([card(3), card(1)]));
 }

@@ -94,6 +94,11 @@ def arguments() -> argparse.Namespace:
     regions.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     regions.set_defaults(run=run_regions)
 
+    ceilings = commands.add_parser("ceilings", help="time what the device can do at most: copies, products, launches")
+    ceilings.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    ceilings.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    ceilings.set_defaults(run=run_ceilings)
+
     # What `time`, `data`, `regions` and `coco` start, in processes of their own.
     step = commands.add_parser("step")
     step.add_argument("task", type=json.loads)
@@ -185,6 +190,15 @@ def model_of(model: dict[str, Any]) -> Any:
     built = builder(model["original"])(Config(**model["config"]))
     initialise(built, seed=0)
     return built
+
+
+def run_ceilings(args: argparse.Namespace) -> None:
+    from ceilings import ceilings
+
+    figures = ceilings(args.device)
+    for name, figure in figures.items():
+        print(f"{name}: {figure:.1f}")
+    write(args.json, figures)
 
 
 def run_data(args: argparse.Namespace) -> None:

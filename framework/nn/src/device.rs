@@ -185,6 +185,11 @@ pub fn describe() -> Result<String> {
     })
 }
 
+/// How many cards the program can compute on; none without a driver, or with a program for the CPU.
+pub fn cards() -> usize {
+    backend::cards()
+}
+
 /// The most memory in bytes that this process has held so far: of the CPU (on Linux), or on the card, what was taken for tensors with
 /// what lay idle between them. None for a card without memory pools.
 pub fn peak_memory() -> Option<u64> {

@@ -29,6 +29,12 @@ pub const DEFAULT: DeviceName = DeviceName::Cuda(0);
 /// Side of a matrix whose product, of 1.1 TFLOP, takes milliseconds, against microseconds of starting it.
 pub const LARGE_MATRIX: usize = 8192;
 
+/// How many cards this process sees; none without a driver.
+pub fn cards() -> usize {
+    let count = init().and_then(|()| device::get_count());
+    count.ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
+}
+
 /// Opens a card.
 pub fn open(name: DeviceName) -> Result<Device> {
     let DeviceName::Cuda(card) = name else { return Err(Error::BuiltWithCuda) };

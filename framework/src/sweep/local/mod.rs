@@ -1,5 +1,6 @@
 //! The runs of a sweep as processes on this machine, a few at a time.
 
+mod cards;
 mod display;
 mod process;
 
@@ -14,6 +15,7 @@ use super::plan::{Plan, PlannedRun};
 use super::state::RunState;
 use crate::engine::StopSignal;
 use crate::report::RunDir;
+use cards::Cards;
 use display::Display;
 pub(crate) use process::HELD;
 pub use process::RunEnd;
@@ -64,6 +66,7 @@ impl Plan {
             ends,
             processes: Vec::new(),
             held: HashSet::new(),
+            cards: Cards::visible(),
             display,
         };
         sweep.tell_failed();
@@ -110,6 +113,7 @@ struct Running<'p> {
     processes: Vec<(usize, Process)>,
     /// Runs that another process does, of which the user knows.
     held: HashSet<usize>,
+    cards: Cards,
     display: Display,
 }
 
@@ -160,12 +164,16 @@ impl Running<'_> {
         if let Some(end) = end_before(run, self.retry_failed) {
             return self.end(at, end, None);
         }
-        match Process::start(&self.program, run, threads(self.jobs)) {
+        let card = self.cards.take(at, run);
+        match Process::start(&self.program, run, threads(self.jobs), card) {
             Ok(process) => {
                 self.display.started(run);
                 self.processes.push((at, process));
             }
-            Err(error) => self.end(at, RunEnd::Failed(error.to_string()), None),
+            Err(error) => {
+                self.cards.release(at);
+                self.end(at, RunEnd::Failed(error.to_string()), None);
+            }
         }
     }
 
@@ -180,6 +188,7 @@ impl Running<'_> {
             goes_on
         });
         for (at, exit, elapsed) in ended {
+            self.cards.release(at);
             match exit {
                 Exit::Ended(end) => self.end(at, end, Some(elapsed)),
                 // It is waited for as if it had never been started.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ExitStatus};
 use std::time::{Duration, Instant};
 
+use super::cards::VISIBLE;
 use crate::report::{ReportError, RunDir};
 use crate::shell;
 use crate::sweep::plan::PlannedRun;
@@ -50,7 +51,13 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub fn start(program: &Path, run: &PlannedRun, threads: usize) -> Result<Self, ReportError> {
+    /// Starts the program on a run, with that many threads, and with a card of its own if there is one.
+    pub fn start(
+        program: &Path,
+        run: &PlannedRun,
+        threads: usize,
+        card: Option<&str>,
+    ) -> Result<Self, ReportError> {
         let log = run.log();
         if let Some(folder) = log.parent() {
             std::fs::create_dir_all(folder).map_err(ReportError::io("create", folder))?;
@@ -61,6 +68,9 @@ impl Process {
         let errors = file.try_clone().map_err(ReportError::io("open", &log))?;
         let mut command = shell::child(program, run.arguments());
         command.env("RAYON_NUM_THREADS", threads.to_string()).stdout(file).stderr(errors);
+        if let Some(card) = card {
+            command.env(VISIBLE, card);
+        }
         let mut child = command.spawn().map_err(ReportError::io("start", program))?;
         let stdin = child.stdin.take();
         Ok(Self { child, stdin, log, log_start, started: Instant::now() })
