@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cudarc::cublas::CudaBlas;
 use cudarc::driver::{CudaDevice, CudaSlice, DeviceSlice};
 
+use super::blaslt::Plans;
 use super::module::Functions;
 use crate::Result;
 use crate::device::{self, DeviceError, DeviceName};
@@ -17,6 +18,7 @@ use crate::error::Error;
 pub struct Card {
     pub device: Arc<CudaDevice>,
     pub blas: CudaBlas,
+    pub products: Plans,
     pub functions: Functions,
     counters: RefCell<Option<CudaSlice<u32>>>,
 }
@@ -47,7 +49,14 @@ pub fn card() -> Result<Rc<Card>> {
     }
     let device = checked(CudaDevice::new(usize::from(number)))?;
     let blas = checked(CudaBlas::new(Arc::clone(&device)))?;
-    let card = Rc::new(Card { device, blas, functions: Functions::default(), counters: RefCell::default() });
+    let card = Card {
+        device,
+        blas,
+        products: Plans::default(),
+        functions: Functions::default(),
+        counters: RefCell::default(),
+    };
+    let card = Rc::new(card);
     CARDS.with_borrow_mut(|cards| cards.insert(number, Rc::clone(&card)));
     Ok(card)
 }

@@ -175,6 +175,7 @@ impl Trainer {
             gradient::clip(&self.params, result.grad_norm, max_norm)?;
         }
         self.optimizer.step(lr)?;
+        Param::refresh_operands(&self.params)?;
         if let Some(ema) = &mut self.ema {
             ema.update(&self.params)?;
         }
