@@ -3,6 +3,7 @@
 mod frozen;
 mod init_from;
 mod nodes;
+mod parts;
 
 use std::borrow::Cow;
 
@@ -16,7 +17,8 @@ use crate::nn::{DeviceName, Precision};
 
 pub use frozen::Frozen;
 pub use init_from::{InitFrom, InitSource, Names};
-pub use nodes::{HeadWiring, Node, NodeKind, Nodes, Source};
+pub use nodes::{FlawedNode, HeadWiring, Node, NodeKind, Nodes, Source};
+pub use parts::{Parts, SplitParts};
 
 /// An experiment: data, a model as a graph of components, and how to train and evaluate it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -30,6 +32,7 @@ pub struct Experiment {
     pub description: String,
     /// Seed of everything random: initial values, sample order, augmentation, masks.
     #[serde(default)]
+    #[schemars(extend("x-called-elsewhere" = ["seed_everything", "random_seed"]))]
     pub seed: u64,
     /// What to compute on: `cpu`, or with a program built with the feature `cuda` a GPU, `cuda:1` (`cuda` is
     /// the first one); `auto`, as if left out, is what the program was built for, and in a sweep the card with the
@@ -44,6 +47,7 @@ pub struct Experiment {
     #[schemars(extend("x-called-elsewhere" = ["amp", "fp16", "bf16", "mixed_precision"]))]
     pub precision: Option<Precision>,
     /// Height and width of the images that the model sees: `224`, or `[height, width]`.
+    #[schemars(extend("x-called-elsewhere" = ["img_size", "input_size", "resolution"]))]
     pub image_size: ImageSize,
     /// Channels of the images that the model sees: 3 for RGB, 1 for grey, 4 with near infrared, 12 of a
     /// satellite. Images of the data have as many, or are RGB where one is wanted, or grey or RGB with alpha
@@ -61,6 +65,7 @@ pub struct Experiment {
     /// `{ weights: FILE, leave: [decoder_*], new: [] }`. Parameters of heads that are not there are
     /// initialised; whatever else does not fit is an error, unless it is named.
     #[serde(default)]
+    #[schemars(extend("x-called-elsewhere" = ["pretrained", "load_from", "finetune", "init_checkpoint"]))]
     pub init_from: Option<InitFrom>,
     /// Gradients to new parameters.
     pub optimizer: Box<dyn Optimizer>,
@@ -186,6 +191,7 @@ pub struct Data {
     /// Threads that read and transform samples; one per core if left out.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1024))]
+    #[schemars(extend("x-called-elsewhere" = ["num_workers", "workers_per_gpu"]))]
     pub workers: Option<usize>,
     /// Batches that are prepared ahead.
     #[serde(default = "two")]
@@ -251,7 +257,7 @@ pub struct Train {
     /// Largest L2 norm of the whole gradient; larger ones are scaled down to it.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
-    #[schemars(extend("x-called-elsewhere" = ["clip_grad", "max_grad_norm"]))]
+    #[schemars(extend("x-called-elsewhere" = ["clip_grad", "max_grad_norm", "gradient_clip_val", "grad_clip"]))]
     pub clip_grad_norm: Option<f64>,
     /// Keeps only the inputs of blocks in the forward pass and computes the rest again in the backward
     /// (activation checkpointing): less memory, more time, the same numbers.
@@ -299,6 +305,7 @@ pub struct Ema {
 #[serde(deny_unknown_fields, default)]
 pub struct Evaluate {
     /// The metrics; the first one decides which checkpoint is best.
+    #[schemars(extend("x-called-elsewhere" = ["metrics", "val_evaluator"]))]
     pub evaluators: Vec<Box<dyn Evaluator>>,
     /// How the model predicts for images of other sizes than `image_size`, such as in sliding windows.
     /// Without it the transforms of `data.val` yield images of `image_size`.

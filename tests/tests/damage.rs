@@ -88,7 +88,7 @@ fn damaged_weights_are_refused_by_whoever_reads_them() {
     let words = ["run/model.safetensors: ", "altered"];
     folder.fails(["eval", "run"], 1, &words);
     fs::copy(data("tiny_classifier.yaml"), folder.path("tiny_classifier.yaml")).unwrap();
-    folder.fails(["run", "tiny_classifier.yaml", "--out", "cls"], 1, &words);
+    folder.fails(["run", "tiny_classifier.yaml", "--out", "cls"], 2, &words);
     flip_a_bit(&folder.path("run/recipe.lock.yaml"));
     folder.fails(
         ["eval", "run"],

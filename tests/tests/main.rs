@@ -5,6 +5,7 @@
 mod ablations;
 mod accumulation;
 mod bad_input;
+mod before_a_run;
 mod bench;
 mod damage;
 mod data_on_disk;

@@ -38,6 +38,8 @@ mistakes! {
     a_component_without_its_type: "optimizer: { type: AdamW, lr: 1.0e-3, betas: [0.9, 0.95], weight_decay: 0.05 }"
         => "optimizer: AdamW";
     a_missing_key: "    batch_size: 4\n  val" => "  val";
+    a_colon_without_a_space: "num_heads: 4\n" => "num_heads:4\n";
+    a_number_for_a_list_of_three: "depth: [1, 1, 1]" => "depth: 4";
     a_duplicate_key: "image_size: 32\n" => "image_size: 32\nname: again\n";
     // Values.
     a_word_for_a_number: "num_heads: 4\n" => "num_heads: four\n";

@@ -109,7 +109,7 @@ fn of_a_student_and_a_teacher_one_has_to_be_named() {
     let several = "it holds several models: `student`, `teacher`; say which, with `entry: student` in `init_from` or `--entry student`";
     folder.fails(["convert", "--list", &file], 1, &[several]);
     let from = format!("init_from.weights={file}");
-    folder.fails(["run", "fine.yaml", "--set", &from], 1, &[several]);
+    folder.fails(["run", "fine.yaml", "--set", &from], 2, &[several]);
     let unknown = ["convert", "--list", &file, "--entry", "tutor"];
     folder.fails(unknown, 1, &["no entry `tutor` in it; there are `student`, `teacher`"]);
     let listing = stdout(&folder.succeeds(["convert", "--list", &file, "--entry", "teacher"]));
@@ -142,7 +142,7 @@ fn rules_of_the_recipe_rename() {
         "norm=last.norm",
     ]);
     let from = ["run", "vit.yaml", "--set", "init_from.weights=own.pth"];
-    folder.fails(from, 1, &["stage.0.mixer.qkv.weight", "init_from.rename"]);
+    folder.fails(from, 2, &["stage.0.mixer.qkv.weight", "init_from.rename"]);
     let rules = "init_from.rename=[{ from: stage.*.mixer, to: blocks.*.attn }, { from: last, to: '' }, { from: none, to: x }]";
     let log = stderr(&run(&folder, "vit.yaml", "own.pth", "renamed", &[rules]));
     assert!(log.contains("30 loaded\n10 renamed by `rename`\n`rename` from `none` fits no name\n"), "{log}");
@@ -203,7 +203,7 @@ fn downloads_that_broke_off_are_told() {
         ("hub".to_owned(), "its part model-00002-of-00002.safetensors is missing"),
     ] {
         let from = format!("init_from.weights={weights}");
-        folder.fails(["run", "fine.yaml", "--set", &from], 1, &[said]);
+        folder.fails(["run", "fine.yaml", "--set", &from], 2, &[said]);
         folder.fails(["convert", "--list", &weights], 1, &[said]);
     }
 }
@@ -219,7 +219,7 @@ fn weights_that_are_not_numbers_are_named() {
     );
     write_safetensors(&folder.path("nan.safetensors"), &damaged, &BTreeMap::new()).unwrap();
     let said = "nan.safetensors: the tensor `blocks1.0.norm1.bias` is damaged: 2 of its 4 values are NaN or infinite";
-    folder.fails(["run", "fine.yaml", "--set", "init_from.weights=nan.safetensors"], 1, &[said]);
+    folder.fails(["run", "fine.yaml", "--set", "init_from.weights=nan.safetensors"], 2, &[said]);
     run(&folder, "fine.yaml", "w.safetensors", "out", &[]);
     let mut own = tensors(&folder, "out/model.safetensors");
     own.insert("blocks1.0.norm1.bias", damaged.get("blocks1.0.norm1.bias").unwrap().clone());

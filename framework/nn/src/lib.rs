@@ -10,6 +10,7 @@ pub mod ceiling;
 pub mod context;
 pub mod cpu;
 pub mod device;
+pub mod dry_run;
 pub mod error;
 pub mod init;
 pub mod layers;

@@ -11,6 +11,7 @@ use super::backend::{
     Buffer, Output, Values, bridge, copy, download, is_rounded, operand, round_all, upload, zeros,
 };
 use super::device::{self, Precision};
+use super::dry_run::is_dry;
 use super::error::{Error, Result};
 use super::tensor::Typed;
 use super::{Init, Positions, Tape};
@@ -443,7 +444,11 @@ impl Scope {
         let name = self.name(name);
         let values = if self.allocate {
             let mut rng = random::stream(Purpose::Init, &[self.seed, random::name_counter(&name)]);
-            upload(init.values(shape, &mut rng)).unwrap_or_else(|error| {
+            let values = match is_dry() {
+                true => vec![0.0; shape.iter().product()],
+                false => init.values(shape, &mut rng),
+            };
+            upload(values).unwrap_or_else(|error| {
                 self.failure.borrow_mut().get_or_insert(error);
                 Buffer::default()
             })

@@ -53,12 +53,22 @@ pub(super) enum Place {
     Missing,
 }
 
+/// How a key that is not known is passed over when the rest is looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Remedy {
+    /// It was meant to be called so.
+    Rename(String),
+    /// Nobody knows what it was meant to be.
+    Remove,
+}
+
 /// A problem, before its line is known.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Fault {
     pub problem: Problem,
     pub label: Option<String>,
     pub place: Place,
+    pub remedy: Option<Remedy>,
 }
 
 impl Fault {
@@ -72,6 +82,10 @@ impl Fault {
 
     pub fn label(self, label: impl Into<String>) -> Self {
         Self { label: Some(label.into()), ..self }
+    }
+
+    pub fn remedy(self, remedy: Remedy) -> Self {
+        Self { remedy: Some(remedy), ..self }
     }
 
     pub fn help(mut self, help: impl Into<Option<String>>) -> Self {
@@ -98,7 +112,7 @@ impl Fault {
 
 impl From<Problem> for Fault {
     fn from(problem: Problem) -> Self {
-        Self { problem, label: None, place: Place::Value }
+        Self { problem, label: None, place: Place::Value, remedy: None }
     }
 }
 

@@ -216,15 +216,12 @@ pub(super) fn unreadable(path: &Path, name: &Path, error: &std::io::Error, asker
 
 fn similar_file(path: &Path) -> Option<String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(entries) = folder.read_dir() else {
-        return Some(format!("the folder `{}` does not exist either", clean(folder).display()));
-    };
-    let mut names: Vec<_> =
-        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort_unstable();
-    let wanted = path.file_name()?.to_string_lossy();
-    let near = suggest::nearest(&wanted, names.iter().map(String::as_str))?;
-    Some(format!("did you mean `{near}`?"))
+    let meant = suggest::nearest_path(path);
+    match (folder.is_dir(), meant) {
+        (true, meant) => Some(format!("did you mean `{}`?", meant?.file_name()?.display())),
+        (false, Some(meant)) => Some(format!("did you mean `{}`?", clean(&meant).display())),
+        (false, None) => Some(format!("the folder `{}` does not exist either", clean(folder).display())),
+    }
 }
 
 /// The path without `.` and `folder/..`, for people.

@@ -19,6 +19,7 @@ mod document;
 mod files;
 mod layer;
 pub mod lock;
+mod mend;
 mod merge;
 mod node;
 mod path;
@@ -47,7 +48,7 @@ pub use path::is_within;
 pub use provenance::Origin;
 pub use scalar::plain as plain_scalar;
 pub use schema::{article, first_sentence};
-pub use suggest::{list, nearest};
+pub use suggest::{list, nearest, nearest_path};
 pub use yaml::inline_value;
 
 use diagnostics::Fault;
@@ -80,12 +81,15 @@ impl Sources {
     }
 }
 
-/// A merged, resolved and valid recipe, with its defaults.
+/// A merged and resolved recipe, with its defaults; a valid one, unless it was only [`read`].
 #[derive(Debug, Clone)]
 pub struct Recipe {
     path: PathBuf,
     value: Value,
     provenance: Provenance,
+    mistakes: Vec<Finding>,
+    /// Keys of which nothing can be said for mistakes.
+    unsound: Vec<String>,
 }
 
 /// Loads a recipe and checks it.
@@ -94,6 +98,15 @@ pub struct Recipe {
 /// Everything wrong with the recipe. When a layer cannot be read or parsed, only that: the rest would be
 /// blamed wrongly.
 pub fn load(sources: &Sources, catalog: &Catalog) -> Result<Recipe, Diagnostics> {
+    let recipe = read(sources, catalog)?;
+    if recipe.is_valid() { Ok(recipe) } else { Err(recipe.diagnose(Vec::new())) }
+}
+
+/// Loads a recipe that may have mistakes: what it says elsewhere can be checked all the same.
+///
+/// # Errors
+/// A layer that cannot be read or parsed.
+pub fn read(sources: &Sources, catalog: &Catalog) -> Result<Recipe, Diagnostics> {
     let mut read = Layers::default();
     read.read(&sources.recipe);
     read.environment(&sources.environment);
@@ -113,14 +126,17 @@ pub fn load(sources: &Sources, catalog: &Catalog) -> Result<Recipe, Diagnostics>
     let Resolved { mut value, faults, broken: unresolved } =
         reference::resolve(&merged, &|name| std::env::var(name).ok());
     let broken: HashSet<_> = unresolved.into_iter().chain(broken).collect();
-    let faults = faults.into_iter().chain(schema::check(&value, catalog, &broken));
-    findings.extend(faults.map(|fault| provenance.locate(fault)));
-    if findings.is_empty() {
-        provenance.defaults = schema::fill(&mut value, catalog);
-        return Ok(Recipe { path: sources.recipe.clone(), value, provenance });
+    findings.extend(faults.into_iter().map(|fault| provenance.locate(fault)));
+    let mut unsound: Vec<_> =
+        findings.iter().map(|finding| finding.key.clone()).chain(broken.clone()).collect();
+    let faults = schema::check(&value, catalog, &broken);
+    if !faults.is_empty() {
+        mend::mend(&mut value, &faults);
+        unsound.extend(schema::check(&value, catalog, &broken).into_iter().map(|fault| fault.problem.key));
     }
-    findings.sort_by_key(|finding| provenance.rank(finding));
-    Err(refuse(findings))
+    findings.extend(faults.into_iter().map(|fault| provenance.locate(fault)));
+    provenance.defaults = schema::fill(&mut value, catalog);
+    Ok(Recipe { path: sources.recipe.clone(), value, provenance, mistakes: findings, unsound })
 }
 
 fn unmergeable(error: &figment::Error) -> Finding {
@@ -136,6 +152,17 @@ impl Recipe {
     /// The resolved recipe. Keys stand in the order in which the layers first name them, defaults after them.
     pub fn value(&self) -> &Value {
         &self.value
+    }
+
+    /// Whether it has no mistakes.
+    pub fn is_valid(&self) -> bool {
+        self.mistakes.is_empty()
+    }
+
+    /// Whether what a key holds can be looked at: there are no mistakes in it, nor in what holds it, but for keys that are
+    /// passed over or as good as renamed.
+    pub fn is_sound(&self, key: &str) -> bool {
+        !self.unsound.iter().any(|unsound| is_within(unsound, key) || is_within(key, unsound))
     }
 
     /// The value at a dotted path; list items go by index: `data.train.transforms.0.size`.
@@ -173,10 +200,12 @@ impl Recipe {
         Some(self.provenance.origins(key, value))
     }
 
-    /// Problems that a later check found, with the file, line and column of each.
+    /// Problems that a later check found, with the file, line and column of each, beside the mistakes of a recipe
+    /// that was only [`read`].
     pub fn diagnose(&self, problems: Vec<Problem>) -> Diagnostics {
         let locate = |problem| self.provenance.locate(Fault::from(problem));
-        let mut findings: Vec<_> = problems.into_iter().map(locate).collect();
+        let mut findings: Vec<_> =
+            self.mistakes.iter().cloned().chain(problems.into_iter().map(locate)).collect();
         findings.sort_by_key(|finding| self.provenance.rank(finding));
         Diagnostics { recipe: self.path.display().to_string(), findings }
     }

@@ -40,6 +40,15 @@ pub(super) fn child<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
     }
 }
 
+/// The value at a path, to be changed.
+pub(super) fn lookup_mut<'v>(value: &'v mut Value, path: &str) -> Option<&'v mut Value> {
+    segments(path).try_fold(value, |value, key| match value {
+        Value::Object(map) => map.get_mut(key),
+        Value::Array(items) => items.get_mut(key.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
 /// The value at a path.
 pub(super) fn lookup<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
     segments(path).try_fold(value, child)

@@ -127,6 +127,21 @@ impl<'t> Composer<'t> {
         self.offsets.get(index).copied().unwrap_or(self.text.len())
     }
 
+    /// A line such as `name:tiny`, which is a text and no key, where an error is noticed or just before.
+    fn key_without_space(&self, at: usize) -> Option<Span> {
+        let line_start = |end: usize| self.text[..end].rfind('\n').map_or(0, |newline| newline + 1);
+        let before = self.text[..line_start(at)].trim_end().len();
+        [line_start(at), line_start(before)].into_iter().find_map(|start| {
+            let line = self.text[start..].lines().next()?;
+            let (text, indent) = (line.trim(), line.len() - line.trim_start().len());
+            let (key, value) = text.split_once(':')?;
+            let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+            let is_key = !key.is_empty() && key.chars().all(is_word);
+            let is_close = !value.is_empty() && !value.starts_with([' ', '/', ':']);
+            (is_key && is_close).then(|| start + indent..start + indent + text.len())
+        })
+    }
+
     fn syntax_error(&self, at: usize, info: &str) -> TextFault {
         // An error at the end of the text is shown at its last character: after it there is nothing to point
         // at.
@@ -134,6 +149,11 @@ impl<'t> Composer<'t> {
         let end = last.filter(|_| self.text[at..].trim_end().is_empty());
         let span = end.map_or(at..at, |(last, letter)| last..last + letter.len_utf8());
         let at = span.start;
+        if let Some(span) = self.key_without_space(at) {
+            let help = format!("write `{}`", self.text[span.clone()].replacen(':', ": ", 1));
+            let message = format!("not valid YAML: {info}");
+            return self.fault(span, message, "a space belongs behind the colon").with_help(help);
+        }
         let fault = self.fault(span, format!("not valid YAML: {info}"), "here");
         let line_start = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let line = self.text[line_start..].lines().next().unwrap_or_default();

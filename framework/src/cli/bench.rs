@@ -26,7 +26,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
     let options = BenchOptions {
-        sources: args.recipe.sources(),
+        sources: args.recipe.sources()?.0,
         steps: args.steps as usize,
         warmup: args.warmup as usize,
     };

@@ -1,26 +1,39 @@
 //! `convmae check`: validates a recipe; shapes, parameters and multiply-adds of its model.
 
+use std::path::PathBuf;
+
 use clap::ValueEnum;
 
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use crate::engine::{SplitReport, inspect_data};
+use crate::engine::{self, BenchOptions, Inspection, Look, Outlook, inspect, plot_schedule};
 use crate::graph::{self, catalog, check, dot, mermaid, warn, warnings};
-use crate::recipe::{Recipe, load};
-use crate::terminal::indented_json;
+use crate::recipe::{Recipe, list, read};
+use crate::terminal::{indented_json, say};
 
-/// Check a recipe and print its graph with shapes, parameters and multiply-adds. Nothing is built or read,
-/// unless `--data` says so.
+/// Check a recipe and print its graph with shapes, parameters and multiply-adds, and what training it takes: memory, steps,
+/// learning rates. Nothing is built or read, unless `--data` says so.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// Time a few steps, as `bench` does, to tell how long the training will take. What was timed before on this machine is
+    /// told without it.
+    #[arg(long, conflicts_with_all = ["why", "graph"])]
+    time: bool,
+    /// Draw the learning rate over the training into a file; opens the training set, which tells how many steps an epoch has.
+    #[arg(long, value_name = "FILE.svg", conflicts_with = "why")]
+    plot: Option<PathBuf>,
     /// Print the table as JSON.
     #[arg(long, conflicts_with_all = ["why", "graph"])]
     json: bool,
-    /// Open the datasets, too: tell their samples, their classes, what they pass over, and what looks wrong.
+    /// Open the datasets, too, and the weights that the recipe starts from: tell their samples, their classes, what they
+    /// pass over, which parameters the weights have, and what looks wrong.
     #[arg(long, conflicts_with_all = ["why", "graph"])]
     data: bool,
+    /// Decode every sample of the datasets, and name those that cannot be.
+    #[arg(long, requires = "data")]
+    decode: bool,
     /// Tell which layers set a value: file and line, environment variable, or argument.
     #[arg(long, value_name = "KEY", conflicts_with = "graph")]
     why: Option<String>,
@@ -39,30 +52,55 @@ enum Drawing {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
-    let recipe = load(&args.recipe.sources(), &catalog())?;
+    let (sources, _) = args.recipe.sources()?;
+    let recipe = read(&sources, &catalog())?;
     if let Some(key) = &args.why {
         return why(&recipe, key);
     }
-    let checked = check(&recipe)?;
+    let look = Look { samples: args.decode, weights: true };
+    let inspection = args.data.then(|| inspect(&recipe, look)).transpose()?;
+    let checked = check(&recipe).inspect_err(|_| say(not_looked_at(&recipe)))?;
     warn(&recipe, warnings(&checked));
-    let summary = checked.summary.clone();
-    let data = if args.data { Some(inspect_data(&recipe, checked)?) } else { None };
+    if let Some(path) = &args.plot {
+        plot_schedule(&recipe, &checked, path)?;
+    }
+    if args.time {
+        engine::bench(&BenchOptions { sources, steps: 3, warmup: 1 })?;
+    }
+    let data = inspection.as_ref().map(|inspection| inspection.data.as_slice());
+    let outlook = || Outlook::of(&recipe, &checked, data);
+    let summary = &checked.summary;
     match args.graph {
-        Some(Drawing::Mermaid) => print(&mermaid(&summary)),
-        Some(Drawing::Dot) => print(&dot(&summary)),
-        None if args.json => print(&json(&summary, data.as_deref())),
+        Some(Drawing::Mermaid) => print(&mermaid(summary)),
+        Some(Drawing::Dot) => print(&dot(summary)),
+        None if args.json => print(&json(summary, &outlook()?, inspection.as_ref())),
         None => {
-            let data: Vec<_> = data.iter().flatten().map(|split| format!("\n{split}")).collect();
-            print(&format!("{}\n{}", summary.to_string().trim_end(), data.concat()))
+            let looked_at = match &inspection {
+                Some(Inspection { data, weights }) => {
+                    let data = data.iter().map(ToString::to_string);
+                    data.chain(weights.clone()).collect::<Vec<_>>().join("\n")
+                }
+                None => not_looked_at(&recipe),
+            };
+            print(&format!("{}\n\n{}\n\n{looked_at}", summary.to_string().trim_end(), outlook()?))
         }
     }
 }
 
-fn json(summary: &graph::Summary, data: Option<&[SplitReport]>) -> String {
+/// What a check without `--data` leaves out.
+fn not_looked_at(recipe: &Recipe) -> String {
+    let keys = ["data.train.dataset", "data.val.dataset", "init_from"].into_iter();
+    let stated = keys.filter(|key| recipe.get(key).is_some_and(|value| !value.is_null()));
+    format!("not opened: {}; `--data` opens them, too", list(stated))
+}
+
+fn json(summary: &graph::Summary, outlook: &Outlook, inspection: Option<&Inspection>) -> String {
     // Plain data with string keys always serialises.
     let mut json = serde_json::to_value(summary).unwrap_or_default();
-    if let Some(data) = data {
+    json["training"] = serde_json::json!(outlook);
+    if let Some(Inspection { data, weights }) = inspection {
         json["data"] = serde_json::json!(data);
+        json["weights"] = serde_json::json!(weights);
     }
     indented_json(&json)
 }

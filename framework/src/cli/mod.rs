@@ -8,6 +8,7 @@ pub mod convert;
 mod describe;
 mod embed;
 mod eval;
+mod file_kind;
 mod limits;
 mod list;
 mod output;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::file_kind::FileKind;
+use super::output::CliError;
 use crate::recipe::Sources;
 use crate::report::RunDir;
 use crate::shell;
@@ -24,25 +26,25 @@ impl RecipeArgs {
     pub fn to_shell(&self, command: &str) -> String {
         let (program, recipe) = (shell::program(), self.recipe().to_string_lossy());
         let sets = self.sets.iter().flat_map(|set| ["--set", set]);
-        shell::command(&self.sources().environment, [&*program, command, &*recipe].into_iter().chain(sets))
-    }
-
-    /// The layers of the recipe.
-    pub fn sources(&self) -> Sources {
-        Sources { sets: self.sets.clone(), ..Sources::from_env(self.recipe()) }
+        shell::command(
+            &Sources::from_env(self.recipe()).environment,
+            [&*program, command, &*recipe].into_iter().chain(sets),
+        )
     }
 
     /// The layers of the recipe. Where the directory of a run stands in its place they are those of the run's
     /// recipe, and the directory is returned, too.
-    pub fn sources_or_run(&self) -> (Sources, Option<PathBuf>) {
-        let mut sources = self.sources();
-        match RunDir::inspect(&sources.recipe) {
-            Ok(run) => {
-                let root = std::mem::replace(&mut sources.recipe, run.recipe());
-                (sources, Some(root))
-            }
-            Err(_) => (sources, None),
+    ///
+    /// # Errors
+    /// If it is a file for another command.
+    pub fn sources(&self) -> Result<(Sources, Option<PathBuf>), CliError> {
+        let mut sources = Sources { sets: self.sets.clone(), ..Sources::from_env(self.recipe()) };
+        if let Ok(run) = RunDir::inspect(&sources.recipe) {
+            let root = std::mem::replace(&mut sources.recipe, run.recipe());
+            return Ok((sources, Some(root)));
         }
+        FileKind::Recipe.expect(&sources.recipe)?;
+        Ok((sources, None))
     }
 
     fn recipe(&self) -> &Path {

@@ -43,7 +43,7 @@ pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
     let command = args.recipe.to_shell("run");
     let Args { recipe, out, resume, extend, stop_with_stdin, must_finish } = args;
     let extend = length(&extend)?;
-    let (sources, run) = recipe.sources_or_run();
+    let (sources, run) = recipe.sources()?;
     let options = RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log };
     let Outcome { run, step, interrupted, .. } = engine::run(options)?;
     if interrupted {

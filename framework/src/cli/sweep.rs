@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, StringValueParser, TypedValueParser as _};
 use serde_json::{Value, json};
 
+use super::file_kind::FileKind;
 use super::output::{CliError, print};
 use crate::columns::aligned;
 use crate::engine::terminate_after;
@@ -79,6 +80,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     if args.stop_with_stdin {
         terminate_after(std::io::stdin());
     }
+    FileKind::Sweep.expect(&args.sweep)?;
     let sweep = Sweep::load(&args.sweep)?;
     let plan = sweep.expand(args.out.as_deref(), &args.sets)?;
     let steps = plan.steps();

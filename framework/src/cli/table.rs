@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use super::file_kind::FileKind;
 use super::output::{CliError, print};
 use crate::table::{Format, Table, TableError};
 use crate::weights::atomic;
@@ -36,6 +37,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
     let format = args.format()?;
+    FileKind::Table.expect(&args.table)?;
     let mut table = Table::load(&args.table, &args.runs)?;
     let produced = if args.run { table.produce() } else { Ok(()) };
     // What has been made is shown, whatever failed.

@@ -37,6 +37,6 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: Args) -> Result<(), CliError> {
     let Args { recipe, weights, inputs, out, grads, steps } = args;
-    let options = TraceOptions { sources: recipe.sources(), weights, inputs, out, grads, steps };
+    let options = TraceOptions { sources: recipe.sources()?.0, weights, inputs, out, grads, steps };
     Ok(engine::trace(&options)?)
 }

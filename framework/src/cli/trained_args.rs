@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
 use crate::engine::{TrainedOptions, weights_of_run};
-use crate::report::{ReportError, RunDir};
+use crate::report::{ReportError, RunDir, similar_run};
 
 /// The model.
 #[derive(Debug, clap::Args)]
@@ -24,11 +24,15 @@ pub struct TrainedArgs {
 impl TrainedArgs {
     /// The recipe and the weights.
     pub fn options(&self) -> Result<TrainedOptions, CliError> {
-        let (sources, run) = self.recipe.sources_or_run();
+        let (sources, run) = self.recipe.sources()?;
         run.iter().try_for_each(|root| check_intact(root)).map_err(crate::engine::EngineError::from)?;
         let weights = match (&self.weights, &run) {
             (Some(weights), _) => weights.clone(),
             (None, Some(root)) => weights_of_run(root)?,
+            (None, None) if !sources.recipe.exists() => {
+                let message = format!("{}: there is no such run or recipe", sources.recipe.display());
+                return Err(CliError::Usage { message, help: similar_run(&sources.recipe) });
+            }
             (None, None) => {
                 return Err(CliError::Usage {
                     message: "which weights? `--weights` is missing".to_owned(),

@@ -14,14 +14,14 @@ pub trait Optimizer: std::fmt::Debug + Send + Sync {
     /// processes).
     fn base_lr(&self, images: usize) -> f64;
 
-    /// What is wrong with it for these parameters, whose values are not looked at.
-    fn check(&self, params: &[Param]) -> Result<(), Problem> {
-        let _ = params;
-        Ok(())
-    }
+    /// Sorts the trainable parameters, whose values are not looked at, into groups. Parameters know the layer that
+    /// they belong to ([`Param::layer`]).
+    ///
+    /// # Errors
+    /// What is wrong with it for these parameters.
+    fn groups(&self, params: &[Param]) -> Result<Vec<ParameterGroup>, Problem>;
 
-    /// Sorts the trainable parameters into groups and makes the state. Parameters know the layer that they
-    /// belong to ([`Param::layer`]).
+    /// Sorts the trainable parameters into groups and makes the state.
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem>;
 }
 

@@ -8,15 +8,16 @@ use serde::Serialize;
 
 use crate::component::Span;
 use crate::experiment::{Data, Experiment};
-use crate::graph::{Checked, Model, catalog, check};
+use crate::graph::{self, Checked, Model, catalog};
 use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::profile::{self, Cost, Place, Profile};
 use crate::nn::{Scope, ceiling, device};
-use crate::recipe::{Sources, load};
+use crate::recipe::Sources;
 
 use super::EngineError;
 use super::setup::device::open_device;
-use super::setup::{Loading, build_trainer};
+use super::setup::{Loading, build_trainer, warn_of_memory};
+use super::timing::{self, Timing};
 use super::train::TrainingPlan;
 
 /// How long batches are loaded to see how fast that goes.
@@ -114,11 +115,11 @@ pub enum DataSpeed {
 
 /// Times training steps on random images, and the loading of the recipe's own.
 pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
-    let recipe = load(&options.sources, &catalog())?;
-    let Checked { experiment, plan, image, .. } = check(&recipe)?;
+    let (recipe, Checked { experiment, plan, image, .. }) = graph::load(&options.sources, &catalog())?;
     open_device(&recipe, &experiment)?;
     let Experiment { name, seed, data, optimizer, schedule, train, .. } = experiment;
     let batch_size = data.train.batch_size;
+    warn_of_memory(&recipe);
     let data = load_data(data, image.channels, seed);
 
     let model =
@@ -145,7 +146,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     let matmul_ceiling_gflops = ceiling::matmul_gflops()?;
     let seconds_per_step = timings(all);
     let gflops = flops / seconds_per_step.median / 1e9;
-    Ok(BenchReport {
+    let report = BenchReport {
         name,
         batch_size,
         device: device::describe()?,
@@ -160,7 +161,9 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
         kernels: items(&profile, options.steps, |place| place.kernel),
         seconds_per_step,
         data,
-    })
+    };
+    timing::remember(&recipe, &Timing::of(&report));
+    Ok(report)
 }
 
 fn load_data(data: Data, channels: usize, seed: u64) -> DataSpeed {

@@ -126,7 +126,7 @@ pub enum EngineError {
         report: Box<KeyReport>,
         /// What can be done.
         #[help]
-        help: &'static str,
+        help: String,
     },
     /// Something else that the user can mend.
     #[error("{0}")]

@@ -40,18 +40,18 @@ pub fn eval(options: &TrainedOptions, results: Option<&Path>) -> Result<EvalRepo
             "{path}: there is nothing to measure, `evaluate.evaluators` is empty"
         )));
     }
-    if results.is_some() && model.predicting(TaskKind::Detect).is_empty() {
+    if results.is_some() && model.heads().predicting(TaskKind::Detect).is_empty() {
         let message = format!("{path}: there are no results to write, no head of the model finds objects");
         return Err(EngineError::Usage(message));
     }
     let loading = loading.options(LoaderOptions::evaluate(val.batch_size));
     let loader = open(&recipe, "data.val", val, model.image.channels, experiment.seed, loading)?;
     let samples = &loader.pipeline().samples;
-    let problems = classes::problems_of_heads(&model, "validation", samples.as_ref());
+    let problems = classes::problems_of_heads(&model.heads(), "validation", samples.as_ref());
     if !problems.is_empty() {
         return Err(recipe.diagnose(problems).into());
     }
-    SplitReport::new("val", samples.as_ref(), &model).log();
+    SplitReport::new("val", samples.as_ref(), &model.heads()).log();
     let evaluate = &experiment.evaluate;
     let predictor = Predictor { model: &model, inference: evaluate.inference.as_deref() };
     let create = |path| ResultsFile::create(path, samples.category_ids());

@@ -11,7 +11,9 @@ mod evaluate;
 mod images;
 mod predict;
 mod run;
+mod schedule_plot;
 mod setup;
+mod timing;
 mod trace;
 pub mod train;
 
@@ -23,9 +25,11 @@ pub use evaluate::Evaluation;
 pub use predict::{ClassProbability, Prediction, Wanted, predict};
 pub use run::{Outcome, RunOptions, run};
 pub(crate) use run::{StopSignal, terminate_after};
+pub use schedule_plot::plot_schedule;
 pub use setup::lineage::{
     changes_of_results, changes_since, lineage, lineage_of, source_has_changed, source_of, started_from,
 };
-pub use setup::{SplitReport, TrainedOptions, inspect_data, weights_of_run};
+pub use setup::{Inspection, Look, Outlook, SplitReport, TrainedOptions, inspect, weights_of_run};
+pub(crate) use timing::cost;
 pub use trace::{TraceOptions, trace};
 pub(crate) use train::TrainingPlan;

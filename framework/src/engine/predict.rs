@@ -82,7 +82,7 @@ pub fn predict<E: From<EngineError>>(
     let names = |task: TaskKind| {
         let of_data = || val.dataset.open().ok()?.classes(task).map(<[String]>::to_vec);
         let of_weights = || classes::of_weights(task, &metadata);
-        let is_needed = !model.predicting(task).is_empty();
+        let is_needed = !model.heads().predicting(task).is_empty();
         is_needed.then(|| of_weights().or_else(of_data)).flatten().unwrap_or_default()
     };
     let session = Session {
@@ -101,7 +101,7 @@ pub fn predict<E: From<EngineError>>(
         pad_to: val.pad_to,
         seed: experiment.seed,
         batch_size: if any_size { 1 } else { val.batch_size },
-        with_label_maps: !model.predicting(TaskKind::Segment).is_empty(),
+        with_label_maps: !model.heads().predicting(TaskKind::Segment).is_empty(),
     };
     let mut number = 0;
     batches.each(&images, |first, paths, batch| {

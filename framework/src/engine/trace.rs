@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use crate::component::{Loss, Span};
 use crate::experiment::{Experiment, Train};
-use crate::graph::{Checked, Model, catalog, check};
+use crate::graph::{self, Checked, Model, catalog};
 use crate::nn::backend::download;
 use crate::nn::backward::backward;
 use crate::nn::{Context, Scope};
 use crate::random::{self, Purpose};
-use crate::recipe::{Recipe, Sources, load};
+use crate::recipe::{Recipe, Sources};
 use crate::weights::{HostTensor, TensorMap, write_safetensors};
 
 use super::EngineError;
@@ -49,8 +49,7 @@ pub struct TraceOptions {
 /// loss, learning rate and gradient norm of each (`step.loss`, `step.lr`, `step.grad_norm`), and the
 /// parameters and optimizer state after the last.
 pub fn trace(options: &TraceOptions) -> Result<(), EngineError> {
-    let recipe = load(&options.sources, &catalog())?;
-    let checked = check(&recipe)?;
+    let (recipe, checked) = graph::load(&options.sources, &catalog())?;
     open_device(&recipe, &checked.experiment)?;
     let inputs = Inputs::read(&options.inputs)?;
     let model = Model::build(&checked.plan, checked.image, &Scope::new(checked.experiment.seed))

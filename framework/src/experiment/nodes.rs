@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::Frozen;
-use crate::component::{self, Backbone, Head, InstanceHead, Kind, Masker, Neck};
+use crate::component::{self, Backbone, Head, InstanceHead, Kind, Masker, Neck, Task};
 
 /// The `model` section: named nodes in the order of the recipe.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Nodes(pub Vec<Node>);
 
 impl Nodes {
@@ -26,6 +26,30 @@ impl Nodes {
             node.from.retain(|source| !left.iter().any(|other| other.name == source.node));
         }
         Self(kept)
+    }
+}
+
+/// A node in whose block there are mistakes: what is known of it all the same.
+#[derive(Debug)]
+pub struct FlawedNode {
+    /// Its name.
+    pub name: String,
+    /// What it is, where that is said.
+    pub kind: Option<Kind>,
+    /// Upstream nodes, as far as the recipe names them.
+    pub from: Vec<Source>,
+}
+
+impl FlawedNode {
+    /// What a block says that is no node.
+    pub fn new(name: &str, block: &Value) -> Self {
+        let type_name = block.get("type").and_then(Value::as_str).unwrap_or_default();
+        let sources = block.get("from").and_then(|from| Sources::deserialize(from).ok());
+        Self {
+            name: name.to_owned(),
+            kind: component::entry(type_name).map(|entry| entry.kind),
+            from: sources.unwrap_or_default().sources(),
+        }
     }
 }
 
@@ -44,6 +68,46 @@ pub struct Node {
     pub type_name: String,
     /// The component.
     pub kind: NodeKind,
+}
+
+impl Node {
+    /// The node of this name that a block states.
+    ///
+    /// # Errors
+    /// What is wrong with the block.
+    pub fn new(name: String, value: Value) -> Result<Self, String> {
+        let Value::Object(mut fields) = value else { return Err(format!("`{name}` is not a mapping")) };
+        let wiring: Wiring = typed(&name, take(&mut fields, &["from", "prefix", "frozen"]))?;
+        let type_name = match fields.get("type") {
+            Some(Value::String(type_name)) => type_name.clone(),
+            _ => return Err(format!("`{name}` has no `type`")),
+        };
+        let kind = match component::entry(&type_name).map(|entry| entry.kind) {
+            Some(Kind::Masker) => NodeKind::Masker(typed(&name, fields.into())?),
+            Some(Kind::Backbone) => NodeKind::Backbone(typed(&name, fields.into())?),
+            Some(Kind::Neck) => NodeKind::Neck(typed(&name, fields.into())?),
+            Some(Kind::Head) => {
+                let wiring = typed(&name, take(&mut fields, HEAD_WIRING))?;
+                NodeKind::Head(typed(&name, fields.into())?, wiring)
+            }
+            Some(Kind::InstanceHead) => {
+                let wiring = typed(&name, take(&mut fields, HEAD_WIRING))?;
+                NodeKind::InstanceHead(typed(&name, fields.into())?, wiring)
+            }
+            Some(kind) => {
+                return Err(format!("`{name}`: `{type_name}` is a {kind}, which is no part of a model"));
+            }
+            None => return Err(format!("`{name}`: there is no component `{type_name}`")),
+        };
+        Ok(Self {
+            name,
+            from: wiring.from.sources(),
+            prefix: wiring.prefix,
+            frozen: wiring.frozen,
+            type_name,
+            kind,
+        })
+    }
 }
 
 /// The component of a node.
@@ -70,6 +134,23 @@ impl NodeKind {
             Self::Neck(_) => Kind::Neck,
             Self::Head(..) => Kind::Head,
             Self::InstanceHead(..) => Kind::InstanceHead,
+        }
+    }
+
+    /// The task of a head, of either kind.
+    pub fn task(&self) -> Option<Task> {
+        match self {
+            Self::Head(head, _) => Some(head.task()),
+            Self::InstanceHead(head, _) => head.classes().map(|classes| Task::Detect { classes }),
+            _ => None,
+        }
+    }
+
+    /// How a head counts, of either kind.
+    pub fn wiring(&self) -> Option<HeadWiring> {
+        match self {
+            Self::Head(_, wiring) | Self::InstanceHead(_, wiring) => Some(*wiring),
+            _ => None,
         }
     }
 
@@ -194,44 +275,10 @@ impl<'de> Deserialize<'de> for Nodes {
         let nodes = Map::<String, Value>::deserialize(deserializer)?;
         nodes
             .into_iter()
-            .map(|(name, value)| node(name, value).map_err(D::Error::custom))
+            .map(|(name, value)| Node::new(name, value).map_err(D::Error::custom))
             .collect::<Result<_, _>>()
             .map(Self)
     }
-}
-
-fn node(name: String, value: Value) -> Result<Node, String> {
-    let Value::Object(mut fields) = value else { return Err(format!("`{name}` is not a mapping")) };
-    let wiring: Wiring = typed(&name, take(&mut fields, &["from", "prefix", "frozen"]))?;
-    let type_name = match fields.get("type") {
-        Some(Value::String(type_name)) => type_name.clone(),
-        _ => return Err(format!("`{name}` has no `type`")),
-    };
-    let kind = match component::entry(&type_name).map(|entry| entry.kind) {
-        Some(Kind::Masker) => NodeKind::Masker(typed(&name, fields.into())?),
-        Some(Kind::Backbone) => NodeKind::Backbone(typed(&name, fields.into())?),
-        Some(Kind::Neck) => NodeKind::Neck(typed(&name, fields.into())?),
-        Some(Kind::Head) => {
-            let wiring = typed(&name, take(&mut fields, HEAD_WIRING))?;
-            NodeKind::Head(typed(&name, fields.into())?, wiring)
-        }
-        Some(Kind::InstanceHead) => {
-            let wiring = typed(&name, take(&mut fields, HEAD_WIRING))?;
-            NodeKind::InstanceHead(typed(&name, fields.into())?, wiring)
-        }
-        Some(kind) => {
-            return Err(format!("`{name}`: `{type_name}` is a {kind}, which is no part of a model"));
-        }
-        None => return Err(format!("`{name}`: there is no component `{type_name}`")),
-    };
-    Ok(Node {
-        name,
-        from: wiring.from.sources(),
-        prefix: wiring.prefix,
-        frozen: wiring.frozen,
-        type_name,
-        kind,
-    })
 }
 
 /// Takes those of these keys that are there.

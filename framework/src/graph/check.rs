@@ -1,14 +1,15 @@
 //! Checking a whole recipe before a byte is allocated: types, wiring, shapes, and what the transforms yield.
 
+use super::heads::Heads;
 use super::model::Model;
 use super::plan::Plan;
 use super::summary::Summary;
-use crate::component::{ImageShape, Needs, Problem, SampleShape, TaskKind};
+use crate::component::{ImageShape, Needs, Problem, SampleShape, Span, TaskKind};
 use crate::data::Size;
-use crate::experiment::{Data, Evaluate, Experiment, ImageSize, Nodes, Split};
+use crate::experiment::{Evaluate, Experiment, Parts, SplitParts};
 use crate::loader::output_shape;
 use crate::nn::Scope;
-use crate::recipe::{Diagnostics, Recipe};
+use crate::recipe::{Catalog, Diagnostics, Recipe, Sources, read};
 
 /// A recipe that can be run.
 pub struct Checked {
@@ -22,40 +23,71 @@ pub struct Checked {
     pub summary: Summary,
 }
 
-/// Checks everything that can be known without data. All problems are reported at once, at their places in
-/// the recipe.
+/// Loads a recipe and checks everything that can be known without data. All mistakes are reported at once, at their
+/// places in the recipe.
+pub fn load(sources: &Sources, catalog: &Catalog) -> Result<(Recipe, Checked), Diagnostics> {
+    let recipe = read(sources, catalog)?;
+    let checked = check(&recipe)?;
+    Ok((recipe, checked))
+}
+
+/// Checks everything that can be known of a recipe without data.
 pub fn check(recipe: &Recipe) -> Result<Checked, Diagnostics> {
+    let Draft { plan, model, problems, .. } = Draft::of(recipe);
+    let Some(model) = model.filter(|_| problems.is_empty() && recipe.is_valid()) else {
+        return Err(recipe.diagnose(problems));
+    };
     let mut experiment: Experiment = recipe.deserialize("")?;
-    let ImageSize { height, width } = experiment.image_size;
-    let image = ImageShape { channels: experiment.image_channels, height, width };
-    let mut problems = problems_of_data(&experiment);
-    let inference = experiment.evaluate.inference.as_deref();
-    let misfit = inference.and_then(|inference| inference.check(image).err());
-    problems.extend(misfit.map(|problem| problem.within("evaluate.inference")));
-    let nodes = Nodes(std::mem::take(&mut experiment.model.0));
-    let described = Plan::new(nodes).and_then(|plan| {
-        let model = Model::build(&plan, image, &Scope::describe())?;
-        let misfit = experiment.optimizer.check(&model.params()).err();
-        problems.extend(misfit.map(|problem| problem.within("optimizer")));
-        problems.extend(problems_of_evaluation(&model, &experiment.evaluate));
-        problems.extend(problems_of_padding(&model, &experiment.data));
-        Ok((Summary::new(&model), plan))
-    });
-    match described {
-        Ok((summary, plan)) if problems.is_empty() => Ok(Checked { experiment, plan, image, summary }),
-        Ok(_) => Err(recipe.diagnose(problems)),
-        Err(found) => {
-            problems.extend(found.into_iter().map(|problem| problem.within("model")));
-            Err(recipe.diagnose(problems))
+    experiment.model.0.clear();
+    Ok(Checked { experiment, plan, image: model.image, summary: Summary::new(&model) })
+}
+
+/// What can be said of a recipe as far as it has no mistakes, and what is wrong with it besides those of its schema.
+pub struct Draft {
+    /// Its sections.
+    pub parts: Parts,
+    /// The nodes, as far as they are connected.
+    pub plan: Plan,
+    /// The model, described, if all of it is right.
+    pub model: Option<Model>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl Draft {
+    /// Of a recipe that may have mistakes: what depends on these is not looked at.
+    pub fn of(recipe: &Recipe) -> Self {
+        let (mut parts, mut problems) = Parts::of(recipe);
+        problems.extend(problems_of_data(&parts));
+        problems.extend(problems_of_training(&parts));
+        let of_model = |problem: Problem| problem.within("model");
+        let (plan, found) = Plan::draft(std::mem::take(&mut parts.nodes), &parts.flawed);
+        problems.extend(found.into_iter().map(of_model));
+        let described = parts.image.map(|image| Model::draft(&plan, image, &Scope::describe()));
+        let (model, found) = described.unzip();
+        let found = found.unwrap_or_default();
+        let model = model.filter(|_| plan.is_whole && found.is_empty());
+        problems.extend(found.into_iter().map(of_model));
+        if let (Some(model), Some(optimizer)) = (&model, &parts.optimizer) {
+            let misfit = optimizer.groups(&model.params()).err();
+            problems.extend(misfit.map(|problem| problem.within("optimizer")));
         }
+        let heads = plan.heads();
+        // What a head with mistakes predicts is not known.
+        if parts.flawed.is_empty() {
+            problems
+                .extend(parts.evaluate.iter().flat_map(|evaluate| problems_of_evaluation(&heads, evaluate)));
+        }
+        problems.extend(problems_of_padding(&heads, &parts));
+        Self { plan, model, problems, parts }
     }
 }
 
 /// Evaluators and an inference that fit no head, and heads of which it is unclear which one predicts the
 /// classes of pixels.
-fn problems_of_evaluation(model: &Model, evaluate: &Evaluate) -> Vec<Problem> {
+fn problems_of_evaluation(heads: &Heads<'_>, evaluate: &Evaluate) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if let [first, second, ..] = model.predicting(TaskKind::Segment).as_slice() {
+    if let [first, second, ..] = heads.predicting(TaskKind::Segment).as_slice() {
         let message =
             format!("`{first}` and `{second}` both predict the classes of pixels: which of them counts?");
         problems.push(
@@ -64,14 +96,14 @@ fn problems_of_evaluation(model: &Model, evaluate: &Evaluate) -> Vec<Problem> {
         );
     }
     if let Some(task) = evaluate.inference.as_ref().map(|inference| inference.task())
-        && model.predicting(task).is_empty()
+        && heads.predicting(task).is_empty()
     {
         let message = format!("no head of the model predicts {task}, which an inference puts together");
         problems.push(Problem::new("evaluate.inference", message).help("remove it, or add the head"));
     }
     for (position, evaluator) in evaluate.evaluators.iter().enumerate() {
         let Needs::Predictions(task) = evaluator.needs() else { continue };
-        if model.predicting(task).is_empty() {
+        if heads.predicting(task).is_empty() {
             let message = format!("no head of the model predicts {task}, which this evaluator measures");
             problems.push(
                 Problem::new(format!("evaluate.evaluators.{position}"), message)
@@ -83,77 +115,81 @@ fn problems_of_evaluation(model: &Model, evaluate: &Evaluate) -> Vec<Problem> {
 }
 
 /// Padding that would be learned: nothing tells the pixels of removed patches from it.
-fn problems_of_padding(model: &Model, data: &Data) -> Vec<Problem> {
-    let splits = [("train", Some(&data.train)), ("val", data.val.as_ref())];
-    let padded = splits.into_iter().filter(|(_, split)| split.is_some_and(|split| split.pad_to.is_some()));
-    let Some(head) = model.heads_of(TaskKind::Reconstruct).next() else { return Vec::new() };
-    let problem = |(split, _)| {
-        Problem::new(
-            format!("data.{split}.pad_to"),
-            format!("the head `{head}` would reconstruct the padding, too"),
-        )
-        .help("remove it, and let the transforms yield images of `image_size`")
+fn problems_of_padding(heads: &Heads<'_>, parts: &Parts) -> Vec<Problem> {
+    let Some(head) = heads.names(TaskKind::Reconstruct).into_iter().next() else { return Vec::new() };
+    let splits = [&parts.train_data].into_iter().chain(&parts.val_data);
+    let problem = |split: &SplitParts| {
+        Problem::new(split.key("pad_to"), format!("the head `{head}` would reconstruct the padding, too"))
+            .help("remove it, and let the transforms yield images of `image_size`")
     };
-    padded.map(problem).collect()
+    splits.filter(|split| split.pad_to.is_some()).map(problem).collect()
 }
 
-/// What is wrong with the transforms: steps that do not fit each other or themselves, or a size that is not
-/// the recipe's `image_size`.
-fn problems_of_data(experiment: &Experiment) -> Vec<Problem> {
+/// Lengths that are none, no validation set to evaluate on, and initial weights from nowhere.
+fn problems_of_training(parts: &Parts) -> Vec<Problem> {
+    let Parts { val_data, init_from, train, evaluate, checkpoint, .. } = parts;
     let mut problems = Vec::new();
-    if experiment.data.val.is_none() && !experiment.evaluate.evaluators.is_empty() {
+    if val_data.is_none() && evaluate.as_ref().is_some_and(|evaluate| !evaluate.evaluators.is_empty()) {
         let problem = Problem::new("evaluate.evaluators", "there is no validation set to evaluate on");
         problems.push(problem.help("add `val` to `data`, or remove the evaluators"));
     }
-    if experiment.train.length.is_zero() {
+    if train.as_ref().is_some_and(|train| train.length.is_zero()) {
         problems.push(
             Problem::new("train.length", "there is nothing to do")
                 .help("write `40 epochs` or `1500 iterations`"),
         );
     }
-    for (key, every) in [("evaluate", experiment.evaluate.every), ("checkpoint", experiment.checkpoint.every)]
-    {
-        if every.is_zero() {
+    let every = [
+        ("evaluate", evaluate.as_ref().map(|evaluate| evaluate.every)),
+        ("checkpoint", checkpoint.map(|checkpoint| checkpoint.every)),
+    ];
+    for (key, every) in every {
+        if every.is_some_and(Span::is_zero) {
             let problem = Problem::new(format!("{key}.every"), "there is no time between two times");
             problems.push(problem.help("write `1 iteration` for every step, `1 epoch` for every epoch"));
         }
     }
-    problems.extend(experiment.init_from.as_ref().and_then(|from| from.source().err()));
-    let evaluate = &experiment.evaluate;
+    problems.extend(init_from.as_ref().and_then(|from| from.source().err()));
+    problems
+}
+
+/// What is wrong with the transforms: steps that do not fit each other or themselves, or a size that is not
+/// the recipe's `image_size`.
+fn problems_of_data(parts: &Parts) -> Vec<Problem> {
+    let inference = parts.evaluate.as_ref().and_then(|evaluate| evaluate.inference.as_ref());
+    let misfit = parts.image.and_then(|image| inference?.check(image).err());
+    let mut problems: Vec<_> =
+        misfit.map(|problem| problem.within("evaluate.inference")).into_iter().collect();
     // An inference takes images of any size; what other heads predict, and losses, need the model's.
-    let any_size = evaluate.inference.as_ref().is_some_and(|inference| {
-        let needs = Needs::Predictions(inference.task());
-        evaluate.evaluators.iter().all(|evaluator| evaluator.needs() == needs)
+    let any_size = parts.evaluate.as_ref().is_none_or(|evaluate| {
+        inference.is_some_and(|inference| {
+            let needs = Needs::Predictions(inference.task());
+            evaluate.evaluators.iter().all(|evaluator| evaluator.needs() == needs)
+        })
     });
-    let splits = [
-        ("data.train", Some(&experiment.data.train), false),
-        ("data.val", experiment.data.val.as_ref(), any_size),
-    ];
-    for (key, split, any_size) in splits {
+    let splits = [(Some(&parts.train_data), false), (parts.val_data.as_ref(), any_size)];
+    for (split, any_size) in splits {
         let Some(split) = split else { continue };
-        let image = (!any_size).then_some(experiment.image_size);
-        problems.extend(problem_of_split(key, split, experiment.image_channels, image));
+        problems.extend(parts.image.and_then(|image| problem_of_split(split, image, any_size)));
         for (position, transform) in split.batch_transforms.iter().enumerate() {
-            let within = |problem: Problem| problem.within(&format!("{key}.batch_transforms.{position}"));
+            let within =
+                |problem: Problem| problem.within(&split.key(&format!("batch_transforms.{position}")));
             problems.extend(transform.check().err().map(within));
         }
     }
     problems
 }
 
-/// `image` is the size that the batches have to have, if it matters.
-fn problem_of_split(
-    split_key: &str,
-    split: &Split,
-    channels: usize,
-    image: Option<ImageSize>,
-) -> Option<Problem> {
-    let key = format!("{split_key}.transforms");
-    let output = output_shape(&split.transforms, SampleShape { channels, ..SampleShape::default() });
+/// `any_size`: whether batches may have another size than the model's `image`.
+fn problem_of_split(split: &SplitParts, image: ImageShape, any_size: bool) -> Option<Problem> {
+    let key = split.key("transforms");
+    let shape = SampleShape { channels: image.channels, ..SampleShape::default() };
+    let image = (!any_size).then_some(image);
+    let output = output_shape(split.transforms.as_deref()?, shape);
     if let (Some(pad_to), Ok(output)) = (split.pad_to, &output) {
         let misfit = problem_of_pad_to(pad_to, output.size, image);
         if misfit.is_some() {
-            return misfit.map(|problem| problem.within(&format!("{split_key}.pad_to")));
+            return misfit.map(|problem| problem.within(&split.key("pad_to")));
         }
     }
     match output {
@@ -181,7 +217,7 @@ fn problem_of_split(
 fn problem_of_pad_to(
     pad_to: Size,
     images: Option<(usize, usize)>,
-    image: Option<ImageSize>,
+    image: Option<ImageShape>,
 ) -> Option<Problem> {
     let (height, width) = pad_to.height_width();
     if let Some(image) = image

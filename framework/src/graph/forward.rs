@@ -104,7 +104,7 @@ impl Model {
                 }
                 _ => outputs.found(at).map(|found| found.losses.clone()).unwrap_or_default(),
             };
-            let weight = built.wiring().map_or(0.0, |wiring| wiring.loss_weight);
+            let weight = built.planned.node.kind.wiring().map_or(0.0, |wiring| wiring.loss_weight);
             losses.extend(own.into_iter().map(|loss| Loss {
                 name: format!("{name}.{}", loss.name),
                 weight: weight * loss.weight,
@@ -122,9 +122,12 @@ impl Model {
         batch: &Batch,
         ctx: &Context,
     ) -> Result<Vec<Prediction>> {
-        let mut predictions = Vec::new();
-        for (at, built) in self.nodes().iter().enumerate().filter(|(_, built)| self.predicts(built)) {
-            let Some(task) = built.task().map(Task::kind).filter(|task| tasks.contains(task)) else {
+        let (mut predictions, heads) = (Vec::new(), self.heads());
+        for (at, built) in self.nodes().iter().enumerate().filter(|(_, built)| heads.predicts(&built.planned))
+        {
+            let Some(task) =
+                built.planned.node.kind.task().map(Task::kind).filter(|task| tasks.contains(task))
+            else {
                 continue;
             };
             let prediction = if let Module::Head(head) = &built.module {
@@ -141,8 +144,8 @@ impl Model {
 
     /// The pictures of the heads that predict, a row per image.
     pub fn pictures(&self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Vec<Vec<Picture>>> {
-        let mut rows: Vec<Vec<Picture>> = Vec::new();
-        for (built, head) in self.heads().filter(|(built, _)| self.predicts(built)) {
+        let (mut rows, heads): (Vec<Vec<Picture>>, _) = (Vec::new(), self.heads());
+        for (built, head) in self.head_modules().filter(|(built, _)| heads.predicts(&built.planned)) {
             let pictures = head.pictures(&self.gather(built, outputs)?, batch, ctx)?;
             if rows.is_empty() {
                 rows = pictures;
@@ -169,7 +172,7 @@ impl Model {
         is_masker || built.frozen && self.upstream(built).all(|at| self.is_constant(&self.nodes()[at]))
     }
 
-    fn heads(&self) -> impl Iterator<Item = (&Built, &dyn HeadModule)> {
+    fn head_modules(&self) -> impl Iterator<Item = (&Built, &dyn HeadModule)> {
         self.nodes().iter().filter_map(|built| match &built.module {
             Module::Head(head) => Some((built, head.as_ref())),
             _ => None,

@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
+use super::heads::Heads;
 use super::plan::{Plan, Planned};
 use crate::component::{
     BackboneModule, HeadInputs, HeadModule, ImageShape, InstanceHeadInputs, InstanceHeadModule, LevelShape,
-    Macs, MaskGrid, MaskPlan, Masker, NeckModule, Problem, Task, TaskKind,
+    Macs, MaskGrid, MaskPlan, Masker, NeckModule, Problem,
 };
-use crate::experiment::{Frozen, HeadWiring, NodeKind};
+use crate::experiment::{Frozen, Node, NodeKind};
 use crate::nn::{Param, Scope};
 
 /// A model: the modules of a [`Plan`] and their parameters.
@@ -27,25 +28,6 @@ pub(super) struct Built {
     pub frozen: bool,
 }
 
-impl Built {
-    /// The task of a head.
-    pub(super) fn task(&self) -> Option<Task> {
-        match &self.planned.node.kind {
-            NodeKind::Head(head, _) => Some(head.task()),
-            NodeKind::InstanceHead(head, _) => head.classes().map(|classes| Task::Detect { classes }),
-            _ => None,
-        }
-    }
-
-    /// How a head counts, of either kind.
-    pub(super) fn wiring(&self) -> Option<HeadWiring> {
-        match &self.planned.node.kind {
-            NodeKind::Head(_, wiring) | NodeKind::InstanceHead(_, wiring) => Some(*wiring),
-            _ => None,
-        }
-    }
-}
-
 pub(super) enum Module {
     /// The grid a masker draws on, once a backbone that uses it is known.
     Masker {
@@ -60,8 +42,14 @@ pub(super) enum Module {
 
 impl Model {
     /// Builds the modules in order. In a scope that only describes nothing is allocated. Problems carry keys
-    /// relative to the `model` section; a node whose source failed is passed over.
+    /// relative to the `model` section.
     pub fn build(plan: &Plan, image: ImageShape, scope: &Scope) -> std::result::Result<Self, Vec<Problem>> {
+        let (model, problems) = Self::draft(plan, image, scope);
+        if problems.is_empty() { Ok(model) } else { Err(problems) }
+    }
+
+    /// The same as far as it can be done: a node whose source failed is passed over.
+    pub fn draft(plan: &Plan, image: ImageShape, scope: &Scope) -> (Self, Vec<Problem>) {
         let mut model = Self { image, nodes: Vec::new(), scope: scope.clone() };
         let mut problems = Vec::new();
         for planned in &plan.nodes {
@@ -89,11 +77,11 @@ impl Model {
                 Err(problem) => problems.push(problem),
             }
         }
-        if problems.is_empty() {
+        if problems.is_empty() && plan.is_whole {
             problems.extend(model.idle_maskers());
-            problems.extend(model.duplicate_parameters());
         }
-        if problems.is_empty() { Ok(model) } else { Err(problems) }
+        problems.extend(model.duplicate_parameters());
+        (model, problems)
     }
 
     /// All parameters in order of creation.
@@ -103,40 +91,20 @@ impl Model {
 
     /// The parameters of the heads, of both kinds.
     pub fn head_params(&self) -> Vec<Param> {
+        let heads = self.params_by_node().into_iter().filter(|(node, _)| node.kind.wiring().is_some());
+        heads.flat_map(|(_, params)| params).collect()
+    }
+
+    /// The nodes with their parameters.
+    pub fn params_by_node(&self) -> Vec<(&Node, Vec<Param>)> {
         let params = self.params();
-        let heads = self.nodes.iter().filter(|built| built.wiring().is_some());
-        heads.flat_map(|built| params[built.params.clone()].iter().cloned()).collect()
+        let own = |built: &Built| params[built.params.clone()].to_vec();
+        self.nodes.iter().map(|built| (&built.planned.node, own(built))).collect()
     }
 
-    /// The heads of a task that tell classes apart, with how many.
-    pub fn classes(&self, kind: TaskKind) -> Vec<(&str, usize)> {
-        let tasks = self.tasks().filter(|(_, task)| task.kind() == kind);
-        tasks.filter_map(|(built, task)| Some((built.planned.node.name.as_str(), task.classes()?))).collect()
-    }
-
-    /// The heads of a task.
-    pub fn heads_of(&self, kind: TaskKind) -> impl Iterator<Item = &str> {
-        let tasks = self.tasks().filter(move |(_, task)| task.kind() == kind);
-        tasks.map(|(built, _)| built.planned.node.name.as_str())
-    }
-
-    /// The heads that predict for a task: none of them auxiliary, or before another one in a chain.
-    pub fn predicting(&self, kind: TaskKind) -> Vec<&str> {
-        let tasks = self.tasks().filter(|(built, task)| task.kind() == kind && self.predicts(built));
-        tasks.map(|(built, _)| built.planned.node.name.as_str()).collect()
-    }
-
-    /// Whether it is a head that predicts: an auxiliary one only helps to train, and what an instance head
-    /// finds goes to the next one of its chain.
-    pub(super) fn predicts(&self, built: &Built) -> bool {
-        let name = &built.planned.node.name;
-        let mut takers = self.nodes.iter().flat_map(|other| &other.planned.sources);
-        built.wiring().is_some_and(|wiring| !wiring.auxiliary) && !takers.any(|source| source.node == *name)
-    }
-
-    /// The heads with their tasks.
-    fn tasks(&self) -> impl Iterator<Item = (&Built, Task)> {
-        self.nodes.iter().filter_map(|built| Some((built, built.task()?)))
+    /// Its heads.
+    pub fn heads(&self) -> Heads<'_> {
+        Heads::of(self.nodes.iter().map(|built| built.planned.as_ref()))
     }
 
     /// What stands before the names of nodes' parameters, where something does.

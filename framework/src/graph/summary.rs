@@ -138,7 +138,7 @@ fn giga(macs: u64) -> String {
 }
 
 /// `115041408` as `115,041,408`.
-fn thousands(number: usize) -> String {
+pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.char_indices() {

@@ -62,6 +62,26 @@ pub struct CorruptSample {
     pub reason: String,
 }
 
+/// That there is a batch.
+///
+/// # Errors
+/// What is missing to it.
+pub fn check_length(length: usize, batch_size: usize, drop_last: bool) -> Result<(), DataError> {
+    match length {
+        0 => Err(DataError::Transform("the dataset has no samples".to_owned())),
+        _ if drop_last && length < batch_size => Err(DataError::Transform(format!(
+            "the dataset has {length} samples, fewer than one batch of {batch_size}: lower `batch_size`, or set \
+             `train.drop_last: false`"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// How many of so many samples may be corrupt.
+pub fn most_corrupt(length: usize, max_corrupt: f64) -> usize {
+    if max_corrupt > 0.0 { (max_corrupt * length as f64).max(1.0) as usize } else { 0 }
+}
+
 /// Batches of a dataset, epoch by epoch.
 pub struct Loader {
     pipeline: Arc<Pipeline>,
@@ -87,15 +107,7 @@ impl Loader {
                 "`max_corrupt` is {max_corrupt}; it is a fraction, 0 to 1"
             )));
         }
-        if length == 0 {
-            return Err(DataError::Transform("the dataset has no samples".to_owned()));
-        }
-        if options.drop_last && length < batch_size {
-            return Err(DataError::Transform(format!(
-                "the dataset has {length} samples, fewer than one batch of {batch_size}: lower `batch_size`, or set \
-                 `train.drop_last: false`"
-            )));
-        }
+        check_length(length, batch_size, options.drop_last)?;
         Ok(Self { pipeline, options, corrupt: Arc::default() })
     }
 
@@ -128,7 +140,7 @@ impl Loader {
             DataError::Transform(reason)
         });
         let max_corrupt = self.options.max_corrupt;
-        let limit = if max_corrupt > 0.0 { (max_corrupt * length as f64).max(1.0) as usize } else { 0 };
+        let limit = most_corrupt(length, max_corrupt);
         let end = length.min(self.batches() * self.options.batch_size);
         let reader = Arc::new(EpochReader {
             pipeline: Arc::clone(&self.pipeline),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::similar_run;
 use crate::weights::WeightsError;
 
 /// A file of a run directory could not be read or written.
@@ -40,10 +41,10 @@ pub enum ReportError {
     #[error("{} already holds a run; go on with it by --resume, or choose another directory", .0.display())]
     AlreadyARun(PathBuf),
     /// There is no run to go on with.
-    #[error("{} is not a run directory: it has no recipe.lock.yaml", .0.display())]
+    #[error("{} is not a run directory: it has no recipe.lock.yaml{}", .0.display(), hint(.0))]
     NotARun(PathBuf),
     /// There is no run at or below a path.
-    #[error("there is no run in {}: neither it nor a directory below it has a recipe.lock.yaml", .0.display())]
+    #[error("there is no run in {}: neither it nor a directory below it has a recipe.lock.yaml{}", .0.display(), hint(.0))]
     NoRun(PathBuf),
     /// Another process is running in it.
     #[error("{} is in use by {}; wait for it, or choose another directory", path.display(), Holder(*pid))]
@@ -74,6 +75,12 @@ impl From<WeightsError> for ReportError {
             WeightsError::Format { path, reason } => Self::format(&path, "weights file", reason),
         }
     }
+}
+
+/// The run that was meant by a path that does not exist.
+fn hint(path: &Path) -> String {
+    let hint = if path.exists() { None } else { similar_run(path) };
+    hint.map(|hint| format!("; {hint}")).unwrap_or_default()
 }
 
 struct Holder(Option<u32>);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{ReportError, RunDir};
+use crate::recipe::nearest_path;
 
 /// The run at `root`, or all below it, by name at every level. A run holds no other runs; hidden folders are
 /// left out, and links are not followed.
@@ -28,6 +29,22 @@ pub(crate) fn run_directories(root: &Path) -> Result<Vec<PathBuf>, ReportError> 
         }
     }
     Ok(found)
+}
+
+/// Asks for the run that was meant by a path where there is none, or names those that are near.
+pub(crate) fn similar_run(root: &Path) -> Option<String> {
+    const NAMED: usize = 5;
+    if let Some(meant) = nearest_path(root).filter(|meant| RunDir::is_run(meant)) {
+        return Some(format!("did you mean `{}`?", meant.display()));
+    }
+    let folder = root.parent().filter(|folder| folder.is_dir())?;
+    let runs = run_directories(folder).unwrap_or_default();
+    let names: Vec<_> = runs.iter().take(NAMED).map(|run| format!("`{}`", run.display())).collect();
+    match runs.len().saturating_sub(NAMED) {
+        _ if runs.is_empty() => None,
+        0 => Some(format!("there are {}", names.join(", "))),
+        more => Some(format!("there are {} and {more} more", names.join(", "))),
+    }
 }
 
 /// The folders in a folder, the first one last.

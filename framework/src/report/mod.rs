@@ -6,6 +6,7 @@
 
 mod classes;
 mod console;
+mod curve;
 mod details;
 mod environment;
 mod error;
@@ -26,10 +27,11 @@ mod utc;
 
 pub use classes::ClassTable;
 pub use console::suspend_progress;
+pub use curve::Curve;
 pub use details::{Details, GraphNode};
 pub use environment::{Environment, git_commit};
 pub use error::ReportError;
-pub(crate) use find::run_directories;
+pub(crate) use find::{run_directories, similar_run};
 pub use metrics::{MetricLog, Point, Split};
 pub use page::{LeftOut, Report, write_page, write_page_and_summary};
 pub(crate) use page::{Page, Section};

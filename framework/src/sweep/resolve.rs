@@ -9,9 +9,10 @@ use serde_json::Value;
 use super::block::Variant;
 use super::spec::Sweep;
 use super::stage::Assignment;
+use crate::engine::cost;
 use crate::experiment::{InitSource, Train};
 use crate::graph::{self, catalog};
-use crate::recipe::{Catalog, Finding, LayerKind, Sources, load, lock};
+use crate::recipe::{Catalog, Finding, LayerKind, Sources, lock};
 
 /// A checked recipe of the sweep.
 #[derive(Debug, Clone)]
@@ -152,8 +153,7 @@ fn check(
     catalog: &Catalog,
     upstream: Option<&Path>,
 ) -> Result<Resolved, crate::recipe::Diagnostics> {
-    let recipe = load(&sources, catalog)?;
-    let graph::Checked { experiment, summary, .. } = graph::check(&recipe)?;
+    let (recipe, graph::Checked { experiment, summary, .. }) = graph::load(&sources, catalog)?;
     let from = experiment.init_from.as_ref().and_then(|from| from.source().ok());
     let block = |key: &str| recipe.get(key).cloned().unwrap_or_default();
     let mut without_source = recipe.value().clone();
@@ -170,24 +170,9 @@ fn check(
         train: experiment.train,
         dataset: block("data.train.dataset"),
         starts_from_upstream: matches!((from, upstream), (Some(InitSource::Run(run)), Some(upstream)) if run == upstream),
-        cost: ["model", "image_size", "device", "data.train", "optimizer", "train"]
-            .map(|key| cost_of(block(key)).to_string())
-            .join("\n"),
+        cost: cost(&recipe),
         sources,
     })
-}
-
-/// A block without what does not change the time of a step.
-fn cost_of(mut block: Value) -> Value {
-    if let Some(map) = block.as_object_mut() {
-        for key in ["length", "log_every", "lr", "weight_decay", "betas"] {
-            map.remove(key);
-        }
-        if let Some(dataset) = map.get_mut("dataset").and_then(Value::as_object_mut) {
-            dataset.remove("seed");
-        }
-    }
-    block
 }
 
 fn set(assignment: &Assignment) -> Set {

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::error::TableError;
 use super::spec::{Paths, RowSpec, TableSpec, is_pattern};
 use crate::condition::Condition;
-use crate::graph::{catalog, check};
-use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, list, load, nearest};
+use crate::graph::{self, Checked, catalog};
+use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, list, nearest};
 use crate::sweep::{self, PlannedRun, Sweep};
 
 /// The runs of a row.
@@ -190,8 +190,7 @@ impl<'d> Planner<'d> {
 
     /// What is known of a recipe.
     fn known(&self, sources: &Sources) -> Result<Known, Diagnostics> {
-        let recipe = load(sources, &self.catalog)?;
-        let summary = check(&recipe)?.summary;
+        let (recipe, Checked { summary, .. }) = graph::load(sources, &self.catalog)?;
         Ok(Known {
             file: sources.recipe.clone(),
             digest: recipe.digest(),

@@ -1,6 +1,6 @@
 //! AdamW: Adam with decoupled weight decay.
 
-use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
+use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup, Problem};
 use convmae_framework::nn::Param;
 use convmae_framework::nn::backend::adamw::{AdamwStep, AdamwTensor, adamw};
 use schemars::JsonSchema;
@@ -16,7 +16,7 @@ use super::slots::{Slots, Update};
 #[serde(deny_unknown_fields)]
 pub struct AdamW {
     /// Learning rate, before scaling and schedule.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0), extend("x-called-elsewhere" = ["learning_rate", "base_lr", "blr"]))]
     pub lr: f64,
     /// How the learning rate follows the batch size.
     #[serde(default)]
@@ -69,8 +69,8 @@ impl Optimizer for AdamW {
         self.lr_scaling.scale(self.lr, images)
     }
 
-    fn check(&self, params: &[Param]) -> Result<(), Problem> {
-        self.grouping().sort(params).map(|_| ())
+    fn groups(&self, params: &[Param]) -> Result<Vec<ParameterGroup>, Problem> {
+        Ok(self.grouping().sort(params)?.0)
     }
 
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {

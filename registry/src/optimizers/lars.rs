@@ -1,6 +1,6 @@
 //! LARS: layer-wise adaptive rate scaling.
 
-use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
+use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup, Problem};
 use convmae_framework::nn::backend::lars::{LarsStep, lars};
 use convmae_framework::nn::{self, Param};
 use schemars::JsonSchema;
@@ -17,7 +17,7 @@ use super::slots::{Slots, Update};
 #[serde(deny_unknown_fields)]
 pub struct Lars {
     /// Learning rate, before scaling and schedule.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0), extend("x-called-elsewhere" = ["learning_rate", "base_lr", "blr"]))]
     pub lr: f64,
     /// How the learning rate follows the batch size.
     #[serde(default)]
@@ -48,6 +48,10 @@ fn default_trust_coefficient() -> f64 {
 impl Optimizer for Lars {
     fn base_lr(&self, images: usize) -> f64 {
         self.lr_scaling.scale(self.lr, images)
+    }
+
+    fn groups(&self, params: &[Param]) -> Result<Vec<ParameterGroup>, Problem> {
+        Ok(Grouping::by_decay(self.weight_decay).sort(params)?.0)
     }
 
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {

@@ -1,6 +1,6 @@
 //! SGD: stochastic gradient descent, with momentum.
 
-use convmae_framework::component::{Optimizer, OptimizerModule, Problem};
+use convmae_framework::component::{Optimizer, OptimizerModule, ParameterGroup, Problem};
 use convmae_framework::nn::backend::sgd::{SgdStep, sgd};
 use convmae_framework::nn::{self, Param};
 use schemars::JsonSchema;
@@ -16,7 +16,7 @@ use super::slots::{Slots, Update};
 #[serde(deny_unknown_fields)]
 pub struct Sgd {
     /// Learning rate, before scaling and schedule.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0), extend("x-called-elsewhere" = ["learning_rate", "base_lr", "blr"]))]
     pub lr: f64,
     /// How the learning rate follows the batch size.
     #[serde(default)]
@@ -44,16 +44,16 @@ impl Optimizer for Sgd {
         self.lr_scaling.scale(self.lr, images)
     }
 
-    fn check(&self, _: &[Param]) -> Result<(), Problem> {
+    fn groups(&self, params: &[Param]) -> Result<Vec<ParameterGroup>, Problem> {
         if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
             return Err(Problem::new("nesterov", "Nesterov's momentum needs a momentum and no dampening")
                 .help("set `momentum: 0.9` and leave out `dampening`, or leave out `nesterov`"));
         }
-        Ok(())
+        Ok(Grouping::by_decay(self.weight_decay).sort(params)?.0)
     }
 
     fn build(&self, params: &[Param]) -> Result<Box<dyn OptimizerModule>, Problem> {
-        self.check(params)?;
+        self.groups(params)?;
         match self.momentum == 0.0 {
             true => self.with_buffers([], params),
             false => self.with_buffers(["momentum_buffer"], params),

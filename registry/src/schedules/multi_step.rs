@@ -19,6 +19,7 @@ pub struct MultiStep {
     #[schemars(range(min = 0.0))]
     pub gamma: f64,
     /// Length of the linear warm-up: `250 iterations`, `1 epoch`, or a fraction of the training, `0.005`.
+    #[schemars(extend("x-called-elsewhere" = ["warmup_epochs", "warmup_steps", "warmup_iters"]))]
     pub warmup: Length,
     /// The first learning rate of the warm-up, as a multiple of the full one.
     #[schemars(range(min = 0.0, max = 1.0))]

@@ -20,6 +20,7 @@ pub struct Poly {
     #[schemars(range(min = 0.0))]
     pub min_lr: f64,
     /// Length of the linear warm-up: `1500 iterations`, `1 epoch`.
+    #[schemars(extend("x-called-elsewhere" = ["warmup_epochs", "warmup_steps", "warmup_iters"]))]
     pub warmup: Span,
     /// The factor at the first iteration of the warm-up.
     #[schemars(range(min = 0.0, max = 1.0))]

@@ -15,6 +15,7 @@ use super::{Length, warnings};
 #[serde(default, deny_unknown_fields)]
 pub struct WarmupCosine {
     /// Length of the linear warm-up: `40 epochs`, `1500 iterations`, or a fraction of the training, `0.005`.
+    #[schemars(extend("x-called-elsewhere" = ["warmup_epochs", "warmup_steps", "warmup_iters"]))]
     pub warmup: Length,
     /// The first learning rate of the warm-up, as a multiple of the full one.
     #[schemars(range(min = 0.0, max = 1.0))]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
 use crate::Result;
+use crate::dry_run::is_dry;
 
 /// Shorter buffers are left to the allocator.
 const SHORTEST: usize = 1 << 10;
@@ -36,14 +37,18 @@ impl Buffer {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let mut buffer = Self::unspecified(len);
-        buffer.fill(0.0);
+        if !is_dry() {
+            buffer.fill(0.0);
+        }
         buffer
     }
 
     /// The values of `slice`.
     pub fn copy(slice: &[f32]) -> Self {
         let mut buffer = Self::unspecified(slice.len());
-        buffer.copy_from_slice(slice);
+        if !is_dry() {
+            buffer.copy_from_slice(slice);
+        }
         buffer
     }
 

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::Output;
 use super::transpose::transpose;
+use crate::dry_run::is_dry;
 use crate::profile;
 
 /// A matrix in a slice. Transposing it copies nothing.
@@ -109,7 +110,7 @@ fn fused<F: Fn(Segment<'_>) + Sync>(
     assert_eq!(k, b.rows, "the inner dimensions of a product differ");
     assert_eq!(Some(out.len()), m.checked_mul(n), "the output of a product is not {m} x {n}");
     assert!(second.is_empty() || second.len() == out.len(), "the second output is not {m} x {n}");
-    if m == 0 || n == 0 {
+    if m == 0 || n == 0 || is_dry() {
         return;
     }
     let second = (!second.is_empty()).then_some(second.as_mut_ptr());

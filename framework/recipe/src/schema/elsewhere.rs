@@ -1,4 +1,4 @@
-//! Where a misplaced key belongs.
+//! Where a misplaced key belongs, and what a key of another framework is called here.
 
 use serde_json::{Map, Value};
 
@@ -13,42 +13,51 @@ const MAX_SECTIONS: usize = 3;
 /// that the recipe names in them.
 pub(super) fn sections(catalog: &Catalog, recipe: &Value, name: &str) -> Vec<String> {
     let mut found = Vec::new();
-    Search { catalog, name, found: &mut found }.block(catalog.root(), Some(recipe), "", 0, catalog.root());
+    for (key, _) in search(catalog, recipe, &|own, _| own == name) {
+        let block = match path::split_last(&key) {
+            Some((block, _)) if !block.is_empty() => block.to_owned(),
+            _ => format!("the top of the {}", catalog.subject()),
+        };
+        if !found.contains(&block) {
+            found.push(block);
+        }
+    }
     found.truncate(MAX_SECTIONS);
     found
 }
 
-/// The key that other frameworks call so: the schema says of it how (`x-called-elsewhere`).
-pub(super) fn called(catalog: &Catalog, name: &str) -> Option<String> {
-    called_in(catalog.root(), name, "", 0, catalog.root())
+/// The key of this recipe that other frameworks call so, and its schema, which says how (`x-called-elsewhere`).
+pub(super) fn called<'c>(catalog: &'c Catalog, recipe: &Value, name: &str) -> Option<(String, &'c Value)> {
+    let is_it = |_: &str, schema: &Value| list(schema, "x-called-elsewhere").any(|word| word == name);
+    search(catalog, recipe, &is_it).into_iter().next()
 }
 
-fn called_in(schema: &Value, name: &str, key: &str, depth: usize, document: &Value) -> Option<String> {
-    if list(schema, "x-called-elsewhere").any(|word| word == name) {
-        return Some(key.to_owned());
-    }
-    let schema = resolve(schema, document);
-    let properties = schema.get("properties").and_then(Value::as_object).filter(|_| depth < MAX_DEPTH);
-    let in_branches = || {
-        let branches = list(schema, "anyOf").chain(list(schema, "allOf"));
-        branches
-            .filter(|_| depth < MAX_DEPTH)
-            .find_map(|branch| called_in(branch, name, key, depth + 1, document))
-    };
-    let mut properties = properties.into_iter().flatten();
-    properties
-        .find_map(|(own, schema)| called_in(schema, name, &path::join(key, own), depth + 1, document))
-        .or_else(in_branches)
+/// The keys that a recipe may have, as its components are, and that are wanted, each with its schema.
+fn search<'c>(
+    catalog: &'c Catalog,
+    recipe: &Value,
+    is_wanted: &dyn Fn(&str, &Value) -> bool,
+) -> Vec<(String, &'c Value)> {
+    let mut search = Search { catalog, is_wanted, found: Vec::new() };
+    search.block(catalog.root(), Some(recipe), "", 0, catalog.root());
+    search.found
 }
 
-struct Search<'s> {
-    catalog: &'s Catalog,
-    name: &'s str,
-    found: &'s mut Vec<String>,
+struct Search<'c, 's> {
+    catalog: &'c Catalog,
+    is_wanted: &'s dyn Fn(&str, &Value) -> bool,
+    found: Vec<(String, &'c Value)>,
 }
 
-impl Search<'_> {
-    fn block(&mut self, schema: &Value, value: Option<&Value>, key: &str, depth: usize, document: &Value) {
+impl<'c> Search<'c, '_> {
+    fn block(
+        &mut self,
+        schema: &'c Value,
+        value: Option<&Value>,
+        key: &str,
+        depth: usize,
+        document: &'c Value,
+    ) {
         let schema = resolve(schema, document);
         if let Some(keyword) = schema.get("x-component") {
             let name = value.and_then(|value| value.get("type")).and_then(Value::as_str).unwrap_or_default();
@@ -63,11 +72,9 @@ impl Search<'_> {
             }
         }
         let properties = schema.get("properties").and_then(Value::as_object);
-        if properties.is_some_and(|properties| properties.contains_key(self.name)) {
-            let top = format!("the top of the {}", self.catalog.subject());
-            let place = if key.is_empty() { &top } else { key };
-            if !self.found.iter().any(|found| found == place) {
-                self.found.push(place.to_owned());
+        for (name, schema) in properties.into_iter().flatten() {
+            if (self.is_wanted)(name, schema) {
+                self.found.push((path::join(key, name), schema));
             }
         }
         if depth == MAX_DEPTH {

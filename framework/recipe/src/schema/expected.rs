@@ -47,22 +47,43 @@ fn names(types: &Value) -> Vec<&str> {
     }
 }
 
-/// The words for a `type` keyword.
-pub(super) fn describe_type(types: &Value) -> String {
-    any_of(type_words(types))
+/// The words for the `type` of a schema.
+pub(super) fn describe_type(schema: &Value) -> String {
+    any_of(type_words(schema))
 }
 
-fn type_words(types: &Value) -> Vec<String> {
-    let words = names(types).into_iter().map(|name| match name {
-        "integer" => "an integer",
-        "number" => "a number",
-        "string" => "a string",
-        "boolean" => "a boolean",
-        "array" => "a list",
-        "object" => "a mapping",
-        other => other,
+fn type_words(schema: &Value) -> Vec<String> {
+    let words = names(schema.get("type").unwrap_or(&Value::Null)).into_iter().map(|name| match name {
+        "integer" => "an integer".to_owned(),
+        "number" => "a number".to_owned(),
+        "string" => "a string".to_owned(),
+        "boolean" => "a boolean".to_owned(),
+        "array" => match fixed_length(schema) {
+            Some(length) => format!("a list of {length}"),
+            None => "a list".to_owned(),
+        },
+        "object" => "a mapping".to_owned(),
+        other => other.to_owned(),
     });
-    words.map(str::to_owned).collect()
+    words.collect()
+}
+
+/// The length of a list that cannot have another one.
+fn fixed_length(schema: &Value) -> Option<usize> {
+    let length = schema.get("minItems")?;
+    length.as_u64().filter(|_| schema.get("maxItems") == Some(length)).map(|length| length as usize)
+}
+
+/// How a list is written where a single value stands.
+fn as_list(value: &Value, schema: &Value) -> String {
+    let written = |items: Vec<String>| format!("`[{}]`", items.join(", "));
+    let mut examples = list(schema, "examples").chain(schema.get("default")).filter_map(Value::as_array);
+    match (fixed_length(schema), examples.next()) {
+        (Some(length), Some(example)) if length > 1 => {
+            format!("write {length} values, as in {}", written(example.iter().map(plain).collect()))
+        }
+        (length, _) => format!("write {}", written(vec![plain(value); length.unwrap_or(1)])),
+    }
 }
 
 /// The words for what any of these schemas expects.
@@ -79,7 +100,7 @@ fn schema_words(schema: &Value, document: &Value) -> Vec<String> {
     }
     let choices: Vec<_> = schema.get("const").into_iter().chain(list(schema, "enum")).collect();
     match (choices.as_slice(), schema.get("type")) {
-        ([], Some(types)) => type_words(types),
+        ([], Some(_)) => type_words(schema),
         ([], None) => {
             let branches = list(schema, "anyOf").chain(list(schema, "oneOf"));
             branches.flat_map(|branch| schema_words(branch, document)).collect()
@@ -136,7 +157,8 @@ pub(super) fn matches_type(value: &Value, schema: &Value, document: &Value) -> b
 }
 
 /// How to write what was meant.
-pub(super) fn type_help(value: &Value, types: &Value) -> Option<String> {
+pub(super) fn type_help(value: &Value, schema: &Value) -> Option<String> {
+    let types = schema.get("type")?;
     let wants = |name| names(types).contains(&name);
     match value {
         Value::Number(number) if wants("integer") => {
@@ -168,7 +190,7 @@ pub(super) fn type_help(value: &Value, types: &Value) -> Option<String> {
         }
         Value::Null => Some("a key without a value is null: give it a value, or remove the key".to_owned()),
         Value::Array(_) | Value::Object(_) => None,
-        _ if wants("array") => Some(format!("write `[{}]`", plain(value))),
+        _ if wants("array") => Some(as_list(value, schema)),
         _ => None,
     }
 }

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::expected::{describe_schemas, first_sentence, plain};
-use super::{Check, Fault, Scope, elsewhere};
+use super::{Check, Fault, Scope, elsewhere, examples};
 use crate::catalog::list;
-use crate::diagnostics::Place;
+use crate::diagnostics::{Place, Remedy};
 use crate::{path, suggest};
 
 impl<'a> Check<'a> {
@@ -32,7 +32,10 @@ impl<'a> Check<'a> {
                 faults.push(fault);
                 meant.extend(near);
             } else if let Some(schema) = others {
-                faults.extend(self.value(value, schema, &at, scope));
+                match misspelt_block(name, value, map, schema) {
+                    Some(near) => faults.push(unknown_block(&at, near)),
+                    None => faults.extend(self.value(value, schema, &at, scope)),
+                }
             }
         }
         // A misspelt key is one mistake, not an unknown key and a missing one.
@@ -58,17 +61,41 @@ impl<'a> Check<'a> {
             None if key.is_empty() => format!("a key of a {}", self.catalog.subject()),
             None => format!("a key of `{key}`"),
         };
-        let called = elsewhere::called(self.catalog, name);
+        let called = elsewhere::called(self.catalog, self.recipe, name);
         let help = match (near, sections.as_slice()) {
-            (None, []) if called.is_some() => called.map(|key| format!("`{name}` is called `{key}` here")),
+            (_, []) if let Some((key, schema)) = called => {
+                let takes =
+                    examples(schema).unwrap_or_else(|| describe_schemas([schema], self.catalog.root()));
+                Some(format!("`{name}` is called `{key}` here, and takes {takes}"))
+            }
             (Some(near), _) => Some(format!("did you mean `{near}`?")),
             (None, [_, ..]) => Some(format!("`{name}` belongs under {}", suggest::list(&sections))),
             (None, []) if known.is_empty() => Some("nothing can be set here".to_owned()),
             (None, []) => Some(format!("{owner} is one of {}", suggest::list(&known))),
         };
         let fault = Fault::new(path::join(key, name), "unknown key").at(Place::Key);
-        (fault.label(format!("not {owner}")).help(help), near)
+        let remedy = near.map_or(Remedy::Remove, |near| Remedy::Rename(near.to_owned()));
+        (fault.label(format!("not {owner}")).help(help).remedy(remedy), near)
     }
+}
+
+/// The block that was meant by a component without a `type`, such as a node of which `--set` misspells the name.
+fn misspelt_block<'m>(
+    name: &str,
+    value: &Value,
+    map: &'m Map<String, Value>,
+    schema: &Value,
+) -> Option<&'m str> {
+    if schema.get("x-component").is_none() || !value.is_object() || value.get("type").is_some() {
+        return None;
+    }
+    let whole = map.iter().filter(|(_, other)| other.get("type").is_some()).map(|(other, _)| other.as_str());
+    suggest::nearest(name, whole)
+}
+
+fn unknown_block(key: &str, near: &str) -> Fault {
+    let fault = Fault::new(key, "unknown key, and a block of its own needs a `type`").at(Place::Key);
+    fault.remedy(Remedy::Remove).label("no such block").help(format!("did you mean `{near}`?"))
 }
 
 /// Required keys that are not there.

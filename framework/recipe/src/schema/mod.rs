@@ -129,12 +129,12 @@ fn not_a_choice(value: &Value, choices: &[&Value], key: &str) -> Fault {
 }
 
 fn wrong_type(value: &Value, schema: &Value, key: &str) -> Option<Fault> {
-    let stated = schema.get("type").filter(|_| !matches_type(value, schema, schema))?;
-    let expected = describe_type(stated);
+    schema.get("type").filter(|_| !matches_type(value, schema, schema))?;
+    let expected = describe_type(schema);
     let fault = Fault::new(key, format!("expected {expected}, found {}", describe(value)));
     let help = examples(schema).map(|examples| format!("write {examples}"));
     Some(
-        fault.label(format!("expected {expected}")).help(help.or_else(|| expected::type_help(value, stated))),
+        fault.label(format!("expected {expected}")).help(help.or_else(|| expected::type_help(value, schema))),
     )
 }
 

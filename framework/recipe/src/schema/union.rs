@@ -75,7 +75,7 @@ fn constants(branch: &Value, document: &Value) -> Vec<Value> {
 
 fn no_branch(value: &Value, branches: &[&Value], key: &str, document: &Value) -> Fault {
     let expected = describe_schemas(branches.iter().copied(), document);
-    let help = branches.iter().find_map(|branch| type_help(value, resolve(branch, document).get("type")?));
+    let help = branches.iter().find_map(|branch| type_help(value, resolve(branch, document)));
     Fault::new(key, format!("expected {expected}, found {}", describe(value)))
         .label(format!("expected {expected}"))
         .help(help)

@@ -97,7 +97,7 @@ impl Evaluation {
 /// Refuses images with a class that a head does not tell apart: no figure of them would be right.
 fn check_classes(model: &Model, batch: &Batch) -> Result<(), EngineError> {
     for task in [TaskKind::Classify, TaskKind::Segment, TaskKind::Detect] {
-        for (head, classes) in model.classes(task) {
+        for (head, classes) in model.heads().classes(task) {
             for (image, target) in batch.ids.iter().zip(&batch.targets) {
                 let class = task.largest_class(target).filter(|&class| class >= classes);
                 if let Some(class) = class {

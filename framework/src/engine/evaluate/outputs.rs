@@ -77,7 +77,7 @@ impl Asked<'_> {
     pub fn is_predicted(&self, task: TaskKind) -> bool {
         let Predictor { model, inference } = self.predictor;
         let any_size = inference.is_none_or(|inference| inference.task() == task);
-        !model.predicting(task).is_empty() && (any_size || self.fits())
+        !model.heads().predicting(task).is_empty() && (any_size || self.fits())
     }
 
     /// Pictures, a row per image: of the classes of pixels or the objects if `predictions` has them, else

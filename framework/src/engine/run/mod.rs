@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 
 use crate::component::Span;
 use crate::graph::{catalog, check};
-use crate::recipe::{Recipe, Sources, load};
+use crate::recipe::{Recipe, Sources, read};
 use crate::report::logging::LogFile;
 use crate::report::{ReportError, RunDir, Status};
 
 use super::EngineError;
-use super::setup::prepare;
+use super::setup::{Look, prepare, with_all_mistakes};
 use super::train::checkpoint::CheckpointStore;
 
 use resumed::Resumed;
@@ -44,8 +44,10 @@ pub struct RunOptions {
 
 /// Runs a recipe: checks it, trains, evaluates, and writes the run directory.
 pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
-    let mut recipe = load(&options.sources, &catalog())?;
-    let mut checked = check(&recipe)?;
+    let mut recipe = read(&options.sources, &catalog())?;
+    let mut checked = check(&recipe).map_err(|mistakes| {
+        with_all_mistakes(&recipe, mistakes.into(), Look { samples: false, weights: true })
+    })?;
     let root = options.out.unwrap_or_else(|| Path::new("runs").join(&checked.experiment.name));
     let is_run = RunDir::is_run(&root);
     if options.extend.is_some() && !is_run {
@@ -64,13 +66,17 @@ pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
         checked = check(&recipe)?;
         resumed = Some(going_on);
     }
-    // Everything that can fail for want of data fails before the run directory is touched.
-    let prepared = prepare(&recipe, checked)?;
     // A checkpoint takes the place of the initial weights, which may be gone by now.
     let continues = resume && CheckpointStore::any_in(&RunDir::inspect(&root)?.checkpoints());
-    if !continues {
-        prepared.initialize(&recipe)?;
-    }
+    // Everything that can fail for want of data fails before the run directory is touched.
+    let prepared = prepare(&recipe, checked).and_then(|prepared| {
+        if !continues {
+            prepared.initialize(&recipe)?;
+        }
+        Ok(prepared)
+    });
+    let look = Look { samples: false, weights: !continues };
+    let prepared = prepared.map_err(|error| with_all_mistakes(&recipe, error, look))?;
     let dir = match resume {
         true => {
             let dir = RunDir::open(&root)?;

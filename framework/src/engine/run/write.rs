@@ -73,7 +73,7 @@ fn details(session: &Session, status: &Status) -> Details {
         parameters: row.parameters as u64,
         gmacs: row.macs.computed as f64 / 1e9,
     };
-    let predicts_pixels = !prepared.trainer.model.predicting(TaskKind::Segment).is_empty();
+    let predicts_pixels = !prepared.trainer.model.heads().predicting(TaskKind::Segment).is_empty();
     let samples = &prepared.train.pipeline().samples;
     let pixel_classes = samples.classes(TaskKind::Segment).filter(|_| predicts_pixels);
     let (corrupt_train, corrupt_val) = prepared.corrupt();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::component::{Problem, Samples, TaskKind};
-use crate::graph::Model;
+use crate::graph::Heads;
 
 /// Tasks whose classes have names, each with the key of these, as JSON, in the metadata of a run's final
 /// weights.
@@ -30,17 +30,18 @@ pub fn metadata(samples: &dyn Samples) -> BTreeMap<String, String> {
     NAMED.into_iter().filter_map(entry).collect()
 }
 
-/// Classes that training and validation, or data and heads, do not agree about.
-pub fn problems(model: &Model, train: &dyn Samples, val: Option<&dyn Samples>) -> Vec<Problem> {
+/// Classes that training and validation, or data and heads, do not agree about, as far as the data are there.
+pub fn problems(heads: &Heads<'_>, train: Option<&dyn Samples>, val: Option<&dyn Samples>) -> Vec<Problem> {
     let of_splits = |(task, _)| {
         // Pretraining looks at no class.
-        if model.classes(task).is_empty() {
+        if heads.classes(task).is_empty() {
             return None;
         }
-        problem_of_splits(train.classes(task)?, val?.classes(task)?)
+        problem_of_splits(train?.classes(task)?, val?.classes(task)?)
     };
     let mut problems: Vec<_> = NAMED.into_iter().filter_map(of_splits).collect();
-    problems.extend(problems_of_heads(model, "training", train));
+    let split = train.map(|train| ("training", train)).or(val.map(|val| ("validation", val)));
+    problems.extend(split.into_iter().flat_map(|(split, samples)| problems_of_heads(heads, split, samples)));
     problems
 }
 
@@ -64,11 +65,11 @@ fn problem_of_splits(train: &[String], val: &[String]) -> Option<Problem> {
 }
 
 /// Heads that tell apart another number of classes than the data of `split` has.
-pub fn problems_of_heads(model: &Model, split: &str, samples: &dyn Samples) -> Vec<Problem> {
+pub fn problems_of_heads(heads: &Heads<'_>, split: &str, samples: &dyn Samples) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (task, _) in NAMED {
         let Some(in_data) = samples.classes(task).map(<[String]>::len) else { continue };
-        for (node, classes) in model.classes(task) {
+        for (node, classes) in heads.classes(task) {
             if classes != in_data {
                 let listed = shortened(&listing(samples, task));
                 let message = format!(

@@ -1,17 +1,20 @@
 //! Parameters from weights: of a file, or of a run.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
+use miette::Diagnostic as _;
 use serde_json::{Map, Value as Json};
 
-use crate::experiment::{InitFrom, InitSource};
-use crate::graph::Model;
-use crate::nn::Param;
-use crate::recipe::Recipe;
-use crate::report::RunDir;
+use crate::component::Problem;
+use crate::experiment::{InitFrom, InitSource, Node};
+use crate::graph::{self, Checked, Model, catalog};
+use crate::nn::{self, Param, Scope};
+use crate::recipe::{Recipe, Sources, nearest_path};
+use crate::report::{RunDir, similar_run};
 use crate::weights::names::{Expected, Rule, fit};
-use crate::weights::{self, KeyReport, Selection, TensorMap, WeightsError, match_keys};
+use crate::weights::{self, HostTensor, KeyReport, Selection, TensorMap, WeightsError, match_keys};
 
 use super::EngineError;
 use super::image_channels::ChannelAdaptation;
@@ -25,11 +28,14 @@ pub fn load_weights(
     entry: Option<&str>,
 ) -> Result<Map<String, Json>, EngineError> {
     let source = Source::read(path, entry, params, &[], &[])?;
-    let help = "every tensor of the file and every parameter of the model must be in both";
     let report = source.match_keys(params);
-    let has_notes = !report.notes.is_empty();
-    let report = source.take(params, report, 0, help)?;
-    if has_notes {
+    source.check(
+        params,
+        &report,
+        "every tensor of the file and every parameter of the model must be in both",
+    )?;
+    source.set(params, &report, 0)?;
+    if !report.notes.is_empty() {
         tracing::info!("weights of {}: {report}", path.display());
     }
     Ok(source.metadata)
@@ -40,41 +46,144 @@ pub fn load_part(params: &[Param], path: &Path, entry: Option<&str>) -> Result<(
     let source = Source::read(path, entry, params, &[], &[])?;
     let mut report = source.match_keys(params);
     report.allow(|_| false, |_| true);
-    source.take(params, report, 0, "every parameter of the backbone and the necks must be in the file")?;
-    Ok(())
+    source.check(params, &report, "every parameter of the backbone and the necks must be in the file")?;
+    Ok(source.set(params, &report, 0)?)
 }
 
 /// Loads the weights that a recipe starts from, as far as it wants them, and tells what came of it.
 pub fn initialize(recipe: &Recipe, model: &Model, from: &InitFrom) -> Result<(), EngineError> {
-    let at = |problem| recipe.diagnose(vec![problem]);
-    let path = weights_file(from.source().map_err(at)?)?;
-    let rules = from.rules().map_err(at)?;
-    let params = model.params();
-    let source = Source::read(&path, from.entry.as_deref(), &params, &model.prefixes(), &rules)?;
-    let mut report = source.match_keys(&params);
-    report.interpolate(|pair| {
-        let param = params.iter().find(|param| param.name() == pair.name);
-        param.is_some_and(|param| source.grids.interpolation(param, &pair.file).is_some())
-    });
-    let channels = model.image.channels;
-    report.adapt(|pair| ChannelAdaptation::of(&pair.file, &pair.expected, channels).is_some());
-    let heads: HashSet<String> = model.head_params().iter().map(|param| param.name().to_owned()).collect();
-    let in_file: HashSet<&str> = source.tensors.names().collect();
-    let is_new = |name: &str| from.new.contain(name) || heads.contains(name) && !in_file.contains(name);
-    report.allow(is_new, |name| from.leave.contain(name));
-    let help = "name what may start anew under `init_from.new`, and what may be left in the file under `init_from.leave`: \
-                names, in which `*` stands for anything, as in `decoder_*`; tensors of other names are renamed by \
-                `init_from.rename`";
-    let report = source.take(&params, report, channels, help)?;
-    tracing::info!("weights of {}: {report}", path.display());
-    Ok(())
+    let start = Start::read(model, from).map_err(|problem| recipe.diagnose(vec![problem]))?;
+    tracing::info!("{start}");
+    Ok(start.source.set(&model.params(), &start.report, model.image.channels)?)
 }
 
-/// The weights file of a source.
-fn weights_file(source: InitSource<'_>) -> Result<PathBuf, EngineError> {
-    match source {
-        InitSource::File(path) => Ok(path.to_path_buf()),
-        InitSource::Run(root) => weights_of_run(root),
+/// The weights that a recipe starts from, and what a model takes of them.
+pub struct Start {
+    source: Source,
+    report: KeyReport,
+}
+
+impl Start {
+    /// Reads the weights for a model, which need only be described.
+    ///
+    /// # Errors
+    /// That they are not there or do not fit, as a problem of the recipe.
+    pub fn read(model: &Model, from: &InitFrom) -> Result<Self, Problem> {
+        let (key, path) = weights_file(from)?;
+        let (rules, params) = (from.rules()?, model.params());
+        let at = |error: EngineError| problem(key, &error);
+        let source =
+            Source::read(&path, from.entry.as_deref(), &params, &model.prefixes(), &rules).map_err(at)?;
+        let mut report = source.match_keys(&params);
+        report.interpolate(|pair| {
+            let param = params.iter().find(|param| param.name() == pair.name);
+            param.is_some_and(|param| source.grids.interpolation(param, &pair.file).is_some())
+        });
+        let channels = model.image.channels;
+        report.adapt(|pair| ChannelAdaptation::of(&pair.file, &pair.expected, channels).is_some());
+        let heads: HashSet<String> =
+            model.head_params().iter().map(|param| param.name().to_owned()).collect();
+        let in_file: HashSet<&str> = source.tensors.names().collect();
+        let is_new = |name: &str| from.new.contain(name) || heads.contains(name) && !in_file.contains(name);
+        let elsewhere = params_of_other_nodes(&path, model);
+        report.allow(is_new, |name| from.leave.contain(name) || elsewhere.contains(name));
+        let help = help_for(&report);
+        source.check(&params, &report, &help).map_err(at)?;
+        Ok(Self { source, report })
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weights of {}: {}", self.source.path.display(), self.report)
+    }
+}
+
+/// What would be right of weights that do not fit: the lines of `init_from` that allow for it.
+fn help_for(report: &KeyReport) -> String {
+    let mismatched = report.mismatched.iter().map(|pair| &pair.name);
+    let anew: Vec<&String> = report.missing.iter().chain(mismatched).collect();
+    let lines = [
+        ("leave", report.unexpected.iter().collect(), "leaves these in the file"),
+        ("new", anew, "starts these anew"),
+    ];
+    let line = |(key, names, effect): (&str, Vec<&String>, &str)| {
+        let line =
+            format!("`init_from.{key}` {effect}: `{key}: [{}]`", patterns(&names, &report.loaded).join(", "));
+        (!names.is_empty()).then_some(line)
+    };
+    let lines = lines.into_iter().filter_map(line).filter(|_| !report.loaded.is_empty());
+    let has_other_names =
+        !report.unexpected.is_empty() && !report.missing.is_empty() || report.loaded.is_empty();
+    let rename = "`init_from.rename` renames tensors that have other names here".to_owned();
+    lines.chain(has_other_names.then_some(rename)).collect::<Vec<_>>().join("\n")
+}
+
+/// Patterns that stand for these names and for none of others: `decoder_blocks.*`.
+fn patterns(names: &[&String], others: &[String]) -> Vec<String> {
+    let mut patterns: Vec<String> = Vec::new();
+    for name in names {
+        let prefixes = name.match_indices('.').map(|(dot, _)| &name[..=dot]);
+        let alone = prefixes.filter(|prefix| !others.iter().any(|other| other.starts_with(prefix))).next();
+        let pattern = alone.map_or_else(|| (*name).clone(), |prefix| format!("{prefix}*"));
+        if !patterns.contains(&pattern) {
+            patterns.push(pattern);
+        }
+    }
+    patterns
+}
+
+/// Asks for a path that is there and named almost like this.
+pub fn did_you_mean(path: &Path) -> Option<String> {
+    nearest_path(path).map(|meant| format!("did you mean `{}`?", meant.display()))
+}
+
+/// The parameters of nodes that the run which left the weights has, and the model has not.
+fn params_of_other_nodes(weights: &Path, model: &Model) -> HashSet<String> {
+    let of_run = || {
+        let run = RunDir::inspect(weights.ancestors().skip(1).take(2).find(|folder| RunDir::is_run(folder))?)
+            .ok()?;
+        let sources = Sources { recipe: run.recipe(), ..Sources::default() };
+        let (_, Checked { plan, image, .. }) = graph::load(&sources, &catalog()).ok()?;
+        Model::build(&plan, image, &Scope::describe()).ok()
+    };
+    let is_here = |node: &Node| {
+        model
+            .params_by_node()
+            .iter()
+            .any(|(own, _)| (&own.name, &own.type_name) == (&node.name, &node.type_name))
+    };
+    let of_run = of_run();
+    let nodes = of_run.iter().flat_map(Model::params_by_node).filter(|(node, _)| !is_here(node));
+    nodes.flat_map(|(_, params)| params).map(|param| param.name().to_owned()).collect()
+}
+
+/// An error of weights as a problem of the recipe that names them.
+fn problem(key: &str, error: &EngineError) -> Problem {
+    let help = error.help().map(|help| help.to_string());
+    Problem { help, ..Problem::new(key, error.to_string()) }
+}
+
+/// The weights file that a recipe starts from, and the key that names it.
+///
+/// # Errors
+/// That it is not there.
+pub fn weights_file(from: &InitFrom) -> Result<(&'static str, PathBuf), Problem> {
+    match from.source()? {
+        InitSource::File(path) if path.exists() => Ok(("init_from.weights", path.to_path_buf())),
+        InitSource::File(path) => {
+            let problem =
+                Problem::new("init_from.weights", format!("{}: there is no such file", path.display()));
+            Err(Problem { help: did_you_mean(path), ..problem })
+        }
+        InitSource::Run(root) if RunDir::is_run(root) => {
+            let weights = weights_of_run(root).map_err(|error| problem("init_from.run", &error))?;
+            Ok(("init_from.run", weights))
+        }
+        InitSource::Run(root) => {
+            let problem = Problem::new("init_from.run", format!("{}: there is no run", root.display()));
+            Err(Problem { help: similar_run(root), ..problem })
+        }
     }
 }
 
@@ -94,8 +203,8 @@ pub fn weights_of_run(root: &Path) -> Result<PathBuf, EngineError> {
 }
 
 /// The tensors of a file under the names of a model.
-struct Source<'a> {
-    path: &'a Path,
+struct Source {
+    path: PathBuf,
     tensors: TensorMap,
     metadata: Map<String, Json>,
     grids: SavedGrids,
@@ -103,10 +212,10 @@ struct Source<'a> {
     notes: Vec<String>,
 }
 
-impl<'a> Source<'a> {
+impl Source {
     /// Reads a file; `parts` are the prefixes of the model's nodes, `rules` what the recipe says of names.
     fn read(
-        path: &'a Path,
+        path: &Path,
         entry: Option<&str>,
         params: &[Param],
         parts: &[&str],
@@ -120,7 +229,7 @@ impl<'a> Source<'a> {
             .map_err(|reason| WeightsError::Format { path: path.to_path_buf(), reason })?;
         notes.extend(of_names);
         let grids = SavedGrids::of_weights(&file.metadata);
-        Ok(Self { path, tensors, metadata: file.metadata, grids, notes })
+        Ok(Self { path: path.to_path_buf(), tensors, metadata: file.metadata, grids, notes })
     }
 
     fn match_keys(&self, params: &[Param]) -> KeyReport {
@@ -129,28 +238,28 @@ impl<'a> Source<'a> {
         KeyReport { notes: self.notes.clone(), ..match_keys(&expected, &self.tensors) }
     }
 
-    /// Sets the parameters, if nothing is wrong; those that take images of `channels` from a convolution of
-    /// others.
-    fn take(
-        &self,
-        params: &[Param],
-        report: KeyReport,
-        channels: usize,
-        help: &'static str,
-    ) -> Result<KeyReport, EngineError> {
-        let path = || self.path.to_path_buf();
+    /// That nothing is wrong with what is set.
+    fn check(&self, params: &[Param], report: &KeyReport, help: &str) -> Result<(), EngineError> {
+        let path = || self.path.clone();
         if !report.is_exact() {
-            return Err(EngineError::WeightsMismatch { path: path(), report: Box::new(report), help });
+            let (report, help) = (Box::new(report.clone()), help.to_owned());
+            return Err(EngineError::WeightsMismatch { path: path(), report, help });
         }
-        let new: HashSet<&str> = report.new.iter().map(String::as_str).collect();
-        for param in params.iter().filter(|param| !new.contains(param.name())) {
-            let Some(tensor) = self.tensors.get(param.name()) else { continue };
+        for (param, tensor) in self.pairs(params, report) {
             let values = tensor.to_f32();
             let count = values.iter().filter(|value| !value.is_finite()).count();
             if count > 0 {
                 let (tensor, of) = (param.name().to_owned(), values.len());
                 return Err(EngineError::NotFiniteWeights { path: path(), tensor, count, of });
             }
+        }
+        Ok(())
+    }
+
+    /// Sets the parameters; those that take images of `channels` from a convolution of others.
+    fn set(&self, params: &[Param], report: &KeyReport, channels: usize) -> Result<(), nn::Error> {
+        for (param, tensor) in self.pairs(params, report) {
+            let values = tensor.to_f32();
             let adaptation = ChannelAdaptation::of(&tensor.shape, param.shape(), channels);
             match (self.grids.interpolation(param, &tensor.shape), adaptation) {
                 (Some(interpolation), _) => param.set(&interpolation.apply(&values))?,
@@ -158,6 +267,17 @@ impl<'a> Source<'a> {
                 (None, None) => param.set(&values)?,
             }
         }
-        Ok(report)
+        Ok(())
+    }
+
+    /// The parameters that are set, each with its tensor.
+    fn pairs<'s>(
+        &'s self,
+        params: &'s [Param],
+        report: &'s KeyReport,
+    ) -> impl Iterator<Item = (&'s Param, &'s HostTensor)> {
+        let new: HashSet<&str> = report.new.iter().map(String::as_str).collect();
+        let old = params.iter().filter(move |param| !new.contains(param.name()));
+        old.filter_map(|param| Some((param, self.tensors.get(param.name())?)))
     }
 }

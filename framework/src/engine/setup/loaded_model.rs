@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::component::Problem;
 use crate::experiment::{Experiment, Nodes, Split};
-use crate::graph::{Checked, Model, Plan, catalog, check};
+use crate::graph::{self, Checked, Model, Plan, catalog};
 use crate::nn::Scope;
-use crate::recipe::{Recipe, Sources, load};
+use crate::recipe::{Recipe, Sources};
 
 use super::device::open_device;
 use super::init_from::{load_part, load_weights};
@@ -40,8 +40,7 @@ pub struct LoadedModel {
 impl LoadedModel {
     /// Builds the model and loads the weights, which must fit exactly.
     pub fn load(options: &TrainedOptions) -> Result<Self, EngineError> {
-        let recipe = load(&options.sources, &catalog())?;
-        let Checked { experiment, plan, image, .. } = check(&recipe)?;
+        let (recipe, Checked { experiment, plan, image, .. }) = graph::load(&options.sources, &catalog())?;
         open_device(&recipe, &experiment)?;
         let model = Model::build(&plan, image, &Scope::new(experiment.seed))
             .map_err(|problems| recipe.diagnose(problems))?;
@@ -51,8 +50,7 @@ impl LoadedModel {
 
     /// Builds those parts of the model alone that yield features of whole images, and loads their weights.
     pub fn load_features(options: &TrainedOptions) -> Result<Self, EngineError> {
-        let recipe = load(&options.sources, &catalog())?;
-        let image = check(&recipe)?.image;
+        let (recipe, Checked { image, .. }) = graph::load(&options.sources, &catalog())?;
         let mut experiment: Experiment = recipe.deserialize("")?;
         open_device(&recipe, &experiment)?;
         let nodes = Nodes(std::mem::take(&mut experiment.model.0)).features();

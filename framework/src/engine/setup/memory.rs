@@ -1,6 +1,6 @@
 //! Memory that a model needs in any case, before the system ends a process that asks for too much.
 
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
 use crate::engine::EngineError;
 
@@ -11,16 +11,34 @@ use crate::engine::EngineError;
 /// How much they need, and how much there is.
 pub fn check(parameters: usize) -> Result<(), EngineError> {
     let needed = (parameters as u64).saturating_mul(size_of::<f32>() as u64);
-    let limits = [("this process may use", address_space()), ("this machine has", Some(machine()))];
-    let least = limits.into_iter().filter_map(|(who, bytes)| Some((bytes?, who))).min();
-    match least {
-        Some((bytes, who)) if bytes > 0 && needed > bytes => Err(EngineError::Usage(format!(
+    match limit() {
+        Some((bytes, who)) if needed > bytes => Err(EngineError::Usage(format!(
             "not enough memory: {parameters} parameters take {}, gradients and moments as much again, {who} {}",
             gib(needed),
             gib(bytes),
         ))),
         _ => Ok(()),
     }
+}
+
+/// The memory that there is for this process, and the words for whose it is.
+pub fn limit() -> Option<(u64, &'static str)> {
+    let limits = [("this process may use", address_space()), ("this machine has", Some(machine()))];
+    limits.into_iter().filter_map(|(who, bytes)| Some((bytes.filter(|bytes| *bytes > 0)?, who))).min()
+}
+
+/// The memory that this process has now.
+pub fn of_process() -> Option<u64> {
+    let id = sysinfo::get_current_pid().ok()?;
+    let mut system = System::new();
+    let memory = ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), false, memory);
+    Some(system.process(id)?.memory())
+}
+
+/// Bytes in words, those of little memory too.
+pub fn size(bytes: u64) -> String {
+    if bytes < 1 << 30 { format!("{} MiB", bytes >> 20) } else { gib(bytes) }
 }
 
 fn gib(bytes: u64) -> String {

@@ -2,12 +2,15 @@
 
 pub mod classes;
 pub mod device;
+mod footprint;
 mod image_channels;
 mod index_digest;
 mod init_from;
+mod inspect;
 pub mod lineage;
 mod loaded_model;
 mod memory;
+mod outlook;
 pub mod position_grids;
 mod split_report;
 
@@ -21,7 +24,7 @@ use crate::data::{Batch, DataError};
 use crate::distributed::SingleProcess;
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Plan, Summary, warn, warnings_of_heads, warnings_of_schedule};
-use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline};
+use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline, check_length};
 use crate::nn::{Context, DeviceName, Scope};
 use crate::random::{self, Purpose};
 use crate::recipe::Recipe;
@@ -30,12 +33,16 @@ use super::EngineError;
 use super::evaluate::Predictor;
 use super::train::{Trainer, TrainerParts, TrainingPlan};
 
+pub use footprint::Footprint;
 pub use index_digest::IndexDigests;
 pub use init_from::{initialize, load_weights, weights_of_run};
+pub use inspect::{Inspection, Look, inspect, with_all_mistakes};
 pub use loaded_model::{LoadedModel, TrainedOptions};
+pub use outlook::Outlook;
 pub use split_report::SplitReport;
 
 use device::open_device;
+use inspect::problem_of_data;
 use lineage::lineage_of;
 
 /// Everything that a run works with.
@@ -162,6 +169,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     let Checked { experiment, plan, image, summary } = checked;
     if experiment.device.unwrap_or_default() == DeviceName::Cpu {
         memory::check(summary.parameters)?;
+        warn_of_memory(recipe);
     }
     let Experiment {
         name,
@@ -188,7 +196,8 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     };
     let train_loader = loader("data.train", train_split, true)?;
     let val = val_split.map(|split| loader("data.val", split, false)).transpose()?;
-    let training = training_plan(recipe, &train_loader, batch_size, &train)?;
+    let samples = train_loader.pipeline().samples.len();
+    let training = training_plan(recipe, samples, batch_size, &train)?;
     warn(recipe, warnings_of_training(&plan, schedule.as_ref(), &train, optimizer.as_ref(), &training));
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
@@ -219,15 +228,15 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     })
 }
 
-/// Opens the data of a checked recipe, and tells what they are: `check --data`.
-pub fn inspect_data(recipe: &Recipe, checked: Checked) -> Result<Vec<SplitReport>, EngineError> {
-    let Checked { experiment, plan, image, .. } = checked;
-    let model =
-        Model::build(&plan, image, &Scope::describe()).map_err(|problems| recipe.diagnose(problems))?;
-    let Data { train, val, .. } = experiment.data;
-    let train = open_samples(recipe, "data.train", &train)?;
-    let val = val.map(|val| open_samples(recipe, "data.val", &val)).transpose()?;
-    look_at(recipe, &model, train.as_ref(), val.as_deref())
+/// Warns of a training step that will not fit into memory, and tells what it needs.
+pub fn warn_of_memory(recipe: &Recipe) {
+    match Footprint::of(recipe) {
+        Ok(footprint) => {
+            tracing::info!("memory: {footprint}");
+            warn(recipe, footprint.warning().into_iter().collect());
+        }
+        Err(reason) => tracing::debug!("the memory of a step is not known: {reason}"),
+    }
 }
 
 /// What opened data are.
@@ -240,30 +249,47 @@ fn look_at(
     train: &dyn Samples,
     val: Option<&dyn Samples>,
 ) -> Result<Vec<SplitReport>, EngineError> {
-    let problems = classes::problems(model, train, val);
+    let heads = model.heads();
+    let problems = classes::problems(&heads, Some(train), val);
     if !problems.is_empty() {
         return Err(recipe.diagnose(problems).into());
     }
-    let val = val.map(|val| SplitReport::new("val", val, model));
-    Ok([SplitReport::new("train", train, model)].into_iter().chain(val).collect())
+    let val = val.map(|val| SplitReport::new("val", val, &heads));
+    Ok([SplitReport::new("train", train, &heads)].into_iter().chain(val).collect())
+}
+
+/// The steps of a recipe's training, whose dataset is opened for its length.
+pub fn plan_of_training(recipe: &Recipe, experiment: &Experiment) -> Result<TrainingPlan, EngineError> {
+    let split = &experiment.data.train;
+    let samples = split.dataset.open().map_err(|error| of_data(recipe, "data.train.dataset", &error))?;
+    training_plan(recipe, samples.len(), split.batch_size, &experiment.train)
 }
 
 /// How many steps the training takes, which is at least one of an epoch.
 fn training_plan(
     recipe: &Recipe,
-    loader: &Loader,
+    samples: usize,
     batch_size: usize,
     train: &Train,
 ) -> Result<TrainingPlan, EngineError> {
-    TrainingPlan::of(train, loader.pipeline().samples.len(), batch_size).ok_or_else(|| {
-        let message = format!(
-            "an epoch has {} batches, fewer than one step of {} batches",
-            loader.batches(),
-            train.accumulate
-        );
-        let help = "lower it, or `data.train.batch_size`, or set `train.drop_last: false`";
-        recipe.diagnose(vec![Problem::new("train.accumulate", message).help(help)]).into()
+    TrainingPlan::of(train, samples, batch_size).ok_or_else(|| {
+        recipe.diagnose(problem_of_length(samples, batch_size, train).into_iter().collect()).into()
     })
+}
+
+/// A training set without a batch, or an epoch without a step.
+fn problem_of_length(samples: usize, batch_size: usize, train: &Train) -> Option<Problem> {
+    if let Err(error) = check_length(samples, batch_size, train.drop_last) {
+        return Some(Problem::new("data.train", error.to_string()));
+    }
+    if TrainingPlan::of(train, samples, batch_size).is_some() {
+        return None;
+    }
+    let batches = samples / batch_size.max(1);
+    let message =
+        format!("an epoch has {batches} batches, fewer than one step of {} batches", train.accumulate);
+    let help = "lower it, or `data.train.batch_size`, or set `train.drop_last: false`";
+    Some(Problem::new("train.accumulate", message).help(help))
 }
 
 /// What is doubtful about a training, now that the size of its data is known.
@@ -342,16 +368,12 @@ pub fn open(
     seed: u64,
     options: LoaderOptions,
 ) -> Result<Loader, EngineError> {
-    let samples = open_samples(recipe, key, &split)?;
+    let samples = split.dataset.open().map_err(|error| of_data(recipe, &format!("{key}.dataset"), &error))?;
     let Split { transforms, batch_transforms, pad_to, .. } = split;
     let pipeline = Pipeline { samples, transforms, batch_transforms, pad_to, channels, seed };
     Loader::new(Arc::new(pipeline), options).map_err(|error| of_data(recipe, key, &error))
 }
 
-fn open_samples(recipe: &Recipe, key: &str, split: &Split) -> Result<Box<dyn Samples>, EngineError> {
-    split.dataset.open().map_err(|error| of_data(recipe, &format!("{key}.dataset"), &error))
-}
-
 fn of_data(recipe: &Recipe, key: &str, error: &DataError) -> EngineError {
-    recipe.diagnose(vec![Problem::new(key, error.to_string())]).into()
+    recipe.diagnose(vec![problem_of_data(error, key)]).into()
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::classes::listing;
 use crate::component::{Samples, TaskKind};
 use crate::data::{IGNORED, PassedOver};
-use crate::graph::Model;
+use crate::graph::Heads;
 
 /// What the data of a split are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,18 +25,18 @@ pub struct SplitReport {
 }
 
 impl SplitReport {
-    /// Looks at opened data, for a model; of label maps at a few.
-    pub fn new(split: &'static str, samples: &dyn Samples, model: &Model) -> Self {
+    /// Looks at opened data, for the heads of a model; of label maps at a few.
+    pub fn new(split: &'static str, samples: &dyn Samples, heads: &Heads<'_>) -> Self {
         let tasks = [TaskKind::Classify, TaskKind::Segment, TaskKind::Detect];
-        let tasks = tasks.into_iter().filter(|&task| !model.classes(task).is_empty());
+        let tasks = tasks.into_iter().filter(|&task| !heads.classes(task).is_empty());
         let classes: Vec<_> = tasks.flat_map(|task| listing(samples, task)).collect();
         let mut warnings = samples.warnings();
-        if let ([class], true) = (&classes[..], model.classes(TaskKind::Detect).is_empty()) {
+        if let ([class], true) = (&classes[..], heads.classes(TaskKind::Detect).is_empty()) {
             warnings.push(format!(
                 "a single class, {class}: there is nothing to tell apart, the loss is 0 whatever the model does"
             ));
         }
-        if !model.classes(TaskKind::Segment).is_empty() {
+        if !heads.classes(TaskKind::Segment).is_empty() {
             warnings.extend(warning_of_labels(samples));
         }
         Self { split, samples: samples.len(), classes, passed_over: samples.passed_over(), warnings }

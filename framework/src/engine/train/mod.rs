@@ -8,6 +8,7 @@ mod tensors;
 mod trainer;
 mod window;
 
+pub use ema::EmaState;
 pub use plan::TrainingPlan;
 pub use trainer::{StepResult, Trainer, TrainerParts};
 pub use window::{Sums, Window};

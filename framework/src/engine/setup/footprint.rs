@@ -1,0 +1,147 @@
+//! The memory that a training step needs, before it is taken.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::memory::{self, size};
+use crate::component::Loss;
+use crate::engine::EngineError;
+use crate::engine::train::EmaState;
+use crate::experiment::Experiment;
+use crate::graph::{Checked, Model, check};
+use crate::guard::guarded;
+use crate::nn::backward::backward;
+use crate::nn::{Context, Param, Scope, dry_run};
+use crate::random::{self, Purpose};
+use crate::recipe::{Problem, Recipe};
+
+/// Batches that are tried: what is not of the model is in proportion to them. One image is too few for the statistics of a batch.
+const TRIED: [usize; 2] = [2, 3];
+
+/// Steps of a trial: the first one allocates the gradients, the others find them.
+const STEPS: u64 = 2;
+
+/// The memory of a training step, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Footprint {
+    /// Images of a batch.
+    pub batch_size: usize,
+    /// Parameters.
+    pub weights: u64,
+    /// Their gradients.
+    pub gradients: u64,
+    /// The state of the optimizer, and moving averages of the parameters.
+    pub optimizer: u64,
+    /// What the forward pass keeps for the backward, with what both work with, and the images.
+    pub activations: u64,
+    /// The program itself.
+    pub program: u64,
+    /// All of it.
+    pub total: u64,
+    /// What there is.
+    pub available: Option<u64>,
+}
+
+impl Footprint {
+    /// That of a recipe without mistakes, by dry runs of a few images.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn of(recipe: &Recipe) -> Result<Self, String> {
+        let program = memory::of_process().unwrap_or_default();
+        let trial = |images| Trial::new(recipe, images).map_err(|error| error.to_string());
+        // What components make of values that nobody has computed is their own.
+        let alone = |images| dry_run::dry_run(|| guarded(|| trial(images)).flatten());
+        let none = "a program that computes on cards does not know it; `convmae bench` measures it";
+        let [few, more] = TRIED.map(|images| alone(images).unwrap_or_else(|| Err(none.to_owned())));
+        let (few, more) = (few?, more?);
+        let Trial { batch_size, weights, gradients, optimizer, .. } = few;
+        let an_image = (more.activations - few.activations) / (TRIED[1] - TRIED[0]) as f64;
+        let activations = few.activations + (batch_size as f64 - TRIED[0] as f64) * an_image;
+        let activations = activations.max(0.0) as u64;
+        let total = weights + gradients + optimizer + activations + program;
+        let available = memory::limit().map(|(bytes, _)| bytes);
+        Ok(Self { batch_size, weights, gradients, optimizer, activations, program, total, available })
+    }
+
+    /// What is to be said of a step that does not fit.
+    pub fn warning(&self) -> Option<Problem> {
+        let (available, who) = memory::limit().filter(|(bytes, _)| self.total > *bytes)?;
+        let message = format!(
+            "a training step needs {}, {who} {}: the system may end the program",
+            size(self.total),
+            size(available)
+        );
+        let help = "a smaller one with as much larger a `train.accumulate` trains the same; `train.checkpoint_activations: true` \
+                    keeps less of a step";
+        Some(Problem::new("data.train.batch_size", message).help(help))
+    }
+}
+
+impl fmt::Display for Footprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { batch_size, weights, gradients, optimizer, activations, program, total, available } =
+            *self;
+        write!(f, "{} for batches of {batch_size}", size(total))?;
+        if let Some(available) = available {
+            write!(f, ", of {} here", size(available))?;
+        }
+        write!(
+            f,
+            ": weights {}, gradients {}, optimizer {}, activations {}, program {}",
+            size(weights),
+            size(gradients),
+            size(optimizer),
+            size(activations),
+            size(program)
+        )
+    }
+}
+
+/// What a dry run of a few images has held, in bytes.
+struct Trial {
+    /// Images of a batch of the recipe.
+    batch_size: usize,
+    weights: u64,
+    gradients: u64,
+    optimizer: u64,
+    activations: f64,
+}
+
+impl Trial {
+    fn new(recipe: &Recipe, images: usize) -> Result<Self, EngineError> {
+        let begin = dry_run::live();
+        let Checked { experiment, plan, image, .. } = check(recipe)?;
+        let Experiment { seed, data, optimizer, train, .. } = experiment;
+        let before = dry_run::live();
+        let model =
+            Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
+        let params = model.params();
+        let weights = dry_run::live() - before;
+        let state =
+            optimizer.build(&params).map_err(|problem| recipe.diagnose(vec![problem.within("optimizer")]))?;
+        let ema = train.ema.map(|ema| EmaState::new(&params, ema.decay)).transpose()?;
+        let optimizer = dry_run::live() - before - weights;
+        let trained = params.iter().filter(|param| param.requires_grad()).map(Param::numel).sum::<usize>();
+        let gradients = (trained * size_of::<f32>()) as u64;
+        let batch = model.example(images, seed);
+        for step in 0..STEPS {
+            dry_run::forget_peak();
+            params.iter().for_each(Param::clear_grad);
+            let own = batch.clone();
+            let mut ctx = Context::train(random::stream(Purpose::Step, &[seed, step]));
+            ctx.checkpoint_activations = train.checkpoint_activations;
+            let outputs = model.forward(&own, &ctx)?;
+            let losses = model.losses(&outputs, &own, &ctx)?;
+            drop(outputs);
+            if let Some(total) = Loss::total(losses)? {
+                backward(total)?;
+            }
+        }
+        let held = (dry_run::peak() - begin) as f64;
+        drop((state, ema));
+        let activations = held - (weights + gradients + optimizer) as f64;
+        Ok(Self { batch_size: data.train.batch_size, weights, gradients, optimizer, activations })
+    }
+}
