@@ -82,9 +82,13 @@ pub fn backward_onto(
         Storage::Bf16 => Some(unspecified_in(Storage::Bf16, x.len())?),
     };
     let rounded_values = rounded.as_deref();
-    let [grad_weight, grad_bias] = sums.each_ref().map(|sum| sum.as_ref().map(|(sum, _)| &**sum));
-    let [add_weight, add_bias] =
-        sums.each_ref().map(|sum| usize::from(matches!(sum, Some((_, Output::Add)))));
+    let [(grad_weight, add_weight), (grad_bias, add_bias)] = sums.map(|sum| match sum {
+        Some((sum, mode)) => {
+            let sum: &Values = sum;
+            (Some(sum), usize::from(mode == Output::Add))
+        }
+        None => (None, 0),
+    });
     if let Some(kernel) = backward_kernel(channels) {
         let blocks = rows.div_ceil(ROWS).clamp(1, BLOCKS);
         let groups = blocks.div_ceil(GROUP);

@@ -124,15 +124,12 @@ impl Linear {
     pub fn forward_rows(&self, x: &Values, residual: Option<&Values>) -> Result<Buffer> {
         let weight = self.weight.operand()?;
         let [inputs, outputs] = self.size();
-        match residual {
-            Some(residual) => {
-                let bias = self.bias.as_ref().map(Param::values);
-                linear::forward_residual(x, &weight, bias.as_deref(), inputs, outputs, residual)
-            }
-            None => {
-                let bias = self.bias.as_ref().map(|bias| bias.values_as(x)).transpose()?;
-                linear::forward(x, &weight, bias.as_deref(), inputs, outputs)
-            }
+        if let Some(residual) = residual {
+            let bias = self.bias.as_ref().map(Param::values);
+            linear::forward_residual(x, &weight, bias.as_deref(), inputs, outputs, residual)
+        } else {
+            let bias = self.bias.as_ref().map(|bias| bias.values_as(x)).transpose()?;
+            linear::forward(x, &weight, bias.as_deref(), inputs, outputs)
         }
     }
 
