@@ -81,13 +81,11 @@ fn a_device_is_asked_for_no_more_than_the_budget_of_a_step() {
         let sum = |prefix: &str| -> u64 {
             calls.iter().filter(|(what, _)| what.starts_with(prefix)).map(|(_, calls)| calls).sum()
         };
-        let (kernels, products) = (sum("kernel "), sum("gemm "));
-        let converted = sum("kernel to_");
-        assert!(products <= 300, "{precision}: {products} products");
-        assert!(
-            kernels - converted <= 560,
-            "{precision}: {kernels} kernels, {converted} of them convert: {calls:?}"
-        );
+        // Kernels of ours and products, which may be several kernels of the library each; conversions to bf16 are among them.
+        let launches = sum("kernel ") + sum("gemm ");
+        assert!(launches <= 700, "{precision}: {launches} launches: {calls:?}");
+        // The plans of products are made once.
+        assert_eq!(sum("cublasLtMatmulAlgoGetHeuristic"), 0, "{precision}");
         assert!(sum("memset") <= 20, "{precision}: {calls:?}");
         assert!(sum("copy on device") <= 20, "{precision}: {calls:?}");
         // The losses with the norm, behind an event; no other wait.

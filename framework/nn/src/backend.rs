@@ -39,6 +39,9 @@ const _: fn(&Values) -> Result<Buffer> = copy;
 // Values as products take them, if they are stored in another way; values in `f32`. What a layer yields is in `f32`, what a branch
 // yields to be added to a residual need not be.
 const _: fn(&Values) -> Result<Option<Buffer>> = operand;
+const _: fn(&mut Buffer) -> Result<Option<Buffer>> = take_operand;
+const _: fn(&Values) -> bool = is_rounded;
+const _: fn(Vec<(&Values, &mut Values)>) -> Result<()> = round_all;
 const _: fn(Buffer) -> Result<Buffer> = single;
 
 // Images go to the device beside what that computes; there they are normalised when they are read.
@@ -71,7 +74,7 @@ const _: fn(&Values) -> Result<Buffer> = relu::forward;
 const _: fn(&mut Values, &Values) -> Result<()> = relu::backward;
 
 // Rows `[R, I]` to `[R, O]`, stored as the input is; the same plus a residual, stored as that is; the same with its GELU. Gradients of
-// rows are stored as those of the output, those of weights in `f32`.
+// rows are stored as those of the output, those of weights and biases in `f32`. What is added to rows is stored as they are, or in `f32`.
 const _: fn(&Values, &Values, Option<&Values>, usize, usize) -> Result<Buffer> = linear::forward;
 const _: fn(&Values, &Values, Option<&Values>, usize, usize, &Values) -> Result<Buffer> =
     linear::forward_residual;
@@ -79,14 +82,25 @@ const _: fn(&Values, &Values, Option<&Values>, usize, usize) -> Result<[Buffer; 
 const _: fn(&Values, &Values, usize, usize) -> Result<Buffer> = linear::backward_input;
 const _: fn(&Values, &Values, usize, usize, &mut Values) -> Result<Buffer> = linear::backward_input_gelu;
 const _: fn(&Values, &Values, usize, usize, &mut Values, Output) -> Result<()> = linear::backward_weight;
+const _: fn(&Values, &Values, usize, usize, (&mut Values, Output), (&mut Values, Output)) -> Result<()> =
+    linear::backward_params;
 
 const _: fn(&Values, &Values, &Values, f32) -> Result<(Buffer, layer_norm::Statistics)> = layer_norm::forward;
 // The same as products take it; that once more.
 const _: fn(&Values, &Values, &Values, f32) -> Result<(Buffer, layer_norm::Statistics)> = layer_norm::operand;
 const _: fn(&Values, &layer_norm::Statistics, &Values, &Values) -> Result<Buffer> = layer_norm::recompute;
-// Adds the gradient of the rows; returns those of weight and bias.
-const _: fn(&Values, &Values, &layer_norm::Statistics, &Values, &mut Values) -> Result<[Buffer; 2]> =
-    layer_norm::backward_onto;
+// Adds the gradient of the rows, and those of weight and bias where they are asked for.
+const _: fn(
+    &Values,
+    &Values,
+    &layer_norm::Statistics,
+    &Values,
+    &mut Buffer,
+    [Option<(&mut Values, Output)>; 2],
+) -> Result<()> = layer_norm::backward_onto;
+
+const _: fn(Buffer, &Values, Option<&Values>, Option<&Values>) -> Result<Buffer> = residual::add_branch;
+const _: fn(&Values, &Values) -> Result<Buffer> = residual::scaled_grad;
 
 const _: fn(&Values, usize) -> Result<batch_norm::Moments> = batch_norm::moments;
 const _: fn(&Values, &Values) -> Result<batch_norm::Moments> = batch_norm::running_moments;

@@ -8,7 +8,10 @@ use std::rc::Rc;
 use dfdx::tensor::PutTape as _;
 
 use super::backend::elementwise::add_assign;
-use super::backend::{Buffer, Output, Values, bridge, copy, download, upload, zeros};
+use super::backend::{
+    Buffer, Output, Values, bridge, copy, download, is_rounded, operand, round_all, upload, zeros,
+};
+use super::device::{self, Precision};
 use super::dry_run::is_dry;
 use super::error::{Error, Result};
 use super::tensor::Typed;
@@ -34,7 +37,19 @@ struct Inner {
     positions: Option<Positions>,
     /// Empty in a scope that only describes.
     values: RefCell<Buffer>,
+    operand: RefCell<Operand>,
     grad: RefCell<Gradient>,
+}
+
+/// The values as products take them.
+#[derive(Default)]
+struct Operand {
+    /// None if they are stored so.
+    values: Option<Buffer>,
+    /// What they were computed for, if they were.
+    precision: Option<Precision>,
+    /// Whether the parameter changed since then.
+    outdated: bool,
 }
 
 /// The sum of the gradients since it was last cleared. Its memory stays.
@@ -111,8 +126,50 @@ impl Param {
         Ref::map(self.0.values.borrow(), |values| &**values)
     }
 
+    /// The values as products take them, computed where they changed.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn operand(&self) -> Result<Ref<'_, Values>> {
+        let precision = Some(device::precision());
+        let is_current = |known: &Operand| known.precision == precision && !known.outdated;
+        if !is_current(&self.0.operand.borrow()) {
+            let values = operand(&self.values())?;
+            *self.0.operand.borrow_mut() = Operand { values, precision, outdated: false };
+        }
+        let operand = Ref::filter_map(self.0.operand.borrow(), |operand| operand.values.as_deref());
+        Ok(operand.unwrap_or_else(|_| self.values()))
+    }
+
+    /// The values stored as those of `x`: as products take them, or as they are.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn values_as(&self, x: &Values) -> Result<Ref<'_, Values>> {
+        if is_rounded(x) { self.operand() } else { Ok(self.values()) }
+    }
+
+    /// Computes at once what [`Param::operand`] would compute for each of those that changed since products took them.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn refresh_operands(params: &[Self]) -> Result<()> {
+        let precision = Some(device::precision());
+        let mut outdated: Vec<_> = params
+            .iter()
+            .map(|param| (param.values(), param.0.operand.borrow_mut()))
+            .filter(|(_, operand)| operand.precision == precision && operand.outdated)
+            .collect();
+        let pairs = outdated.iter_mut().filter_map(|(values, operand)| {
+            operand.outdated = false;
+            Some((&**values, &mut **operand.values.as_mut()?))
+        });
+        round_all(pairs.collect())
+    }
+
     /// The values in memory of the device, to be changed in place. Empty in a scope that only describes.
     pub fn values_mut(&self) -> RefMut<'_, Values> {
+        self.0.operand.borrow_mut().outdated = true;
         RefMut::map(self.0.values.borrow_mut(), |values| &mut **values)
     }
 
@@ -138,6 +195,7 @@ impl Param {
             )));
         }
         *self.0.values.borrow_mut() = upload(values.to_vec())?;
+        self.0.operand.borrow_mut().outdated = true;
         Ok(())
     }
 
@@ -147,6 +205,7 @@ impl Param {
     /// If there are not as many.
     pub fn swap(&self, values: &mut Buffer) {
         assert_eq!(values.len(), self.numel());
+        self.0.operand.borrow_mut().outdated = true;
         std::mem::swap(&mut *self.0.values.borrow_mut(), values);
     }
 
@@ -167,17 +226,34 @@ impl Param {
     /// # Errors
     /// Those of `add`.
     pub fn accumulate_grad(&self, add: impl FnOnce(&mut Values, Output) -> Result<()>) -> Result<()> {
-        if self.requires_grad() {
-            let Gradient { values, any } = &mut *self.0.grad.borrow_mut();
-            let mode = if *any { Output::Add } else { Output::Replace };
-            let sum = match values {
-                Some(sum) => sum,
-                None => values.insert(zeros(self.numel())?),
-            };
-            *any = true;
-            add(sum, mode)?;
+        Self::accumulate_grads([Some(self)], |[sum]| sum.map_or(Ok(()), |(sum, mode)| add(sum, mode)))
+    }
+
+    /// [`Param::accumulate_grad`] for gradients that are computed together; of a parameter that is missing or needs no gradient, `add` gets
+    /// none.
+    ///
+    /// # Errors
+    /// Those of `add`.
+    ///
+    /// # Panics
+    /// If a parameter is there twice.
+    pub fn accumulate_grads<const N: usize>(
+        params: [Option<&Self>; N],
+        add: impl FnOnce([Option<(&mut Values, Output)>; N]) -> Result<()>,
+    ) -> Result<()> {
+        let params = params.map(|param| param.filter(|param| param.requires_grad()));
+        let mut grads = params.map(|param| param.map(|param| param.0.grad.borrow_mut()));
+        for (grad, param) in grads.iter_mut().flatten().zip(params.iter().flatten()) {
+            if grad.values.is_none() {
+                grad.values = Some(zeros(param.numel())?);
+            }
         }
-        Ok(())
+        add(grads.each_mut().map(|grad| {
+            let Gradient { values, any } = &mut **grad.as_mut()?;
+            let mode = if *any { Output::Add } else { Output::Replace };
+            *any = true;
+            Some((&mut **values.as_mut()?, mode))
+        }))
     }
 
     /// Adds to the gradient.
@@ -409,6 +485,7 @@ impl Scope {
             layer: self.layer,
             positions: self.positions,
             values: RefCell::new(values),
+            operand: RefCell::default(),
             grad: RefCell::default(),
         }));
         self.params.borrow_mut().push(param.clone());
@@ -539,5 +616,35 @@ mod tests {
         assert!(matches!(param.set(&[1.0; 3]), Err(Error::Shape(_))));
         param.set(&[1.0; 4]).unwrap();
         assert_eq!(param.to_vec().unwrap(), [1.0; 4]);
+    }
+    #[test]
+    fn operands_follow_the_values() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            // The CPU has one precision alone.
+            if device::set_precision(Some(precision)).is_err() {
+                continue;
+            }
+            let param = noise_param(1, &[3]);
+            let check = || {
+                let expected =
+                    operand(&param.values()).unwrap().map_or_else(|| param.to_vec(), |x| download(&x));
+                assert_eq!(download(&param.operand().unwrap()).unwrap(), expected.unwrap());
+                assert_eq!(
+                    download(&param.values_as(&param.values()).unwrap()).unwrap(),
+                    param.to_vec().unwrap()
+                );
+            };
+            check();
+            param.set(&[0.1, 0.2, 0.3]).unwrap();
+            check();
+            scale(&mut param.values_mut(), 0.7).unwrap();
+            check();
+            scale(&mut param.values_mut(), 0.7).unwrap();
+            Param::refresh_operands(std::slice::from_ref(&param)).unwrap();
+            check();
+            param.swap(&mut upload(vec![0.7, 0.8, 0.9]).unwrap());
+            check();
+        }
+        device::set_precision(None).unwrap();
     }
 }

@@ -31,9 +31,12 @@ pub fn layer_norm(suite: &mut Suite) {
         });
         let (_, statistics) = layer_norm::forward(&x, &weight, &weight, 1e-6).unwrap();
         let work = Work::flops(17 * len).reads(2 * len).updates(len);
-        let mut grad_x = vec![0.0; len];
+        let (mut grad_x, mut grads) = (Buffer::zeros(len), [vec![0.0; channels], vec![0.0; channels]]);
         suite.bench("layer_norm backward_onto", &shape, work, |b| {
-            b.iter(|| layer_norm::backward_onto(&grad, &x, &statistics, &weight, &mut grad_x));
+            b.iter(|| {
+                let sums = grads.each_mut().map(|sum| Some((&mut **sum, Output::Replace)));
+                layer_norm::backward_onto(&grad, &x, &statistics, &weight, &mut grad_x, sums)
+            });
         });
     }
 }

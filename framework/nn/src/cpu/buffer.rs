@@ -92,6 +92,22 @@ pub fn operand(_: &[f32]) -> Result<Option<Buffer>> {
     Ok(None)
 }
 
+/// [`operand`] of a buffer, which may have been computed with it.
+pub fn take_operand(_: &mut Buffer) -> Result<Option<Buffer>> {
+    Ok(None)
+}
+
+/// Whether the values are stored as products take them, and not in `f32`.
+pub fn is_rounded(_: &[f32]) -> bool {
+    false
+}
+
+/// Writes the values of each pair's first to its second, as products take them.
+pub fn round_all(pairs: Vec<(&[f32], &mut [f32])>) -> Result<()> {
+    pairs.into_iter().for_each(|(from, to)| to.copy_from_slice(from));
+    Ok(())
+}
+
 /// The values in `f32`, as they are.
 pub fn single(values: Buffer) -> Result<Buffer> {
     Ok(values)

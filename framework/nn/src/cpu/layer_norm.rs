@@ -5,8 +5,9 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::elementwise::accumulate;
 use super::simd::{sum, sum_of_squares};
-use super::{Buffer, reduce};
+use super::{Buffer, Output, reduce};
 use crate::Result;
 use crate::profile;
 
@@ -151,14 +152,15 @@ fn load<S: Simd, const N: usize>(simd: S, values: [&[f32]; N]) -> [S::f32s; N] {
     vectors
 }
 
-/// Adds the gradient of the rows to `grad_x`; returns those of the weight and of the bias.
+/// Adds the gradient of the rows to `grad_x`, and writes or adds those of the weight and of the bias where they are asked for.
 pub fn backward_onto(
     grad: &[f32],
     x: &[f32],
     statistics: &Statistics,
     weight: &[f32],
-    grad_x: &mut [f32],
-) -> Result<[Buffer; 2]> {
+    grad_x: &mut Buffer,
+    sums: [Option<(&mut [f32], Output)>; 2],
+) -> Result<()> {
     let statistics = &*statistics.0;
     let _span = profile::kernel("layer norm");
     let channels = weight.len();
@@ -180,7 +182,12 @@ pub fn backward_onto(
             reduce::add(grad, partial);
         }
     }
-    Ok(grads.map(Buffer::from))
+    for (sum, grad) in sums.into_iter().zip(&grads) {
+        if let Some((sum, mode)) = sum {
+            accumulate(sum, grad, mode)?;
+        }
+    }
+    Ok(())
 }
 
 /// The backward of some rows.
@@ -345,9 +352,10 @@ mod tests {
             let (y, statistics) = forward(&x, &weight, &bias, EPS).unwrap();
             assert_close(&y, &reference(&x64, &weight64, &bias64), 1e-5);
             assert_eq!(recompute(&x, &statistics, &weight, &bias).unwrap(), y);
-            let mut grad_x = vec![0.0; x.len()];
-            let [grad_weight, grad_bias] =
-                backward_onto(&grad, &x, &statistics, &weight, &mut grad_x).unwrap();
+            let mut grad_x = Buffer::zeros(x.len());
+            let [mut grad_weight, mut grad_bias] = [vec![f32::NAN; channels], vec![f32::NAN; channels]];
+            let sums = [&mut grad_weight, &mut grad_bias].map(|sum| Some((&mut **sum, Output::Replace)));
+            backward_onto(&grad, &x, &statistics, &weight, &mut grad_x, sums).unwrap();
             check_gradient(&x, &grad_x, |x| loss(reference(x, &weight64, &bias64)));
             check_gradient(&weight, &grad_weight, |weight| loss(reference(&x64, weight, &bias64)));
             check_gradient(&bias, &grad_bias, |bias| loss(reference(&x64, &weight64, bias)));
@@ -369,9 +377,11 @@ mod tests {
         let all = |threads| {
             on_threads(threads, || {
                 let (y, statistics) = forward(&x, &weight, &bias, EPS).unwrap();
-                let mut grad_x = vec![1.0; x.len()];
-                let grads = backward_onto(&grad, &x, &statistics, &weight, &mut grad_x).unwrap();
-                (y.into_vec(), grad_x, grads.map(Buffer::into_vec))
+                let mut grad_x = Buffer::copy(&x);
+                let mut grads = [vec![1.0; 48], vec![1.0; 48]];
+                let sums = grads.each_mut().map(|sum| Some((&mut **sum, Output::Add)));
+                backward_onto(&grad, &x, &statistics, &weight, &mut grad_x, sums).unwrap();
+                (y.into_vec(), grad_x.into_vec(), grads)
             })
         };
         assert_eq!(all(1), all(3));

@@ -1,5 +1,6 @@
 //! `y = x W^T + b` on rows.
 
+use super::chunks::sum_rows;
 use super::gemm::{Matrix, Segment, Threads, gemm, gemm_then};
 use super::simd::vectorized;
 use super::{Buffer, Output, gelu, reduce};
@@ -120,10 +121,22 @@ pub fn backward_weight(
     Ok(())
 }
 
+/// [`backward_weight`], and the same for the gradient of the bias, `[O]`.
+pub fn backward_params(
+    grad: &[f32],
+    x: &[f32],
+    inputs: usize,
+    outputs: usize,
+    (sum, mode): (&mut [f32], Output),
+    (bias_sum, bias_mode): (&mut [f32], Output),
+) -> Result<()> {
+    backward_weight(grad, x, inputs, outputs, sum, mode)?;
+    sum_rows(grad, bias_sum, bias_mode)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::chunks::sum_rows;
     use crate::testing::{assert_close, check_gradient, noise, on_threads, wide};
 
     const ROWS: usize = 6;
@@ -154,11 +167,10 @@ mod tests {
 
         let grad_x = backward_input(&grad, &weight, INPUTS, OUTPUTS).unwrap();
         check_gradient(&x, &grad_x, |x| loss(reference(x, &weight64, &bias64)));
-        let mut grad_weight = vec![f32::NAN; weight.len()];
-        backward_weight(&grad, &x, INPUTS, OUTPUTS, &mut grad_weight, Output::Replace).unwrap();
+        let (mut grad_weight, mut grad_bias) = (vec![f32::NAN; weight.len()], vec![f32::NAN; OUTPUTS]);
+        let (of_weight, of_bias) = ((&mut *grad_weight, Output::Replace), (&mut *grad_bias, Output::Replace));
+        backward_params(&grad, &x, INPUTS, OUTPUTS, of_weight, of_bias).unwrap();
         check_gradient(&weight, &grad_weight, |weight| loss(reference(&x64, weight, &bias64)));
-        let mut grad_bias = vec![f32::NAN; OUTPUTS];
-        sum_rows(&grad, &mut grad_bias, Output::Replace).unwrap();
         check_gradient(&bias, &grad_bias, |bias| loss(reference(&x64, &weight64, bias)));
     }
 
@@ -170,8 +182,8 @@ mod tests {
         let all = |threads| {
             on_threads(threads, || {
                 let (mut grad_weight, mut grad_bias) = (vec![0.5; weight.len()], vec![0.5; outputs]);
-                backward_weight(&grad, &x, inputs, outputs, &mut grad_weight, Output::Add).unwrap();
-                sum_rows(&grad, &mut grad_bias, Output::Add).unwrap();
+                let (of_weight, of_bias) = ((&mut *grad_weight, Output::Add), (&mut *grad_bias, Output::Add));
+                backward_params(&grad, &x, inputs, outputs, of_weight, of_bias).unwrap();
                 let y = forward(&x, &weight, Some(&bias), inputs, outputs).unwrap();
                 (y, backward_input(&grad, &weight, inputs, outputs).unwrap(), grad_weight, grad_bias)
             })

@@ -29,6 +29,7 @@ pub mod pool;
 pub mod reduce;
 pub mod relu;
 pub mod resample;
+pub mod residual;
 pub mod roi_align;
 pub mod sgd;
 pub mod simd;
@@ -38,7 +39,9 @@ mod tile;
 pub mod tokens;
 mod transpose;
 
-pub use buffer::{Buffer, copy, download, operand, single, unspecified, upload, zeros};
+pub use buffer::{
+    Buffer, copy, download, is_rounded, operand, round_all, single, take_operand, unspecified, upload, zeros,
+};
 pub use output::Output;
 
 /// Values in memory of the device, which kernels read.

@@ -136,13 +136,25 @@ pub struct Buffer {
     /// Freed, in the order of the stream, with the buffer. None of a buffer that was never on a card. In `f32`, however values are stored:
     /// what dfdx takes.
     memory: Option<CudaSlice<f32>>,
+    /// The same values as products take them, if a kernel has computed them, too.
+    operand: Option<Box<Buffer>>,
 }
 
 impl Buffer {
     /// The first `len` values of memory that has at least as many.
     pub(super) fn new(memory: CudaSlice<f32>, len: usize) -> Self {
         let values = Values { address: *memory.device_ptr(), len, storage: Storage::F32 };
-        Self { values, memory: Some(memory) }
+        Self { values, memory: Some(memory), operand: None }
+    }
+
+    /// Keeps the same values as products take them, until these are changed.
+    pub(super) fn set_operand(&mut self, operand: Option<Buffer>) {
+        self.operand = operand.map(Box::new);
+    }
+
+    /// What [`Buffer::set_operand`] keeps.
+    pub(super) fn take_kept_operand(&mut self) -> Option<Buffer> {
+        self.operand.take().map(|operand| *operand)
     }
 
     /// The memory, of values in `f32`; of no values, memory for one.
@@ -154,7 +166,7 @@ impl Buffer {
 /// No values; no card is asked for memory.
 impl Default for Buffer {
     fn default() -> Self {
-        Self { values: Values { address: 0, len: 0, storage: Storage::F32 }, memory: None }
+        Self { values: Values { address: 0, len: 0, storage: Storage::F32 }, memory: None, operand: None }
     }
 }
 
@@ -168,6 +180,7 @@ impl Deref for Buffer {
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut Values {
+        self.operand = None;
         &mut self.values
     }
 }
@@ -180,7 +193,8 @@ pub fn unspecified(len: usize) -> Result<Buffer> {
 /// [`unspecified`], stored in some way.
 pub(super) fn unspecified_in(storage: Storage, len: usize) -> Result<Buffer> {
     let memory: CudaSlice<f32> = scratch((len * storage.bytes()).div_ceil(size_of::<f32>()))?;
-    Ok(Buffer { values: Values { address: *memory.device_ptr(), len, storage }, memory: Some(memory) })
+    let values = Values { address: *memory.device_ptr(), len, storage };
+    Ok(Buffer { values, memory: Some(memory), operand: None })
 }
 
 /// `len` zeros.

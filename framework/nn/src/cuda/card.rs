@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cudarc::cublas::CudaBlas;
 use cudarc::driver::{CudaDevice, CudaSlice, DeviceSlice};
 
+use super::blaslt::Plans;
 use super::lists::Lists;
 use super::module::Functions;
 use super::uploads::Uploads;
@@ -19,6 +20,7 @@ use crate::error::Error;
 pub struct Card {
     pub device: Arc<CudaDevice>,
     pub blas: CudaBlas,
+    pub products: Plans,
     pub functions: Functions,
     pub lists: Lists,
     counters: RefCell<Option<CudaSlice<u32>>>,
@@ -63,6 +65,7 @@ pub fn card() -> Result<Rc<Card>> {
     let card = Rc::new(Card {
         device,
         blas,
+        products: Plans::default(),
         functions: Functions::default(),
         lists: Lists::default(),
         counters: RefCell::default(),

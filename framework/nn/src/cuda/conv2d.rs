@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::buffer::{unspecified, zeros};
 use super::gemm::{Matrix, gemm};
-use super::linear::add_bias;
+use super::linear::affine;
 use super::module::{Grid, Source, arguments, source};
 use super::{Buffer, Output, Values};
 use crate::Result;
@@ -37,11 +37,8 @@ fn forward_blocks(
     let mut y = unspecified(shifts.positions() * outputs)?;
     shifts.each_block(x, block, |positions, rows| {
         let mut y = y.slice_mut(positions.start * outputs..positions.end * outputs);
-        gemm(&mut y, Output::Replace, rows, Matrix::new(&packed, outputs, shifts.width()).t())
+        affine(&mut y, None, rows, Matrix::new(&packed, outputs, shifts.width()).t(), bias)
     })?;
-    if let Some(bias) = bias {
-        add_bias(&mut y, bias)?;
-    }
     Ok(y)
 }
 

@@ -1,6 +1,6 @@
 //! GELU with the exact normal distribution function (PyTorch's default, `approximate='none'`).
 
-use super::buffer::unspecified;
+use super::buffer::unspecified_in;
 use super::module::{Grid, Source, arguments, source};
 use super::storage::stored;
 use super::{Buffer, Values};
@@ -10,8 +10,9 @@ static KERNELS: Source = source!("gelu");
 
 /// `x * P(X <= x)` for a standard normal `X`.
 pub fn forward(x: &Values) -> Result<Buffer> {
-    let y = unspecified(x.len())?;
-    KERNELS.launch("forward", Grid::elements(x.len()), arguments![y, *x, x.len()])?;
+    let y = unspecified_in(x.storage(), x.len())?;
+    let kernel = x.storage().of(stored!("forward"));
+    KERNELS.launch_stored(kernel, Grid::elements(x.len()), arguments![y, *x, x.len()])?;
     Ok(y)
 }
 

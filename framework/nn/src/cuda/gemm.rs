@@ -1,10 +1,12 @@
-//! Products of matrices, by cuBLAS.
+//! Products of matrices: by cuBLASLt, and by cuBLAS where that has none.
 
 use std::ffi::{c_int, c_void};
 
 use cudarc::cublas::result::gemm_ex;
 use cudarc::cublas::sys::{cublasComputeType_t, cublasGemmAlgo_t, cublasOperation_t, cudaDataType};
+use cudarc::driver::sys::CUdeviceptr;
 
+use super::blaslt::{Addresses, Epilogue, Kind};
 use super::card::{card, checked};
 use super::storage::{Storage, operand};
 use super::{Output, Values};
@@ -32,26 +34,120 @@ impl<'a> Matrix<'a> {
         Self { transposed: !self.transposed, ..self }
     }
 
-    fn shape(&self) -> [usize; 2] {
-        if self.transposed { [self.cols, self.rows] } else { [self.rows, self.cols] }
+    /// The same of other values, if there are any.
+    fn of<'b>(self, values: Option<&'b Values>) -> Matrix<'b>
+    where
+        'a: 'b,
+    {
+        values.map_or(self, |values| Matrix { values, ..self })
     }
 
-    /// How cuBLAS, which takes matrices by columns, gets the transpose: what is to be done with the columns, and how far apart they are.
-    fn by_columns(&self) -> (cublasOperation_t, c_int) {
-        let operation =
-            if self.transposed { cublasOperation_t::CUBLAS_OP_T } else { cublasOperation_t::CUBLAS_OP_N };
-        (operation, self.cols as c_int)
+    fn shape(&self) -> [usize; 2] {
+        if self.transposed { [self.cols, self.rows] } else { [self.rows, self.cols] }
     }
 }
 
 /// Writes or adds the product of `[m, k]` and `[k, n]` to `output`, `[m, n]`. Factors are rounded to what products take
 /// ([`device::precision`]); it is added up in `f32`.
 pub fn gemm(output: &mut Values, mode: Output, a: Matrix<'_>, b: Matrix<'_>) -> Result<()> {
-    let ([m, k], [depth, n]) = (a.shape(), b.shape());
-    assert_eq!((k, output.len()), (depth, m * n));
-    if m * n * k == 0 {
+    if is_empty(output, a) {
         return if mode == Output::Replace { output.fill_with_zeros() } else { Ok(()) };
     }
+    let addend = (mode == Output::Add).then_some(output.address());
+    with_operands(a, b, |a, b| match by_cublaslt(output, addend, a, b, Epilogue::None, 0)? {
+        true => Ok(()),
+        false => by_cublas(output, mode, a, b),
+    })
+}
+
+/// Writes the product to `output` as [`gemm`] does, plus `addend`, `[m, n]`, and plus `bias`, `[n]`, in every row. Returns whether the
+/// library does this at once; otherwise nothing is done.
+pub fn gemm_bias(
+    output: &mut Values,
+    addend: Option<&Values>,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    bias: Option<&Values>,
+) -> Result<bool> {
+    assert!(addend.is_none_or(|addend| addend.len() == output.len()));
+    assert!(bias.is_none_or(|bias| bias.len() == b.shape()[1]));
+    let storage = output.storage();
+    if is_empty(output, a) || addend.into_iter().chain(bias).any(|values| values.storage() != storage) {
+        return Ok(false);
+    }
+    let (epilogue, vector) = bias.map_or((Epilogue::None, 0), |bias| (Epilogue::Bias, bias.address()));
+    let addend = addend.map(Values::address);
+    with_operands(a, b, |a, b| by_cublaslt(output, addend, a, b, epilogue, vector))
+}
+
+/// [`gemm`], which also writes the sums of the rows of `a` to `sums`, `[m]`. Returns whether the library does this at once; otherwise
+/// nothing is done.
+pub fn gemm_row_sums(
+    output: &mut Values,
+    mode: Output,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    sums: &mut Values,
+) -> Result<bool> {
+    assert_eq!(sums.len(), a.shape()[0]);
+    if is_empty(output, a) || sums.storage() != output.storage() {
+        return Ok(false);
+    }
+    let (addend, vector) = ((mode == Output::Add).then_some(output.address()), sums.address());
+    with_operands(a, b, |a, b| by_cublaslt(output, addend, a, b, Epilogue::BiasGradient, vector))
+}
+
+/// Whether nothing is to be multiplied.
+fn is_empty(output: &Values, a: Matrix<'_>) -> bool {
+    output.is_empty() || a.values.is_empty()
+}
+
+/// Calls `work` with the factors rounded to what products take.
+fn with_operands<R>(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    work: impl FnOnce(Matrix<'_>, Matrix<'_>) -> Result<R>,
+) -> Result<R> {
+    let (rounded_a, rounded_b) = (operand(a.values)?, operand(b.values)?);
+    work(a.of(rounded_a.as_deref()), b.of(rounded_b.as_deref()))
+}
+
+/// Sizes of a product, `[m, n, k]`.
+fn sizes(output: &Values, a: Matrix<'_>, b: Matrix<'_>) -> [usize; 3] {
+    let ([m, k], [depth, n]) = (a.shape(), b.shape());
+    assert_eq!((k, output.len()), (depth, m * n));
+    [m, n, k]
+}
+
+/// `vector` is that of the epilogue, 0 without one. Both libraries take matrices by columns: these get the transposes, in the other order.
+fn by_cublaslt(
+    output: &mut Values,
+    addend: Option<CUdeviceptr>,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    epilogue: Epilogue,
+    vector: CUdeviceptr,
+) -> Result<bool> {
+    let [m, n, k] = sizes(output, a, b);
+    if a.values.storage() != b.values.storage() {
+        return Ok(false);
+    }
+    let kind = Kind {
+        sizes: [n, m, k],
+        transposed: [b.transposed, a.transposed],
+        operands: a.values.storage(),
+        output: output.storage(),
+        tf32: device::precision() == Precision::Tf32,
+        epilogue,
+    };
+    let d = output.address();
+    let at = Addresses { a: b.values.address(), b: a.values.address(), c: addend.unwrap_or(d), d, vector };
+    let card = card()?;
+    card.products.start(&card, kind, at, addend.is_some())
+}
+
+fn by_cublas(output: &mut Values, mode: Output, a: Matrix<'_>, b: Matrix<'_>) -> Result<()> {
+    let [m, n, k] = sizes(output, a, b);
     let _span = profile::matmul(m, n, k);
     let card = card()?;
     let (alpha, beta): (f32, f32) = (1.0, if mode == Output::Replace { 0.0 } else { 1.0 });
@@ -59,29 +155,28 @@ pub fn gemm(output: &mut Values, mode: Output, a: Matrix<'_>, b: Matrix<'_>) -> 
         Precision::Tf32 => cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         Precision::F32 | Precision::Bf16 => cublasComputeType_t::CUBLAS_COMPUTE_32F,
     };
-    // By columns, the product is that of the transposes, in the other order.
-    let ((left, left_stride), (right, right_stride)) = (b.by_columns(), a.by_columns());
-    let (a_rounded, b_rounded) = (operand(a.values)?, operand(b.values)?);
-    let a = a_rounded.as_deref().unwrap_or(a.values);
-    let b = b_rounded.as_deref().unwrap_or(b.values);
+    let operation = |matrix: Matrix<'_>| match matrix.transposed {
+        true => cublasOperation_t::CUBLAS_OP_T,
+        false => cublasOperation_t::CUBLAS_OP_N,
+    };
     // SAFETY: the handle is the card's, on the null stream; the matrices lie within their memory, as their lengths were checked against
     // their shapes, and it lives until all that was given to the stream before its release is done; what is written is borrowed
     // mutably; no buffer is longer than a `c_int` counts.
     checked(unsafe {
         gemm_ex(
             *card.blas.handle(),
-            left,
-            right,
+            operation(b),
+            operation(a),
             n as c_int,
             m as c_int,
             k as c_int,
             (&raw const alpha).cast(),
-            b.address() as *const c_void,
-            data_type(b),
-            left_stride,
-            a.address() as *const c_void,
-            data_type(a),
-            right_stride,
+            b.values.address() as *const c_void,
+            data_type(b.values),
+            b.cols as c_int,
+            a.values.address() as *const c_void,
+            data_type(a.values),
+            a.cols as c_int,
             (&raw const beta).cast(),
             output.address() as *mut c_void,
             data_type(output),

@@ -1,10 +1,11 @@
 //! `LayerNorm` over the channels of each row, with the biased variance (Ba et al. 2016).
 
 use super::buffer::{unspecified, unspecified_in};
+use super::card::card;
 use super::chunks::chunks;
 use super::module::{Grid, Source, arguments, source};
 use super::storage::{Storage, stored};
-use super::{Buffer, Values};
+use super::{Buffer, Output, Values};
 use crate::Result;
 
 static KERNELS: Source = source!("layer_norm");
@@ -14,6 +15,9 @@ const ROWS: usize = 32;
 
 /// Blocks of the backward, two for each multiprocessor of a large card.
 const BLOCKS: usize = 2 * 132;
+
+/// Blocks whose sums are added up at once, as in `kernels/common.cuh`.
+const GROUP: usize = 16;
 
 /// What the backward needs of each row, `[R, 2]`.
 #[derive(Debug)]
@@ -57,39 +61,69 @@ pub fn recompute(x: &Values, statistics: &Statistics, weight: &Values, bias: &Va
     Ok(y)
 }
 
-/// Adds the gradient of the rows to `grad_x`; returns those of the weight and of the bias.
+/// Adds the gradient of the rows to `grad_x`, and writes or adds those of the weight and of the bias where they are asked for.
 pub fn backward_onto(
     grad: &Values,
     x: &Values,
     statistics: &Statistics,
     weight: &Values,
-    grad_x: &mut Values,
-) -> Result<[Buffer; 2]> {
+    grad_x: &mut Buffer,
+    sums: [Option<(&mut Values, Output)>; 2],
+) -> Result<()> {
     let Statistics(statistics) = statistics;
     let (rows, channels) = (statistics.len() / 2, weight.len());
     assert_eq!([grad.len(), grad_x.len(), rows * channels], [x.len(); 3]);
     assert_eq!([x.storage(), grad_x.storage()], [Storage::F32; 2]);
+    assert!(sums.iter().flatten().all(|(sum, _)| sum.len() == channels));
     let storage = grad.storage();
-    let (partial, chunks) = if let Some(kernel) = backward_kernel(channels) {
+    // The next product backwards takes it.
+    let rounded = match Storage::of_operands() {
+        Storage::F32 => None,
+        Storage::Bf16 => Some(unspecified_in(Storage::Bf16, x.len())?),
+    };
+    let rounded_values = rounded.as_deref();
+    let [(grad_weight, add_weight), (grad_bias, add_bias)] = sums.map(|sum| match sum {
+        Some((sum, mode)) => {
+            let sum: &Values = sum;
+            (Some(sum), usize::from(mode == Output::Add))
+        }
+        None => (None, 0),
+    });
+    if let Some(kernel) = backward_kernel(channels) {
         let blocks = rows.div_ceil(ROWS).clamp(1, BLOCKS);
-        let partial = unspecified(blocks * 2 * channels)?;
-        let arguments = arguments![*grad_x, partial, *grad, *x, *statistics, *weight, rows, channels];
+        let groups = blocks.div_ceil(GROUP);
+        let partial = unspecified((blocks + groups) * 2 * channels)?;
+        let card = card()?;
+        let arguments = arguments![
+            **grad_x,
+            rounded_values,
+            grad_weight,
+            grad_bias,
+            add_weight,
+            add_bias,
+            partial,
+            *card.counters(groups + 1)?,
+            *grad,
+            *x,
+            *statistics,
+            *weight,
+            rows,
+            channels
+        ];
         KERNELS.launch_stored(storage.of(kernel), Grid::items(blocks), arguments)?;
-        (partial, blocks)
     } else {
-        let arguments = arguments![*grad_x, *grad, *x, *statistics, *weight, rows, channels];
+        let arguments = arguments![**grad_x, rounded_values, *grad, *x, *statistics, *weight, rows, channels];
         KERNELS.launch_stored(storage.of(stored!("backward_input")), Grid::rows(rows), arguments)?;
         let chunks = chunks(rows, channels);
         let partial = unspecified(chunks * 2 * channels)?;
         let arguments = arguments![partial, *grad, *x, *statistics, rows, channels];
         let grid = Grid::columns(channels, chunks, 1);
         KERNELS.launch_stored(storage.of(stored!("backward_params")), grid, arguments)?;
-        (partial, chunks)
-    };
-    let grads = [unspecified(channels)?, unspecified(channels)?];
-    let arguments = arguments![grads[0], grads[1], partial, chunks, channels];
-    KERNELS.launch("finish_params", Grid::elements(channels), arguments)?;
-    Ok(grads)
+        let arguments = arguments![grad_weight, grad_bias, add_weight, add_bias, partial, chunks, channels];
+        KERNELS.launch("finish_params", Grid::elements(channels), arguments)?;
+    }
+    grad_x.set_operand(rounded);
+    Ok(())
 }
 
 /// The kernel that reads rows of so many channels once, for each way to store their gradient; none for long ones.
@@ -106,15 +140,16 @@ fn backward_kernel(channels: usize) -> Option<[&'static str; 2]> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Case, in_bf16, on_card, rounded};
+    use super::super::{download, operand as rounded_operand, take_operand};
     use super::*;
-    use crate::cpu::layer_norm as cpu;
+    use crate::cpu::{Buffer as CpuBuffer, layer_norm as cpu};
     use crate::testing::noise;
 
     #[test]
     fn rows_and_gradients_are_those_of_the_cpu() {
         let case = Case::relative(1e-5, "added up in another order");
         for (rows, channels) in
-            [(0, 4), (1, 5), (7, 37), (70, 3), (300, 768), (49, 24), (33, 400), (5, 1000), (9, 1100)]
+            [(0, 4), (1, 5), (7, 37), (700, 3), (300, 768), (49, 24), (33, 400), (5, 1000), (9, 1100)]
         {
             let x: Vec<f32> = noise(1, rows * channels).iter().map(|x| 2.0 * x + 3.0).collect();
             let (weight, bias, grad) = (noise(2, channels), noise(3, channels), noise(4, rows * channels));
@@ -123,13 +158,20 @@ mod tests {
             let (card_y, card_statistics) = forward(&card_x, &card_weight, &card_bias, 1e-6).unwrap();
             case.same(&card_y, &y);
             case.same(&recompute(&card_x, &card_statistics, &card_weight, &card_bias).unwrap(), &y);
-            let (mut grad_x, mut card_grad_x) = (noise(5, x.len()), on_card(&noise(5, x.len())));
-            let grads = cpu::backward_onto(&grad, &x, &statistics, &weight, &mut grad_x).unwrap();
-            let (card_grad, card_grad_x) = (on_card(&grad), &mut card_grad_x);
-            let card_grads =
-                backward_onto(&card_grad, &card_x, &card_statistics, &card_weight, card_grad_x).unwrap();
-            case.same(card_grad_x, &grad_x);
-            card_grads.iter().zip(&grads).for_each(|(card, cpu)| case.same(card, cpu));
+            for (mode, other) in [(Output::Replace, Output::Add), (Output::Add, Output::Replace)] {
+                let mut grad_x = CpuBuffer::copy(&noise(5, x.len()));
+                let [mut w, mut b] = [6, 7].map(|seed| noise(seed, channels));
+                let (mut card_grad_x, [mut card_w, mut card_b]) =
+                    (on_card(&grad_x), [&w, &b].map(|sum| on_card(sum)));
+                let sums = [Some((&mut *w, mode)), Some((&mut *b, other))];
+                cpu::backward_onto(&grad, &x, &statistics, &weight, &mut grad_x, sums).unwrap();
+                let sums = [Some((&mut *card_w, mode)), Some((&mut *card_b, other))];
+                let (grad, statistics) = (on_card(&grad), &card_statistics);
+                backward_onto(&grad, &card_x, statistics, &card_weight, &mut card_grad_x, sums).unwrap();
+                case.same(&card_grad_x, &grad_x);
+                case.same(&card_w, &w);
+                case.same(&card_b, &b);
+            }
         }
     }
 
@@ -150,8 +192,9 @@ mod tests {
         let (card_x, card_weight, card_bias) = (on_card(&x), on_card(&weight), on_card(&bias));
         let (grad, host_grad) = rounded(&noise(4, x.len()));
         let (expected, statistics) = cpu::forward(&x, &weight, &bias, 1e-6).unwrap();
-        let mut grad_x = vec![0.0; x.len()];
-        let grads = cpu::backward_onto(&host_grad, &x, &statistics, &weight, &mut grad_x).unwrap();
+        let (mut grad_x, mut sum) = (CpuBuffer::zeros(x.len()), vec![0.0; channels]);
+        let sums = [None, Some((&mut *sum, Output::Replace))];
+        cpu::backward_onto(&host_grad, &x, &statistics, &weight, &mut grad_x, sums).unwrap();
         in_bf16(|| {
             let (y, statistics) = operand(&card_x, &card_weight, &card_bias, 1e-6).unwrap();
             let again = recompute(&card_x, &statistics, &card_weight, &card_bias).unwrap();
@@ -162,11 +205,15 @@ mod tests {
             let (y, _) = forward(&card_x, &card_weight, &card_bias, 1e-6).unwrap();
             let case = Case::relative(1e-5, "added up in another order");
             case.same(&y, &expected);
-            let mut card_grad_x = on_card(&vec![0.0; x.len()]);
-            let card_grads =
-                backward_onto(&grad, &card_x, &statistics, &card_weight, &mut card_grad_x).unwrap();
+            let (mut card_grad_x, mut card_sum) = (on_card(&vec![0.0; x.len()]), on_card(&sum));
+            let sums = [None, Some((&mut *card_sum, Output::Replace))];
+            backward_onto(&grad, &card_x, &statistics, &card_weight, &mut card_grad_x, sums).unwrap();
             case.same(&card_grad_x, &grad_x);
-            card_grads.iter().zip(&grads).for_each(|(card, cpu)| case.same(card, cpu));
+            case.same(&card_sum, &sum);
+            // It comes with its sum as products take it.
+            let expected = rounded_operand(&card_grad_x).unwrap().unwrap();
+            let rounded = take_operand(&mut card_grad_x).unwrap().unwrap();
+            assert_eq!(download(&rounded).unwrap(), download(&expected).unwrap());
         });
     }
 }

@@ -1,9 +1,10 @@
 //! `y = x W^T + b` on rows.
 
 use super::buffer::unspecified_in;
-use super::gemm::{Matrix, gemm};
+use super::chunks::sum_rows;
+use super::gemm::{Matrix, gemm, gemm_bias, gemm_row_sums};
 use super::module::{Grid, Source, arguments, source};
-use super::storage::{Storage, stored};
+use super::storage::{Storage, stored, widened};
 use super::{Buffer, Output, Values, gelu};
 use crate::Result;
 
@@ -17,18 +18,7 @@ pub fn forward(
     inputs: usize,
     outputs: usize,
 ) -> Result<Buffer> {
-    let mut y = product(x, weight, bias, inputs, outputs, x.storage())?;
-    if let Some(bias) = bias {
-        add_bias(&mut y, bias)?;
-    }
-    Ok(y)
-}
-
-/// Adds the bias to every row.
-pub(super) fn add_bias(y: &mut Values, bias: &Values) -> Result<()> {
-    assert!(y.len().is_multiple_of(bias.len()));
-    let kernel = y.storage().of(stored!("add_bias"));
-    KERNELS.launch_stored(kernel, Grid::elements(y.len()), arguments![*y, *bias, bias.len(), y.len()])
+    product(x, weight, bias, inputs, outputs, (x.storage(), None))
 }
 
 /// [`forward`], added to `residual`, `[R, O]`.
@@ -40,11 +30,7 @@ pub fn forward_residual(
     outputs: usize,
     residual: &Values,
 ) -> Result<Buffer> {
-    let y = product(x, weight, bias, inputs, outputs, Storage::F32)?;
-    assert_eq!(residual.len(), y.len());
-    let arguments = arguments![y, bias, *residual, outputs, y.len()];
-    KERNELS.launch("add_residual", Grid::elements(y.len()), arguments)?;
-    Ok(y)
+    product(x, weight, bias, inputs, outputs, (Storage::F32, Some(residual)))
 }
 
 /// [`forward`] and the GELU of it.
@@ -55,29 +41,47 @@ pub fn forward_gelu(
     inputs: usize,
     outputs: usize,
 ) -> Result<[Buffer; 2]> {
-    let storage = x.storage();
-    let y = product(x, weight, bias, inputs, outputs, storage)?;
-    let activations = unspecified_in(storage, y.len())?;
-    let arguments = arguments![y, activations, bias, outputs, y.len()];
-    KERNELS.launch_stored(storage.of(stored!("add_bias_gelu")), Grid::elements(y.len()), arguments)?;
+    let y = forward(x, weight, bias, inputs, outputs)?;
+    let activations = gelu::forward(&y)?;
     Ok([y, activations])
 }
 
-/// `x W^T`; the bias is only measured.
+/// `x W^T`, plus the bias and what else is to be added, stored in some way.
 fn product(
     x: &Values,
     weight: &Values,
     bias: Option<&Values>,
     inputs: usize,
     outputs: usize,
-    storage: Storage,
+    (storage, addend): (Storage, Option<&Values>),
 ) -> Result<Buffer> {
     let rows = x.len() / inputs;
-    assert!(bias.is_none_or(|bias| bias.len() == outputs));
     let mut y = unspecified_in(storage, rows * outputs)?;
-    let weight = Matrix::new(weight, outputs, inputs);
-    gemm(&mut y, Output::Replace, Matrix::new(x, rows, inputs), weight.t())?;
+    let weight = Matrix::new(weight, outputs, inputs).t();
+    affine(&mut y, addend, Matrix::new(x, rows, inputs), weight, bias)?;
     Ok(y)
+}
+
+/// Writes the product of `[R, I]` and `[I, O]` to `y`, plus `addend`, `[R, O]`, plus the bias, `[O]`, in every row.
+pub(super) fn affine(
+    y: &mut Values,
+    addend: Option<&Values>,
+    x: Matrix<'_>,
+    weight: Matrix<'_>,
+    bias: Option<&Values>,
+) -> Result<()> {
+    if gemm_bias(y, addend, x, weight, bias)? {
+        return Ok(());
+    }
+    gemm(y, Output::Replace, x, weight)?;
+    if addend.is_none() && bias.is_none() {
+        return Ok(());
+    }
+    let wide = bias.filter(|bias| bias.storage() != Storage::F32).map(widened).transpose()?;
+    let (bias, columns) = (wide.as_deref().or(bias), bias.map_or(1, Values::len));
+    let kernel = y.storage().of(stored!("add_to_rows"));
+    let arguments = arguments![*y, addend, bias, columns, y.len()];
+    KERNELS.launch_stored(kernel, Grid::elements(y.len()), arguments)
 }
 
 /// The gradient of the rows, `[R, I]`, from that of the output, `[R, O]`.
@@ -116,8 +120,28 @@ pub fn backward_weight(
     gemm(sum, mode, grad.t(), x)
 }
 
+/// [`backward_weight`], and the same for the gradient of the bias, `[O]`.
+pub fn backward_params(
+    grad: &Values,
+    x: &Values,
+    inputs: usize,
+    outputs: usize,
+    (sum, mode): (&mut Values, Output),
+    (bias_sum, bias_mode): (&mut Values, Output),
+) -> Result<()> {
+    let rows = x.len() / inputs;
+    let (grad_rows, x) = (Matrix::new(grad, rows, outputs).t(), Matrix::new(x, rows, inputs));
+    // What comes with a product replaces what is there.
+    if bias_mode == Output::Replace && gemm_row_sums(sum, mode, grad_rows, x, bias_sum)? {
+        return Ok(());
+    }
+    gemm(sum, mode, grad_rows, x)?;
+    sum_rows(grad, bias_sum, bias_mode)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::operand;
     use super::super::testing::{Case, in_bf16, on_card, rounded};
     use super::*;
     use crate::cpu::{Buffer as CpuBuffer, linear as cpu};
@@ -166,13 +190,30 @@ mod tests {
                     |sum| cpu::backward_weight(&grad, &x, inputs, outputs, sum, mode),
                     |sum| backward_weight(&card_grad, &card_x, inputs, outputs, sum, mode),
                 );
+                for bias_mode in [Output::Replace, Output::Add] {
+                    let (mut sums, mut bias_sums) = (sum.clone(), noise(5, outputs));
+                    let (mut card_sums, mut card_bias_sums) = (on_card(&sum), on_card(&bias_sums));
+                    let (weight, bias) = ((&mut *sums, mode), (&mut *bias_sums, bias_mode));
+                    cpu::backward_params(&grad, &x, inputs, outputs, weight, bias).unwrap();
+                    let (weight, bias) = ((&mut *card_sums, mode), (&mut *card_bias_sums, bias_mode));
+                    backward_params(&card_grad, &card_x, inputs, outputs, weight, bias).unwrap();
+                    case.same(&card_sums, &sums);
+                    case.same(&card_bias_sums, &bias_sums);
+                }
             }
         }
     }
 
     #[test]
     fn what_is_stored_in_bf16_stays_so_but_for_sums_and_residuals() {
-        let ([rows, inputs, outputs], case) = ([70, 33, 20], Case::bf16());
+        // With odd sizes the library has products alone.
+        for sizes in [[70, 33, 20], [70, 32, 24]] {
+            in_bf16_as_on_the_cpu(sizes);
+        }
+    }
+
+    fn in_bf16_as_on_the_cpu([rows, inputs, outputs]: [usize; 3]) {
+        let case = Case::bf16();
         let ((x, host_x), (weight, host_weight)) =
             (rounded(&noise(1, rows * inputs)), rounded(&noise(2, outputs * inputs)));
         let ((grad, host_grad), (hidden, host_hidden)) =
@@ -182,7 +223,10 @@ mod tests {
         in_bf16(|| {
             let y = forward(&x, &weight, Some(&card_bias), inputs, outputs).unwrap();
             assert_eq!(y.storage(), Storage::Bf16);
-            case.same(&y, &cpu::forward(&host_x, &host_weight, Some(&bias), inputs, outputs).unwrap());
+            let expected = cpu::forward(&host_x, &host_weight, Some(&bias), inputs, outputs).unwrap();
+            case.same(&y, &expected);
+            let rounded_bias = operand(&card_bias).unwrap().unwrap();
+            case.same(&forward(&x, &weight, Some(&rounded_bias), inputs, outputs).unwrap(), &expected);
             let y = forward_residual(&x, &weight, Some(&card_bias), inputs, outputs, &card_residual).unwrap();
             assert_eq!(y.storage(), Storage::F32);
             let expected =
@@ -198,11 +242,15 @@ mod tests {
                 cpu::backward_input_gelu(&host_grad, &host_weight, inputs, outputs, &mut expected_hidden);
             case.same(&grad_x, &expected.unwrap());
             case.same(&hidden, &expected_hidden);
-            case.in_place(
-                &vec![0.5; outputs * inputs],
-                |sum| cpu::backward_weight(&host_grad, &host_x, inputs, outputs, sum, Output::Add),
-                |sum| backward_weight(&grad, &x, inputs, outputs, sum, Output::Add),
-            );
+            let (mut sum, mut bias_sum) = (vec![0.5; outputs * inputs], vec![0.0; outputs]);
+            let (mut card_sum, mut card_bias_sum) = (on_card(&sum), on_card(&bias_sum));
+            let (weight, bias) = ((&mut *sum, Output::Add), (&mut *bias_sum, Output::Replace));
+            cpu::backward_params(&host_grad, &host_x, inputs, outputs, weight, bias).unwrap();
+            let (weight, bias) = ((&mut *card_sum, Output::Add), (&mut *card_bias_sum, Output::Replace));
+            backward_params(&grad, &x, inputs, outputs, weight, bias).unwrap();
+            let case = Case::relative(1e-5, "added up in another order");
+            case.same(&card_sum, &sum);
+            case.same(&card_bias_sum, &bias_sum);
         });
     }
 }

@@ -1,4 +1,4 @@
-//! The backend of NVIDIA's cards: the functions of [`crate::cpu`], as kernels of our own (`kernels/*.cu`) and products of cuBLAS.
+//! The backend of NVIDIA's cards: the functions of [`crate::cpu`], as kernels of our own (`kernels/*.cu`) and products of cuBLASLt.
 //!
 //! Everything goes to the null stream of the card of this thread ([`crate::device`]), in order with what dfdx does there; the
 //! host waits only where it reads a value. Sums are added up in a fixed order, so that results do not change from run to run.
@@ -6,6 +6,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod batch_norm;
+mod blaslt;
 pub mod bridge;
 mod buffer;
 mod card;
@@ -34,6 +35,7 @@ pub mod pool;
 mod relative_position;
 pub mod relu;
 pub mod resample;
+pub mod residual;
 pub mod roi_align;
 pub mod sgd;
 pub mod step_end;
@@ -44,6 +46,6 @@ pub mod tokens;
 mod uploads;
 
 pub use buffer::{Buffer, Values, copy, download, unspecified, upload, zeros};
-pub use storage::{operand, single};
+pub use storage::{is_rounded, operand, round_all, single, take_operand};
 
 pub use crate::cpu::Output;

@@ -3,8 +3,11 @@
 //! With [`Precision::Bf16`] products take bf16 and add up in `f32`, as under PyTorch's `autocast`. What goes from one product of a block to
 //! the next is stored in bf16; inputs and outputs of blocks, statistics, parameters and their gradients in `f32`.
 
-use super::buffer::unspecified_in;
-use super::module::{Grid, Source, arguments, source};
+use cudarc::driver::DeviceRepr;
+use cudarc::driver::sys::CUdeviceptr;
+
+use super::buffer::{unspecified_in, upload_plain};
+use super::module::{CHUNK, Grid, Source, arguments, source};
 use super::{Buffer, Values};
 use crate::Result;
 use crate::device::{self, Precision};
@@ -12,7 +15,7 @@ use crate::device::{self, Precision};
 static KERNELS: Source = source!("storage");
 
 /// How values are stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Storage {
     /// In 4 bytes.
     #[default]
@@ -63,6 +66,47 @@ pub fn operand(values: &Values) -> Result<Option<Buffer>> {
     }
 }
 
+/// Whether the values are stored as products take them, and not in `f32`.
+pub fn is_rounded(values: &Values) -> bool {
+    values.storage() == Storage::Bf16
+}
+
+/// A tensor and where it goes, in `kernels/storage.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Rounding {
+    from: CUdeviceptr,
+    to: CUdeviceptr,
+    count: u32,
+    first_block: u32,
+}
+
+// SAFETY: plain numbers in the order of the kernel's structure, without gaps.
+unsafe impl DeviceRepr for Rounding {}
+
+/// Writes the values of each pair's first to its second, as products take them, in one launch.
+pub fn round_all(pairs: Vec<(&Values, &mut Values)>) -> Result<()> {
+    let (mut blocks, mut table) = (0, Vec::with_capacity(pairs.len()));
+    for (from, to) in pairs {
+        assert_eq!((from.len(), from.storage(), to.storage()), (to.len(), Storage::F32, Storage::Bf16));
+        let (count, first_block) = (from.len() as u32, blocks as u32);
+        if count > 0 {
+            table.push(Rounding { from: from.address(), to: to.address(), count, first_block });
+        }
+        blocks += from.len().div_ceil(CHUNK);
+    }
+    if table.is_empty() {
+        return Ok(());
+    }
+    let on_card = upload_plain(&table)?;
+    KERNELS.launch("round_all", Grid::items(blocks), arguments![on_card, table.len()])
+}
+
+/// [`operand`] of a buffer, which may have been computed with it. It is taken from there.
+pub fn take_operand(values: &mut Buffer) -> Result<Option<Buffer>> {
+    values.take_kept_operand().map_or_else(|| operand(values), |operand| Ok(Some(operand)))
+}
+
 /// The values in `f32`.
 pub fn single(values: Buffer) -> Result<Buffer> {
     match values.storage() {
@@ -88,6 +132,7 @@ mod tests {
     use super::super::testing::{in_bf16, on_card};
     use super::super::{copy, download};
     use super::*;
+    use crate::testing::noise;
 
     /// The nearest bf16, and of two the one that ends with 0.
     #[test]
@@ -106,6 +151,21 @@ mod tests {
         }
         // They come down as they are.
         assert_eq!(download(&rounded).unwrap()[..4], expected[..4]);
+    }
+
+    #[test]
+    fn all_are_rounded_as_each_is() {
+        let tensors = [1, 0, CHUNK, 3 * CHUNK + 1, 7].map(|len| on_card(&noise(len as u64, len)));
+        in_bf16(|| {
+            let mut rounded = tensors.each_ref().map(|x| unspecified_in(Storage::Bf16, x.len()).unwrap());
+            round_all(tensors.iter().map(|x| &**x).zip(rounded.iter_mut().map(|y| &mut **y)).collect())
+                .unwrap();
+            for (x, rounded) in tensors.iter().zip(&rounded) {
+                let expected = operand(x).unwrap().unwrap();
+                assert_eq!(download(rounded).unwrap(), download(&expected).unwrap());
+            }
+        });
+        round_all(Vec::new()).unwrap();
     }
 
     #[test]

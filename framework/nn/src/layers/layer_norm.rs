@@ -85,12 +85,11 @@ impl LayerNorm {
         grad: &Values,
         x: &Values,
         statistics: &Statistics,
-        grad_x: &mut Values,
+        grad_x: &mut Buffer,
     ) -> Result<()> {
-        let [grad_weight, grad_bias] =
-            layer_norm::backward_onto(grad, x, statistics, &self.weight.values(), grad_x)?;
-        self.weight.add_grad(grad_weight)?;
-        self.bias.add_grad(grad_bias)
+        Param::accumulate_grads([Some(&self.weight), Some(&self.bias)], |sums| {
+            layer_norm::backward_onto(grad, x, statistics, &self.weight.values(), grad_x, sums)
+        })
     }
 }
 

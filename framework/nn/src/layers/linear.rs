@@ -122,13 +122,14 @@ impl Linear {
     /// # Errors
     /// If the device fails.
     pub fn forward_rows(&self, x: &Values, residual: Option<&Values>) -> Result<Buffer> {
-        let (weight, bias) = (self.weight.values(), self.bias.as_ref().map(Param::values));
+        let weight = self.weight.operand()?;
         let [inputs, outputs] = self.size();
-        match residual {
-            Some(residual) => {
-                linear::forward_residual(x, &weight, bias.as_deref(), inputs, outputs, residual)
-            }
-            None => linear::forward(x, &weight, bias.as_deref(), inputs, outputs),
+        if let Some(residual) = residual {
+            let bias = self.bias.as_ref().map(Param::values);
+            linear::forward_residual(x, &weight, bias.as_deref(), inputs, outputs, residual)
+        } else {
+            let bias = self.bias.as_ref().map(|bias| bias.values_as(x)).transpose()?;
+            linear::forward(x, &weight, bias.as_deref(), inputs, outputs)
         }
     }
 
@@ -137,9 +138,10 @@ impl Linear {
     /// # Errors
     /// If the device fails.
     pub fn forward_gelu(&self, x: &Values) -> Result<[Buffer; 2]> {
-        let bias = self.bias.as_ref().map(Param::values);
+        let weight = self.weight.operand()?;
+        let bias = self.bias.as_ref().map(|bias| bias.values_as(x)).transpose()?;
         let [inputs, outputs] = self.size();
-        linear::forward_gelu(x, &self.weight.values(), bias.as_deref(), inputs, outputs)
+        linear::forward_gelu(x, &weight, bias.as_deref(), inputs, outputs)
     }
 
     /// Adds the gradients of the parameters. The input `x` is needed by a weight that is trained.
@@ -148,12 +150,17 @@ impl Linear {
     /// If the device fails.
     pub fn backward_params(&self, grad: &Values, x: Option<&Values>) -> Result<()> {
         let [inputs, outputs] = self.size();
-        if let Some(x) = x {
-            self.weight
-                .accumulate_grad(|sum, mode| linear::backward_weight(grad, x, inputs, outputs, sum, mode))?;
-        }
-        let mut bias = self.bias.iter();
-        bias.try_for_each(|bias| bias.accumulate_grad(|sum, mode| chunks::sum_rows(grad, sum, mode)))
+        let params = [x.map(|_| &self.weight), self.bias.as_ref()];
+        Param::accumulate_grads(params, |[weight, bias]| match (x, weight, bias) {
+            (Some(x), Some(weight), Some(bias)) => {
+                linear::backward_params(grad, x, inputs, outputs, weight, bias)
+            }
+            (Some(x), Some((sum, mode)), None) => {
+                linear::backward_weight(grad, x, inputs, outputs, sum, mode)
+            }
+            (_, _, Some((sum, mode))) => chunks::sum_rows(grad, sum, mode),
+            (_, _, None) => Ok(()),
+        })
     }
 
     /// The gradient of the input, `[R, I]`.
@@ -161,8 +168,8 @@ impl Linear {
     /// # Errors
     /// If the device fails.
     pub fn backward_input(&self, grad: &Values) -> Result<Buffer> {
-        let [inputs, outputs] = self.size();
-        linear::backward_input(grad, &self.weight.values(), inputs, outputs)
+        let (weight, [inputs, outputs]) = (self.weight.operand()?, self.size());
+        linear::backward_input(grad, &weight, inputs, outputs)
     }
 
     /// The gradient of `hidden`, whose GELU is the input of this layer; `hidden` becomes that input again.
@@ -170,8 +177,8 @@ impl Linear {
     /// # Errors
     /// If the device fails.
     pub fn backward_input_gelu(&self, grad: &Values, hidden: &mut Values) -> Result<Buffer> {
-        let [inputs, outputs] = self.size();
-        linear::backward_input_gelu(grad, &self.weight.values(), inputs, outputs, hidden)
+        let (weight, [inputs, outputs]) = (self.weight.operand()?, self.size());
+        linear::backward_input_gelu(grad, &weight, inputs, outputs, hidden)
     }
 
     /// Inputs and outputs.

@@ -1,9 +1,10 @@
 //! A residual connection around a branch: half a block.
 
 use super::LayerNorm;
-use crate::backend::elementwise::{add_assign, mul_assign, scale_channels, scale_parts};
+use crate::backend::elementwise::{mul_assign, scale_channels, scale_parts};
 use crate::backend::layer_norm::Statistics;
-use crate::backend::{Buffer, Values, chunks, copy, operand, single, upload};
+use crate::backend::residual::{add_branch, scaled_grad};
+use crate::backend::{Buffer, Values, chunks, copy, operand, single, take_operand, upload};
 use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass};
 use crate::{Param, Shape};
@@ -144,12 +145,8 @@ impl<B: Branch> Sum<B> {
         let (normalized, statistics) = self.norm.operand_rows(x)?;
         let is_plain = self.drop_scale.is_none() && self.gamma.is_none();
         let (y, branch) = self.branch.forward(&normalized, self.shape, is_plain.then_some(x))?;
-        let mut y = single(y)?;
         let output = (keeps && self.gamma.is_some()).then(|| copy(&y)).transpose()?;
-        self.scale(&mut y)?;
-        if !is_plain {
-            add_assign(&mut y, x)?;
-        }
+        let y = if is_plain { y } else { self.add(y, x)? };
         Ok((y, Saved { statistics, branch, output }))
     }
 
@@ -159,7 +156,7 @@ impl<B: Branch> Sum<B> {
         let (branch, output) = match self.gamma {
             Some(_) => {
                 let (output, branch) = self.branch.forward(&normalized, self.shape, None)?;
-                (branch, Some(single(output)?))
+                (branch, Some(output))
             }
             None => (self.branch.recompute(&normalized, self.shape)?, None),
         };
@@ -174,41 +171,33 @@ impl<B: Branch> Sum<B> {
         };
         let Saved { statistics, branch, output } = saved;
         let scaled = self.backward_scale(&grad, output)?;
-        let grad_output: &Values = scaled.as_deref().unwrap_or(&grad);
-        let rounded = operand(grad_output)?;
-        let grad_output = rounded.as_deref().unwrap_or(grad_output);
+        let rounded = if scaled.is_none() { take_operand(&mut grad)? } else { None };
+        let grad_output = scaled.as_deref().or(rounded.as_deref()).unwrap_or(&grad);
         let grad_branch = self.branch.backward(&normalized, branch, grad_output, self.shape)?;
         drop((normalized, scaled, rounded));
         self.norm.backward_onto(&grad_branch, x, &statistics, &mut grad)?;
         Ok(grad)
     }
 
-    /// The output of the branch times its factors.
-    fn scale(&self, y: &mut Values) -> Result<()> {
-        if let Some(gamma) = &self.gamma {
-            scale_channels(y, &gamma.values(), gamma.numel())?;
-        }
-        match &self.drop_scale {
-            Some(factors) => scale_parts(y, factors),
-            None => Ok(()),
-        }
+    /// The output of the branch times its factors, and the input.
+    fn add(&self, y: Buffer, x: &Values) -> Result<Buffer> {
+        let gamma = self.gamma.as_ref().map(Param::values);
+        add_branch(y, x, gamma.as_deref(), self.drop_scale.as_deref())
     }
 
-    /// The gradient of the branch's output, where it is not that of the sum; adds that of the layer scale.
+    /// The gradient of the branch's output as products take it, where it is not that of the sum; adds that of the layer scale.
     fn backward_scale(&self, grad: &Values, output: Option<Buffer>) -> Result<Option<Buffer>> {
-        if self.drop_scale.is_none() && self.gamma.is_none() {
-            return Ok(None);
-        }
-        let mut scaled = copy(grad)?;
+        let (Some(gamma), Some(output)) = (&self.gamma, output) else {
+            return self.drop_scale.as_ref().map(|factors| scaled_grad(grad, factors)).transpose();
+        };
+        let (mut scaled, mut output) = (copy(grad)?, single(output)?);
         if let Some(factors) = &self.drop_scale {
             scale_parts(&mut scaled, factors)?;
         }
-        if let (Some(gamma), Some(mut output)) = (&self.gamma, output) {
-            mul_assign(&mut output, &scaled)?;
-            gamma.accumulate_grad(|sum, mode| chunks::sum_rows(&output, sum, mode))?;
-            scale_channels(&mut scaled, &gamma.values(), gamma.numel())?;
-        }
-        Ok(Some(scaled))
+        mul_assign(&mut output, &scaled)?;
+        gamma.accumulate_grad(|sum, mode| chunks::sum_rows(&output, sum, mode))?;
+        scale_channels(&mut scaled, &gamma.values(), gamma.numel())?;
+        Ok(Some(operand(&scaled)?.unwrap_or(scaled)))
     }
 }
 

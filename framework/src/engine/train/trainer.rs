@@ -194,6 +194,7 @@ impl Trainer {
         // What is known at once is looked at before anything changes.
         let begun = if IS_LATE { Begun::Queued(queued) } else { self.result(queued).map(Begun::Done)? };
         self.optimizer.step(lr, self.end.scale())?;
+        Param::refresh_operands(&self.params)?;
         if let Some(ema) = &mut self.ema {
             ema.update(&self.params)?;
         }

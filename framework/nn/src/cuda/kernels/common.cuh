@@ -177,6 +177,53 @@ __device__ __forceinline__ void sum_columns_whole(float *sums, float *partial, u
     }
 }
 
+/// Blocks whose sums the last of them adds up, before the last block of all adds up those sums: no block reads many.
+constexpr unsigned GROUP = 16;
+
+/// What another block has written, in memory that all blocks see.
+__device__ __forceinline__ float written(const float *at) { return *static_cast<const volatile float *>(at); }
+
+template <class T>
+__device__ __forceinline__ Two<T> written(const Two<T> *at) {
+    return {written(&at->a), written(&at->b)};
+}
+
+/// Calls `finish(column, sum)` in the last block of the grid, for each column of `partial`, `[gridDim.x, columns]`, of which each block
+/// has written its row. `groups` has a row for each GROUP blocks; `counters` is a 0 for each of these, and one more. All threads of the
+/// block have to call it.
+template <class T, class Finish>
+__device__ __forceinline__ void sum_blocks(const T *partial, T *groups, unsigned *counters, unsigned columns,
+                                           Finish finish) {
+    const auto sum = [=](const T *rows, unsigned count, unsigned column) {
+        T sum = T();
+        for (unsigned row = 0; row < count; ++row) {
+            sum += written(rows + row * columns + column);
+        }
+        return sum;
+    };
+    const unsigned group = blockIdx.x / GROUP, first = group * GROUP, blocks = min(GROUP, gridDim.x - first);
+    if (!is_last_block(counters + 1 + group, blocks)) {
+        return;
+    }
+    for (unsigned c = threadIdx.x; c < columns; c += THREADS) {
+        groups[group * columns + c] = sum(partial + first * columns, blocks, c);
+    }
+    const unsigned all = (gridDim.x + GROUP - 1) / GROUP;
+    if (!is_last_block(counters, all)) {
+        return;
+    }
+    for (unsigned c = threadIdx.x; c < columns; c += THREADS) {
+        finish(c, sum(groups, all, c));
+    }
+}
+
+/// Writes a sum, or adds it to what is there if `add` is 1; does nothing without a place for it.
+__device__ __forceinline__ void put_sum(float *at, unsigned column, float sum, unsigned add) {
+    if (at) {
+        at[column] = add ? at[column] + sum : sum;
+    }
+}
+
 /// The sum of one column of `partial`, `[chunks, columns]`.
 template <class T>
 __device__ __forceinline__ T sum_chunks(const T *partial, unsigned chunks, unsigned columns, unsigned column) {

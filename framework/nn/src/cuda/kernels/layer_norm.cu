@@ -50,10 +50,20 @@ __device__ __forceinline__ void recompute(Y *y, const float *statistics, const f
     });
 }
 
+/// Adds to a gradient, and writes the sum to `rounded`, which may be null.
+__device__ __forceinline__ void add_grad(float *grad_x, Bf16 *rounded, unsigned at, float grad) {
+    const float sum = grad_x[at] + grad;
+    grad_x[at] = sum;
+    if (rounded) {
+        rounded[at] = sum;
+    }
+}
+
 /// Adds `scale * (h - mean(h) - n * mean(h * n))`, where `n` is the normalised row and `h` is `grad * weight`.
 template <class G>
-__device__ __forceinline__ void backward_input(float *grad_x, const G *grad, const float *x, const float *statistics,
-                                               const float *weight, unsigned rows, unsigned channels) {
+__device__ __forceinline__ void backward_input(float *grad_x, Bf16 *rounded, const G *grad, const float *x,
+                                               const float *statistics, const float *weight, unsigned rows,
+                                               unsigned channels) {
     const Row row(rows, channels);
     const unsigned lane = threadIdx.x % WARP;
     x += row.start;
@@ -70,7 +80,8 @@ __device__ __forceinline__ void backward_input(float *grad_x, const G *grad, con
         return;
     }
     for (unsigned c = lane; c < channels; c += WARP) {
-        grad_x[row.start + c] += scale * (grad[c] * weight[c] - mean_h - (x[c] - mean) * scale * mean_hn);
+        const float own = scale * (grad[c] * weight[c] - mean_h - (x[c] - mean) * scale * mean_hn);
+        add_grad(grad_x, rounded, row.start + c, own);
     }
 }
 
@@ -84,21 +95,28 @@ __device__ __forceinline__ void backward_params(Two<float> *partial, const G *gr
     });
 }
 
-extern "C" __global__ void finish_params(float *grad_weight, float *grad_bias, const Two<float> *partial,
-                                         unsigned chunks, unsigned channels) {
-    each(channels, [=](unsigned c) {
-        const Two<float> sum = sum_chunks(partial, chunks, channels, c);
-        grad_weight[c] = sum.a;
-        grad_bias[c] = sum.b;
-    });
+/// Where the gradients of weight and bias go (`put_sum`).
+struct ParamGrads {
+    float *weight, *bias;
+    unsigned add_weight, add_bias;
+    __device__ __forceinline__ void put(unsigned c, Two<float> sum) const {
+        put_sum(weight, c, sum.a, add_weight);
+        put_sum(bias, c, sum.b, add_bias);
+    }
+};
+
+extern "C" __global__ void finish_params(float *grad_weight, float *grad_bias, unsigned add_weight, unsigned add_bias,
+                                         const Two<float> *partial, unsigned chunks, unsigned channels) {
+    const ParamGrads grads = {grad_weight, grad_bias, add_weight, add_bias};
+    each(channels, [=](unsigned c) { grads.put(c, sum_chunks(partial, chunks, channels, c)); });
 }
 
-/// Both of the above with one reading of the rows, for at most `VALUES * WARP` channels: a lane holds VALUES of a row. Partial sums are
-/// those of a block's rows, `[blocks, channels]`.
+/// All of the above with one reading of the rows, for at most `VALUES * WARP` channels: a lane holds VALUES of a row. Partial sums are
+/// those of a block's rows, `[blocks, channels]`, and behind them those of groups of blocks (`sum_blocks`).
 template <unsigned VALUES, class G>
-__device__ __forceinline__ void backward(float *grad_x, Two<float> *partial, const G *grad, const float *x,
-                                         const float *statistics, const float *weight, unsigned rows,
-                                         unsigned channels) {
+__device__ __forceinline__ void backward(float *grad_x, Bf16 *rounded, ParamGrads grads, Two<float> *partial,
+                                         unsigned *counters, const G *grad, const float *x, const float *statistics,
+                                         const float *weight, unsigned rows, unsigned channels) {
     __shared__ Two<float> totals[THREADS];
     const unsigned warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const unsigned length = (rows + gridDim.x - 1) / gridDim.x, start = blockIdx.x * length;
@@ -127,7 +145,7 @@ __device__ __forceinline__ void backward(float *grad_x, Two<float> *partial, con
         for (unsigned v = 0; v < VALUES; ++v) {
             const unsigned c = lane + v * WARP;
             if (own && c < channels) {
-                grad_x[from + c] += scale * (h[v] - mean_h - n[v] * mean_hn);
+                add_grad(grad_x, rounded, from + c, scale * (h[v] - mean_h - n[v] * mean_hn));
             }
         }
     }
@@ -145,13 +163,17 @@ __device__ __forceinline__ void backward(float *grad_x, Two<float> *partial, con
             partial[blockIdx.x * channels + c] = sum;
         }
     }
+    Two<float> *groups = partial + gridDim.x * channels;
+    sum_blocks(partial, groups, counters, channels, [=](unsigned c, Two<float> sum) { grads.put(c, sum); });
 }
 
 #define BACKWARD(VALUES, T, SUFFIX)                                                                                    \
     extern "C" __global__ void backward_##VALUES##_##SUFFIX(                                                           \
-        float *grad_x, Two<float> *partial, const T *grad, const float *x, const float *statistics,                    \
+        float *grad_x, Bf16 *rounded, float *grad_weight, float *grad_bias, unsigned add_weight, unsigned add_bias,    \
+        Two<float> *partial, unsigned *counters, const T *grad, const float *x, const float *statistics,               \
         const float *weight, unsigned rows, unsigned channels) {                                                       \
-        backward<VALUES>(grad_x, partial, grad, x, statistics, weight, rows, channels);                                \
+        const ParamGrads grads = {grad_weight, grad_bias, add_weight, add_bias};                                       \
+        backward<VALUES>(grad_x, rounded, grads, partial, counters, grad, x, statistics, weight, rows, channels);      \
     }
 
 #define KERNELS(T, SUFFIX)                                                                                             \
@@ -163,10 +185,10 @@ __device__ __forceinline__ void backward(float *grad_x, Two<float> *partial, con
                                                   const float *bias, unsigned channels, unsigned count) {              \
         recompute(y, statistics, x, weight, bias, channels, count);                                                    \
     }                                                                                                                  \
-    extern "C" __global__ void backward_input_##SUFFIX(float *grad_x, const T *grad, const float *x,                   \
-                                                       const float *statistics, const float *weight, unsigned rows,    \
-                                                       unsigned channels) {                                            \
-        backward_input(grad_x, grad, x, statistics, weight, rows, channels);                                           \
+    extern "C" __global__ void backward_input_##SUFFIX(float *grad_x, Bf16 *rounded, const T *grad,                    \
+                                                       const float *x, const float *statistics,                        \
+                                                       const float *weight, unsigned rows, unsigned channels) {        \
+        backward_input(grad_x, rounded, grad, x, statistics, weight, rows, channels);                                  \
     }                                                                                                                  \
     extern "C" __global__ void backward_params_##SUFFIX(Two<float> *partial, const T *grad, const float *x,            \
                                                         const float *statistics, unsigned rows, unsigned channels) {   \
