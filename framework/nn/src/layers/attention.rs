@@ -99,7 +99,8 @@ impl Attention {
 
     /// `[q | k | v]` of normalised tokens, `[B, N, 3, D]`, in memory of the host.
     pub(super) fn projected(&self, x: &Values, shape: Shape) -> Result<Vec<f32>> {
-        download(&single(self.qkv(x, shape.dims3()?)?)?)
+        let qkv = single(self.qkv(x, shape.dims3()?)?)?;
+        download(&qkv)
     }
 
     /// Of images, or of windows: each is as an image of its own.
