@@ -38,7 +38,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: Args) -> Result<(), CliError> {
     let Args { recipe, out, read, show, epochs, tensors } = args;
-    let options = BrowseOptions { sources: recipe.sources(), read, shown: show, epochs, tensors };
+    let options = BrowseOptions { sources: recipe.sources()?.0, read, shown: show, epochs, tensors };
     let view = engine::browse(&options)?;
     write_dataset_page(&view, &out).map_err(EngineError::from)?;
     let splits: Vec<_> =

@@ -24,7 +24,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
     let target = WeightsTarget::named(&args.out)?;
-    let (tensors, metadata) = engine::initial_weights(&args.recipe.sources())?;
+    let (tensors, metadata) = engine::initial_weights(&args.recipe.sources()?.0)?;
     target.write(&tensors, metadata).map_err(EngineError::from)?;
     say(format!("{} tensors, {} values: {}", tensors.len(), tensors.elements(), args.out.display()));
     Ok(())

@@ -6,7 +6,7 @@ use convmae_framework::component::{
 use convmae_framework::nn::backend::{Buffer, download, upload};
 use convmae_framework::nn::backward::backward;
 use convmae_framework::nn::ops::operation;
-use convmae_framework::nn::{Context, Images, Param, ParamKind, Scope, Tensor};
+use convmae_framework::nn::{Context, Images, Param, ParamKind, Scope};
 use convmae_framework::random::{Purpose, stream};
 use serde_json::{Value, json};
 
