@@ -230,7 +230,7 @@ fn the_memory_of_a_step_is_known_before_it_is_taken() {
     let common = [recipe.to_str().unwrap(), "--set", "data.train.batch_size=96"];
     for more in ["train.checkpoint_activations=false", "train.checkpoint_activations=true"] {
         let args = [&common[..], &["--set", more]].concat();
-        let memory = outlook(&folder, &args)["memory"].clone();
+        let memory = outlook(&folder, &[&args[..], &["--memory"]].concat())["memory"].clone();
         let bench = ["bench"].iter().chain(&args).copied().chain(["--steps", "1", "--warmup", "1", "--json"]);
         let report: Value = serde_json::from_str(&stdout(&folder.succeeds(bench))).unwrap();
         let measured = report["peak_memory_bytes"].as_f64().unwrap();

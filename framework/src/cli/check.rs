@@ -11,12 +11,16 @@ use crate::graph::{self, catalog, check, dot, mermaid, warn, warnings};
 use crate::recipe::{Recipe, list, read};
 use crate::terminal::{indented_json, say};
 
-/// Check a recipe and print its graph with shapes, parameters and multiply-adds, and what training it takes: memory, steps,
-/// learning rates. Nothing is built or read, unless `--data` says so.
+/// Check a recipe and print its graph with shapes, parameters and multiply-adds, and what training it takes: steps, learning
+/// rates, with `--memory` the memory. Nothing is built or read, unless `--data` says so.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// Tell the memory of a training step. Goes through steps of two and of three images without their products, so it takes the
+    /// memory of three images, and seconds where they are large.
+    #[arg(long, conflicts_with_all = ["why", "graph"])]
+    memory: bool,
     /// Time a few steps, as `bench` does, to tell how long the training will take. What was timed before on this machine is
     /// told without it.
     #[arg(long, conflicts_with_all = ["why", "graph"])]
@@ -68,7 +72,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         engine::bench(&BenchOptions { sources, steps: 3, warmup: 1 })?;
     }
     let data = inspection.as_ref().map(|inspection| inspection.data.as_slice());
-    let outlook = || Outlook::of(&recipe, &checked, data);
+    let outlook = || Outlook::of(&recipe, &checked, data, args.memory);
     let summary = &checked.summary;
     match args.graph {
         Some(Drawing::Mermaid) => print(&mermaid(summary)),

@@ -18,7 +18,7 @@ use crate::random::{self, Purpose};
 use crate::recipe::{Problem, Recipe};
 
 /// Batches that are tried: what is not of the model is in proportion to them. One image is too few for the statistics of a batch.
-const TRIED: [usize; 2] = [2, 3];
+pub(super) const TRIED: [usize; 2] = [2, 3];
 
 /// Steps of a trial: the first one allocates the gradients, the others find them.
 const STEPS: u64 = 2;

@@ -167,7 +167,7 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     let Checked { experiment, plan, image, summary } = checked;
     if experiment.device.unwrap_or_default() == DeviceName::Cpu {
         memory::check(summary.parameters)?;
-        warn_of_memory(recipe);
+        warn_of_memory(recipe, experiment.data.train.batch_size);
     }
     let Experiment {
         name,
@@ -227,8 +227,12 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     })
 }
 
-/// Warns of a training step that will not fit into memory, and tells what it needs.
-pub fn warn_of_memory(recipe: &Recipe) {
+/// Warns of a training step that will not fit into memory, and tells what it needs. Batches as small as those that would be
+/// tried are left to show it.
+pub fn warn_of_memory(recipe: &Recipe, batch_size: usize) {
+    if batch_size <= footprint::TRIED[1] {
+        return;
+    }
     match Footprint::of(recipe) {
         Ok(footprint) => {
             tracing::info!("memory: {footprint}");

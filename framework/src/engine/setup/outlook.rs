@@ -29,8 +29,8 @@ pub struct Outlook {
     pub steps: Option<u64>,
     /// The parameters that the optimizer treats alike.
     pub groups: Vec<ParameterGroup>,
-    /// The memory of a step.
-    pub memory: Memory,
+    /// The memory of a step, if it was asked for.
+    pub memory: Option<Memory>,
     /// How long a step takes, if `bench` has timed it on this machine.
     pub time: Option<Timing>,
 }
@@ -46,11 +46,16 @@ pub enum Memory {
 }
 
 impl Outlook {
-    /// That of a checked recipe, and of its data if they are open.
+    /// That of a checked recipe, and of its data if they are open. `with_memory`: the memory of a step is found out.
     ///
     /// # Errors
     /// The mistakes of a recipe that has some.
-    pub fn of(recipe: &Recipe, checked: &Checked, data: Option<&[SplitReport]>) -> Result<Self, EngineError> {
+    pub fn of(
+        recipe: &Recipe,
+        checked: &Checked,
+        data: Option<&[SplitReport]>,
+        with_memory: bool,
+    ) -> Result<Self, EngineError> {
         let Checked { experiment, plan, image, .. } = checked;
         let model =
             Model::build(plan, *image, &Scope::describe()).map_err(|problems| recipe.diagnose(problems))?;
@@ -72,7 +77,7 @@ impl Outlook {
             steps_per_epoch: steps.as_ref().map(|plan| plan.steps_per_epoch),
             steps: steps.map(|plan| plan.steps).or_else(|| stated.sum()),
             groups,
-            memory: Footprint::of(recipe).map_or_else(Memory::Unknown, Memory::Known),
+            memory: with_memory.then(|| Footprint::of(recipe).map_or_else(Memory::Unknown, Memory::Known)),
             time: timing::recall(recipe),
         })
     }
@@ -94,8 +99,9 @@ impl fmt::Display for Outlook {
             (_, None) => {}
         }
         match &self.memory {
-            Memory::Known(footprint) => write!(f, "\nmemory  {footprint}")?,
-            Memory::Unknown(reason) => write!(f, "\nmemory  not known: {reason}")?,
+            Some(Memory::Known(footprint)) => write!(f, "\nmemory  {footprint}")?,
+            Some(Memory::Unknown(reason)) => write!(f, "\nmemory  not known: {reason}")?,
+            None => {}
         }
         if let Some(time) = &self.time {
             write!(f, "\ntime    {:.3} s for {} images", time.seconds_per_step, time.batch_size)?;
