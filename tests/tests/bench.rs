@@ -27,10 +27,9 @@ fn the_times_of_phases_nodes_and_kernels_each_add_up_to_the_steps() {
     }
     let kernels = report["kernels"].as_array().unwrap();
     for name in ["matmul", "attention", "depthwise", if is_cpu { "layer norm" } else { "layer_norm" }] {
-        assert!(kernels.iter().any(|kernel| kernel["name"] == name), "{name} is missing");
+        let is_timed = |kernel: &Value| kernel["name"] == name && seconds(kernel) > 0.0;
+        assert!(kernels.iter().any(is_timed), "{name} is missing");
     }
-    let rest = kernels.iter().filter(|kernel| kernel["name"] == "").map(|kernel| kernel["share"].as_f64());
-    assert!(rest.flatten().sum::<f64>() < 0.5, "{kernels:?}");
     let speed =
         report["batch_size"].as_f64().unwrap() / report["seconds_per_step"]["median"].as_f64().unwrap();
     assert!((report["images_per_s"].as_f64().unwrap() / speed - 1.0).abs() < 1e-9);
