@@ -1,7 +1,8 @@
 //! What `convmae check` tells before a run: all mistakes in one round, also those of data, weights and runs.
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use assert_cmd::assert::OutputAssertExt as _;
 use image::{Rgb, RgbImage};
@@ -255,24 +256,23 @@ fn a_step_that_does_not_fit_is_warned_of_before_it_is_taken() {
     }
     let folder = Folder::new();
     for command in ["bench", "run"] {
-        let program = program();
-        let limited = format!(
-            "ulimit -v 4000000; exec {} {command} tiny.yaml --set data.train.batch_size=20000 --set data.train.dataset.length=40000",
-            program.display()
-        );
-        let output = Command::new("/bin/sh")
+        let sets = "--set data.train.batch_size=100000 --set data.train.dataset.length=200000";
+        let limited = format!("ulimit -v 4000000; exec {} {command} tiny.yaml {sets}", program().display());
+        let mut child = Command::new("/bin/sh")
             .args(["-c", &limited])
             .current_dir(folder.root())
             .env("RAYON_NUM_THREADS", "1")
-            .output()
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
-        let text = String::from_utf8(output.stderr).unwrap();
-        let words = "data.train.batch_size: a training step needs ";
-        assert!(
-            text.contains(words) && text.contains("GiB, this process may use 3.8 GiB"),
-            "{command}: {text}"
-        );
-        assert!(!output.status.success(), "it does not fit");
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = lines.map(|line| line.unwrap());
+        let words = ["data.train.batch_size: a training step needs ", "GiB, this process may use 3.8 GiB"];
+        assert!(said.any(|line| words.iter().all(|words| line.contains(words))), "{command}");
+        // Whether it would get through is not what is tested.
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }
 
