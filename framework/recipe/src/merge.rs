@@ -48,7 +48,7 @@ pub(super) fn merge(layers: &mut [Layer]) -> Result<Merged, Box<figment::Error>>
         let lists = match lower.fit_override(layer) {
             Ok(lists) => lists,
             Err(fault) => {
-                misfits.push((index, fault));
+                misfits.push((index, *fault));
                 continue;
             }
         };
@@ -137,7 +137,7 @@ impl LowerLayers {
     /// Fits the override path of a layer to what lower layers hold: indices must be those of list items, and
     /// keys of the environment, which have lost their case, take that of the key they name. Returns the lists
     /// that it goes through and that are not opened yet.
-    fn fit_override(&self, layer: &mut Layer) -> Result<Vec<String>, Fault> {
+    fn fit_override(&self, layer: &mut Layer) -> Result<Vec<String>, Box<Fault>> {
         let mut lists = Vec::new();
         let mut node = &mut layer.root;
         let mut key = String::new();
@@ -317,7 +317,7 @@ impl LowerLayers {
     }
 }
 
-fn check_index(list: &str, index: &str, len: usize) -> Result<usize, Fault> {
+fn check_index(list: &str, index: &str, len: usize) -> Result<usize, Box<Fault>> {
     if let Some(index) = index.parse().ok().filter(|index| *index < len) {
         return Ok(index);
     }
@@ -330,5 +330,5 @@ fn check_index(list: &str, index: &str, len: usize) -> Result<usize, Fault> {
         path::join(list, index),
         format!("`{list}` is a list, and `{index}` is none of its items"),
     );
-    Err(fault.at(Place::Key).label("no such item").help(valid))
+    Err(Box::new(fault.at(Place::Key).label("no such item").help(valid)))
 }

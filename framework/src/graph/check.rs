@@ -82,7 +82,7 @@ impl Draft {
                 .extend(parts.evaluate.iter().flat_map(|evaluate| problems_of_evaluation(&heads, evaluate)));
         }
         problems.extend(problems_of_padding(&heads, &parts));
-        Self { plan, model, problems, parts }
+        Self { parts, plan, model, problems }
     }
 }
 

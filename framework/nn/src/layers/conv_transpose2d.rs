@@ -113,7 +113,7 @@ impl Layer for ConvTranspose2d {
         let (outputs, kernel) = self.size(inputs)?;
         let columns = outputs * kernel * kernel;
         // The transpose of a convolution: its backward with respect to the input is the forward here.
-        let rows = linear::backward_input(&x, &*self.weight.operand()?, columns, inputs)?;
+        let rows = linear::backward_input(&x, &self.weight.operand()?, columns, inputs)?;
         let cells = patches::split_cells(&rows, outputs, kernel, kernel)?;
         let index = by_input(batch, height, width, kernel);
         let mut y = gather_rows(&cells, None, outputs, &index)?;
@@ -131,7 +131,7 @@ impl Layer for ConvTranspose2d {
                     linear::backward_weight(&x, &rows, columns, inputs, sum, mode)
                 })?;
             }
-            let grad_x = || linear::forward(&rows, &*self.weight.operand()?, None, columns, inputs);
+            let grad_x = || linear::forward(&rows, &self.weight.operand()?, None, columns, inputs);
             pass.wants_input.then(grad_x).transpose()
         };
         Ok((y, Box::new(backward)))

@@ -123,8 +123,8 @@ fn help_for(report: &KeyReport) -> String {
 fn patterns(names: &[&String], others: &[String]) -> Vec<String> {
     let mut patterns: Vec<String> = Vec::new();
     for name in names {
-        let prefixes = name.match_indices('.').map(|(dot, _)| &name[..=dot]);
-        let alone = prefixes.filter(|prefix| !others.iter().any(|other| other.starts_with(prefix))).next();
+        let mut prefixes = name.match_indices('.').map(|(dot, _)| &name[..=dot]);
+        let alone = prefixes.find(|prefix| !others.iter().any(|other| other.starts_with(prefix)));
         let pattern = alone.map_or_else(|| (*name).clone(), |prefix| format!("{prefix}*"));
         if !patterns.contains(&pattern) {
             patterns.push(pattern);

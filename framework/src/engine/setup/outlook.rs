@@ -110,7 +110,7 @@ impl fmt::Display for Outlook {
             }
         }
         if self.groups.iter().any(|group| group.lr_scale != 1.0) {
-            write!(f, "\n")?;
+            writeln!(f)?;
             let header = ["group", "tensors", "parameters", "times", "learning rate", "weight decay"];
             let mut table = vec![header.map(str::to_owned)];
             table.extend(self.groups.iter().map(|group| {
