@@ -19,17 +19,14 @@ fn calls_of_a_step(precision: &str) -> Option<HashMap<String, u64>> {
 /// depend on the width.
 fn counts_of_a_step(precision: &str, batch: usize, side: usize) -> Option<HashMap<String, [u64; 2]>> {
     let folder = Folder::new();
-    // As many as the longer run takes: no images go up for a step that is not done.
-    let length = 2 * batch;
-    let [image_size, dataset, batch_size] = [
-        format!("image_size={side}"),
-        format!("data.train.dataset={{type: SyntheticScenes, length: {length}, size: 64}}"),
-        format!("data.train.batch_size={batch}"),
-    ];
+    let [image_size, batch_size] = [format!("image_size={side}"), format!("data.train.batch_size={batch}")];
     let [shorter, longer] = [1, 2].map(|steps| {
         let recipe = recipe("pretrain/convmae_base.yaml");
         let log = folder.path(&format!("{steps}.log"));
         let length = format!("train.length={steps} iterations");
+        // No more than the steps take: the images of the next step go up ahead, where they are ready.
+        let samples = steps * batch;
+        let dataset = format!("data.train.dataset={{type: SyntheticScenes, length: {samples}, size: 64}}");
         let out = format!("run-{steps}");
         let sets = [
             &image_size,
