@@ -113,7 +113,9 @@ impl Layer for ConvTranspose2d {
         let (outputs, kernel) = self.size(inputs)?;
         let columns = outputs * kernel * kernel;
         // The transpose of a convolution: its backward with respect to the input is the forward here.
-        let rows = linear::backward_input(&x, &self.weight.operand()?, columns, inputs)?;
+        let weight = self.weight.operand()?;
+        let rows = linear::backward_input(&x, &weight, columns, inputs)?;
+        drop(weight);
         let cells = patches::split_cells(&rows, outputs, kernel, kernel)?;
         let index = by_input(batch, height, width, kernel);
         let mut y = gather_rows(&cells, None, outputs, &index)?;
@@ -131,8 +133,11 @@ impl Layer for ConvTranspose2d {
                     linear::backward_weight(&x, &rows, columns, inputs, sum, mode)
                 })?;
             }
-            let grad_x = || linear::forward(&rows, &self.weight.operand()?, None, columns, inputs);
-            pass.wants_input.then(grad_x).transpose()
+            if !pass.wants_input {
+                return Ok(None);
+            }
+            let weight = self.weight.operand()?;
+            linear::forward(&rows, &weight, None, columns, inputs).map(Some)
         };
         Ok((y, Box::new(backward)))
     }
