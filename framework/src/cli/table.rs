@@ -1,6 +1,5 @@
 //! `convmae table`: a table of results.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::file_kind::FileKind;
@@ -51,7 +50,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     let text = table.sheet()?.render(format, args.sources);
     match &args.out {
         Some(path) => {
-            atomic::write(path, |file| file.write_all(text.as_bytes())).map_err(TableError::from)?;
+            atomic::write_bytes(path, text).map_err(TableError::from)?;
         }
         None => print(&text)?,
     }

@@ -1,6 +1,5 @@
 //! The learning rate over a training, as a picture.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use super::EngineError;
@@ -32,5 +31,5 @@ pub fn plot_schedule(recipe: &Recipe, checked: &Checked, path: &Path) -> Result<
         points: points.collect(),
     };
     let svg = curve.svg().ok_or_else(|| EngineError::Usage("the learning rate is not finite".to_owned()))?;
-    Ok(atomic::write(path, |file| file.write_all(svg.as_bytes()))?)
+    Ok(atomic::write_bytes(path, svg)?)
 }

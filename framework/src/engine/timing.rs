@@ -1,6 +1,5 @@
 //! How long a step of a recipe takes on this machine, as `bench` has found it last.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -51,11 +50,7 @@ pub fn recall(recipe: &Recipe) -> Option<Timing> {
 pub fn remember(recipe: &Recipe, timing: &Timing) {
     let Some(path) = file(recipe) else { return };
     let folder = path.parent().map(std::fs::create_dir_all);
-    // Plain data with string keys always serialises.
-    let text = serde_json::to_string(timing).unwrap_or_default();
-    if !matches!(folder, Some(Ok(())))
-        || atomic::write(&path, |file| file.write_all(text.as_bytes())).is_err()
-    {
+    if !matches!(folder, Some(Ok(()))) || atomic::write_json(&path, timing).is_err() {
         tracing::debug!("cannot write {}", path.display());
     }
 }

@@ -5,7 +5,7 @@
 //! memory than there is. A file without a digest, of an older program or another one, is read on trust.
 
 use std::fs;
-use std::io::{Cursor, Write as _};
+use std::io::Cursor;
 use std::path::Path;
 
 use polars::prelude::*;
@@ -23,7 +23,7 @@ const UNSEALED: [u8; 64] = [b'0'; 64];
 /// Writes a frame to `path`, and returns the bytes that are there now; `what` it is, is for messages.
 pub(crate) fn write(path: &Path, what: &'static str, frame: DataFrame) -> Result<Vec<u8>, ReportError> {
     let bytes = encode(frame).map_err(|error| ReportError::format(path, what, error))?;
-    atomic::write(path, |file| file.write_all(&bytes))?;
+    atomic::write_bytes(path, &bytes)?;
     Ok(bytes)
 }
 

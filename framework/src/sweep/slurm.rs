@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -130,8 +129,7 @@ impl Plan {
         let mut numbers: HashMap<&str, String> = HashMap::new();
         for job in jobs {
             fs::create_dir_all(&self.root).map_err(ReportError::io("create", &self.root))?;
-            atomic::write(&job.path, |file| file.write_all(job.script.as_bytes()))
-                .map_err(ReportError::from)?;
+            atomic::write_bytes(&job.path, &job.script).map_err(ReportError::from)?;
             let after: Vec<&str> = job
                 .after
                 .iter()

@@ -77,6 +77,11 @@ impl Pending {
     }
 }
 
+/// [`write()`] of bytes, or of a text.
+pub fn write_bytes(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), WeightsError> {
+    write(path, |file| file.write_all(bytes.as_ref()))
+}
+
 /// [`write()`] of a value as indented JSON.
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), WeightsError> {
     write(path, |file| {

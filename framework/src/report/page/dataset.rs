@@ -1,6 +1,5 @@
 //! The page of a recipe's data: what is there, and what training sees of it.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use image::RgbImage;
@@ -28,8 +27,7 @@ const SIDE: u32 = 320;
 /// # Errors
 /// If it cannot be written.
 pub fn write_dataset_page(view: &DatasetView, path: &Path) -> Result<(), ReportError> {
-    let page = render(view);
-    atomic::write(path, |file| file.write_all(page.as_bytes())).map_err(ReportError::from)
+    atomic::write_bytes(path, render(view)).map_err(ReportError::from)
 }
 
 fn render(view: &DatasetView) -> String {

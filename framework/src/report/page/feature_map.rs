@@ -1,6 +1,5 @@
 //! Features of images in two dimensions.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use maud::{Markup, html};
@@ -30,7 +29,7 @@ pub fn write_map_page(map: &FeatureMap, title: &str, path: &Path) -> Result<(), 
         style: &format!("{}{}", include_str!("report.css"), include_str!("feature_map.css")),
         script: None,
     };
-    atomic::write(path, |file| file.write_all(page.render().as_bytes())).map_err(ReportError::from)
+    atomic::write_bytes(path, page.render()).map_err(ReportError::from)
 }
 
 /// `None` where no features were measured.

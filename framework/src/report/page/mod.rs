@@ -25,7 +25,6 @@ mod tests;
 mod thin;
 
 use std::collections::HashSet;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use maud::{Markup, html};
@@ -140,8 +139,7 @@ impl Report {
 
     /// Writes the page to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        let page = self.render();
-        atomic::write(path, |file| file.write_all(page.as_bytes())).map_err(ReportError::from)
+        atomic::write_bytes(path, self.render()).map_err(ReportError::from)
     }
 
     /// The page.
