@@ -5,6 +5,7 @@ use std::path::Path;
 use image::RgbImage;
 use maud::{Markup, html};
 
+use super::legend::{legend, swatch};
 use super::number::{count, figure};
 use super::pictures::{PIXELATED_BELOW, encoded};
 use super::{Page, Section};
@@ -17,8 +18,6 @@ use crate::weights::atomic;
 const MOST_SIZES: usize = 12;
 /// Corrupt samples that are listed.
 const MOST_CORRUPT: usize = 100;
-/// A legend of more classes is folded away.
-const MOST_CLASSES: usize = 32;
 /// Longest side of a picture of the page.
 const SIDE: u32 = 320;
 
@@ -192,7 +191,7 @@ fn class_table(split: &SplitView, of: &ClassCounts) -> Markup {
                 @for (index, (name, of_class)) in of.counts.iter().enumerate() {
                     tr {
                         th scope="row" data-value=(index) {
-                            @if of.task == TaskKind::Segment { (swatch(index)) }
+                            @if of.task == TaskKind::Segment { (swatch(&u8::try_from(index).map(css_color).unwrap_or_default())) }
                             (name)
                         }
                         td.number data-value=(of_class) { (count(*of_class)) }
@@ -205,31 +204,10 @@ fn class_table(split: &SplitView, of: &ClassCounts) -> Markup {
     }
 }
 
-fn swatch(class: usize) -> Markup {
-    let color = u8::try_from(class).map(css_color).unwrap_or_default();
-    html! { span.swatch style={ "background:" (color) } {} }
-}
-
-/// The colours of label maps.
-fn legend(split: &SplitView) -> Markup {
-    let list = html! {
-        ul.classes aria-label="Classes" {
-            @for (index, name) in split.pixel_classes.iter().enumerate() { li { (swatch(index)) (name) } }
-        }
-    };
-    html! {
-        @if split.pixel_classes.len() > MOST_CLASSES {
-            details { summary { (split.pixel_classes.len()) " classes" } (list) }
-        } @else if !split.pixel_classes.is_empty() {
-            (list)
-        }
-    }
-}
-
 fn transforms(split: &SplitView) -> Option<Markup> {
     (!split.augmented.is_empty()).then(|| {
         html! {
-            (legend(split))
+            (legend(&split.pixel_classes))
             div.tables { @for sample in &split.augmented { (augmented(sample)) } }
         }
     })
@@ -276,7 +254,7 @@ fn batch(split: &SplitView) -> Option<Markup> {
     let first = split.batch.first().filter(|row| !row.is_empty())?;
     Some(html! {
         p.note { "The first images of the first batch, as the model gets them, and what its maskers leave." }
-        (legend(split))
+        (legend(&split.pixel_classes))
         div.wide {
             table.pictures.large[first[0].image.width() > PIXELATED_BELOW] {
                 thead { tr { @for picture in first { th scope="col" { (picture.caption) } } } }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use maud::{Markup, html};
 
+use super::legend::swatch;
 use super::number::count;
 use super::run::Run;
 use super::{Page, Section};
@@ -62,7 +63,7 @@ fn drawing(map: &FeatureMap) -> Markup {
             (x) " and " (y) " of the variance."
         }
         ul.classes aria-label="Classes" {
-            @for class in &classes { li { span.swatch style={ "background:" (color(Some(class))) } {} (class) } }
+            @for class in &classes { li { (swatch(&color(Some(class)))) (class) } }
         }
         svg.map viewBox=(format!("0 0 {SIDE} {SIDE}")) role="img" aria-label=(label) {
             @for point in &map.points {

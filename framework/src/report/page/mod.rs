@@ -12,6 +12,7 @@ mod environment;
 mod feature_map;
 mod files;
 mod frame;
+mod legend;
 mod model;
 mod number;
 mod palette;

@@ -11,11 +11,12 @@ use image::{ExtendedColorType, ImageEncoder as _, RgbImage};
 use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress};
 use maud::{Markup, html};
 
+use super::legend::legend;
 use super::number::count;
 use super::palette;
 use super::run::Run;
 use crate::component::Picture;
-use crate::report::{PictureSet, label_map};
+use crate::report::PictureSet;
 
 /// Bytes that all pictures may take in the page.
 const BUDGET: usize = 2_200_000;
@@ -27,8 +28,6 @@ const QUALITY: u8 = 85;
 pub(super) const PIXELATED_BELOW: u32 = 128;
 /// More columns than this are narrower.
 const MANY: usize = 9;
-/// A legend of more classes than this is folded away.
-const MOST_CLASSES: usize = 32;
 
 /// `None` where no run has any.
 pub(super) fn section(runs: &[Run]) -> Option<Markup> {
@@ -44,7 +43,7 @@ pub(super) fn section(runs: &[Run]) -> Option<Markup> {
             @if is_smaller { " The pictures are smaller than the runs keep them." }
             @if rows.len() < grid.rows.len() { " Shown are " (rows.len()) " of " (grid.rows.len()) " images." }
         }
-        (classes(runs))
+        (legend(pixel_classes(runs)))
         div.wide {
             table.pictures.many[grid.columns.len() > MANY] {
                 thead {
@@ -99,25 +98,10 @@ fn sources(runs: &[Run]) -> Vec<Source<'_>> {
     labelled.collect()
 }
 
-/// The legend of label maps: the colours of the classes of pixels, where a run predicts them.
-fn classes(runs: &[Run]) -> Markup {
-    let names = runs.iter().map(|run| &run.details.pixel_classes).find(|names| !names.is_empty());
-    let list = |names: &[String]| {
-        html! {
-            ul.classes aria-label="Classes" {
-                @for (name, class) in names.iter().zip(0..=u8::MAX) {
-                    li { span.swatch style={ "background:" (label_map::css_color(class)) } {} (name) }
-                }
-            }
-        }
-    };
-    html! {
-        @match names {
-            Some(names) if names.len() > MOST_CLASSES => details { summary { (names.len()) " classes" } (list(names)) },
-            Some(names) => (list(names)),
-            None => {},
-        }
-    }
+/// The names of the classes of pixels, where a run predicts them.
+fn pixel_classes(runs: &[Run]) -> &[String] {
+    let mut names = runs.iter().map(|run| run.details.pixel_classes.as_slice());
+    names.find(|names| !names.is_empty()).unwrap_or_default()
 }
 
 fn cell(
