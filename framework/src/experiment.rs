@@ -11,7 +11,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::component::{BatchTransform, Dataset, Evaluator, Inference, Optimizer, Schedule, Span, Transform};
+use crate::component::{
+    BatchTransform, Dataset, Evaluator, Inference, Optimizer, Schedule, Span, Transform, optional_slot,
+};
 use crate::data::Size;
 use crate::nn::{DeviceName, Precision};
 
@@ -309,18 +311,13 @@ pub struct Evaluate {
     pub evaluators: Vec<Box<dyn Evaluator>>,
     /// How the model predicts for images of other sizes than `image_size`, such as in sliding windows.
     /// Without it the transforms of `data.val` yield images of `image_size`.
-    #[schemars(schema_with = "optional_inference")]
+    #[schemars(schema_with = "optional_slot::<Box<dyn Inference>>")]
     pub inference: Option<Box<dyn Inference>>,
     /// When to evaluate. At the end in any case.
     pub every: Span,
     /// Validation images shown in the report, the same ones every time.
     #[schemars(range(max = 64))]
     pub pictures: usize,
-}
-
-/// The schema of a slot has no type, so schemars does not see that it may be null.
-fn optional_inference(generator: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [generator.subschema_for::<Box<dyn Inference>>(), { "type": "null" }] })
 }
 
 impl Default for Evaluate {

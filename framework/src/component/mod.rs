@@ -39,7 +39,7 @@ pub use optimizer::{Optimizer, OptimizerModule, ParameterGroup};
 pub use pooling::Pooling;
 pub use prediction::{Logits, PixelLogits, Prediction, Reconstruction, Semantic};
 pub use regions::Regions;
-pub use registry::{Entry, Kind, entries, entry};
+pub use registry::{Entry, Kind, entries, entry, optional_slot};
 pub use roi_mask::{PastedMask, RoiMask};
 pub use schedule::{Progress, Schedule, Training};
 pub use shape::{ImageShape, LevelShape, Macs};

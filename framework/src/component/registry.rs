@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use schemars::Schema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 /// A kind of component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, clap::ValueEnum)]
@@ -139,3 +139,9 @@ macro_rules! slot_schema {
     };
 }
 pub(super) use slot_schema;
+
+/// The schema of a slot that may be null. That of a slot has no type, so schemars does not see it by itself:
+/// `#[schemars(schema_with = "optional_slot::<Box<dyn Dataset>>")]`.
+pub fn optional_slot<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [generator.subschema_for::<T>(), { "type": "null" }] })
+}

@@ -1,7 +1,7 @@
 //! How well the features tell classes apart, without training: the vote of the nearest neighbours.
 
 use convmae_framework::component::{
-    Dataset, Evaluator, FeatureNeeds, Measured, Meter, MeterError, Needs, Pooling, Support,
+    Dataset, Evaluator, FeatureNeeds, Measured, Meter, MeterError, Needs, Pooling, Support, optional_slot,
 };
 use convmae_framework::data::Batch;
 use convmae_framework::metrics::{WeightedMean, state};
@@ -35,13 +35,8 @@ pub struct KnnAccuracy {
     pub pooling: Pooling,
     /// The images that vote, such as a `Subset` of a large training set; those of `data.train` if left out, without its
     /// transforms.
-    #[schemars(schema_with = "optional_dataset")]
+    #[schemars(schema_with = "optional_slot::<Box<dyn Dataset>>")]
     pub support: Option<Box<dyn Dataset>>,
-}
-
-/// The schema of a slot has no type, so schemars does not see that it may be null.
-fn optional_dataset(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "anyOf": [generator.subschema_for::<Box<dyn Dataset>>(), { "type": "null" }] })
 }
 
 impl Default for KnnAccuracy {
