@@ -6,7 +6,6 @@ use polars::prelude::*;
 
 use super::{ReportError, parquet};
 use crate::component::ClassFigures;
-use crate::weights::atomic;
 
 const WHAT: &str = "file of classes";
 
@@ -23,23 +22,17 @@ pub struct ClassTable {
 impl ClassTable {
     /// Writes all rows to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        let frame = self.frame().map_err(|error| ReportError::format(path, WHAT, error))?;
-        parquet::write(path, WHAT, frame).map(drop)
+        parquet::write(path, WHAT, self.frame()).map(drop)
     }
 
     /// Reads back what [`write`](Self::write) left at `path`.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
-        let table = Self::of_frame(&parquet::read(path, WHAT)?);
-        table.map_err(|error| ReportError::format(path, WHAT, error))
+        parquet::read(path, WHAT, Self::of_frame)
     }
 
     /// Forgets the table at `path` if it is of an evaluation after `step`: a resumed run evaluates again.
     pub fn truncate_after(path: &Path, step: u64) -> Result<(), ReportError> {
-        // One that cannot be read is of no use either.
-        if path.is_file() && Self::read(path).map_or(true, |table| table.step > step) {
-            atomic::remove(path)?;
-        }
-        Ok(())
+        parquet::remove_after(path, step, |path| Ok(Self::read(path)?.step))
     }
 
     fn frame(&self) -> PolarsResult<DataFrame> {

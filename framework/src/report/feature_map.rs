@@ -6,7 +6,6 @@ use polars::prelude::*;
 
 use super::{ReportError, parquet};
 use crate::metrics::{Principal, principal_components};
-use crate::weights::atomic;
 
 const WHAT: &str = "map of features";
 /// Images of a map: more cannot be told apart.
@@ -43,23 +42,17 @@ pub struct MapPoint {
 impl FeatureMap {
     /// Writes all rows to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        let frame = self.frame().map_err(|error| ReportError::format(path, WHAT, error))?;
-        parquet::write(path, WHAT, frame).map(drop)
+        parquet::write(path, WHAT, self.frame()).map(drop)
     }
 
     /// Reads back what [`write`](Self::write) left at `path`.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
-        let map = Self::of_frame(&parquet::read(path, WHAT)?);
-        map.map_err(|error| ReportError::format(path, WHAT, error))
+        parquet::read(path, WHAT, Self::of_frame)
     }
 
     /// Forgets the map at `path` if it is of an evaluation after `step`: a resumed run evaluates again.
     pub fn truncate_after(path: &Path, step: u64) -> Result<(), ReportError> {
-        // One that cannot be read is of no use either.
-        if path.is_file() && Self::read(path).map_or(true, |map| map.step > step) {
-            atomic::remove(path)?;
-        }
-        Ok(())
+        parquet::remove_after(path, step, |path| Ok(Self::read(path)?.step))
     }
 
     fn frame(&self) -> PolarsResult<DataFrame> {

@@ -61,7 +61,7 @@ pub struct MetricLog {
 impl MetricLog {
     /// Reads back what [`write`](Self::write) left at `path`.
     pub fn open(path: &Path) -> Result<Self, ReportError> {
-        Self::of_frame(&parquet::read(path, WHAT)?).map_err(|reason| ReportError::format(path, WHAT, reason))
+        parquet::read(path, WHAT, Self::of_frame)
     }
 
     /// Reads back the bytes that [`write`](Self::write) has returned.
@@ -85,8 +85,7 @@ impl MetricLog {
 
     /// Writes all rows to `path`, and returns the bytes of the file.
     pub fn write(&self, path: &Path) -> Result<Vec<u8>, ReportError> {
-        let frame = self.frame().map_err(|error| ReportError::format(path, WHAT, error))?;
-        parquet::write(path, WHAT, frame)
+        parquet::write(path, WHAT, self.frame())
     }
 
     /// Forgets what was measured after `step`: a resumed run measures it again.

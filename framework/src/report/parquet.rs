@@ -4,6 +4,7 @@
 //! altered is found before the reader sees it, which panics on some damaged files, and on a few asks for more
 //! memory than there is. A file without a digest, of an older program or another one, is read on trust.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
@@ -21,16 +22,39 @@ const SEALED: &str = "convmae.sealed";
 const UNSEALED: [u8; 64] = [b'0'; 64];
 
 /// Writes a frame to `path`, and returns the bytes that are there now; `what` it is, is for messages.
-pub(crate) fn write(path: &Path, what: &'static str, frame: DataFrame) -> Result<Vec<u8>, ReportError> {
-    let bytes = encode(frame).map_err(|error| ReportError::format(path, what, error))?;
+pub(crate) fn write(
+    path: &Path,
+    what: &'static str,
+    frame: PolarsResult<DataFrame>,
+) -> Result<Vec<u8>, ReportError> {
+    let bytes = frame.and_then(encode).map_err(|error| ReportError::format(path, what, error))?;
     atomic::write_bytes(path, &bytes)?;
     Ok(bytes)
 }
 
-/// Reads back what [`write`] has left at `path`.
-pub(crate) fn read(path: &Path, what: &'static str) -> Result<DataFrame, ReportError> {
+/// Reads back what [`write`] has left at `path`, as `of_frame` understands it.
+pub(crate) fn read<T, E: Display>(
+    path: &Path,
+    what: &'static str,
+    of_frame: impl FnOnce(&DataFrame) -> Result<T, E>,
+) -> Result<T, ReportError> {
     let bytes = fs::read(path).map_err(ReportError::io("read", path))?;
-    decode(bytes).map_err(|reason| ReportError::format(path, what, reason))
+    let frame = decode(bytes).map_err(|reason| ReportError::format(path, what, reason))?;
+    of_frame(&frame).map_err(|reason| ReportError::format(path, what, reason))
+}
+
+/// Removes the file of an evaluation at `path` unless it is one up to `step`: a resumed run evaluates again. `evaluated` tells after how
+/// many steps that was.
+pub(crate) fn remove_after(
+    path: &Path,
+    step: u64,
+    evaluated: impl FnOnce(&Path) -> Result<u64, ReportError>,
+) -> Result<(), ReportError> {
+    // One that cannot be read is of no use either.
+    if path.is_file() && evaluated(path).map_or(true, |evaluated| evaluated > step) {
+        atomic::remove(path)?;
+    }
+    Ok(())
 }
 
 /// A frame as the bytes of a sealed file.

@@ -28,8 +28,7 @@ impl Cached {
 
 /// The runs of the cache by name; none if there is no file, or it is not one of ours.
 pub fn read(root: &Path) -> HashMap<String, Cached> {
-    let read = || -> Result<HashMap<String, Cached>, RunsError> {
-        let frame = parquet::read(&root.join(FILE), WHAT)?;
+    let of_frame = |frame: &DataFrame| -> PolarsResult<_> {
         let column = |name| frame.column(name)?.str();
         let rows = column("run")?.iter().zip(column("stamp")?.iter()).zip(column(RECORD)?.iter());
         let cached = rows.filter_map(|((run, stamp), json)| {
@@ -37,7 +36,7 @@ pub fn read(root: &Path) -> HashMap<String, Cached> {
         });
         Ok(cached.collect())
     };
-    read().unwrap_or_else(|error| {
+    parquet::read(&root.join(FILE), WHAT, of_frame).unwrap_or_else(|error| {
         tracing::debug!("all runs are read: {error}");
         HashMap::new()
     })
@@ -61,7 +60,6 @@ pub fn write<'r>(
             Column::new("stamp".into(), rows.iter().map(|row| row.1).collect::<Vec<_>>()),
             Column::new(RECORD.into(), rows.iter().map(|row| row.2.as_str()).collect::<Vec<_>>()),
         ],
-    )?;
-    parquet::write(&root.join(FILE), WHAT, frame)?;
-    Ok(())
+    );
+    Ok(parquet::write(&root.join(FILE), WHAT, frame).map(drop)?)
 }
