@@ -5,7 +5,7 @@ use cudarc::driver::sys::CUdeviceptr;
 
 use super::Values;
 use super::buffer::upload_plain;
-use super::module::{CHUNK, Grid, Source, arguments, source};
+use super::module::{Blocks, Grid, Source, arguments, source};
 use super::step_end::GradScale;
 use crate::Result;
 use crate::cpu::adamw::{AdamwOperands, Factors};
@@ -36,7 +36,7 @@ unsafe impl DeviceRepr for Tensor {}
 /// Updates the values and moments of all tensors, in the order of operations of `torch.optim.AdamW`: decay, moments, bias-corrected
 /// step.
 pub fn adamw(tensors: Vec<AdamwTensor<'_>>, scale: &GradScale) -> Result<()> {
-    let mut blocks = 0;
+    let mut blocks = Blocks::default();
     let mut table = Vec::with_capacity(tensors.len());
     for AdamwTensor { values, grad, exp_avg, exp_avg_sq, at } in tensors {
         assert_eq!([grad.len(), exp_avg.len(), exp_avg_sq.len()], [values.len(); 3]);
@@ -49,17 +49,17 @@ pub fn adamw(tensors: Vec<AdamwTensor<'_>>, scale: &GradScale) -> Result<()> {
             exp_avg: exp_avg.address(),
             exp_avg_sq: exp_avg_sq.address(),
             count: values.len() as u32,
-            first_block: blocks as u32,
+            first_block: blocks.add(values.len()),
             factors: Factors::new(at),
         });
-        blocks += values.len().div_ceil(CHUNK);
     }
     let on_card = upload_plain(&table)?;
-    KERNELS.launch("adamw", Grid::items(blocks), arguments![on_card, table.len(), *scale])
+    KERNELS.launch("adamw", Grid::items(blocks.count()), arguments![on_card, table.len(), *scale])
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::module::CHUNK;
     use super::super::testing::{Case, clipped, on_card};
     use super::*;
     use crate::cpu::adamw as cpu;

@@ -5,7 +5,7 @@ use cudarc::driver::{CudaSlice, DeviceRepr};
 
 use super::Values;
 use super::buffer::{scratch, unspecified, upload_plain};
-use super::module::{CHUNK, Grid, Source, arguments, source};
+use super::module::{Blocks, CHUNK, Grid, Source, arguments, source};
 use super::step_end::GradScale;
 use crate::Result;
 use crate::cpu::lars::LarsOperands;
@@ -38,7 +38,7 @@ unsafe impl DeviceRepr for Tensor {}
 
 /// Updates the values and the directions of all tensors, as `util/lars.py` of the official code. The norms stay on the card.
 pub fn lars(tensors: Vec<LarsTensor<'_>>, scale: &GradScale) -> Result<()> {
-    let mut first_block = 0;
+    let mut blocks = Blocks::default();
     let mut table = Vec::with_capacity(tensors.len());
     for LarsTensor { values, grad, mu, at } in tensors {
         assert_eq!([grad.len(), mu.len()], [values.len(); 2]);
@@ -46,24 +46,22 @@ pub fn lars(tensors: Vec<LarsTensor<'_>>, scale: &GradScale) -> Result<()> {
             continue;
         }
         let LarsStep { lr, momentum, weight_decay, trust_coefficient } = at;
-        let blocks = values.len().div_ceil(CHUNK);
         table.push(Tensor {
             values: values.address(),
             grad: grad.address(),
             mu: mu.address(),
             count: values.len() as u32,
-            first_block: first_block as u32,
-            blocks: blocks as u32,
+            first_block: blocks.add(values.len()),
+            blocks: values.len().div_ceil(CHUNK) as u32,
             lr,
             momentum,
             weight_decay,
             trust: trust_coefficient.unwrap_or(0.0),
         });
-        first_block += blocks;
     }
-    let (on_card, count, grid) = (upload_plain(&table)?, table.len(), Grid::items(first_block));
+    let (on_card, count, grid) = (upload_plain(&table)?, table.len(), Grid::items(blocks.count()));
     // Two sums a block.
-    let partial: CudaSlice<f64> = scratch(2 * first_block)?;
+    let partial: CudaSlice<f64> = scratch(2 * grid.blocks())?;
     KERNELS.launch("sum_squares", grid, arguments![partial, on_card, count, *scale])?;
     let factors = unspecified(count)?;
     KERNELS.launch("trust", Grid::items(count), arguments![factors, partial, on_card])?;

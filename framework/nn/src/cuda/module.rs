@@ -100,6 +100,24 @@ impl Grid {
     }
 }
 
+/// The blocks of a kernel over a table of tensors, each of [`CHUNK`] values of one of them.
+#[derive(Debug, Default)]
+pub struct Blocks(usize);
+
+impl Blocks {
+    /// The first block of the next tensor, which has so many values.
+    pub fn add(&mut self, values: usize) -> u32 {
+        let first = self.0;
+        self.0 += values.div_ceil(CHUNK);
+        first as u32
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0
+    }
+}
+
 impl Source {
     /// Starts a kernel of this file on the card of this thread, which takes all values in `f32`. A grid without blocks is no work.
     ///

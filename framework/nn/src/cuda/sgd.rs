@@ -5,7 +5,7 @@ use cudarc::driver::sys::CUdeviceptr;
 
 use super::Values;
 use super::buffer::upload_plain;
-use super::module::{CHUNK, Grid, Source, arguments, source};
+use super::module::{Blocks, Grid, Source, arguments, source};
 use super::step_end::GradScale;
 use crate::Result;
 use crate::cpu::sgd::SgdOperands;
@@ -39,7 +39,7 @@ unsafe impl DeviceRepr for Tensor {}
 /// Updates the values of all tensors, and the directions of those that have momentum, in the order of operations of
 /// `torch.optim.SGD`.
 pub fn sgd(tensors: Vec<SgdTensor<'_>>, scale: &GradScale) -> Result<()> {
-    let mut blocks = 0;
+    let mut blocks = Blocks::default();
     let mut table = Vec::with_capacity(tensors.len());
     for SgdTensor { values, grad, direction, at } in tensors {
         assert_eq!(grad.len(), values.len());
@@ -53,21 +53,21 @@ pub fn sgd(tensors: Vec<SgdTensor<'_>>, scale: &GradScale) -> Result<()> {
             grad: grad.address(),
             direction: direction.map_or(0, |direction| direction.address()),
             count: values.len() as u32,
-            first_block: blocks as u32,
+            first_block: blocks.add(values.len()),
             lr,
             momentum,
             enters,
             weight_decay,
             nesterov: u64::from(nesterov),
         });
-        blocks += values.len().div_ceil(CHUNK);
     }
     let on_card = upload_plain(&table)?;
-    KERNELS.launch("sgd", Grid::items(blocks), arguments![on_card, table.len(), *scale])
+    KERNELS.launch("sgd", Grid::items(blocks.count()), arguments![on_card, table.len(), *scale])
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::module::CHUNK;
     use super::super::testing::{Case, clipped, on_card};
     use super::*;
     use crate::cpu::sgd as cpu;

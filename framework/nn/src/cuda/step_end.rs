@@ -6,7 +6,7 @@ use cudarc::driver::{CudaSlice, DevicePtr as _, DeviceRepr};
 use super::Values;
 use super::buffer::{download_plain, scratch, upload_plain};
 use super::card::card;
-use super::module::{Argument, AsArgument, CHUNK, Grid, Source, arguments, source};
+use super::module::{Argument, AsArgument, Blocks, Grid, Source, arguments, source};
 use super::pinned::Pinned;
 use super::storage::Storage;
 use crate::Result;
@@ -103,20 +103,19 @@ impl StepEnd {
         losses: &[&Values],
         max_norm: Option<f64>,
     ) -> Result<Readback> {
-        let mut blocks = 0;
+        let mut blocks = Blocks::default();
         let mut table = Vec::with_capacity(grads.len() + losses.len());
         for values in grads.iter().filter(|values| !values.is_empty()) {
             assert_eq!(values.storage(), Storage::F32);
-            let (count, first_block) = (values.len() as u32, blocks as u32);
+            let (count, first_block) = (values.len() as u32, blocks.add(values.len()));
             table.push(Tensor { values: values.address(), count, first_block });
-            blocks += values.len().div_ceil(CHUNK);
         }
         let tensors = table.len();
         table.extend(losses.iter().map(|loss| {
             assert_eq!((loss.len(), loss.storage()), (1, Storage::F32));
             Tensor { values: loss.address(), count: 1, first_block: 0 }
         }));
-        let (on_card, grid) = (upload_plain(&table)?, Grid::items(blocks.max(1)));
+        let (on_card, grid) = (upload_plain(&table)?, Grid::items(blocks.count().max(1)));
         let (partial, numbers) = (scratch::<f64>(grid.blocks())?, scratch::<f64>(1 + losses.len())?);
         let (card, max_norm) = (card()?, max_norm.unwrap_or(f64::INFINITY));
         let arguments = arguments![

@@ -7,7 +7,7 @@ use cudarc::driver::DeviceRepr;
 use cudarc::driver::sys::CUdeviceptr;
 
 use super::buffer::{unspecified_in, upload_plain};
-use super::module::{CHUNK, Grid, Source, arguments, source};
+use super::module::{Blocks, Grid, Source, arguments, source};
 use super::{Buffer, Values};
 use crate::Result;
 use crate::device::{self, Precision};
@@ -86,20 +86,19 @@ unsafe impl DeviceRepr for Rounding {}
 
 /// Writes the values of each pair's first to its second, as products take them, in one launch.
 pub fn round_all(pairs: Vec<(&Values, &mut Values)>) -> Result<()> {
-    let (mut blocks, mut table) = (0, Vec::with_capacity(pairs.len()));
+    let (mut blocks, mut table) = (Blocks::default(), Vec::with_capacity(pairs.len()));
     for (from, to) in pairs {
         assert_eq!((from.len(), from.storage(), to.storage()), (to.len(), Storage::F32, Storage::Bf16));
-        let (count, first_block) = (from.len() as u32, blocks as u32);
+        let (count, first_block) = (from.len() as u32, blocks.add(from.len()));
         if count > 0 {
             table.push(Rounding { from: from.address(), to: to.address(), count, first_block });
         }
-        blocks += from.len().div_ceil(CHUNK);
     }
     if table.is_empty() {
         return Ok(());
     }
     let on_card = upload_plain(&table)?;
-    KERNELS.launch("round_all", Grid::items(blocks), arguments![on_card, table.len()])
+    KERNELS.launch("round_all", Grid::items(blocks.count()), arguments![on_card, table.len()])
 }
 
 /// [`operand`] of a buffer, which may have been computed with it. It is taken from there.
