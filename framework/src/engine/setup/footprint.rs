@@ -9,7 +9,7 @@ use crate::component::Loss;
 use crate::engine::EngineError;
 use crate::engine::train::EmaState;
 use crate::experiment::Experiment;
-use crate::graph::{Checked, Model, check};
+use crate::graph::{Checked, Model, check, warn};
 use crate::guard::guarded;
 use crate::nn::backward::backward;
 use crate::nn::cpu::buffer::{POOL_FACTOR, pool_peaks};
@@ -18,7 +18,7 @@ use crate::random::{self, Purpose};
 use crate::recipe::{Problem, Recipe};
 
 /// Batches that are tried: what is not of the model is in proportion to them. One image is too few for the statistics of a batch.
-pub(super) const TRIED: [usize; 2] = [2, 3];
+const TRIED: [usize; 2] = [2, 3];
 
 /// Steps of a trial: the first one allocates the gradients, the others find them.
 const STEPS: u64 = 2;
@@ -83,6 +83,21 @@ impl Footprint {
         let help = "a smaller one with as much larger a `train.accumulate` trains the same; `train.checkpoint_activations: true` \
                     keeps less of a step";
         Some(Problem::new("data.train.batch_size", message).help(help))
+    }
+}
+
+/// Warns of a training step that will not fit into memory, and tells what it needs. Batches as small as those that would be
+/// tried are left to show it.
+pub fn warn_of_memory(recipe: &Recipe, batch_size: usize) {
+    if batch_size <= TRIED[1] {
+        return;
+    }
+    match Footprint::of(recipe) {
+        Ok(footprint) => {
+            tracing::info!("memory: {footprint}");
+            warn(recipe, footprint.warning().into_iter().collect());
+        }
+        Err(reason) => tracing::debug!("the memory of a step is not known: {reason}"),
     }
 }
 

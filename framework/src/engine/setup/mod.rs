@@ -31,7 +31,7 @@ use super::EngineError;
 use super::evaluate::{Measure, Predictor};
 use super::train::{Trainer, TrainerParts, TrainingPlan};
 
-pub use footprint::Footprint;
+pub use footprint::warn_of_memory;
 pub use index_digest::IndexDigests;
 pub use init_from::{initialize, load_part, load_weights, weights_of_run};
 pub use inspect::{Inspection, Look, inspect, with_all_mistakes};
@@ -225,21 +225,6 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
         settings,
         summary,
     })
-}
-
-/// Warns of a training step that will not fit into memory, and tells what it needs. Batches as small as those that would be
-/// tried are left to show it.
-pub fn warn_of_memory(recipe: &Recipe, batch_size: usize) {
-    if batch_size <= footprint::TRIED[1] {
-        return;
-    }
-    match Footprint::of(recipe) {
-        Ok(footprint) => {
-            tracing::info!("memory: {footprint}");
-            warn(recipe, footprint.warning().into_iter().collect());
-        }
-        Err(reason) => tracing::debug!("the memory of a step is not known: {reason}"),
-    }
 }
 
 /// What opened data are.
