@@ -85,7 +85,10 @@ impl Start {
             model.head_params().iter().map(|param| param.name().to_owned()).collect();
         let in_file: HashSet<&str> = source.tensors.names().collect();
         let is_new = |name: &str| from.new.contain(name) || heads.contains(name) && !in_file.contains(name);
-        let elsewhere = params_of_other_nodes(&path, model);
+        let elsewhere = match report.unexpected.is_empty() {
+            true => HashSet::new(),
+            false => params_of_other_nodes(&path, model),
+        };
         report.allow(is_new, |name| from.leave.contain(name) || elsewhere.contains(name));
         let help = help_for(&report);
         source.check(&params, &report, &help).map_err(at)?;
@@ -147,13 +150,9 @@ fn params_of_other_nodes(weights: &Path, model: &Model) -> HashSet<String> {
         let (_, Checked { plan, image, .. }) = graph::load(&sources, &catalog()).ok()?;
         Model::build(&plan, image, &Scope::describe()).ok()
     };
-    let is_here = |node: &Node| {
-        model
-            .params_by_node()
-            .iter()
-            .any(|(own, _)| (&own.name, &own.type_name) == (&node.name, &node.type_name))
-    };
-    let of_run = of_run();
+    let (of_run, own) = (of_run(), model.params_by_node());
+    let is_here =
+        |node: &Node| own.iter().any(|(own, _)| (&own.name, &own.type_name) == (&node.name, &node.type_name));
     let nodes = of_run.iter().flat_map(Model::params_by_node).filter(|(node, _)| !is_here(node));
     nodes.flat_map(|(_, params)| params).map(|param| param.name().to_owned()).collect()
 }
