@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
 use crate::component::Span;
-use crate::engine::{self, Outcome, RunOptions};
+use crate::distributed;
+use crate::engine::{self, EngineError, Outcome, RunOptions};
 use crate::report::logging::LogFile;
 use crate::shell::quote;
 use crate::terminal::say;
@@ -44,20 +45,22 @@ pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
     let Args { recipe, out, resume, extend, stop_with_stdin, must_finish } = args;
     let extend = length(&extend)?;
     let (sources, run) = recipe.sources()?;
-    let options = RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log };
+    let communicator = distributed::join().map_err(EngineError::from)?;
+    let is_first = communicator.is_first();
+    let options =
+        RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log, communicator };
     let Outcome { run, step, interrupted, .. } = engine::run(options)?;
-    if interrupted {
-        say(format!(
+    let message = match interrupted {
+        true => format!(
             "stopped after step {step}, the state is saved; continue with\n  {command} --out {} --resume",
             quote(&run.to_string_lossy())
-        ));
-        if must_finish {
-            return Err(CliError::Stopped(step));
-        }
-    } else {
-        say(format!("done: {}", run.join("report.html").display()));
+        ),
+        false => format!("done: {}", run.join("report.html").display()),
+    };
+    if is_first {
+        say(message);
     }
-    Ok(())
+    if interrupted && must_finish { Err(CliError::Stopped(step)) } else { Ok(()) }
 }
 
 /// A length in one argument, `"20 epochs"`, or in two, `20 epochs`.
