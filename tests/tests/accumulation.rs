@@ -48,7 +48,10 @@ impl Communicator for Threads {
             let own = backend::download(values).unwrap();
             let own: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
             let length = values.len();
-            let mut parts: Vec<f32> = self.all_gather(&own)?.concat().chunks_exact(4)
+            let mut parts: Vec<f32> = self
+                .all_gather(&own)?
+                .concat()
+                .chunks_exact(4)
                 .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
                 .collect();
             sum_parts(&mut parts, length);

@@ -36,7 +36,8 @@ fn check(threads: &str) -> Result<(), CliError> {
 pub fn threads(launch: Option<Launch>) -> rayon::ThreadPoolBuilder {
     let builder = rayon::ThreadPoolBuilder::new();
     let own = std::thread::available_parallelism().ok();
-    let processors = System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing())).cpus().len();
+    let processors =
+        System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing())).cpus().len();
     let is_told = std::env::var_os("RAYON_NUM_THREADS").is_some_and(|set| !set.is_empty());
     match launch.zip(own).zip(NonZeroUsize::new(processors)) {
         Some(((launch, own), processors)) if !is_told => builder.num_threads(launch.threads(processors, own)),

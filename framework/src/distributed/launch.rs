@@ -63,8 +63,9 @@ impl Launch {
 
     fn told_by(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, CommunicationError> {
         // A batch script of Slurm has a rank, but is no step; under `srun --mpi=pmi2` Slurm alone tells the place on the machine.
-        let is_told =
-            |launcher: &&Launcher| [launcher.size, launcher.local_rank].iter().all(|name| variable(name).is_some());
+        let is_told = |launcher: &&Launcher| {
+            [launcher.size, launcher.local_rank].iter().all(|name| variable(name).is_some())
+        };
         let Some(launcher) = LAUNCHERS.iter().find(is_told) else { return Ok(None) };
         let number = |name: &str| {
             let text = variable(name).ok_or_else(|| refused(launcher, &format!("`{name}` is not set")))?;

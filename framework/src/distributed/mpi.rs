@@ -71,11 +71,7 @@ impl Communicator for Mpi {
         self.world.size() as usize
     }
 
-    fn all_reduce(
-        &self,
-        tensors: Vec<&mut Values>,
-        reduction: Reduction,
-    ) -> Result<(), CommunicationError> {
+    fn all_reduce(&self, tensors: Vec<&mut Values>, reduction: Reduction) -> Result<(), CommunicationError> {
         let values: usize = tensors.iter().map(|values| values.len()).sum();
         let whole = BUCKET_BYTES / size_of::<f32>();
         let length = values.min(whole).div_ceil(self.size()) * self.size();

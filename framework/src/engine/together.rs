@@ -1,5 +1,6 @@
 //! Processes that succeed together, or fail together with one message.
 
+use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -42,8 +43,18 @@ fn exchange<T: Serialize>(
     communicator: &dyn Communicator,
     own: Result<&T, &EngineError>,
 ) -> Result<Vec<Vec<u8>>, EngineError> {
-    let told = own.map_or_else(|error| Told::Failed(error.to_string()), Told::Done);
+    let told = own.map_or_else(|error| Told::Failed(whole(error)), Told::Done);
     Ok(communicator.all_gather(&state::write(&told))?)
+}
+
+/// An error with all that belongs to it, as it is printed.
+fn whole(error: &EngineError) -> String {
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).without_cause_chain();
+    let mut text = String::new();
+    match handler.render_report(&mut text, error) {
+        Ok(()) => text,
+        Err(_) => error.to_string(),
+    }
 }
 
 fn parts<T: DeserializeOwned>(all: Vec<Vec<u8>>) -> Result<Vec<T>, EngineError> {

@@ -19,7 +19,10 @@ impl Share {
     /// # Panics
     /// If the groups cannot be shared evenly.
     pub fn of_groups(rank: usize, size: usize, group: usize) -> Self {
-        assert!(rank < size && group > 0 && group.is_multiple_of(size), "{group} batches for {size} processes");
+        assert!(
+            rank < size && group > 0 && group.is_multiple_of(size),
+            "{group} batches for {size} processes"
+        );
         Self { rank, each: group / size, group }
     }
 

@@ -15,8 +15,8 @@ use crate::engine::EngineError;
 use crate::engine::evaluate::{Evaluation, Predictor};
 use crate::engine::setup::position_grids::SavedGrids;
 use crate::engine::setup::{Prepared, SplitReport, classes};
-use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::engine::together::{first, gather};
+use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::engine::train::{StepResult, UploadAhead};
 use crate::loader::Share;
 use crate::report::logging::LOG_ONLY;
@@ -79,8 +79,7 @@ impl Session {
         let plan = self.prepared.trainer.plan().clone();
         let position = plan.position(self.prepared.trainer.steps_done());
         let communicator = self.communicator();
-        let share =
-            Share::of_groups(communicator.rank(), communicator.size(), plan.accumulate as usize);
+        let share = Share::of_groups(communicator.rank(), communicator.size(), plan.accumulate as usize);
         let epoch = self.prepared.train.epoch_of(share, position.epoch, position.batch as usize);
         let mut batches = UploadAhead(epoch);
         for _ in position.step..plan.steps_per_epoch {

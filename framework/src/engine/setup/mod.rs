@@ -12,16 +12,15 @@ mod loaded_model;
 mod memory;
 mod outlook;
 pub mod position_grids;
+mod shares;
 mod split_report;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::component::{Inference, Optimizer, Picture, Problem, Samples, Schedule, TaskKind, Training};
 use crate::data::{Batch, DataError};
-use crate::distributed::{Communicator, Reduction, SingleProcess};
+use crate::distributed::{Communicator, SingleProcess};
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Plan, Summary, warn, warnings_of_heads, warnings_of_schedule};
 use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline, check_length};
@@ -173,7 +172,7 @@ pub fn prepare(
     let Checked { experiment, plan, image, summary } = checked;
     if experiment.device.unwrap_or_default() == DeviceName::Cpu {
         memory::check(summary.parameters)?;
-        warn_of_memory(recipe, experiment.data.train.batch_size);
+        warn_of_memory(recipe, experiment.data.train.batch_size, communicator.size());
     }
     let Experiment {
         name,
@@ -202,14 +201,15 @@ pub fn prepare(
     let val = val_split.map(|split| loader("data.val", split, false)).transpose()?;
     let samples = train_loader.pipeline().samples.len();
     let training = training_plan(recipe, samples, batch_size, &train)?;
-    check_processes(recipe, &train, communicator.size())?;
+    shares::check(recipe, &train, communicator.size())?;
     warn(recipe, warnings_of_training(&plan, schedule.as_ref(), &train, optimizer.as_ref(), &training));
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
     let val_samples = val.as_ref().map(|val| val.pipeline().samples.as_ref());
     let data = look_at(recipe, &model, train_loader.pipeline().samples.as_ref(), val_samples)?;
     let measures = Measure::all(recipe, evaluate.evaluators, &model)?;
-    let trainer = build_trainer(recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?.among(communicator);
+    let trainer = build_trainer(recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?
+        .among(communicator);
     let settings = Settings {
         name,
         seed,
@@ -287,42 +287,6 @@ fn problem_of_length(samples: usize, batch_size: usize, train: &Train) -> Option
     Some(Problem::new("train.accumulate", message).help(help))
 }
 
-/// Refuses what so many processes cannot do together: a step whose batches they cannot share evenly, statistics that they would have to
-/// share.
-fn check_processes(recipe: &Recipe, train: &Train, processes: usize) -> Result<(), EngineError> {
-    if processes == 1 {
-        return Ok(());
-    }
-    let nodes = recipe.get("model").and_then(Value::as_object).into_iter().flatten();
-    let shares = nodes.filter(|(_, node)| node.get("sync") == Some(&Value::Bool(true)));
-    let mut problems: Vec<_> = shares
-        .map(|(name, _)| {
-            let message = "the statistics of batches are not shared among processes";
-            let help = "`sync: false`: every process normalises by the statistics of its own batches, as one does with \
-                        `train.accumulate`";
-            Problem::new(format!("model.{name}.sync"), message).help(help)
-        })
-        .collect();
-    problems.extend(problem_of_shares(train, processes));
-    if problems.is_empty() { Ok(()) } else { Err(recipe.diagnose(problems).into()) }
-}
-
-fn problem_of_shares(train: &Train, processes: usize) -> Option<Problem> {
-    if train.accumulate.is_multiple_of(processes) {
-        return None;
-    }
-    let batches = train.accumulate;
-    let message = format!("a step has {batches} batches, which {processes} processes cannot share evenly");
-    let below = batches / processes * processes;
-    let fitting = [below, below + processes].into_iter().filter(|&batches| batches > 0);
-    let fitting: Vec<_> = fitting.map(|batches| batches.to_string()).collect();
-    let help = format!(
-        "{}, with as much smaller or larger a `data.train.batch_size`: the number of processes does not change what is trained",
-        fitting.join(" or ")
-    );
-    Some(Problem::new("train.accumulate", message).help(help))
-}
-
 /// What is doubtful about a training, now that the size of its data is known.
 fn warnings_of_training(
     plan: &Plan,
@@ -363,15 +327,9 @@ pub fn build_trainer(
         ema: train.ema,
         seed,
         communicator: Rc::new(SingleProcess),
-        reduction: train.reduction.unwrap_or(default_reduction()),
+        reduction: shares::reduction(train),
     })?;
     Ok(trainer)
-}
-
-/// On the CPU a gradient more is little beside the order of sums; a card's memory is dear, and the library that connects cards has an
-/// order of its own.
-pub fn default_reduction() -> Reduction {
-    if DeviceName::default() == DeviceName::Cpu { Reduction::Tree } else { Reduction::Fast }
 }
 
 /// How all splits of a recipe are read.

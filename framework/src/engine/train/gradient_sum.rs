@@ -95,7 +95,8 @@ mod tests {
 
     fn sum(reduction: Reduction) -> Option<f32> {
         let scope = Scope::new(0);
-        let (param, unused) = (scope.param("w", &[1], &Init::ZEROS), scope.param("unused", &[1], &Init::ZEROS));
+        let (param, unused) =
+            (scope.param("w", &[1], &Init::ZEROS), scope.param("unused", &[1], &Init::ZEROS));
         let params = [param, unused];
         let mut sum = GradientSum::new(reduction, TERMS.len());
         for term in TERMS {
