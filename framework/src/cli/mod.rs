@@ -29,10 +29,12 @@ mod trained_args;
 mod weights_target;
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::distributed::launch::Launch;
+use crate::distributed::{self, SingleProcess};
 use crate::engine::EngineError;
 use crate::report::logging;
 pub use output::CliError;
@@ -90,8 +92,13 @@ pub fn main() -> ExitCode {
         complain(error);
         return code;
     }
-    let launch = match Launch::of_environment() {
-        Ok(launch) => launch,
+    let joined = Launch::of_environment().and_then(|launch| {
+        let together = matches!(cli.command, Command::Run(_));
+        Ok((launch, if together { distributed::join(launch)? } else { Rc::new(SingleProcess) }))
+    });
+    // It is left behind what is said: processes end together, and the launcher ends those that are late.
+    let (launch, communicator) = match joined {
+        Ok(joined) => joined,
         Err(error) => {
             complain(EngineError::from(error).into());
             return ExitCode::FAILURE;
@@ -109,7 +116,7 @@ pub fn main() -> ExitCode {
             message: "only `run` works with several processes".to_owned(),
             help: Some("start other commands without `mpirun` and `srun`".to_owned()),
         }),
-        Command::Run(args) => run::run(args, log),
+        Command::Run(args) => run::run(args, log, Rc::clone(&communicator)),
         Command::Check(args) => check::run(&args),
         Command::Browse(args) => browse::run(args),
         Command::Eval(args) => eval::run(&args),

@@ -1,12 +1,13 @@
 //! `convmae run`: train, evaluate, report.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
 use crate::component::Span;
-use crate::distributed;
-use crate::engine::{self, EngineError, Outcome, RunOptions};
+use crate::distributed::Communicator;
+use crate::engine::{self, Outcome, RunOptions};
 use crate::report::logging::LogFile;
 use crate::shell::quote;
 use crate::terminal::say;
@@ -40,12 +41,11 @@ pub struct Args {
 }
 
 /// Runs the subcommand.
-pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
+pub fn run(args: Args, log: LogFile, communicator: Rc<dyn Communicator>) -> Result<(), CliError> {
     let command = args.recipe.to_shell("run");
     let Args { recipe, out, resume, extend, stop_with_stdin, must_finish } = args;
     let extend = length(&extend)?;
     let (sources, run) = recipe.sources()?;
-    let communicator = distributed::join().map_err(EngineError::from)?;
     let is_first = communicator.is_first();
     let options =
         RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log, communicator };

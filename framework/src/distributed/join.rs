@@ -5,12 +5,12 @@ use std::rc::Rc;
 use super::launch::Launch;
 use super::{CommunicationError, Communicator, SingleProcess};
 
-/// The processes that were started together with this one: by `mpirun`, or `srun`; without these, this one alone.
+/// The processes that were started together with this one, as the launcher tells; without one, this process alone.
 ///
 /// # Errors
 /// If the program cannot reach others.
-pub fn join() -> Result<Rc<dyn Communicator>, CommunicationError> {
-    match Launch::of_environment()? {
+pub fn join(launch: Option<Launch>) -> Result<Rc<dyn Communicator>, CommunicationError> {
+    match launch {
         None => Ok(Rc::new(SingleProcess)),
         Some(launch) => reach(launch),
     }
