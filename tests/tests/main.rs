@@ -28,6 +28,8 @@ mod padding;
 mod plugin;
 mod predict_folder;
 mod pretrain_golden;
+#[cfg(feature = "mpi")]
+mod processes;
 mod registry;
 mod report;
 mod resume;

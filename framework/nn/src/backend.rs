@@ -38,6 +38,9 @@ const _: fn(DeviceName) -> Option<u64> = device::memory;
 const _: fn(usize) -> Result<Buffer> = unspecified;
 const _: fn(Vec<f32>) -> Result<Buffer> = upload;
 const _: fn(&Values) -> Result<Vec<f32>> = download;
+// The same, to where they are wanted, and back.
+const _: fn(&Values, &mut [f32]) -> Result<()> = read;
+const _: fn(&mut Values, &[f32]) -> Result<()> = write;
 // The same of several, while the host waits once.
 const _: fn(&[&Values]) -> Result<Vec<Vec<f32>>> = download_all;
 const _: fn(usize) -> Result<Buffer> = zeros;

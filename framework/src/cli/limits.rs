@@ -1,8 +1,12 @@
 //! What the surroundings allow this process: threads, sizes of files.
 
 use std::io;
+use std::num::NonZeroUsize;
+
+use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 use super::output::CliError;
+use crate::distributed::launch::Launch;
 
 /// Threads that the pool may be asked for. More take longer to start than they save.
 const MOST_THREADS: usize = 1024;
@@ -25,6 +29,19 @@ fn check(threads: &str) -> Result<(), CliError> {
             ),
             help: Some("without it there is a thread for each core".to_owned()),
         }),
+    }
+}
+
+/// The threads of this process: those that it is told, or its share of what several processes of this machine have.
+pub fn threads(launch: Option<Launch>) -> rayon::ThreadPoolBuilder {
+    let builder = rayon::ThreadPoolBuilder::new();
+    let own = std::thread::available_parallelism().ok();
+    let processors =
+        System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing())).cpus().len();
+    let is_told = std::env::var_os("RAYON_NUM_THREADS").is_some_and(|set| !set.is_empty());
+    match launch.zip(own).zip(NonZeroUsize::new(processors)) {
+        Some(((launch, own), processors)) if !is_told => builder.num_threads(launch.threads(processors, own)),
+        _ => builder,
     }
 }
 

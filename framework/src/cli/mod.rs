@@ -29,9 +29,13 @@ mod trained_args;
 mod weights_target;
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+use crate::distributed::launch::Launch;
+use crate::distributed::{self, SingleProcess};
+use crate::engine::EngineError;
 use crate::report::logging;
 pub use output::CliError;
 use output::complain;
@@ -88,14 +92,31 @@ pub fn main() -> ExitCode {
         complain(error);
         return code;
     }
+    let joined = Launch::of_environment().and_then(|launch| {
+        let together = matches!(cli.command, Command::Run(_));
+        Ok((launch, if together { distributed::join(launch)? } else { Rc::new(SingleProcess) }))
+    });
+    // It is left behind what is said: processes end together, and the launcher ends those that are late.
+    let (launch, communicator) = match joined {
+        Ok(joined) => joined,
+        Err(error) => {
+            complain(EngineError::from(error).into());
+            return ExitCode::FAILURE;
+        }
+    };
     // The main thread works in the pool instead of waiting for it. Fails where a program has set up the pool
     // itself.
-    let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
-    let log = logging::init(
-        i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX),
-    );
+    let _ = limits::threads(launch).use_current_thread().build_global();
+    // The first process speaks for all.
+    let speaks = launch.is_none_or(|launch| launch.rank == 0);
+    let verbosity = i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX);
+    let log = logging::init(if speaks { verbosity } else { i8::MIN });
     let result = match cli.command {
-        Command::Run(args) => run::run(args, log),
+        command if launch.is_some() && !matches!(command, Command::Run(_)) => Err(CliError::Usage {
+            message: "only `run` works with several processes".to_owned(),
+            help: Some("start other commands without `mpirun` and `srun`".to_owned()),
+        }),
+        Command::Run(args) => run::run(args, log, Rc::clone(&communicator)),
         Command::Check(args) => check::run(&args),
         Command::Browse(args) => browse::run(args),
         Command::Eval(args) => eval::run(&args),
@@ -119,7 +140,9 @@ pub fn main() -> ExitCode {
         Err(CliError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.code();
-            complain(error);
+            if speaks {
+                complain(error);
+            }
             code
         }
     }

@@ -37,6 +37,9 @@ pub struct Environment {
     pub device: String,
     /// Worker threads.
     pub threads: usize,
+    /// The processes that trained together, if there were several: how many, and what connected them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<String>,
 }
 
 impl Environment {
@@ -71,6 +74,7 @@ impl Environment {
             memory: system.total_memory(),
             device: device.to_owned(),
             threads,
+            processes: None,
         }
     }
 
@@ -96,6 +100,7 @@ impl Environment {
             ("Git commit", self.git_commit.clone()),
             ("Device", Some(self.device.clone())),
             ("Threads", Some(self.threads.to_string())),
+            ("Processes", self.processes.clone()),
             ("Processor", self.cpu.as_ref().map(|cpu| format!("{cpu}, {} logical cores", self.cores))),
             ("Memory", (self.memory > 0).then(|| format!("{gib:.1} GiB"))),
             ("System", Some(self.os.clone())),

@@ -81,6 +81,18 @@ pub fn download(values: &[f32]) -> Result<Vec<f32>> {
     Ok(values.to_vec())
 }
 
+/// Copies values of the device to the host.
+pub fn read(values: &[f32], to: &mut [f32]) -> Result<()> {
+    to.copy_from_slice(values);
+    Ok(())
+}
+
+/// Replaces values of the device by those of the host.
+pub fn write(values: &mut [f32], from: &[f32]) -> Result<()> {
+    values.copy_from_slice(from);
+    Ok(())
+}
+
 /// [`download`] of several.
 pub fn download_all(values: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
     Ok(values.iter().map(|values| values.to_vec()).collect())

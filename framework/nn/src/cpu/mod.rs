@@ -41,8 +41,8 @@ pub mod tokens;
 mod transpose;
 
 pub use buffer::{
-    Buffer, copy, download, download_all, is_rounded, operand, round_all, single, take_operand, unspecified,
-    upload, zeros,
+    Buffer, copy, download, download_all, is_rounded, operand, read, round_all, single, take_operand,
+    unspecified, upload, write, zeros,
 };
 pub use output::Output;
 

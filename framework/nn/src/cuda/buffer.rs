@@ -228,6 +228,18 @@ pub fn download(values: &Values) -> Result<Vec<f32>> {
     Ok(host)
 }
 
+/// Copies values of the device, in `f32`, to the host.
+pub fn read(values: &Values, to: &mut [f32]) -> Result<()> {
+    assert_eq!((values.len(), values.storage), (to.len(), Storage::F32));
+    download_into(to, values.address)
+}
+
+/// Replaces values of the device, in `f32`, by those of the host.
+pub fn write(values: &mut Values, from: &[f32]) -> Result<()> {
+    assert_eq!((values.len(), values.storage), (from.len(), Storage::F32));
+    copy_up(values.address, from)
+}
+
 /// [`download`] of several, in `f32`, while the host waits once: side by side on the card first.
 pub fn download_all(values: &[&Values]) -> Result<Vec<Vec<f32>>> {
     let mut joined = unspecified(values.iter().map(|values| values.len()).sum())?;
@@ -301,6 +313,10 @@ mod tests {
             let buffer = upload(values.clone()).unwrap();
             assert_eq!(buffer.len(), values.len());
             assert_eq!(download(&copy(&buffer).unwrap()).unwrap(), values);
+            let (mut replaced, mut read_back) = (zeros(values.len()).unwrap(), vec![0.0; values.len()]);
+            write(&mut replaced, &values).unwrap();
+            read(&replaced, &mut read_back).unwrap();
+            assert_eq!(read_back, values);
         }
         assert_eq!(download(&zeros(3).unwrap()).unwrap(), [0.0; 3]);
     }

@@ -1,6 +1,7 @@
 //! A run in progress: its state, and how it goes on from a checkpoint.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -11,6 +12,7 @@ use super::signal::StopSignal;
 use super::state::RunState;
 use crate::component::Span;
 use crate::data::Batch;
+use crate::distributed::Communicator;
 use crate::engine::EngineError;
 use crate::engine::evaluate::Evaluation;
 use crate::engine::setup::Prepared;
@@ -67,7 +69,10 @@ impl Session {
             evaluation: Evaluation::default(),
             digest: recipe.digest(),
             init_from_digest: prepared.init_from_digest(),
-            environment: Environment::collect(&nn::device::describe()?, rayon::current_num_threads()),
+            environment: Environment {
+                processes: processes(prepared.trainer.communicator().as_ref()),
+                ..Environment::collect(&nn::device::describe()?, rayon::current_num_threads())
+            },
             best: None,
             seconds_before: 0.0,
             started: Instant::now(),
@@ -107,10 +112,12 @@ impl Session {
                 .map_err(|reason| EngineError::Usage(format!("the checkpoint of step {step}: {reason}")))?,
             None => self.older_metrics(step)?,
         };
-        self.pictures_store().truncate_after(step)?;
-        ClassTable::truncate_after(&self.dir.classes(), step)?;
-        FeatureMap::truncate_after(&self.dir.features(), step)?;
-        self.store.rotate(step);
+        if self.is_first() {
+            self.pictures_store().truncate_after(step)?;
+            ClassTable::truncate_after(&self.dir.classes(), step)?;
+            FeatureMap::truncate_after(&self.dir.features(), step)?;
+            self.store.rotate(step);
+        }
         tracing::info!("resumed at step {step} of {}", self.prepared.trainer.plan().steps);
         Ok(())
     }
@@ -175,6 +182,16 @@ impl Session {
         self.dir.is_finished() && (is_at_end || !CheckpointStore::any_in(&self.dir.checkpoints()))
     }
 
+    /// The processes that train together.
+    pub fn communicator(&self) -> Rc<dyn Communicator> {
+        self.prepared.trainer.communicator()
+    }
+
+    /// Whether this process writes the run directory.
+    pub fn is_first(&self) -> bool {
+        self.communicator().is_first()
+    }
+
     /// The pictures over time.
     pub fn pictures_store(&self) -> PictureStore {
         PictureStore::new(self.dir.pictures())
@@ -184,6 +201,11 @@ impl Session {
     pub fn seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
+}
+
+/// How many processes there are, and what connects them.
+fn processes(communicator: &dyn Communicator) -> Option<String> {
+    communicator.engine().map(|engine| format!("{}, connected by {engine}", communicator.size()))
 }
 
 fn decode_metrics(saved: &str) -> Result<MetricLog, String> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::device::open_device;
 use super::memory::{self, size};
+use super::shares;
 use crate::component::Loss;
 use crate::engine::EngineError;
 use crate::engine::train::EmaState;
@@ -46,13 +47,15 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// That of a recipe without mistakes, by dry runs of a few images, on the recipe's device.
+    /// That of a recipe without mistakes, in one of so many processes, by dry runs of a few images on the recipe's device.
     ///
     /// # Errors
     /// Why it is not known.
-    pub fn of(recipe: &Recipe) -> Result<Self, String> {
+    pub fn of(recipe: &Recipe, processes: usize) -> Result<Self, String> {
         let Checked { experiment, .. } = check(recipe).map_err(|error| error.to_string())?;
         open_device(recipe, &experiment).map_err(|error| error.to_string())?;
+        // What the card's memory holds of the program is not counted as free there; on the CPU trials leave something behind.
+        let program = if device::memory().is_some() { 0 } else { memory::of_process().unwrap_or_default() };
         let before = dry_run::held().now;
         let trial = |images| Trial::new(recipe, images, before).map_err(|error| error.to_string());
         // What components make of values that nobody has computed is their own.
@@ -60,8 +63,6 @@ impl Footprint {
         let [few, more] =
             TRIED.map(|images| alone(images).unwrap_or_else(|| Err("no thread could be started".into())));
         let (few, more) = (few?, more?);
-        // What the card's memory holds of the program is not counted as free there.
-        let program = if device::memory().is_some() { 0 } else { memory::of_process().unwrap_or_default() };
         let Trial { batch_size, weights, gradients, optimizer, .. } = few;
         let at_batch_size = |of: fn(&Trial) -> f64| {
             let an_image = (of(&more) - of(&few)) / (TRIED[1] - TRIED[0]) as f64;
@@ -72,6 +73,7 @@ impl Footprint {
         let bound = POOL_FACTOR * at_batch_size(|trial| trial.pool_in_use);
         let activations = at_batch_size(|trial| trial.activations) - (kept - bound).max(0.0);
         let activations = activations.max(0.0) as u64;
+        let gradients = gradients * shares::gradients(&experiment.train, processes) as u64;
         let total = weights + gradients + optimizer + activations + program;
         let available = memory::limit().map(|(bytes, _)| bytes);
         Ok(Self { batch_size, weights, gradients, optimizer, activations, program, total, available })
@@ -93,11 +95,11 @@ impl Footprint {
 
 /// Warns of a training step that will not fit into memory, and tells what it needs. Batches as small as those that would be
 /// tried are left to show it.
-pub fn warn_of_memory(recipe: &Recipe, batch_size: usize) {
+pub fn warn_of_memory(recipe: &Recipe, batch_size: usize, processes: usize) {
     if batch_size <= TRIED[1] {
         return;
     }
-    match Footprint::of(recipe) {
+    match Footprint::of(recipe, processes) {
         Ok(footprint) => {
             tracing::info!("memory: {footprint}");
             warn(recipe, footprint.warning().into_iter().collect());
