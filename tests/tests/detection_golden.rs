@@ -196,7 +196,7 @@ fn assert_step(official: Official, file: &str, side: usize, of_losses: f32, of_g
     assert!(grads >= 53, "{grads}");
 }
 
-/// A ReLU next to its kink may be on the other side of it where products are added up in another order, as on another processor.
+/// A `ReLU` next to its kink may be on the other side of it where products are added up in another order, as on another processor.
 const OF_KINKS: f32 = 1.5e-2;
 
 #[test]

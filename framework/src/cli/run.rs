@@ -49,7 +49,7 @@ pub fn run(args: Args, log: LogFile, communicator: Rc<dyn Communicator>) -> Resu
     let is_first = communicator.is_first();
     let options =
         RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log, communicator };
-    let Outcome { run, step, interrupted, .. } = engine::run(options)?;
+    let Outcome { run, step, interrupted, .. } = engine::run(&options)?;
     let message = match interrupted {
         true => format!(
             "stopped after step {step}, the state is saved; continue with\n  {command} --out {} --resume",

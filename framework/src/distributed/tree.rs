@@ -4,6 +4,8 @@
 //! left over joins at the end, the last first. A part of a power of two of terms that begins at a multiple of that power
 //! is a sum of its own: who adds up such parts in the same way has the same bits as who adds up all terms.
 
+use std::convert::Infallible;
+
 /// A sum in progress.
 #[derive(Debug)]
 pub struct TreeSum<T> {
@@ -53,19 +55,20 @@ pub fn kept(terms: usize) -> usize {
 
 /// Adds up `parts` of equal length in place: the sum is in the first of them.
 pub fn sum_parts(parts: &mut [f32], length: usize) {
-    let mut sum = TreeSum::default();
-    let add = |sum: &mut &mut [f32], term: &mut [f32]| {
-        sum.iter_mut().zip(term).for_each(|(sum, term)| *sum += *term);
-        Ok::<_, std::convert::Infallible>(())
+    /// A part of the values.
+    struct Part<'a>(&'a mut [f32]);
+
+    let add = |sum: &mut Part<'_>, term: Part<'_>| {
+        sum.0.iter_mut().zip(term.0).for_each(|(sum, term)| *sum += *term);
+        Ok::<_, Infallible>(())
     };
-    let Ok(()) = parts.chunks_exact_mut(length.max(1)).try_for_each(|part| sum.push(part, add));
+    let mut sum = TreeSum::default();
+    let Ok(()) = parts.chunks_exact_mut(length.max(1)).try_for_each(|part| sum.push(Part(part), add));
     let Ok(_) = sum.finish(add);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use proptest::prelude::*;
 
     use super::*;

@@ -49,16 +49,16 @@ pub struct RunOptions {
 
 /// Runs a recipe: checks it, trains, evaluates, and writes the run directory. Of several processes the first one writes; all succeed
 /// together, or fail together.
-pub fn run(options: RunOptions) -> Result<Outcome, EngineError> {
+pub fn run(options: &RunOptions) -> Result<Outcome, EngineError> {
     let communicator = Rc::clone(&options.communicator);
     let communicator = communicator.as_ref();
-    let wanted = together(communicator, Wanted::new(&options))?;
+    let wanted = together(communicator, Wanted::new(options))?;
     // Everything that can fail for want of data fails before the run directory is touched.
     let is_intact = gather(communicator, wanted.repair(communicator))?.into_iter().all(|is_intact| is_intact);
-    let mut ready = together(communicator, wanted.prepare(&options))?;
-    let taken = ready.take_directory(&options);
+    let mut ready = together(communicator, wanted.prepare(options))?;
+    let taken = ready.take_directory(options);
     together(communicator, taken)?;
-    let session = together(communicator, ready.into_session(&options, is_intact))?;
+    let session = together(communicator, ready.into_session(options, is_intact))?;
     if is_intact && session.is_finished() {
         tracing::info!("the run in {} is finished", session.dir.root().display());
         return Ok(session.outcome(false));

@@ -185,12 +185,11 @@ impl Trainer {
     ) -> Result<Begun, EngineError> {
         let lr = self.lr(self.step);
         self.params.iter().for_each(Param::clear_grad);
-        let done = match self.communicator.size() {
-            1 => self.backward(batches, prepare)?,
-            _ => {
-                let (own, statistics) = running_statistics::collect(|| self.backward(batches, prepare));
-                self.reduce(own, statistics)?
-            }
+        let done = if self.communicator.size() == 1 {
+            self.backward(batches, prepare)?
+        } else {
+            let (own, statistics) = running_statistics::collect(|| self.backward(batches, prepare));
+            self.reduce(own, statistics)?
         };
         let _span = profile::phase("optimizer");
         let queued = Queued { step: self.step, lr, readback: self.end_step(&done)?, batches: done };
