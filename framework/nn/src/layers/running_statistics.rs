@@ -64,7 +64,8 @@ pub(super) fn track(moments: &Moments, params: [&Param; 3], rows: usize, momentu
 
 fn enter(moments: &Moments, [mean, var, batches]: [&Param; 3], rows: usize, momentum: f32) -> Result<()> {
     batch_norm::update_running(&mut mean.values_mut(), &mut var.values_mut(), moments, rows, momentum)?;
-    add_assign(&mut batches.values_mut(), &upload(vec![1.0])?)
+    let one = upload(vec![1.0])?;
+    add_assign(&mut batches.values_mut(), &one)
 }
 
 #[cfg(test)]
