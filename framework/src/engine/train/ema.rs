@@ -1,6 +1,6 @@
 //! An exponential moving average of the parameters.
 
-use crate::nn::backend::ema::{EmaOperands, ema};
+use crate::nn::backend::ema::{EmaTensor, ema};
 use crate::nn::backend::{Buffer, copy, upload};
 use crate::nn::{Param, ParamKind, Result};
 use crate::weights::TensorMap;
@@ -25,7 +25,7 @@ impl EmaState {
         let values: Vec<_> = params.iter().map(Param::values).collect();
         let tensors = params.iter().zip(&values).zip(&mut self.averages).map(|((param, values), average)| {
             let decay = if param.kind() == ParamKind::Trainable { self.decay } else { 0.0 };
-            EmaOperands { average: &mut **average, values: &**values, decay }
+            EmaTensor { average: &mut **average, values: &**values, decay }
         });
         ema(tensors.collect())
     }
