@@ -250,6 +250,7 @@ pages! {
     cifar10: "docs/src/cifar10.md";
     data: "docs/src/data.md";
     detection: "docs/src/detection.md";
+    distributed: "docs/src/distributed.md";
     extending: "docs/src/extending.md";
     finetuning: "docs/src/finetuning.md";
     reports: "docs/src/reports.md";

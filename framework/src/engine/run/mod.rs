@@ -23,7 +23,7 @@ use crate::report::{ReportError, RunDir, Status};
 
 use super::EngineError;
 use super::setup::{Look, Prepared, prepare, with_all_mistakes};
-use super::together::{gather, together};
+use super::together::{first, gather, together};
 use super::train::checkpoint::CheckpointStore;
 
 use resumed::Resumed;
@@ -56,8 +56,7 @@ pub fn run(options: &RunOptions) -> Result<Outcome, EngineError> {
     // Everything that can fail for want of data fails before the run directory is touched.
     let is_intact = gather(communicator, wanted.repair(communicator))?.into_iter().all(|is_intact| is_intact);
     let mut ready = together(communicator, wanted.prepare(options))?;
-    let taken = ready.take_directory(options);
-    together(communicator, taken)?;
+    first(communicator, || ready.take_directory(options))?;
     let session = together(communicator, ready.into_session(options, is_intact))?;
     if is_intact && session.is_finished() {
         tracing::info!("the run in {} is finished", session.dir.root().display());
@@ -138,11 +137,8 @@ struct Ready {
 }
 
 impl Ready {
-    /// Takes the run directory, in the process that writes it.
+    /// Takes the run directory.
     fn take_directory(&mut self, options: &RunOptions) -> Result<(), EngineError> {
-        if !options.communicator.is_first() {
-            return Ok(());
-        }
         let lock = self.recipe.lock_yaml();
         let dir = if self.resumed.is_some() {
             let dir = RunDir::open(&self.root)?;

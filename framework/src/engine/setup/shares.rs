@@ -115,11 +115,11 @@ pub fn check(recipe: &Recipe, train: &Train, processes: usize) -> Result<(), Dia
 }
 
 fn uneven(batches: usize, processes: usize) -> Option<Problem> {
-    if processes > 0 && batches.is_multiple_of(processes) {
+    if batches.is_multiple_of(processes) {
         return None;
     }
     let message = format!("a step has {batches} batches, which {processes} processes cannot share evenly");
-    let below = batches.checked_div(processes).unwrap_or_default() * processes;
+    let below = batches / processes * processes;
     let fitting = [below, below + processes].into_iter().filter(|&batches| batches > 0);
     let fitting: Vec<_> = fitting.map(|batches| batches.to_string()).collect();
     let help = format!(
