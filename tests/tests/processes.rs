@@ -136,7 +136,7 @@ fn start(folder: &Folder, processes: usize) -> Child {
     let checkpoints = folder.path("run/checkpoints");
     let begun = Instant::now();
     while !fs::read_dir(&checkpoints).is_ok_and(|mut entries| entries.next().is_some()) {
-        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint");
+        assert!(begun.elapsed() < Duration::from_mins(2), "no checkpoint");
         sleep(Duration::from_millis(20));
     }
     child
@@ -195,11 +195,11 @@ fn what_one_process_cannot_do_is_told_once_and_ends_all() {
     let (said, took) = with_another("data.train.dataset={type: ImageFolder, root: nowhere}");
     assert_eq!(said.matches("process 1: ").count(), 1, "{said}");
     assert!(said.contains("nowhere"), "{said}");
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
     // The first step of this one leaves nothing finite.
     let (said, took) = with_another("optimizer.lr=1e30");
     assert!(said.contains("process 1: ") || said.contains("NaN") || said.contains("inf"), "{said}");
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
 }
 
 #[test]
