@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::complete;
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
 use crate::engine::{self, BenchOptions, Inspection, Look, Outlook, inspect, plot_schedule};
@@ -43,7 +44,7 @@ pub struct Args {
     #[arg(long, requires = "data")]
     decode: bool,
     /// Tell which layers set a value: file and line, environment variable, or argument.
-    #[arg(long, value_name = "KEY", conflicts_with = "graph")]
+    #[arg(long, value_name = "KEY", conflicts_with = "graph", add = complete::keys())]
     why: Option<String>,
     /// Print the graph as a drawing.
     #[arg(long, value_name = "FORMAT")]

@@ -5,6 +5,8 @@
 mod bench;
 mod browse;
 mod check;
+mod complete;
+mod completions;
 pub mod convert;
 mod describe;
 mod embed;
@@ -14,6 +16,8 @@ mod file_kind;
 mod init;
 mod limits;
 mod list;
+mod man;
+mod new;
 mod output;
 mod predict;
 mod recipe_args;
@@ -26,6 +30,7 @@ mod table;
 mod table_file;
 mod trace;
 mod trained_args;
+mod version;
 mod weights_target;
 
 use std::process::ExitCode;
@@ -40,14 +45,9 @@ use crate::report::logging;
 pub use output::CliError;
 use output::complain;
 
-#[cfg(not(feature = "cuda"))]
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-#[cfg(feature = "cuda")]
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (cuda)");
-
 /// Masked image modelling from YAML recipes: `ConvMAE` (Gao et al., NeurIPS 2022) and its ablations.
 #[derive(Debug, Parser)]
-#[command(name = "convmae", version = VERSION, arg_required_else_help = true)]
+#[command(name = "convmae", version, long_version = version::LONG.as_str(), arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -79,11 +79,15 @@ enum Command {
     Runs(runs::Args),
     Table(table::Args),
     Sweep(sweep::Args),
+    New(new::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// The `main` of the program, and of any program that brings components of its own: link them with
 /// `use my_crate as _;`, then `fn main() -> ExitCode { convmae_framework::cli::main() }`.
 pub fn main() -> ExitCode {
+    complete::answer::<Cli>();
     let cli = Cli::parse();
     // Fails nowhere that these signals exist; without it a full limit ends the program, as before.
     let _ = limits::outlive_file_limit();
@@ -134,6 +138,9 @@ pub fn main() -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Table(args) => table::run(&args),
         Command::Sweep(args) => sweep::run(&args),
+        Command::New(args) => new::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run::<Cli>(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
