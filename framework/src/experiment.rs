@@ -43,8 +43,8 @@ pub struct Experiment {
     #[serde(default, deserialize_with = "device")]
     #[schemars(with = "Option<DeviceSchema>")]
     pub device: Option<DeviceName>,
-    /// How products of matrices are computed, and with bf16 what goes from one to the next is stored; `tf32` on
-    /// a GPU and `f32` on the CPU if left out.
+    /// How products of matrices are computed, and with bf16 on a GPU what goes from one to the next is stored;
+    /// `tf32` on a GPU and `f32` on the CPU if left out. The CPU has no `tf32`.
     #[serde(default)]
     #[schemars(with = "Option<PrecisionSchema>")]
     #[schemars(extend("x-called-elsewhere" = ["amp", "fp16", "bf16", "mixed_precision"]))]

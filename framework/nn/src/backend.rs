@@ -34,6 +34,7 @@ const _: fn(DeviceName) -> Option<u64> = device::peak_memory;
 const _: fn(DeviceName) -> Option<Held> = device::held;
 const _: fn(DeviceName) = device::forget_peak;
 const _: fn(DeviceName) -> Option<u64> = device::memory;
+const _: fn() -> bool = device::computes_in_bf16;
 
 const _: fn(usize) -> Result<Buffer> = unspecified;
 const _: fn(Vec<f32>) -> Result<Buffer> = upload;

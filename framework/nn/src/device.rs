@@ -81,12 +81,13 @@ impl From<DeviceName> for String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// In single precision: what the CPU does.
+    /// In single precision.
     F32,
     /// On a card, from factors with 10 bits behind the point: what cards do with `f32` if they are let.
     Tf32,
-    /// On a card, from factors with 7 bits behind the point, which halves the activations, too. Parameters, their gradients, sums,
-    /// statistics and what goes from block to block are `f32`; losses need no scaling.
+    /// From factors with 7 bits behind the point, which on a card halves the activations, too. Parameters, their gradients, sums,
+    /// statistics and what goes from block to block are `f32`; losses need no scaling. A processor that has no instructions for it
+    /// computes in single precision ([`computes_in_bf16`]).
     Bf16,
 }
 
@@ -137,8 +138,8 @@ pub fn select(name: DeviceName) -> Result<()> {
 /// # Errors
 /// If the device does not have it.
 pub fn set_precision(precision: Option<Precision>) -> Result<()> {
-    if let (DeviceName::Cpu, Some(precision @ (Precision::Tf32 | Precision::Bf16))) = (name()?, precision) {
-        return Err(Error::OfCards(precision));
+    if let (DeviceName::Cpu, Some(Precision::Tf32)) = (name()?, precision) {
+        return Err(Error::OfCards(Precision::Tf32));
     }
     PRECISION.set(precision);
     Ok(())
@@ -148,6 +149,12 @@ pub fn set_precision(precision: Option<Precision>) -> Result<()> {
 pub fn precision() -> Precision {
     let of_device = || Precision::default_of(name().unwrap_or_default());
     PRECISION.get().unwrap_or_else(of_device)
+}
+
+/// Whether the device of this thread multiplies bf16 faster than `f32`, if it is asked for [`Precision::Bf16`]; a processor without
+/// instructions for that computes in `f32` then.
+pub fn computes_in_bf16() -> bool {
+    backend::computes_in_bf16()
 }
 
 /// The device of this thread; without [`select`], the first one of those that the program was built for.
@@ -259,11 +266,13 @@ mod tests {
     #[test]
     fn a_precision_of_cards_is_refused_on_the_cpu() {
         if name().unwrap() == DeviceName::Cpu {
-            let message = set_precision(Some(Precision::Bf16)).unwrap_err().to_string();
-            assert!(message.contains("bf16") && message.contains("f32"), "{message}");
+            let message = set_precision(Some(Precision::Tf32)).unwrap_err().to_string();
+            assert!(message.contains("tf32") && message.contains("`bf16`"), "{message}");
         }
-        assert!(set_precision(Some(Precision::F32)).is_ok());
-        assert_eq!(precision(), Precision::F32);
+        for both in [Precision::F32, Precision::Bf16] {
+            set_precision(Some(both)).unwrap();
+            assert_eq!(precision(), both);
+        }
         set_precision(None).unwrap();
         assert_eq!(precision(), Precision::default_of(name().unwrap()));
     }

@@ -25,7 +25,7 @@ pub enum Error {
     #[error("this program was built with CUDA and computes on cards alone: build without `--features cuda`")]
     BuiltWithCuda,
     /// A precision that the CPU does not compute in.
-    #[error("the CPU does not compute products in `{0}`: leave `precision` out, or write `f32`")]
+    #[error("the CPU does not compute products in `{0}`: leave `precision` out, or write `f32` or `bf16`")]
     OfCards(Precision),
     /// The memory of the card is full.
     #[error("the card has no memory left")]

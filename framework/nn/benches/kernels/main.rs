@@ -16,6 +16,7 @@ mod updates;
 
 use std::error::Error;
 
+use convmae_nn::device::{self, Precision};
 use convmae_nn::random::{self, Purpose};
 use rand::Rng as _;
 
@@ -33,7 +34,10 @@ const KEPT: usize = PATCHES / 4;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut suite = Suite::new();
     let roofs = Roofs::measure();
-    products::linear(&mut suite);
+    for precision in [Precision::Bf16, Precision::F32] {
+        device::set_precision(Some(precision))?;
+        products::linear(&mut suite);
+    }
     products::attention(&mut suite);
     convolutions::depthwise(&mut suite)?;
     convolutions::conv2d(&mut suite);

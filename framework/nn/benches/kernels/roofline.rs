@@ -1,6 +1,7 @@
 //! What a kernel has to do at least, and how fast this machine could do it.
 
 use convmae_nn::ceiling;
+use convmae_nn::device::{self, Precision};
 
 /// Bytes of a value.
 const VALUE: f64 = size_of::<f32>() as f64;
@@ -51,7 +52,8 @@ pub struct Roof {
 
 /// What this machine can do at most, measured.
 pub struct Roofs {
-    flops_per_s: f64,
+    /// Of products in `f32`, and in bf16.
+    flops_per_s: [f64; 2],
     /// Footprints in bytes, ascending, and the bytes per second of a copy within them.
     copies: Vec<(usize, f64)>,
 }
@@ -62,13 +64,17 @@ impl Roofs {
 
     pub fn measure() -> Self {
         let copies = Self::FOOTPRINTS.map(|power| (1 << power, ceiling::copy(1 << power))).collect();
-        Self { flops_per_s: ceiling::matmul_gflops().unwrap_or(f64::NAN) * 1e9, copies }
+        let flops_per_s = [Precision::F32, Precision::Bf16].map(|precision| {
+            let gflops = device::set_precision(Some(precision)).and_then(|()| ceiling::matmul_gflops());
+            gflops.unwrap_or(f64::NAN) * 1e9
+        });
+        Self { flops_per_s, copies }
     }
 
     /// The longer of the times that the arithmetic takes at the speed of a product, and that moving the bytes takes at the speed of a
     /// copy with the next larger footprint.
-    pub fn of(&self, work: &Work) -> Roof {
-        let arithmetic = work.flops / self.flops_per_s;
+    pub fn of(&self, work: &Work, precision: Precision) -> Roof {
+        let arithmetic = work.flops / self.flops_per_s[usize::from(precision == Precision::Bf16)];
         let fits = |&&(footprint, _): &&(usize, f64)| footprint as f64 >= work.footprint;
         let copy = self.copies.iter().find(fits).or(self.copies.last());
         match copy.map(|&(footprint, speed)| (footprint, work.bytes / speed)) {
@@ -80,7 +86,8 @@ impl Roofs {
     }
 
     pub fn print(&self) {
-        println!("\nmatmul 1536^3: {:.0} GFLOP/s", self.flops_per_s / 1e9);
+        let [f32, bf16] = self.flops_per_s.map(|flops| flops / 1e9);
+        println!("\nmatmul 1536^3: {f32:.0} GFLOP/s, in bf16 {bf16:.0} GFLOP/s");
         for (footprint, speed) in &self.copies {
             println!("copy {:>4} MiB: {:>6.1} GB/s", footprint >> 20, speed / 1e9);
         }

@@ -6,6 +6,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use convmae_nn::device::{self, Precision};
 use criterion::{Bencher, Criterion};
 use serde_json::Value;
 
@@ -23,6 +24,7 @@ pub struct Suite {
 struct Benchmark {
     kernel: &'static str,
     shape: String,
+    precision: Precision,
     work: Work,
 }
 
@@ -38,7 +40,8 @@ impl Suite {
         Self { criterion, output, started: SystemTime::now(), done: Vec::new() }
     }
 
-    /// A benchmark, unless the command line filters it out. Kernel and shape become names of folders.
+    /// A benchmark, unless the command line filters it out. Kernel and shape, with the precision of products unless that is `f32`, become
+    /// names of folders.
     pub fn bench(
         &mut self,
         kernel: &'static str,
@@ -47,14 +50,19 @@ impl Suite {
         mut routine: impl FnMut(&mut Bencher<'_>),
     ) {
         let mut runs = false;
+        let precision = device::precision();
+        let shape = match precision {
+            Precision::F32 => shape.to_owned(),
+            _ => format!("{shape}, {precision}"),
+        };
         let mut group = self.criterion.benchmark_group(kernel);
-        group.bench_function(shape, |bencher| {
+        group.bench_function(&shape, |bencher| {
             runs = true;
             routine(bencher);
         });
         group.finish();
         if runs {
-            self.done.push(Benchmark { kernel, shape: shape.to_owned(), work });
+            self.done.push(Benchmark { kernel, shape, precision, work });
         }
     }
 
@@ -63,15 +71,15 @@ impl Suite {
         self.criterion.final_summary();
         roofs.print();
         println!(
-            "\n{:<28} {:<24} {:>10} {:>8} {:>7} {:>10} {:<12} {:>5}",
+            "\n{:<28} {:<28} {:>10} {:>8} {:>7} {:>10} {:<12} {:>5}",
             "kernel", "shape", "time", "GFLOP/s", "GB/s", "roof time", "roof", "share"
         );
         for benchmark in &self.done {
-            let Benchmark { kernel, shape, work } = benchmark;
+            let Benchmark { kernel, shape, precision, work } = benchmark;
             let Some(seconds) = self.seconds(benchmark)? else { continue };
-            let roof = roofs.of(work);
+            let roof = roofs.of(work, *precision);
             println!(
-                "{kernel:<28} {shape:<24} {:>7.3} ms {:>8.1} {:>7.1} {:>7.3} ms {:<12} {:>3.0} %",
+                "{kernel:<28} {shape:<28} {:>7.3} ms {:>8.1} {:>7.1} {:>7.3} ms {:<12} {:>3.0} %",
                 seconds * 1e3,
                 work.flops / seconds / 1e9,
                 work.bytes / seconds / 1e9,

@@ -24,6 +24,11 @@ pub fn cards() -> usize {
     0
 }
 
+/// Whether it has instructions for bf16 that are faster than those for `f32`.
+pub fn computes_in_bf16() -> bool {
+    super::gemm::Instructions::detected().is_some()
+}
+
 /// Opens it.
 pub fn open(name: DeviceName) -> Result<Device> {
     match name {

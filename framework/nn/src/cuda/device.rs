@@ -36,6 +36,11 @@ pub fn cards() -> usize {
     count.ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
 }
 
+/// Whether products are computed in bf16 where that is asked for: always.
+pub fn computes_in_bf16() -> bool {
+    true
+}
+
 /// Opens a card.
 pub fn open(name: DeviceName) -> Result<Device> {
     let DeviceName::Cuda(card) = name else { return Err(Error::BuiltWithCuda) };

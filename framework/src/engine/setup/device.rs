@@ -2,7 +2,7 @@
 
 use crate::component::Problem;
 use crate::experiment::Experiment;
-use crate::nn;
+use crate::nn::{self, Precision};
 use crate::recipe::Recipe;
 
 use crate::engine::EngineError;
@@ -24,5 +24,12 @@ pub fn open_device(recipe: &Recipe, experiment: &Experiment) -> Result<(), Engin
         Err(error) => return Err(error.into()),
     }
     nn::device::set_precision(experiment.precision)
-        .map_err(|error| refused("precision", error, "`tf32` and `bf16` are for a card: `device: cuda`"))
+        .map_err(|error| refused("precision", error, "`tf32` is for a card: `device: cuda`"))?;
+    if experiment.precision == Some(Precision::Bf16) && !nn::device::computes_in_bf16() {
+        tracing::warn!(
+            "precision: this processor has no instructions for bf16 that are faster than those for f32 (AMX; on AMD AVX512-BF16): \
+             products are computed in f32"
+        );
+    }
+    Ok(())
 }
