@@ -29,6 +29,7 @@ class Settings:
     threads: int
     device: str
     precision: str
+    compile: bool
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,16 @@ def compare(recipe: Recipe, model: dict[str, Any], settings: Settings) -> dict[s
     ours = Recipe(
         recipe.program,
         recipe.path,
-        [*recipe.settings, f"data.train.batch_size={settings.batch}", "train.accumulate=1"],
+        [
+            *recipe.settings,
+            f"data.train.batch_size={settings.batch}",
+            "train.accumulate=1",
+            *(["precision=bf16"] if settings.precision == "bf16" else []),
+        ],
     )
     machine = f"{processor()}, {settings.threads} threads, {settings.device}, {settings.precision}"
+    if settings.compile:
+        machine += ", PyTorch's model compiled"
     print(f"{machine}\n{recipe.path}, batch {settings.batch}, {settings.steps} steps after {settings.warmup}")
     samples: dict[str, list[Sample]] = {"pytorch": [], "convmae": []}
     for _ in range(settings.rounds):

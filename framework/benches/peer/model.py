@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recipe import PATCH, Config
+from recipe import Config
 
 CONV_EPS = 1e-5  # of LayerNorm in patch embeddings and convolution blocks
 TOKEN_EPS = 1e-6  # of LayerNorm everywhere else
@@ -176,7 +176,7 @@ class Pretraining(Encoder):
         heads, ratio = config.decoder_num_heads, config.decoder_mlp_ratio
         self.decoder_blocks = nn.ModuleList(Block(decoder, heads, ratio) for _ in range(config.decoder_depth))
         self.decoder_norm = nn.LayerNorm(decoder, eps=TOKEN_EPS)
-        self.decoder_pred = nn.Linear(decoder, PATCH * PATCH * 3)
+        self.decoder_pred = nn.Linear(decoder, config.patch**2 * 3)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """The loss on normalised `images` `[B, 3, S, S]`; `noise` `[B, L]` decides which patches are kept."""
@@ -200,7 +200,7 @@ class Pretraining(Encoder):
         return self.norm(tokens + gather_tokens(first, kept) + gather_tokens(second, kept))
 
     def decode(self, latent: Tensor, restore: Tensor) -> Tensor:
-        """Predicted pixels `[B, L, 768]` of all patches."""
+        """Predicted pixels of all patches, `[B, L, 768]` where these are of 16 x 16 pixels."""
         latent = self.decoder_embed(latent)
         hidden = self.mask_token.repeat(latent.shape[0], restore.shape[1] - latent.shape[1], 1)
         tokens = gather_tokens(torch.cat([latent, hidden], dim=1), restore) + self.decoder_pos_embed
@@ -210,9 +210,9 @@ class Pretraining(Encoder):
 
     def loss(self, images: Tensor, prediction: Tensor, removed: Tensor) -> Tensor:
         """Mean squared error of the removed patches, each normalised on its own where the recipe asks for it."""
-        batch, grid = images.shape[0], self.config.grid
-        target = images.reshape(batch, 3, grid, PATCH, grid, PATCH).permute(0, 2, 4, 3, 5, 1)
-        target = target.reshape(batch, grid * grid, PATCH * PATCH * 3)
+        batch, grid, patch = images.shape[0], self.config.grid, self.config.patch
+        target = images.reshape(batch, 3, grid, patch, grid, patch).permute(0, 2, 4, 3, 5, 1)
+        target = target.reshape(batch, grid * grid, patch * patch * 3)
         if self.config.norm_pix_loss:
             mean, variance = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
             target = (target - mean) / (variance + 1e-6).sqrt()

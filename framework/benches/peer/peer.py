@@ -55,7 +55,13 @@ def arguments() -> argparse.Namespace:
     time.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="PyTorch's; ours is that of the build"
     )
-    time.add_argument("--precision", choices=("f32", "tf32", "amp"), default="f32", help="PyTorch's")
+    time.add_argument(
+        "--precision",
+        choices=("f32", "tf32", "amp", "bf16"),
+        default="f32",
+        help="PyTorch's; with bf16, which is autocast to bfloat16, ours too",
+    )
+    time.add_argument("--compile", action="store_true", help="let torch.compile make PyTorch's model faster")
     time.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     time.set_defaults(run=run_time)
 
@@ -159,7 +165,14 @@ def run_accuracy(args: argparse.Namespace) -> None:
 
 def run_time(args: argparse.Namespace) -> None:
     settings = Settings(
-        args.batch, args.steps, args.warmup, args.rounds, args.threads, args.device, args.precision
+        args.batch,
+        args.steps,
+        args.warmup,
+        args.rounds,
+        args.threads,
+        args.device,
+        args.precision,
+        args.compile,
     )
     recipe = recipe_of(args)
     if args.detectron2:

@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PATCH = 16  # pixels along an edge of the patch that is masked or kept
 
 # What the PyTorch model implements, and nothing else.
 IMPLEMENTED = {
@@ -46,9 +46,14 @@ class Config:
     norm_pix_loss: bool
 
     @property
+    def patch(self) -> int:
+        """Pixels along an edge of the patch that is masked or kept, which becomes a token."""
+        return prod(self.patch_size)
+
+    @property
     def grid(self) -> int:
         """Patches along an edge of the image."""
-        return self.image_size // PATCH
+        return self.image_size // self.patch
 
     @property
     def patches(self) -> int:

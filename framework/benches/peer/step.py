@@ -17,23 +17,26 @@ from measure import Settings
 def steps(build: Callable[[], nn.Module], image_size: int, settings: Settings) -> dict[str, Any]:
     """Seconds of each step that counts, and the memory of the device (on CUDA).
 
-    `amp` is what the official code trains with on CUDA: float16 where PyTorch holds it for safe, with loss scaling.
+    `amp` is what the official code trains with on CUDA: float16 where PyTorch holds it for safe, with loss scaling; `bf16` is
+    bfloat16 there, without.
     """
     device, amp = settings.device, settings.precision == "amp"
+    halves = {"amp": torch.float16, "bf16": torch.bfloat16}.get(settings.precision)
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.precision != "f32"
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     model = build().train().to(device)
     groups = parameter_groups(model, weight_decay=0.05)
     optimizer = torch.optim.AdamW(groups, lr=1.5e-4, betas=(0.9, 0.95))
+    step_model = torch.compile(model) if settings.compile else model
     scaler = torch.amp.GradScaler(device, enabled=amp)
     images = torch.randn(settings.batch, 3, image_size, image_size, device=device)
     seconds = []
     for _ in range(settings.warmup + settings.steps):
         start = time.perf_counter()
         optimizer.zero_grad()
-        with torch.autocast(device, torch.float16) if amp else nullcontext():
-            loss = model(images)
+        with torch.autocast(device, halves) if halves else nullcontext():
+            loss = step_model(images)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
