@@ -72,7 +72,7 @@ impl Tiles {
             config
         };
         // SAFETY: the thread may use the registers, as the caller says; the operand has the form that the instruction reads.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &EIGHT, options(nostack, readonly)) };
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const EIGHT, options(nostack, readonly)) };
         Self(PhantomData)
     }
 
@@ -80,6 +80,7 @@ impl Tiles {
     ///
     /// # Panics
     /// If there are no blocks, or not as many of each.
+    #[allow(clippy::unused_self)] // That there is one says that the registers are configured.
     pub fn multiply(&self, sums: &mut [Sums; 4], a: [&[Block]; 2], b: [&[Block]; 2]) {
         let count = a[0].len();
         assert!(count > 0 && [a[1], b[0], b[1]].iter().all(|blocks| blocks.len() == count));

@@ -117,7 +117,7 @@ impl Group<'_> {
                         Order::Pairs => part.pairs(col_stride),
                     }
                 };
-                let words = if native == self.order { words } else { transposed(words) };
+                let words = if native == self.order { words } else { transposed(&words) };
                 for (to, words) in blocks[at].0.iter_mut().zip(words) {
                     // SAFETY: these words are as many as a vector holds.
                     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), words) };
@@ -204,8 +204,8 @@ unsafe fn rounded(low: *const f32, low_mask: __mmask16, high: *const f32, high_m
 /// Rows of words to columns: by pairs, fours, eights and all.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
-    let mut pairs = rows;
+fn transposed(rows: &[__m512i; 16]) -> [__m512i; 16] {
+    let mut pairs = *rows;
     for at in (0..16).step_by(2) {
         pairs[at] = _mm512_unpacklo_epi32(rows[at], rows[at + 1]);
         pairs[at + 1] = _mm512_unpackhi_epi32(rows[at], rows[at + 1]);
