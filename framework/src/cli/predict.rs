@@ -35,7 +35,7 @@ pub struct Args {
     /// A folder for the pictures, one file for each image and caption, and for label maps (PNGs whose values
     /// are the classes, with their names and colours in JSON files). Or a table, written while images are read, in
     /// place of what is printed: `F.csv` or `F.parquet`, a row for each image and class (or object), `F.jsonl`, a
-    /// line of JSON for each image. May be given twice, for both.
+    /// line of JSON for each image, `F.json`, a list of these. May be given twice, for both.
     #[arg(long, value_name = "DIR|FILE")]
     out: Vec<PathBuf>,
     /// A block of the backbone, by the names of its parameters as `blocks3.10`, whose attention is drawn over the images in the folder of

@@ -1,10 +1,12 @@
 //! `convmae runs`: a table of run directories.
 
+mod prune;
+
 use std::path::PathBuf;
 
 use super::output::{CliError, print};
 use crate::condition::Test;
-use crate::runs::{Format, Runs, RunsError, filter, overview, scan, select, sort};
+use crate::runs::{Format, Runs, RunsError, filter, overview, scan, select, sort, with_sizes};
 use crate::terminal::say;
 
 /// List runs, filtered and sorted by their figures and the keys of their recipes.
@@ -13,7 +15,10 @@ use crate::terminal::say;
 /// `digest`, `metrics.NAME` (the last evaluation), `train.NAME`, and `recipe.KEY` for every key of the
 /// resolved recipe (list items by index).
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The folder with run directories, at any depth.
     #[arg(value_name = "DIR", default_value = "runs")]
     directory: PathBuf,
@@ -29,6 +34,10 @@ pub struct Args {
     /// if left out.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     columns: Vec<String>,
+    /// Tell how much room each takes on the disk: the columns `size_mb`, in millions of bytes, and `checkpoints_percent`, the
+    /// share of its checkpoints.
+    #[arg(long)]
+    size: bool,
     /// How to print them.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -37,8 +46,16 @@ pub struct Args {
     limit: Option<usize>,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Prune(prune::Args),
+}
+
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), CliError> {
+    if let Some(Command::Prune(args)) = &args.command {
+        return prune::run(args);
+    }
     let tests: Vec<Test> =
         args.tests.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(RunsError::from)?;
     let Runs { mut frame, broken } = scan(&args.directory)?;
@@ -47,6 +64,9 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     }
     if frame.height() == 0 {
         say(format!("there are no runs in {}", args.directory.display()));
+    }
+    if args.size {
+        frame = with_sizes(frame, &args.directory)?;
     }
     frame = filter(&frame, &tests)?;
     if !args.sort.is_empty() {

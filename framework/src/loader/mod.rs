@@ -121,6 +121,11 @@ impl Loader {
         }
     }
 
+    /// Samples of a whole batch.
+    pub fn batch_size(&self) -> usize {
+        self.options.batch_size
+    }
+
     /// Where samples come from.
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline

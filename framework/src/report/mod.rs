@@ -45,5 +45,5 @@ pub(crate) use progress::clock;
 pub use progress::{Progress, StepReport};
 pub use run_dir::RunDir;
 pub(crate) use samples::{ShownTargets, masked, sample_picture};
-pub use summary::{Status, Summary};
+pub use summary::{STOPPED_EARLY, Status, Summary};
 pub use tensorboard::EventLog;

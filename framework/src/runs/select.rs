@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::RunsError;
 use super::columns::absent;
 use super::print::value;
+use super::size::{CHECKPOINTS, SIZE};
 use crate::condition::Test;
 
 /// The rows for which all tests of columns hold.
@@ -116,7 +117,7 @@ pub fn overview(frame: &DataFrame) -> Result<DataFrame, RunsError> {
         columns.filter(move |column| column.name().starts_with(group))
     };
     let fixed = frame.columns().iter().filter(has_value).map(|column| column.name().as_str());
-    let fixed = fixed.filter(|name| ["run", "status", "epoch", "seconds"].contains(name));
+    let fixed = fixed.filter(|name| ["run", "status", "epoch", "seconds", SIZE, CHECKPOINTS].contains(name));
     let metrics = names("metrics.").take(METRICS).map(|column| column.name().as_str());
     let keys = names("recipe.").filter(|column| differs(column)).map(|column| column.name().as_str());
     let keys = keys.filter(|name| !WORDS.contains(name)).take(KEYS);

@@ -7,8 +7,8 @@ mod support;
 pub use measure::Measure;
 pub use outputs::{Predictor, instances, label_maps};
 
-use crate::component::{ClassFigures, Loss, Needs, TaskKind};
-use crate::data::Batch;
+use crate::component::{ClassFigures, Loss, Needs, Samples, TaskKind};
+use crate::data::{Batch, DataError};
 use crate::distributed::Communicator;
 use crate::graph::Model;
 use crate::loader::Loader;
@@ -41,6 +41,31 @@ impl Evaluation {
         measures: &[Measure],
         seed: u64,
         communicator: &dyn Communicator,
+        results: Option<&mut ResultsFile>,
+    ) -> Result<Self, EngineError> {
+        let samples = loader.pipeline().samples.as_ref();
+        Self::over(predictor, samples, loader.epoch(0, 0), measures, seed, communicator, results)
+    }
+
+    /// As [`run`](Self::run), on the first batch alone.
+    pub fn try_out(
+        predictor: Predictor<'_>,
+        loader: &Loader,
+        measures: &[Measure],
+        seed: u64,
+        communicator: &dyn Communicator,
+    ) -> Result<Self, EngineError> {
+        let samples = loader.pipeline().samples.as_ref();
+        Self::over(predictor, samples, loader.epoch(0, 0).take(1), measures, seed, communicator, None)
+    }
+
+    fn over(
+        predictor: Predictor<'_>,
+        samples: &dyn Samples,
+        batches: impl Iterator<Item = Result<Batch, DataError>>,
+        measures: &[Measure],
+        seed: u64,
+        communicator: &dyn Communicator,
         mut results: Option<&mut ResultsFile>,
     ) -> Result<Self, EngineError> {
         let needs: Vec<_> = measures.iter().map(|measure| measure.evaluator.needs()).collect();
@@ -50,11 +75,10 @@ impl Evaluation {
             Needs::Losses | Needs::Features => None,
         });
         let tasks: Vec<TaskKind> = tasks.chain(results.as_ref().map(|_| TaskKind::Detect)).collect();
-        let samples = loader.pipeline().samples.as_ref();
         let mut running =
             measures.iter().map(|measure| Running::start(measure, samples)).collect::<Result<Vec<_>, _>>()?;
         let mut images = 0;
-        for batch in loader.epoch(0, 0) {
+        for batch in batches {
             let batch = batch?;
             check_classes(predictor.model, &batch)?;
             let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed])).with_first_image(images);

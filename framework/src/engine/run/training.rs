@@ -17,6 +17,7 @@ use crate::engine::setup::position_grids::SavedGrids;
 use crate::engine::setup::{Prepared, SplitReport, classes};
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::engine::train::{StepResult, UploadAhead};
+use crate::experiment::Checkpointing;
 use crate::report::logging::LOG_ONLY;
 use crate::report::{ClassTable, EventLog, FeatureMap, PictureSet, Progress, Split, Status, StepReport};
 use crate::weights::write_sealed;
@@ -51,7 +52,7 @@ impl Session {
             // From here on the directory tells what the run is of, and what it started from.
             write_summary(self, &Status::Running)?;
         }
-        while self.prepared.trainer.steps_done() < plan.steps && !interrupted {
+        while !self.is_at_end() && !interrupted {
             interrupted = self.epoch(&mut progress)?;
         }
         if interrupted {
@@ -77,7 +78,7 @@ impl Session {
                 self.periodic(step, progress)?;
             }
             let interrupted = self.stop.is_set();
-            if interrupted || step == plan.steps {
+            if interrupted || self.is_at_end() {
                 self.settle(progress)?;
                 return Ok(interrupted);
             }
@@ -142,18 +143,19 @@ impl Session {
         let plan = self.prepared.trainer.plan();
         let due = |every: Span| step.is_multiple_of(every.steps(plan.steps_per_epoch).max(1));
         let evaluates = due(self.prepared.settings.evaluate_every);
-        let saves = due(self.prepared.settings.checkpoint.every);
+        let Checkpointing { every, keep_every, .. } = self.prepared.settings.checkpoint;
+        let saves = due(every) || keep_every.is_some_and(due);
         if !evaluates && !saves {
             return Ok(());
         }
         self.settle(progress)?;
-        let mut is_best = false;
+        let mut kind = saves.then_some(Kind::Last);
         if evaluates {
-            is_best = self.evaluate()?;
+            kind = self.evaluate()?.or(kind);
             self.take_pictures(step)?;
         }
-        if is_best || saves {
-            self.save(if is_best { Kind::Best } else { Kind::Last })?;
+        if let Some(kind) = kind {
+            self.save(kind)?;
         }
         if evaluates {
             self.write(&Status::Running)?;
@@ -162,10 +164,10 @@ impl Session {
         Ok(())
     }
 
-    /// Evaluates, and tells whether this is the best so far.
-    fn evaluate(&mut self) -> Result<bool, EngineError> {
+    /// Evaluates, and tells as what to save the state if it is among the best so far that are kept.
+    fn evaluate(&mut self) -> Result<Option<Kind>, EngineError> {
         let Prepared { trainer, val, measures, inference, settings, .. } = &mut self.prepared;
-        let (Some(val), Some(first)) = (val.as_ref(), measures.first()) else { return Ok(false) };
+        let (Some(val), Some(first)) = (val.as_ref(), measures.first()) else { return Ok(None) };
         let communicator = trainer.communicator();
         let evaluation = trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
@@ -183,6 +185,9 @@ impl Session {
         if better {
             self.best = figure;
         }
+        if let Some(early) = &mut self.early {
+            early.take(step, &evaluation)?;
+        }
         self.record(step, Split::Val, &evaluation.metrics)?;
         if !evaluation.classes.is_empty() {
             ClassTable { step, classes: evaluation.classes.clone() }.write(&self.dir.classes())?;
@@ -196,14 +201,20 @@ impl Session {
         }
         tracing::info!("{line}");
         self.evaluation = evaluation;
-        Ok(better)
+        let kept = self.prepared.settings.checkpoint.keep_best;
+        let is_kept = self.rank().iter().take(kept).any(|&kept| kept == step);
+        Ok(better.then_some(Kind::Best).or(is_kept.then_some(Kind::Last)))
     }
 
     fn finish(&mut self, progress: Progress) -> Result<(), EngineError> {
         let step = self.prepared.trainer.steps_done();
-        let better = !self.is_evaluated(step) && self.evaluate()?;
+        if let Some(reason) = self.ended_early() {
+            let steps = self.prepared.trainer.plan().steps;
+            tracing::info!("stopped early, after step {step} of {steps}: {reason}");
+        }
+        let kind = if self.is_evaluated(step) { None } else { self.evaluate()? };
         self.take_pictures(step)?;
-        self.save(if better { Kind::Best } else { Kind::Last })?;
+        self.save(kind.unwrap_or(Kind::Last))?;
         write_sealed(&self.dir.weights(), &self.prepared.trainer.weights()?, &self.weights_metadata())?;
         self.write(&Status::Finished)?;
         progress.finish();
@@ -240,6 +251,7 @@ impl Session {
             samples: self.prepared.train.pipeline().samples.len(),
             seconds: self.seconds(),
             best: self.best,
+            waited: self.early.as_ref().map(|early| early.waited.clone()).unwrap_or_default(),
             evaluation: self.evaluation.metrics.iter().map(finite).collect(),
             recipe: self.dir.read_recipe().ok(),
             metrics: Some(BASE64_STANDARD.encode(metrics)),

@@ -3,7 +3,7 @@
 
 use crate::component::TaskKind;
 use crate::graph::Row;
-use crate::report::{Details, GraphNode, Split, Status, Summary, write_page_and_summary};
+use crate::report::{Details, GraphNode, STOPPED_EARLY, Split, Status, Summary, write_page_and_summary};
 
 use super::session::Session;
 use crate::engine::EngineError;
@@ -54,6 +54,9 @@ fn summary(session: &Session, status: &Status) -> Summary {
     }
     if let Some(best) = session.best {
         summary.set("best", best);
+    }
+    if let Some(reason) = session.ended_early() {
+        summary.set(STOPPED_EARLY, reason);
     }
     for name in session.metrics.names(Split::Train) {
         if let Some(point) = session.metrics.series(Split::Train, name).last() {

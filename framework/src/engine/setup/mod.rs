@@ -33,7 +33,7 @@ use super::train::{Trainer, TrainerParts, TrainingPlan};
 
 pub use footprint::warn_of_memory;
 pub use index_digest::IndexDigests;
-pub use init_from::{initialize, load_part, load_weights, weights_of_run};
+pub use init_from::{RunWeights, checkpoint_of_run, initialize, load_part, load_weights, weights_of_run};
 pub use inspect::{Inspection, Look, inspect, with_all_mistakes};
 pub use loaded_model::{LoadedModel, TrainedOptions};
 pub use outlook::Outlook;

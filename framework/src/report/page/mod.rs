@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use maud::{Markup, html};
 
 use super::find::run_directories;
-use super::{ReportError, RunDir, Summary};
+use super::{ReportError, RunDir, STOPPED_EARLY, Summary};
 use crate::weights::atomic;
 pub use dataset::write_dataset_page;
 pub use feature_map::write_map_page;
@@ -177,6 +177,9 @@ impl Report {
             @if let Some(run) = self.only() { p.status.(run.status()) { (run.status()) } }
             h1 { (title) }
             @if let Some(error) = self.only().and_then(|run| run.details.error.as_ref()) { pre.failure { (error) } }
+            @if let Some(reason) = self.only().and_then(|run| run.summary.get(STOPPED_EARLY)?.as_str()) {
+                p.about { "Stopped early: " (reason) "." }
+            }
             @if !self.left_out.is_empty() {
                 div.left-out role="note" {
                     p { "Left out, because they could not be read:" }
