@@ -4,6 +4,7 @@ mod frozen;
 mod init_from;
 mod nodes;
 mod parts;
+mod results;
 
 use std::borrow::Cow;
 
@@ -21,6 +22,7 @@ pub use frozen::Frozen;
 pub use init_from::{InitFrom, InitSource, Names};
 pub use nodes::{FlawedNode, HeadWiring, Node, NodeKind, Nodes, Source};
 pub use parts::{Parts, SplitParts};
+pub use results::{changes_of_results, changes_results, is_seed};
 
 /// An experiment: data, a model as a graph of components, and how to train and evaluate it.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -7,6 +7,7 @@ mod browse;
 mod check;
 pub mod convert;
 mod describe;
+mod diff;
 mod embed;
 mod eval;
 mod export;
@@ -73,6 +74,7 @@ enum Command {
     Describe(describe::Args),
     Schema(schema::Args),
     Runs(runs::Args),
+    Diff(diff::Args),
     Table(table::Args),
     Sweep(sweep::Args),
 }
@@ -111,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Describe(args) => describe::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Table(args) => table::run(&args),
         Command::Sweep(args) => sweep::run(&args),
     };

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use terminal_size::{Width, terminal_size};
+
 use super::output::{CliError, print};
 use crate::condition::Test;
-use crate::runs::{Format, Runs, RunsError, filter, overview, scan, select, sort};
+use crate::runs::{Format, Runs, RunsError, filter, overview, scan, select, sort, with_short_names};
 use crate::terminal::say;
 
 /// List runs, filtered and sorted by their figures and the keys of their recipes.
@@ -25,11 +27,11 @@ pub struct Args {
     /// Sort by these columns; `-` in front of one puts the largest first.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', allow_hyphen_values = true)]
     sort: Vec<String>,
-    /// Show these columns; in a name `*` stands for anything: `metrics.*`. Metrics and the keys that differ
-    /// if left out.
+    /// Show these columns; in a name `*` stands for anything: `metrics.*`. Metrics and all keys that differ
+    /// if left out, in a table by their shortest names.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     columns: Vec<String>,
-    /// How to print them.
+    /// How to print them. A table that is wider than the terminal goes on below itself.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
     /// At most so many runs.
@@ -53,6 +55,12 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         frame = sort(&frame, &args.sort)?;
     }
     frame = frame.head(args.limit.or(Some(frame.height())));
-    frame = if args.columns.is_empty() { overview(&frame)? } else { select(&frame, &args.columns)? };
-    print(&args.format.print(&frame)?)
+    frame = match args.columns.as_slice() {
+        [] if args.format == Format::Table => with_short_names(&overview(&frame)?)?,
+        [] => overview(&frame)?,
+        columns => select(&frame, columns)?,
+    };
+    // None where standard output is no terminal.
+    let width = terminal_size().map(|(Width(width), _)| usize::from(width));
+    print(&args.format.print(&frame, width)?)
 }

@@ -34,9 +34,7 @@ pub use predict::{ClassProbability, Prediction, Wanted, predict};
 pub use run::{Outcome, RunOptions, run};
 pub(crate) use run::{StopSignal, terminate_after};
 pub use schedule_plot::plot_schedule;
-pub use setup::lineage::{
-    changes_of_results, changes_since, lineage, lineage_of, source_has_changed, source_of, started_from,
-};
+pub use setup::lineage::{changes_since, lineage, lineage_of, source_has_changed, source_of, started_from};
 pub use setup::{Inspection, Look, Outlook, SplitReport, TrainedOptions, inspect, weights_of_run};
 pub(crate) use timing::cost;
 pub use trace::{TraceOptions, trace};

@@ -7,7 +7,7 @@ mod support;
 pub use measure::Measure;
 pub use outputs::{Predictor, instances, label_maps};
 
-use crate::component::{ClassFigures, Loss, Needs, TaskKind};
+use crate::component::{ClassFigures, Confusion, Loss, Needs, TaskKind};
 use crate::data::Batch;
 use crate::distributed::Communicator;
 use crate::graph::Model;
@@ -27,6 +27,8 @@ pub struct Evaluation {
     pub metrics: Vec<(String, f64)>,
     /// What was measured class by class.
     pub classes: Vec<ClassFigures>,
+    /// Which classes of images are taken for which, as the first evaluator says that measures it.
+    pub confusion: Option<Confusion>,
     /// Features of images that this process has evaluated, those of the first evaluator that needs features.
     pub map: Option<FeatureMap>,
 }
@@ -81,6 +83,7 @@ impl Evaluation {
             }
             evaluation.metrics.extend(metrics);
             evaluation.classes.extend(whole.classes());
+            evaluation.confusion = evaluation.confusion.or_else(|| whole.confusion());
             evaluation.map = evaluation.map.or_else(|| running.map());
         }
         Ok(evaluation)

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
 
 use super::resumed::Resumed;
 use super::signal::StopSignal;
@@ -17,8 +18,10 @@ use crate::engine::setup::Prepared;
 use crate::engine::train::checkpoint::{Checkpoint, CheckpointStore};
 use crate::engine::train::{Sums, Window};
 use crate::nn;
-use crate::recipe::Recipe;
-use crate::report::{ClassTable, Environment, EventLog, FeatureMap, MetricLog, PictureStore, RunDir};
+use crate::recipe::{Recipe, leaves, without};
+use crate::report::{
+    ClassTable, ConfusionTable, Details, Environment, EventLog, FeatureMap, MetricLog, PictureStore, RunDir,
+};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +43,10 @@ pub struct Session {
     pub metrics: MetricLog,
     pub evaluation: Evaluation,
     pub digest: String,
+    /// Keys of the recipe that nobody wrote.
+    pub defaults: Vec<String>,
+    /// The values of the others.
+    pub written: Vec<(String, Value)>,
     /// What stands for the run whose weights it started from, if it did.
     pub init_from_digest: Option<String>,
     pub environment: Environment,
@@ -59,6 +66,7 @@ pub struct Session {
 impl Session {
     /// A run at its first step.
     pub fn new(prepared: Prepared, dir: RunDir, recipe: &Recipe) -> Result<Self, EngineError> {
+        let defaults = defaults(&dir, recipe);
         let store = CheckpointStore::open(dir.checkpoints())?.with_keep(prepared.settings.checkpoint.keep);
         Ok(Self {
             store,
@@ -66,6 +74,8 @@ impl Session {
             metrics: MetricLog::default(),
             evaluation: Evaluation::default(),
             digest: recipe.digest(),
+            written: leaves(&without(recipe.value(), &defaults)),
+            defaults,
             init_from_digest: prepared.init_from_digest(),
             environment: Environment::collect(&nn::device::describe()?, rayon::current_num_threads()),
             best: None,
@@ -109,6 +119,7 @@ impl Session {
         };
         self.pictures_store().truncate_after(step)?;
         ClassTable::truncate_after(&self.dir.classes(), step)?;
+        ConfusionTable::truncate_after(&self.dir.confusion(), step)?;
         FeatureMap::truncate_after(&self.dir.features(), step)?;
         self.store.rotate(step);
         tracing::info!("resumed at step {step} of {}", self.prepared.trainer.plan().steps);
@@ -184,6 +195,14 @@ impl Session {
     pub fn seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
+}
+
+/// The keys of a recipe that hold their defaults. A run's own recipe writes all of them: of a run that is resumed from it they
+/// are those of its report.
+fn defaults(dir: &RunDir, recipe: &Recipe) -> Vec<String> {
+    let of_recipe: Vec<String> = recipe.defaults().into_iter().map(str::to_owned).collect();
+    let known = Details::read(&dir.details()).map(|details| details.defaults);
+    if of_recipe.is_empty() { known.unwrap_or_default() } else { of_recipe }
 }
 
 fn decode_metrics(saved: &str) -> Result<MetricLog, String> {

@@ -18,7 +18,9 @@ use crate::engine::setup::{Prepared, SplitReport, classes};
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::engine::train::{StepResult, UploadAhead};
 use crate::report::logging::LOG_ONLY;
-use crate::report::{ClassTable, EventLog, FeatureMap, PictureSet, Progress, Split, Status, StepReport};
+use crate::report::{
+    ClassTable, ConfusionTable, EventLog, FeatureMap, PictureSet, Progress, Split, Status, StepReport,
+};
 use crate::weights::write_sealed;
 
 impl Session {
@@ -42,7 +44,9 @@ impl Session {
         let start = self.prepared.trainer.steps_done();
         self.announce();
         if self.prepared.settings.logging.tensorboard {
-            self.events = Some(EventLog::begin(&self.dir.tensorboard(), start + 1)?);
+            let mut events = EventLog::begin(&self.dir.tensorboard(), start + 1)?;
+            events.describe(&self.dir.read_recipe()?, self.written.clone())?;
+            self.events = Some(events);
         }
         let mut progress = Progress::new(plan.steps, start, plan.steps_per_epoch);
         let mut interrupted = false;
@@ -187,6 +191,9 @@ impl Session {
         if !evaluation.classes.is_empty() {
             ClassTable { step, classes: evaluation.classes.clone() }.write(&self.dir.classes())?;
         }
+        if let Some(confusion) = &evaluation.confusion {
+            ConfusionTable { step, confusion: confusion.clone() }.write(&self.dir.confusion())?;
+        }
         if let Some(map) = &evaluation.map {
             FeatureMap { step, ..map.clone() }.write(&self.dir.features())?;
         }
@@ -286,7 +293,9 @@ impl Session {
         let Some(batches) = &self.pictured else { return Ok(()) };
         let rows = self.prepared.pictures(batches)?;
         if !rows.is_empty() {
-            self.pictures_store().save(&PictureSet { step, rows })?;
+            let set = PictureSet { step, rows };
+            self.pictures_store().save(&set)?;
+            self.events.iter_mut().try_for_each(|events| events.pictures(&set))?;
         }
         Ok(())
     }

@@ -129,7 +129,7 @@ impl Prepared {
     pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
         let Self { trainer, val, inference, settings, .. } = self;
         let samples = val.as_ref().map(|val| &val.pipeline().samples);
-        let names = samples.and_then(|samples| samples.classes(TaskKind::Detect)).unwrap_or_default();
+        let names = |task| samples.and_then(|samples| samples.classes(task)).unwrap_or_default();
         trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
             let mut rows = Vec::new();
