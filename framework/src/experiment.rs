@@ -16,6 +16,7 @@ use crate::component::{
     BatchTransform, Dataset, Evaluator, Inference, Optimizer, Schedule, Span, Transform, optional_slot,
 };
 use crate::data::Size;
+use crate::distributed::Reduction;
 use crate::nn::{DeviceName, Precision};
 
 pub use frozen::Frozen;
@@ -270,6 +271,10 @@ pub struct Train {
     /// Keeps an exponential moving average of the parameters, which is then evaluated and saved too.
     #[serde(default)]
     pub ema: Option<Ema>,
+    /// In which order the gradients of a step's batches are added up: as a tree over all of them (`tree`, the default on the
+    /// CPU), so that 1, 2, 4, ... processes train with the same bits, or as they come (`fast`, the default on cards).
+    #[serde(default)]
+    pub reduction: Option<Reduction>,
     /// Optimizer steps between two records of loss and learning rate.
     #[serde(default = "ten")]
     #[schemars(range(min = 1))]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::complete;
 use super::output::CliError;
 use crate::engine::EngineError;
 use crate::report::{Report, ReportError, export_to_mlflow};
@@ -14,7 +15,7 @@ use crate::terminal::say;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run directories, or directories above several.
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required = true, value_name = "RUN", add = complete::runs())]
     runs: Vec<PathBuf>,
     /// The page to write.
     #[arg(long, value_name = "FILE", default_value = "comparison.html")]

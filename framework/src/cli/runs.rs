@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use terminal_size::{Width, terminal_size};
 
+use super::complete;
 use super::output::{CliError, print};
 use crate::condition::Test;
 use crate::runs::{Format, Runs, RunsError, filter, overview, scan, select, sort, with_short_names};
@@ -17,7 +18,7 @@ use crate::terminal::say;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder with run directories, at any depth.
-    #[arg(value_name = "DIR", default_value = "runs")]
+    #[arg(value_name = "DIR", default_value = "runs", add = complete::runs())]
     directory: PathBuf,
     /// Only runs in which a column is as asked: `--where 'metrics.top1 > 80'`, with `=`, `!=`, `<`, `<=`,
     /// `>`, `>=`; may be repeated, for all at once. `= [a, b]` is either, `= null` is none, and in a text `*`

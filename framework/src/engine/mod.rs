@@ -19,6 +19,7 @@ mod run;
 mod schedule_plot;
 mod setup;
 mod timing;
+mod together;
 mod trace;
 pub mod train;
 

@@ -38,7 +38,7 @@ pub use console::suspend_progress;
 pub use curve::Curve;
 pub use dataset::{Augmented, ClassCounts, DatasetView, PixelStatistics, SplitView, Transformed};
 pub use details::{BestMetric, Details, GraphNode};
-pub use environment::{Environment, git_commit};
+pub use environment::Environment;
 pub use error::ReportError;
 pub use feature_map::{FeatureMap, MapCollector, MapPoint};
 pub(crate) use find::{run_directories, similar_run};

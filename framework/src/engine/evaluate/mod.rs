@@ -8,16 +8,17 @@ pub use measure::Measure;
 pub use outputs::{Predictor, instances, label_maps};
 
 use crate::component::{ClassFigures, Confusion, Loss, Needs, TaskKind};
-use crate::data::Batch;
+use crate::data::{Batch, DataError};
 use crate::distributed::Communicator;
 use crate::graph::Model;
-use crate::loader::Loader;
+use crate::loader::{Loader, Share};
 use crate::metrics::coco::ResultsFile;
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 use crate::report::FeatureMap;
 
 use super::EngineError;
+use super::together::{gather, together};
 use measure::Running;
 
 /// The metrics of an evaluation, by name.
@@ -35,8 +36,8 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// Evaluates a model on every sample once. Masks are the same every time, whatever the batch size. What
-    /// the processes have measured is put together, so that each has the metrics of all samples. The objects that are found go to
-    /// `results`, too, if there is such a file.
+    /// the processes have measured of their shares is put together, so that each has the metrics of all samples. The objects that this
+    /// process finds go to `results`, too, if there is such a file.
     pub fn run(
         predictor: Predictor<'_>,
         loader: &Loader,
@@ -53,24 +54,28 @@ impl Evaluation {
         });
         let tasks: Vec<TaskKind> = tasks.chain(results.as_ref().map(|_| TaskKind::Detect)).collect();
         let samples = loader.pipeline().samples.as_ref();
-        let mut running =
-            measures.iter().map(|measure| Running::start(measure, samples)).collect::<Result<Vec<_>, _>>()?;
-        let mut images = 0;
-        for batch in loader.epoch(0, 0) {
+        let share = Share::of_all(communicator.rank(), communicator.size(), loader.batches());
+        let mut first_image = (share.first() * loader.batch_size()) as u64;
+        let started = measures.iter().map(|measure| Running::start(measure, samples)).collect();
+        let mut running: Vec<_> = together(communicator, started)?;
+        let measure = |batch: Result<Batch, DataError>| {
             let batch = batch?;
             check_classes(predictor.model, &batch)?;
-            let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed])).with_first_image(images);
-            images += batch.len() as u64;
+            let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed])).with_first_image(first_image);
+            first_image += batch.len() as u64;
             let mut asked = predictor.ask(&batch, &ctx);
             let losses = if needs_losses { values(asked.losses()?)? } else { Vec::new() };
             let predictions = asked.predictions(&tasks)?;
             if let (Some(results), Some(found)) = (results.as_deref_mut(), instances(&predictions)) {
                 results.add(&batch, found)?;
             }
-            for running in &mut running {
-                running.update(&losses, &predictions, &batch, &ctx)?;
-            }
+            running.iter_mut().try_for_each(|running| running.update(&losses, &predictions, &batch, &ctx))
+        };
+        let measured = loader.epoch_of(share, 0, 0).try_for_each(measure);
+        for corrupt in gather(communicator, measured.map(|()| loader.corrupt()))? {
+            loader.remember_corrupt(corrupt);
         }
+        loader.check_corrupt()?;
         let mut evaluation = Self::default();
         for (measure, running) in measures.iter().zip(running) {
             let mut whole = measure.meter(samples);

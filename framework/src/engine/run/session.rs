@@ -1,6 +1,7 @@
 //! A run in progress: its state, and how it goes on from a checkpoint.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -12,6 +13,7 @@ use super::signal::StopSignal;
 use super::state::RunState;
 use crate::component::Span;
 use crate::data::Batch;
+use crate::distributed::Communicator;
 use crate::engine::EngineError;
 use crate::engine::evaluate::Evaluation;
 use crate::engine::setup::Prepared;
@@ -77,7 +79,10 @@ impl Session {
             written: leaves(&without(recipe.value(), &defaults)),
             defaults,
             init_from_digest: prepared.init_from_digest(),
-            environment: Environment::collect(&nn::device::describe()?, rayon::current_num_threads()),
+            environment: Environment {
+                processes: processes(prepared.trainer.communicator().as_ref()),
+                ..Environment::collect(&nn::device::describe()?, rayon::current_num_threads())
+            },
             best: None,
             seconds_before: 0.0,
             started: Instant::now(),
@@ -117,11 +122,13 @@ impl Session {
                 .map_err(|reason| EngineError::Usage(format!("the checkpoint of step {step}: {reason}")))?,
             None => self.older_metrics(step)?,
         };
-        self.pictures_store().truncate_after(step)?;
-        ClassTable::truncate_after(&self.dir.classes(), step)?;
-        ConfusionTable::truncate_after(&self.dir.confusion(), step)?;
-        FeatureMap::truncate_after(&self.dir.features(), step)?;
-        self.store.rotate(step);
+        if self.is_first() {
+            self.pictures_store().truncate_after(step)?;
+            ClassTable::truncate_after(&self.dir.classes(), step)?;
+            ConfusionTable::truncate_after(&self.dir.confusion(), step)?;
+            FeatureMap::truncate_after(&self.dir.features(), step)?;
+            self.store.rotate(step);
+        }
         tracing::info!("resumed at step {step} of {}", self.prepared.trainer.plan().steps);
         Ok(())
     }
@@ -186,6 +193,16 @@ impl Session {
         self.dir.is_finished() && (is_at_end || !CheckpointStore::any_in(&self.dir.checkpoints()))
     }
 
+    /// The processes that train together.
+    pub fn communicator(&self) -> Rc<dyn Communicator> {
+        self.prepared.trainer.communicator()
+    }
+
+    /// Whether this process writes the run directory.
+    pub fn is_first(&self) -> bool {
+        self.communicator().is_first()
+    }
+
     /// The pictures over time.
     pub fn pictures_store(&self) -> PictureStore {
         PictureStore::new(self.dir.pictures())
@@ -203,6 +220,11 @@ fn defaults(dir: &RunDir, recipe: &Recipe) -> Vec<String> {
     let of_recipe: Vec<String> = recipe.defaults().into_iter().map(str::to_owned).collect();
     let known = Details::read(&dir.details()).map(|details| details.defaults);
     if of_recipe.is_empty() { known.unwrap_or_default() } else { of_recipe }
+}
+
+/// How many processes there are, and what connects them.
+fn processes(communicator: &dyn Communicator) -> Option<String> {
+    communicator.engine().map(|engine| format!("{}, connected by {engine}", communicator.size()))
 }
 
 fn decode_metrics(saved: &str) -> Result<MetricLog, String> {
