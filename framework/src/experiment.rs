@@ -5,6 +5,7 @@ mod frozen;
 mod init_from;
 mod nodes;
 mod parts;
+mod results;
 
 use std::borrow::Cow;
 
@@ -16,6 +17,7 @@ use crate::component::{
     BatchTransform, Dataset, Evaluator, Inference, Optimizer, Schedule, Span, Transform, optional_slot,
 };
 use crate::data::Size;
+use crate::distributed::Reduction;
 use crate::nn::{DeviceName, Precision};
 
 pub use early_stop::{Better, EarlyStop};
@@ -23,6 +25,7 @@ pub use frozen::Frozen;
 pub use init_from::{InitFrom, InitSource, Names};
 pub use nodes::{FlawedNode, HeadWiring, Node, NodeKind, Nodes, Source};
 pub use parts::{Parts, SplitParts};
+pub use results::{changes_of_results, changes_results, is_seed};
 
 /// An experiment: data, a model as a graph of components, and how to train and evaluate it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -275,6 +278,10 @@ pub struct Train {
     #[serde(default)]
     #[schemars(extend("x-called-elsewhere" = ["early_stopping", "early_stop", "early_stopping_patience"]))]
     pub stop: Option<EarlyStop>,
+    /// In which order the gradients of a step's batches are added up: as a tree over all of them (`tree`, the default on the
+    /// CPU), so that 1, 2, 4, ... processes train with the same bits, or as they come (`fast`, the default on cards).
+    #[serde(default)]
+    pub reduction: Option<Reduction>,
     /// Optimizer steps between two records of loss and learning rate.
     #[serde(default = "ten")]
     #[schemars(range(min = 1))]

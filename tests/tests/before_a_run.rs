@@ -390,3 +390,41 @@ fn files_below(root: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+#[test]
+fn what_each_of_several_processes_does_is_told() {
+    let (folder, recipe) = (Folder::new(), recipe("pretrain/convmae_base.yaml"));
+    let told = outlook(&folder, &[recipe.to_str().unwrap(), "--processes", "12"]);
+    // 24 batches of 128 images make the paper's 3,072; float32 gradients go to the 11 others and come back.
+    let bytes = told["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group["parameters"].as_u64().unwrap())
+        .sum::<u64>()
+        * 4;
+    let expected = serde_json::json!({
+        "processes": 12, "batches": 2, "batch_size": 128, "bytes_per_step": 2 * bytes * 11 / 12, "gradients": 2, "reduction": "tree",
+    });
+    if on() == Arithmetic::Cpu {
+        assert_eq!(told["processes"], expected);
+    }
+    folder.fails(
+        ["check", recipe.to_str().unwrap(), "--processes", "7"],
+        2,
+        &["train.accumulate", "21 or 28"],
+    );
+}
+
+/// Each of them would train for itself.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn several_processes_of_a_program_that_knows_no_others_are_refused() {
+    let folder = Folder::new();
+    let names = ["RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE"].map(|name| format!("OMPI_COMM_WORLD_{name}"));
+    let mut command = folder.convmae(["run", "tiny.yaml", "--out", "run"]);
+    let assert = command.envs(names.iter().zip(["0", "2", "0", "2"])).assert().code(1);
+    let said = stderr(&assert);
+    assert!(said.contains("started with 2 processes") && said.contains("--features mpi"), "{said}");
+    assert!(!folder.path("run").exists());
+}

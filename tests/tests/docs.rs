@@ -16,16 +16,18 @@
 //! | `before COMMAND` | a command that comes first |
 //! | `exits with CODE` | the last command is refused |
 //! | `other output` | the output is that of the whole command, and the test shortens it |
+//! | `interrupt at TEXT` | Ctrl-C, once it has printed that; a line `^C` shows where |
 //!
-//! Clauses are separated by `;`. Programs other than `convmae`, `cargo run --` and a few that read files are
+//! Clauses are separated by `;`. In a console `$ cd FOLDER` holds for the rest of the page. Programs other than `convmae`, `cargo run --` and a few that read files are
 //! not there.
 
 #![allow(clippy::format_collect, clippy::format_push_string)]
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use crate::support::{file, program};
 
@@ -40,6 +42,7 @@ enum Clause {
     Before(String),
     Exits(i32),
     OtherOutput,
+    Interrupt(String),
 }
 
 fn clause(text: &str) -> Option<Clause> {
@@ -58,6 +61,7 @@ fn clause(text: &str) -> Option<Clause> {
         ("before", command) if !command.is_empty() => Clause::Before(command.to_owned()),
         ("exits", rest) => Clause::Exits(rest.strip_prefix("with ")?.parse().ok()?),
         ("other", "output") => Clause::OtherOutput,
+        ("interrupt", rest) => Clause::Interrupt(rest.strip_prefix("at ")?.to_owned()),
         _ => return None,
     })
 }
@@ -117,7 +121,8 @@ fn missing<'a>(shown: &'a [String], printed: &str) -> Option<&'a String> {
         Some(start) => line.starts_with(start),
         None => line == shown,
     };
-    let shown = shown.iter().filter(|line| !line.trim().is_empty() && *line != "...");
+    let shown =
+        shown.iter().filter(|line| !line.trim().is_empty() && !["...", "^C"].contains(&line.as_str()));
     shown.into_iter().find(|shown| !printed.by_ref().any(|line| is_shown(shown.trim_end(), line)))
 }
 
@@ -175,7 +180,13 @@ fn script(path: &Path, text: &str) {
 fn run(command: &str, folder: &Path, programs: &Programs, clauses: &[Clause]) -> (String, Option<i32>) {
     let checks = clauses.iter().any(|clause| matches!(clause, Clause::Check));
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-euc", &format!("exec 2>&1\n{command}")]).current_dir(folder).env_clear();
+    // A command that is interrupted is the process itself.
+    let interrupt = clauses.iter().find_map(|clause| match clause {
+        Clause::Interrupt(at) => Some(at),
+        _ => None,
+    });
+    let exec = if interrupt.is_some() { "exec " } else { "" };
+    shell.args(["-euc", &format!("exec 2>&1\n{exec}{command}")]).current_dir(folder).env_clear();
     shell.env("PATH", programs.0.path().join(if checks { "check" } else { "whole" }));
     shell.env("RAYON_NUM_THREADS", "1");
     for clause in clauses {
@@ -183,8 +194,26 @@ fn run(command: &str, folder: &Path, programs: &Programs, clauses: &[Clause]) ->
             shell.env(format!("CONVMAE_{}", key.to_uppercase().replace('.', "__")), value);
         }
     }
-    let output = shell.output().unwrap();
+    let output = match interrupt {
+        Some(at) => interrupted(&mut shell, at),
+        None => shell.output().unwrap(),
+    };
     (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
+}
+
+/// What a command does when it is interrupted once it has printed a text.
+fn interrupted(command: &mut Command, at: &str) -> Output {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = Vec::new();
+    while !String::from_utf8_lossy(&printed).contains(at) {
+        let mut byte = [0];
+        child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+        printed.extend(byte);
+    }
+    // SIGINT is ignored where the tests run in the background; SIGTERM does the same.
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    Output { stdout: [printed, output.stdout].concat(), ..output }
 }
 
 /// A text of a block as the test takes it.
@@ -195,7 +224,7 @@ fn read(text: &str, clauses: &[Clause]) -> String {
     })
 }
 
-fn test_block(at: &str, block: &Block, folder: &Path, programs: &Programs) {
+fn test_block(at: &str, block: &Block, folder: &mut PathBuf, programs: &Programs) {
     let Block { clauses, text, .. } = block;
     let is_skipped = clauses.iter().any(|clause| matches!(clause, Clause::Skip));
     let is_script = ["sh", "console"].contains(&block.language.as_str()) && !is_skipped;
@@ -213,6 +242,11 @@ fn test_block(at: &str, block: &Block, folder: &Path, programs: &Programs) {
     let last = commands.len().saturating_sub(1);
     for (position, (command, output)) in commands.iter().enumerate() {
         let command = read(command, clauses);
+        if let (Some(below), "console") = (command.strip_prefix("cd "), &*block.language) {
+            folder.push(below);
+            assert!(folder.is_dir(), "{at}: there is no {below}");
+            continue;
+        }
         let (printed, code) = run(&command, folder, programs, clauses);
         let expected = if position == last { expected } else { 0 };
         assert_eq!(code, Some(expected), "{at}: `{}`\n{printed}", command.trim_end());
@@ -231,8 +265,9 @@ fn test_page(page: &str) {
     let text = fs::read_to_string(file(page)).unwrap();
     let (folder, programs) = (tempfile::tempdir().unwrap(), Programs::new());
     symlink(fs::canonicalize(file("recipes")).unwrap(), folder.path().join("recipes")).unwrap();
+    let mut at = folder.path().to_owned();
     for block in blocks(page, &text) {
-        test_block(&format!("{page}:{}", block.line), &block, folder.path(), &programs);
+        test_block(&format!("{page}:{}", block.line), &block, &mut at, &programs);
     }
 }
 
@@ -250,8 +285,10 @@ pages! {
     cifar10: "docs/src/cifar10.md";
     data: "docs/src/data.md";
     detection: "docs/src/detection.md";
+    distributed: "docs/src/distributed.md";
     extending: "docs/src/extending.md";
     finetuning: "docs/src/finetuning.md";
+    the_program: "docs/src/program.md";
     reports: "docs/src/reports.md";
     representations: "docs/src/representations.md";
     runs: "docs/src/runs.md";
@@ -294,7 +331,7 @@ fn every_page_with_commands_is_tested() {
 /// What the tests of the pages rely on.
 #[test]
 fn marks_do_what_they_say() {
-    let text = "<!-- test: file a.txt -->\n```text\none\n```\n<!-- test: read X as a.txt; exits with 1 -->\n```console\n$ cat X\n...\non...\n$ cat b.txt\n```\n\
+    let text = "<!-- test: file a.txt -->\n```text\none\n```\n<!-- test: read X as a.txt; exits with 1 -->\n```console\n$ cat X\n...\non...\n$ mkdir below\n$ cd below\n$ cat ../X\none\n$ cat b.txt\n```\n\
                 <!-- test: skip, there is no such program -->\n```sh\npython3 x.py\n```\n<!-- test: check; set seed=5 -->\n```console\n\
                 $ convmae run recipes/quickstart.yaml --out x --resume --set 'name=a b'\n```\n";
     let (folder, programs) = (tempfile::tempdir().unwrap(), Programs::new());
@@ -302,7 +339,9 @@ fn marks_do_what_they_say() {
     let mut blocks = blocks("page", text);
     assert_eq!(blocks.len(), 4);
     let name = blocks.pop().unwrap();
-    blocks.iter().for_each(|block| test_block("page", block, folder.path(), &programs));
+    let mut at = folder.path().to_owned();
+    blocks.iter().for_each(|block| test_block("page", block, &mut at, &programs));
+    assert_eq!(at, folder.path().join("below"));
     let (printed, code) = run(&commands(&name)[0].0, folder.path(), &programs, &name.clauses);
     assert_eq!(code, Some(2), "a name has no spaces");
     assert!(printed.contains("name: expected a value"), "{printed}");

@@ -167,7 +167,7 @@ fn every_head_and_nothing_else_has_a_weight_and_may_be_auxiliary() {
 
 /// The keywords of JSON Schema 2020-12 that we write. Those whose value is a schema, a list or a mapping of
 /// schemas come first.
-const SCHEMA: [&str; 2] = ["items", "additionalProperties"];
+const SCHEMA: [&str; 6] = ["items", "additionalProperties", "if", "then", "else", "not"];
 const SCHEMAS: [&str; 4] = ["anyOf", "oneOf", "allOf", "prefixItems"];
 const NAMED_SCHEMAS: [&str; 2] = ["properties", "$defs"];
 const OTHER: [&str; 20] = [

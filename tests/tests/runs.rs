@@ -26,7 +26,7 @@ fn runs_are_listed_with_what_they_differ_in() {
     let folder = two_runs();
     let table = stdout(&folder.succeeds(["runs"]));
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["run", "status", "epoch", "seconds", "metrics.loss", "recipe.optimizer.lr"]);
+    assert_eq!(lines[0], ["run", "status", "epoch", "seconds", "loss", "lr"]);
     assert_eq!(&lines[1][..2], ["a", "finished"]);
     assert_eq!(lines[2].last(), Some(&"0.002"));
     // And again from what was kept.
@@ -267,4 +267,45 @@ fn weights_are_named_best_and_last() {
     folder.fails(["eval", "tiny.yaml", "--weights", "best"], 2, &["--weights best: of which run?"]);
     folder.succeeds(["runs", "prune", "--last", "--keep-best", "0"]);
     folder.fails(["eval", "runs/a", "--weights", "best"], 2, &["runs/a: there is no best checkpoint"]);
+}
+
+#[test]
+fn all_keys_that_differ_are_listed() {
+    let folder = Folder::new();
+    let sets = ["optimizer.lr=1e-3", "optimizer.weight_decay=0.1", "model.mask.mask_ratio=0.5"];
+    let more = ["train.ema.decay=0.5", "schedule.warmup=1 iteration", "model.decoder.depth=2", "seed=3"];
+    let sets = sets.iter().chain(&more).flat_map(|set| ["--set", set]);
+    folder.succeeds(["run", "tiny.yaml", "--set", "train.length=1 iteration", "--out", "runs/a"]);
+    folder.succeeds(
+        ["run", "tiny.yaml", "--set", "train.length=1 iteration", "--out", "runs/b"].into_iter().chain(sets),
+    );
+    let table = stdout(&folder.succeeds(["runs"]));
+    let names: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    for name in ["seed", "mask_ratio", "depth", "weight_decay", "warmup", "decay"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+}
+
+#[test]
+fn two_runs_are_compared_by_recipe_and_figures() {
+    let folder = two_runs();
+    let text = stdout(&folder.succeeds(["diff", "runs/a", "runs/deep/b"]));
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let lines: Vec<_> = text.lines().map(words).collect();
+    assert_eq!(lines[0], ["recipe", "runs/a", "runs/deep/b"]);
+    assert_eq!(lines[1], ["optimizer.lr", "0.001", "0.002"]);
+    assert!(lines.iter().any(|line| line.first().is_some_and(|name| name == "seconds") && line.len() == 4));
+    let json: Value =
+        serde_json::from_str(&stdout(&folder.succeeds(["diff", "tiny.yaml", "runs/deep/b", "--json"])))
+            .unwrap();
+    assert_eq!(json["recipe"]["optimizer.lr"], serde_json::json!([0.001, 0.002]));
+    assert_eq!(json["recipe"]["train.length"], serde_json::json!(["12 iterations", "1 iteration"]));
+    assert_eq!(json["figures"], serde_json::json!({}), "a recipe has none");
+    let same = stdout(&folder.succeeds(["diff", "tiny.yaml", "tiny.yaml"]));
+    assert_eq!(same, "The recipes are the same in all that changes results.\n");
+    folder.fails(
+        ["diff", "runs/a", "runs/gone"],
+        2,
+        &["runs/gone: there is no such run or recipe", "runs/a"],
+    );
 }

@@ -23,6 +23,7 @@ pub use crate::cpu::*;
 pub use cuda::*;
 
 use crate::device::{Device, DeviceName};
+use crate::dry_run::Held;
 use crate::{PatchLayout, Pixels, Result, Shape};
 
 const _: DeviceName = device::DEFAULT;
@@ -30,10 +31,18 @@ const _: usize = device::LARGE_MATRIX;
 const _: fn(DeviceName) -> Result<Device> = device::open;
 const _: fn(DeviceName) -> Option<String> = device::model;
 const _: fn(DeviceName) -> Option<u64> = device::peak_memory;
+const _: fn(DeviceName) -> Option<Held> = device::held;
+const _: fn(DeviceName) = device::forget_peak;
+const _: fn(DeviceName) -> Option<u64> = device::memory;
 
 const _: fn(usize) -> Result<Buffer> = unspecified;
 const _: fn(Vec<f32>) -> Result<Buffer> = upload;
 const _: fn(&Values) -> Result<Vec<f32>> = download;
+// The same, to where they are wanted, and back.
+const _: fn(&Values, &mut [f32]) -> Result<()> = read;
+const _: fn(&mut Values, &[f32]) -> Result<()> = write;
+// The same of several, while the host waits once.
+const _: fn(&[&Values]) -> Result<Vec<Vec<f32>>> = download_all;
 const _: fn(usize) -> Result<Buffer> = zeros;
 const _: fn(&Values) -> Result<Buffer> = copy;
 // Values as products take them, if they are stored in another way; values in `f32`. What a layer yields is in `f32`, what a branch
@@ -62,8 +71,6 @@ const _: fn(&mut Values, f32) -> Result<()> = elementwise::scale;
 // Parts of equal length, or the channels of maps, times a factor each.
 const _: fn(&mut Values, &Values) -> Result<()> = elementwise::scale_parts;
 const _: fn(&mut Values, &Values, usize) -> Result<()> = elementwise::scale_channels;
-// A step of an exponential moving average.
-const _: fn(&mut Values, &Values, f64) -> Result<()> = elementwise::lerp;
 // The sum of rows, `[R, C]` to `[C]`.
 const _: fn(&Values, &mut Values, Output) -> Result<()> = chunks::sum_rows;
 
@@ -198,4 +205,5 @@ const _: fn() -> Result<step_end::GradScale> = step_end::GradScale::one;
 const _: fn(&step_end::GradScale) -> Result<Option<f32>> = step_end::GradScale::factor;
 const _: fn(Vec<adamw::AdamwTensor<'_>>, &step_end::GradScale) -> Result<()> = adamw::adamw;
 const _: fn(Vec<sgd::SgdTensor<'_>>, &step_end::GradScale) -> Result<()> = sgd::sgd;
+const _: fn(Vec<ema::EmaTensor<'_>>) -> Result<()> = ema::ema;
 const _: fn(Vec<lars::LarsTensor<'_>>, &step_end::GradScale) -> Result<()> = lars::lars;

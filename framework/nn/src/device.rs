@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::device as backend;
 pub use super::backend::device::DeviceError;
+use super::dry_run::Held;
 use super::error::{Error, Result};
 
 /// The device chosen when compiling: the CPU, or CUDA with the feature `cuda`.
@@ -194,6 +195,23 @@ pub fn cards() -> usize {
 /// what lay idle between them. None for a card without memory pools.
 pub fn peak_memory() -> Option<u64> {
     backend::peak_memory(opened().ok()?.name)
+}
+
+/// What buffers hold of a card. None for the CPU, for want of a card, and of one without memory pools.
+pub(crate) fn held() -> Option<Held> {
+    backend::held(opened().ok()?.name)
+}
+
+/// Begins to look for the peak of [`held`] anew.
+pub(crate) fn forget_peak() {
+    if let Ok(opened) = opened() {
+        backend::forget_peak(opened.name);
+    }
+}
+
+/// The card's memory in bytes that this process may have, with what it has. None as [`held`].
+pub fn memory() -> Option<u64> {
+    backend::memory(opened().ok()?.name)
 }
 
 fn opened() -> Result<Opened> {

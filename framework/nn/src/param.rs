@@ -290,6 +290,12 @@ impl Param {
         Ok(())
     }
 
+    /// Takes the gradient away, with its memory, if there is one.
+    pub fn take_grad(&self) -> Option<Buffer> {
+        let gradient = &mut *self.0.grad.borrow_mut();
+        if std::mem::take(&mut gradient.any) { gradient.values.take() } else { None }
+    }
+
     /// Forgets the gradient.
     pub fn clear_grad(&self) {
         self.0.grad.borrow_mut().any = false;
@@ -346,6 +352,9 @@ mod tests {
         param.with_grad_mut(|grad| scale(grad, 2.0)).unwrap().unwrap();
         assert_eq!(grad(), [0.0, 6.0]);
         param.clear_grad();
+        assert!(param.grad().is_none() && param.take_grad().is_none());
+        param.add_grad(upload(vec![0.0, 4.0]).unwrap()).unwrap();
+        assert_eq!(download(&param.take_grad().unwrap()).unwrap(), [0.0, 4.0]);
         assert!(param.grad().is_none());
     }
 

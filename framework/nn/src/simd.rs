@@ -1,5 +1,50 @@
 //! Loops compiled for the vectors that the machine has.
 
+use std::env::consts::ARCH;
+use std::fmt;
+
+/// The widest vectors of the machine that loops are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vectors {
+    /// Those of the oldest machine of the architecture.
+    Oldest,
+    /// AVX2.
+    Avx2,
+    /// AVX-512, with its parts F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Vectors {
+    /// Those of this machine.
+    #[inline]
+    pub fn detected() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") {
+                return Self::Avx2;
+            }
+        }
+        Self::Oldest
+    }
+}
+
+impl fmt::Display for Vectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Oldest => write!(f, "those of every {ARCH}"),
+            Self::Avx2 => f.write_str("AVX2"),
+            Self::Avx512 => f.write_str("AVX-512"),
+        }
+    }
+}
+
 /// Runs `work` compiled for the widest vectors that this machine has.
 ///
 /// The build targets the oldest machine of the architecture; what is inlined into `work` (mark it `#[inline(always)]`)
@@ -16,17 +61,12 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
         fn avx2<R>(work: impl FnOnce() -> R) -> R {
             work()
         }
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-        {
+        match Vectors::detected() {
             // SAFETY: the machine has these features, as just checked.
-            return unsafe { avx512(work) };
-        }
-        if is_x86_feature_detected!("avx2") {
+            Vectors::Avx512 => return unsafe { avx512(work) },
             // SAFETY: the machine has the feature, as just checked.
-            return unsafe { avx2(work) };
+            Vectors::Avx2 => return unsafe { avx2(work) },
+            Vectors::Oldest => {}
         }
     }
     work()

@@ -6,7 +6,7 @@ use dfdx::shapes::{HasShape as _, Shape as TypedShape};
 use dfdx::tensor::{PutTape as _, SplitTape as _};
 use dfdx::tensor_ops::ReshapeTo as _;
 
-use super::backend::{Buffer, Values, bridge, copy, download, single, upload};
+use super::backend::{Buffer, Values, bridge, copy, download, download_all, single, upload};
 use super::device::Device;
 use super::gradients::TensorId;
 use super::{Error, Result, Shape, Tape};
@@ -128,6 +128,15 @@ impl Tensor {
     /// If the device fails.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         download(&self.values)
+    }
+
+    /// [`Tensor::to_vec`] of several, for which a card is waited for once.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn to_vecs<'a>(tensors: impl IntoIterator<Item = &'a Self>) -> Result<Vec<Vec<f32>>> {
+        let values: Vec<&Values> = tensors.into_iter().map(Self::values).collect();
+        download_all(&values)
     }
 
     /// The values in memory of the device, row-major.

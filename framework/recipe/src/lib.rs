@@ -45,7 +45,7 @@ pub use diff::{Change, Difference, diff, differences};
 pub use document::Document;
 pub use files::clean;
 pub use layer::LayerKind;
-pub use path::is_within;
+pub use path::{is_within, leaves, short_key, without};
 pub use provenance::Origin;
 pub use scalar::plain as plain_scalar;
 pub use schema::{article, first_sentence};
@@ -202,6 +202,13 @@ impl Recipe {
     pub fn why(&self, key: &str) -> Option<Vec<Origin>> {
         let value = self.get(key)?;
         Some(self.provenance.origins(key, value))
+    }
+
+    /// The keys that no layer sets, and that hold their defaults, sorted.
+    pub fn defaults(&self) -> Vec<&str> {
+        let mut keys: Vec<&str> = self.provenance.defaults.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Problems that a later check found, with the file, line and column of each, beside the mistakes of a recipe

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::complete;
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
 use crate::engine::{self, BenchOptions, Inspection, Look, Outlook, inspect, plot_schedule};
@@ -21,6 +22,10 @@ pub struct Args {
     /// memory of three images, and seconds where they are large.
     #[arg(long, conflicts_with_all = ["why", "graph"])]
     memory: bool,
+    /// Tell what every one of so many processes does: its batches, what it sends, and which results are to be had.
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["why", "graph"])]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    processes: Option<u16>,
     /// Time a few steps, as `bench` does, to tell how long the training will take. What was timed before on this machine is
     /// told without it.
     #[arg(long, conflicts_with_all = ["why", "graph"])]
@@ -39,7 +44,7 @@ pub struct Args {
     #[arg(long, requires = "data")]
     decode: bool,
     /// Tell which layers set a value: file and line, environment variable, or argument.
-    #[arg(long, value_name = "KEY", conflicts_with = "graph")]
+    #[arg(long, value_name = "KEY", conflicts_with = "graph", add = complete::keys())]
     why: Option<String>,
     /// Print the graph as a drawing.
     #[arg(long, value_name = "FORMAT")]
@@ -70,7 +75,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         engine::bench(&BenchOptions { sources, steps: 3, warmup: 1 })?;
     }
     let data = inspection.as_ref().map(|inspection| inspection.data.as_slice());
-    let outlook = || Outlook::of(&recipe, &checked, data, args.memory);
+    let outlook = || Outlook::of(&recipe, &checked, data, args.memory, args.processes.map(usize::from));
     let summary = &checked.summary;
     match args.graph {
         Some(Drawing::Mermaid) => print(&mermaid(summary)),
@@ -84,7 +89,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
 pub(super) fn tell_all(recipe: &Recipe) -> Result<(), CliError> {
     let (inspection, checked) = look_at(recipe, Some(Look { samples: false, weights: true }))?;
     let data = inspection.as_ref().map(|inspection| inspection.data.as_slice());
-    let outlook = Outlook::of(recipe, &checked, data, false)?;
+    let outlook = Outlook::of(recipe, &checked, data, false, None)?;
     print(&text(recipe, &checked.summary, &outlook, inspection.as_ref()))
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::complete;
 use super::output::{CliError, print};
 use crate::component::{Entry, entries, entry};
 use crate::graph::block_schema;
@@ -14,7 +15,7 @@ use crate::reference::{Field, Page, fields, pages};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The name of the component, as in `type:`.
-    #[arg(value_name = "TYPE", required_unless_present = "markdown")]
+    #[arg(value_name = "TYPE", required_unless_present = "markdown", add = complete::components())]
     component: Option<String>,
     /// Print its JSON schema.
     #[arg(long)]

@@ -1,8 +1,13 @@
 //! What the surroundings allow this process: threads, sizes of files.
 
+use std::ffi::OsString;
 use std::io;
+use std::num::NonZeroUsize;
+
+use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 use super::output::CliError;
+use crate::distributed::launch::Launch;
 
 /// Threads that the pool may be asked for. More take longer to start than they save.
 const MOST_THREADS: usize = 1024;
@@ -10,10 +15,11 @@ const MOST_THREADS: usize = 1024;
 /// Refuses a number of threads, from `RAYON_NUM_THREADS`, that is none: the pool would pass over it in
 /// silence, or take minutes to start.
 pub fn check_threads() -> Result<(), CliError> {
-    match std::env::var_os("RAYON_NUM_THREADS") {
-        Some(set) if !set.is_empty() => check(&set.to_string_lossy()),
-        _ => Ok(()),
-    }
+    told_threads().map_or(Ok(()), |set| check(&set.to_string_lossy()))
+}
+
+fn told_threads() -> Option<OsString> {
+    std::env::var_os("RAYON_NUM_THREADS").filter(|set| !set.is_empty())
 }
 
 fn check(threads: &str) -> Result<(), CliError> {
@@ -25,6 +31,20 @@ fn check(threads: &str) -> Result<(), CliError> {
             ),
             help: Some("without it there is a thread for each core".to_owned()),
         }),
+    }
+}
+
+/// The threads of this process: those that it is told, or its share of what several processes of this machine have.
+pub fn threads(launch: Option<Launch>) -> rayon::ThreadPoolBuilder {
+    let builder = rayon::ThreadPoolBuilder::new();
+    let share = |launch: Launch| {
+        let cpus = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
+        let processors = NonZeroUsize::new(System::new_with_specifics(cpus).cpus().len())?;
+        Some(launch.threads(processors, std::thread::available_parallelism().ok()?))
+    };
+    match launch.filter(|_| told_threads().is_none()).and_then(share) {
+        Some(threads) => builder.num_threads(threads),
+        None => builder,
     }
 }
 

@@ -5,8 +5,11 @@
 mod bench;
 mod browse;
 mod check;
+mod complete;
+mod completions;
 pub mod convert;
 mod describe;
+mod diff;
 mod embed;
 mod eval;
 mod export;
@@ -14,6 +17,8 @@ mod file_kind;
 mod init;
 mod limits;
 mod list;
+mod man;
+mod new;
 mod output;
 mod predict;
 mod recipe_args;
@@ -26,24 +31,24 @@ mod table;
 mod table_file;
 mod trace;
 mod trained_args;
+mod version;
 mod weights_target;
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+use crate::distributed::launch::Launch;
+use crate::distributed::{self, SingleProcess};
+use crate::engine::EngineError;
 use crate::report::logging;
 pub use output::CliError;
 use output::complain;
 
-#[cfg(not(feature = "cuda"))]
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-#[cfg(feature = "cuda")]
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (cuda)");
-
 /// Masked image modelling from YAML recipes: `ConvMAE` (Gao et al., NeurIPS 2022) and its ablations.
 #[derive(Debug, Parser)]
-#[command(name = "convmae", version = VERSION, arg_required_else_help = true)]
+#[command(name = "convmae", version, long_version = version::LONG.as_str(), arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -73,13 +78,18 @@ enum Command {
     Describe(describe::Args),
     Schema(schema::Args),
     Runs(runs::Args),
+    Diff(diff::Args),
     Table(table::Args),
     Sweep(sweep::Args),
+    New(new::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// The `main` of the program, and of any program that brings components of its own: link them with
 /// `use my_crate as _;`, then `fn main() -> ExitCode { convmae_framework::cli::main() }`.
 pub fn main() -> ExitCode {
+    complete::answer::<Cli>();
     let cli = Cli::parse();
     // Fails nowhere that these signals exist; without it a full limit ends the program, as before.
     let _ = limits::outlive_file_limit();
@@ -88,14 +98,31 @@ pub fn main() -> ExitCode {
         complain(error);
         return code;
     }
+    let joined = Launch::of_environment().and_then(|launch| {
+        let together = matches!(cli.command, Command::Run(_));
+        Ok((launch, if together { distributed::join(launch)? } else { Rc::new(SingleProcess) }))
+    });
+    // It is left behind what is said: processes end together, and the launcher ends those that are late.
+    let (launch, communicator) = match joined {
+        Ok(joined) => joined,
+        Err(error) => {
+            complain(EngineError::from(error).into());
+            return ExitCode::FAILURE;
+        }
+    };
     // The main thread works in the pool instead of waiting for it. Fails where a program has set up the pool
     // itself.
-    let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
-    let log = logging::init(
-        i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX),
-    );
+    let _ = limits::threads(launch).use_current_thread().build_global();
+    // The first process speaks for all.
+    let speaks = launch.is_none_or(|launch| launch.rank == 0);
+    let verbosity = i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX);
+    let log = logging::init(if speaks { verbosity } else { i8::MIN });
     let result = match cli.command {
-        Command::Run(args) => run::run(args, log),
+        command if launch.is_some() && !matches!(command, Command::Run(_)) => Err(CliError::Usage {
+            message: "only `run` works with several processes".to_owned(),
+            help: Some("start other commands without `mpirun` and `srun`".to_owned()),
+        }),
+        Command::Run(args) => run::run(args, log, Rc::clone(&communicator)),
         Command::Check(args) => check::run(&args),
         Command::Browse(args) => browse::run(args),
         Command::Eval(args) => eval::run(&args),
@@ -111,15 +138,21 @@ pub fn main() -> ExitCode {
         Command::Describe(args) => describe::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Table(args) => table::run(&args),
         Command::Sweep(args) => sweep::run(&args),
+        Command::New(args) => new::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run::<Cli>(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(CliError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.code();
-            complain(error);
+            if speaks {
+                complain(error);
+            }
             code
         }
     }

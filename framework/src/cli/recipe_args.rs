@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::complete;
 use super::file_kind::FileKind;
 use super::output::CliError;
 use crate::recipe::Sources;
@@ -12,11 +13,11 @@ use crate::shell;
 #[derive(Debug, clap::Args)]
 pub struct RecipeArgs {
     /// The recipe. A command that can do without one says so.
-    #[arg(value_name = "RECIPE", required = true)]
+    #[arg(value_name = "RECIPE", required = true, add = complete::recipe())]
     recipe: Option<PathBuf>,
     /// Set a value of the recipe, as `optimizer.lr=1e-3`; may be repeated. Comes after the environment
     /// (`CONVMAE_OPTIMIZER__LR=1e-3`).
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", add = complete::assignments())]
     sets: Vec<String>,
     /// Set `seed`, above `--set`.
     #[arg(long, value_name = "N")]

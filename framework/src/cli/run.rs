@@ -1,11 +1,13 @@
 //! `convmae run`: train, evaluate, report.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::check;
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
 use crate::component::Span;
+use crate::distributed::Communicator;
 use crate::engine::{self, Outcome, RunOptions};
 use crate::graph::catalog;
 use crate::recipe::{Sources, read};
@@ -46,7 +48,7 @@ pub struct Args {
 }
 
 /// Runs the subcommand.
-pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
+pub fn run(args: Args, log: LogFile, communicator: Rc<dyn Communicator>) -> Result<(), CliError> {
     let command = args.recipe.to_shell("run");
     let Args { recipe, out, resume, extend, dry_run, stop_with_stdin, must_finish } = args;
     let extend = length(&extend)?;
@@ -54,20 +56,21 @@ pub fn run(args: Args, log: LogFile) -> Result<(), CliError> {
     if dry_run {
         return try_out(&sources, out.or(run));
     }
-    let options = RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log };
-    let Outcome { run, step, interrupted, .. } = engine::run(options)?;
-    if interrupted {
-        say(format!(
+    let is_first = communicator.is_first();
+    let options =
+        RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log, communicator };
+    let Outcome { run, step, interrupted, .. } = engine::run(&options)?;
+    let message = match interrupted {
+        true => format!(
             "stopped after step {step}, the state is saved; continue with\n  {command} --out {} --resume",
             quote(&run.to_string_lossy())
-        ));
-        if must_finish {
-            return Err(CliError::Stopped(step));
-        }
-    } else {
-        say(format!("done: {}", run.join("report.html").display()));
+        ),
+        false => format!("done: {}", run.join("report.html").display()),
+    };
+    if is_first {
+        say(message);
     }
-    Ok(())
+    if interrupted && must_finish { Err(CliError::Stopped(step)) } else { Ok(()) }
 }
 
 /// Checks a recipe, and takes a step of its run.

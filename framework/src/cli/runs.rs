@@ -4,9 +4,14 @@ mod prune;
 
 use std::path::PathBuf;
 
+use terminal_size::{Width, terminal_size};
+
+use super::complete;
 use super::output::{CliError, print};
 use crate::condition::Test;
-use crate::runs::{Format, Runs, RunsError, filter, overview, scan, select, sort, with_sizes};
+use crate::runs::{
+    Format, Runs, RunsError, filter, overview, scan, select, sort, with_short_names, with_sizes,
+};
 use crate::terminal::say;
 
 /// List runs, filtered and sorted by their figures and the keys of their recipes.
@@ -20,7 +25,7 @@ pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// The folder with run directories, at any depth.
-    #[arg(value_name = "DIR", default_value = "runs")]
+    #[arg(value_name = "DIR", default_value = "runs", add = complete::runs())]
     directory: PathBuf,
     /// Only runs in which a column is as asked: `--where 'metrics.top1 > 80'`, with `=`, `!=`, `<`, `<=`,
     /// `>`, `>=`; may be repeated, for all at once. `= [a, b]` is either, `= null` is none, and in a text `*`
@@ -30,15 +35,15 @@ pub struct Args {
     /// Sort by these columns; `-` in front of one puts the largest first.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', allow_hyphen_values = true)]
     sort: Vec<String>,
-    /// Show these columns; in a name `*` stands for anything: `metrics.*`. Metrics and the keys that differ
-    /// if left out.
+    /// Show these columns; in a name `*` stands for anything: `metrics.*`. Metrics and all keys that differ
+    /// if left out, in a table by their shortest names.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     columns: Vec<String>,
     /// Tell how much room each takes on the disk: the columns `size_mb`, in millions of bytes, and `checkpoints_percent`, the
     /// share of its checkpoints.
     #[arg(long)]
     size: bool,
-    /// How to print them.
+    /// How to print them. A table that is wider than the terminal goes on below itself.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
     /// At most so many runs.
@@ -73,6 +78,12 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         frame = sort(&frame, &args.sort)?;
     }
     frame = frame.head(args.limit.or(Some(frame.height())));
-    frame = if args.columns.is_empty() { overview(&frame)? } else { select(&frame, &args.columns)? };
-    print(&args.format.print(&frame)?)
+    frame = match args.columns.as_slice() {
+        [] if args.format == Format::Table => with_short_names(&overview(&frame)?)?,
+        [] => overview(&frame)?,
+        columns => select(&frame, columns)?,
+    };
+    // None where standard output is no terminal.
+    let width = terminal_size().map(|(Width(width), _)| usize::from(width));
+    print(&args.format.print(&frame, width)?)
 }

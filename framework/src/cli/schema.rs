@@ -10,6 +10,9 @@ use crate::graph::block_schema;
 /// Where references to definitions start.
 const DEFINITIONS: &str = "#/$defs/";
 
+/// What the names of definitions start with that are of a part of something.
+const LAYER: &str = "layer.";
+
 /// Print the JSON Schema of recipes, for completion and checks in editors.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
@@ -57,14 +60,44 @@ fn schema(mut root: Value, mut components: Vec<Component>) -> Value {
         "description": "Recipes that this one builds on, relative to it.",
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
     });
-    resolve(&mut root, &components);
+    let [dialect, title, description] = ["$schema", "title", "description"]
+        .map(|keyword| root.as_object_mut().and_then(|root| root.remove(keyword)));
+    definitions.insert("recipe".to_owned(), root);
     definitions.values_mut().for_each(|schema| resolve(schema, &components));
-    root["$defs"] = Value::Object(definitions);
-    // A recipe that extends another one need not repeat what is there.
-    if let Some(root) = root.as_object_mut() {
-        root.remove("required");
+    let mut layers = definitions.clone();
+    layers.values_mut().for_each(as_layer);
+    definitions.extend(layers.into_iter().map(|(name, schema)| (format!("{LAYER}{name}"), schema)));
+    json!({
+        "$schema": dialect,
+        "title": title,
+        "description": description,
+        "if": { "required": ["name"], "not": { "required": ["extends"] } },
+        "then": { "$ref": format!("{DEFINITIONS}recipe") },
+        "else": { "$ref": format!("{DEFINITIONS}{LAYER}recipe") },
+        "$defs": definitions,
+    })
+}
+
+/// The schema of what is merged with more of it: where a recipe extends others or, without a name, is there to be extended. No key is
+/// required, `type` neither. Items of lists are whole, for lists replace one another.
+fn as_layer(schema: &mut Value) {
+    let Some(schema) = schema.as_object_mut() else { return };
+    schema.remove("required");
+    // Alternatives that differ in what they require are no longer exclusive.
+    if let Some(alternatives) = schema.remove("oneOf") {
+        schema.insert("anyOf".to_owned(), alternatives);
     }
-    root
+    for (keyword, below) in schema {
+        match (keyword.as_str(), below) {
+            ("$ref", Value::String(to)) => {
+                *to = to.replacen(DEFINITIONS, &format!("{DEFINITIONS}{LAYER}"), 1);
+            }
+            ("anyOf" | "allOf", Value::Array(schemas)) => schemas.iter_mut().for_each(as_layer),
+            ("properties", Value::Object(properties)) => properties.values_mut().for_each(as_layer),
+            ("additionalProperties", below) => as_layer(below),
+            _ => {}
+        }
+    }
 }
 
 /// Moves what a schema defines for itself to the definitions of the whole, as `owner.Name`: names are unique
@@ -224,7 +257,8 @@ mod tests {
         let of_components =
             components().iter().map(|component| 1 + definitions(&component.schema)).sum::<usize>();
         let merged = schema(recipe(), components());
-        assert_eq!(definitions(&merged), definitions(&recipe()) + definitions(&wiring) + 1 + of_components);
+        let whole = definitions(&recipe()) + definitions(&wiring) + 2 + of_components;
+        assert_eq!(definitions(&merged), 2 * whole, "each of a whole and of a part");
     }
 
     #[test]
@@ -240,7 +274,7 @@ mod tests {
     #[test]
     fn the_training_set_stays_a_block_with_a_dataset() {
         let merged = schema(recipe(), components());
-        let data = target(&merged, &merged["properties"]["data"]);
+        let data = target(&merged, &merged["$defs"]["recipe"]["properties"]["data"]);
         let train = target(&merged, &data["properties"]["train"]);
         assert_eq!(train["type"], "object");
         assert!(train["properties"]["dataset"].is_object(), "{train:#}");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, StringValueParser, TypedValueParser as _};
 use serde_json::{Value, json};
 
+use super::complete;
 use super::file_kind::FileKind;
 use super::output::{CliError, print};
 use crate::columns::aligned;
@@ -24,7 +25,7 @@ use crate::terminal::{indented_json, say};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The sweep.
-    #[arg(value_name = "SWEEP")]
+    #[arg(value_name = "SWEEP", add = complete::yaml())]
     sweep: PathBuf,
     /// Set a value in all runs, as `train.length='2 epochs'`, with stages `pretrain.train.length=..`; may be
     /// repeated. Comes last.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::complete;
 use super::file_kind::FileKind;
 use super::output::{CliError, print};
 use crate::table::{Format, Table, TableError};
@@ -14,7 +15,7 @@ use crate::weights::atomic;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The table, such as `recipes/tables/imagenet.yaml`.
-    #[arg(value_name = "TABLE")]
+    #[arg(value_name = "TABLE", add = complete::yaml())]
     table: PathBuf,
     /// Its format. If left out, that of the ending of `--out` (`.md`, `.tex`, `.csv`, `.html`), or Markdown.
     #[arg(long, value_enum)]

@@ -7,6 +7,7 @@
 
 mod backbone;
 mod batch_transform;
+mod confusion;
 mod dataset;
 mod evaluator;
 mod head;
@@ -15,6 +16,7 @@ mod instance_head;
 mod masker;
 mod neck;
 mod optimizer;
+mod package;
 mod pooling;
 mod prediction;
 mod regions;
@@ -28,6 +30,7 @@ mod transform;
 
 pub use backbone::{Backbone, BackboneModule, Features, Level};
 pub use batch_transform::BatchTransform;
+pub use confusion::Confusion;
 pub use dataset::{Dataset, Samples};
 pub use evaluator::{ClassFigures, Evaluator, FeatureNeeds, Measured, Meter, MeterError, Needs, Support};
 pub use head::{Head, HeadInputs, HeadModule, Loss, Picture};
@@ -36,10 +39,11 @@ pub use instance_head::{Found, InstanceHead, InstanceHeadInputs, InstanceHeadMod
 pub use masker::{Mask, MaskGrid, MaskPlan, Masker};
 pub use neck::{Neck, NeckModule};
 pub use optimizer::{Optimizer, OptimizerModule, ParameterGroup};
+pub use package::Package;
 pub use pooling::Pooling;
 pub use prediction::{Logits, PixelLogits, Prediction, Reconstruction, Semantic};
 pub use regions::Regions;
-pub use registry::{Entry, Kind, entries, entry, optional_slot};
+pub use registry::{Entry, Kind, entries, entry, optional_slot, packages};
 pub use roi_mask::{PastedMask, RoiMask};
 pub use schedule::{Progress, Schedule, Training};
 pub use shape::{ImageShape, LevelShape, Macs};

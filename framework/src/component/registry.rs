@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Package;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 /// A kind of component.
@@ -88,6 +89,8 @@ pub struct Entry {
     pub name: &'static str,
     /// The schema of its fields, with their docs and defaults.
     pub schema: fn() -> Schema,
+    /// The package that it is of.
+    pub package: Package,
 }
 
 inventory::collect!(Entry);
@@ -104,6 +107,14 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
     inventory::iter::<Entry>().find(|entry| entry.name == name)
 }
 
+/// The packages of the registered components, by name.
+pub fn packages() -> Vec<Package> {
+    let mut packages: Vec<_> = inventory::iter::<Entry>().map(|entry| entry.package.clone()).collect();
+    packages.sort();
+    packages.dedup();
+    packages
+}
+
 /// Announces a component: `register!(Backbone: ConvViT);` beside its
 /// `#[typetag::serde] impl Backbone for ConvViT`.
 #[macro_export]
@@ -114,6 +125,7 @@ macro_rules! register {
                 kind: $crate::component::Kind::$kind,
                 name: stringify!($component),
                 schema: || $crate::__private::schemars::schema_for!($component),
+                package: $crate::package!(),
             }
         }
         const _: fn(&$component) -> &dyn $crate::component::$kind = |component| component;

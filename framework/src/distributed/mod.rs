@@ -1,9 +1,19 @@
 //! What the processes of a run tell each other.
 
+mod join;
+pub mod launch;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod single;
+pub mod tree;
 
+pub use join::join;
 pub use single::SingleProcess;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::nn;
 use crate::nn::backend::Values;
 
 /// The processes that train one model together. Calls are collective: every process makes the same calls in
@@ -15,31 +25,60 @@ pub trait Communicator {
     /// How many processes there are.
     fn size(&self) -> usize;
 
-    /// Returns once every process has come here.
+    /// Replaces the values of tensors, as many in every process and where the device computes, by their sums over
+    /// the processes: the same bits in all.
     ///
     /// # Errors
-    /// If a process cannot be reached; likewise below.
-    fn barrier(&self) -> Result<(), CommunicationError>;
-
-    /// Replaces `values`, as many in every process and where the device computes, by their sums over the processes: the same bits in all.
-    ///
-    /// # Errors
-    /// See [`Communicator::barrier`].
-    fn all_reduce(&self, values: &mut Values) -> Result<(), CommunicationError>;
+    /// If a process cannot be reached, or the device fails.
+    fn all_reduce(&self, tensors: Vec<&mut Values>, reduction: Reduction) -> Result<(), CommunicationError>;
 
     /// What every process gives, in order of rank.
     ///
     /// # Errors
-    /// See [`Communicator::barrier`].
+    /// If a process cannot be reached.
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommunicationError>;
+
+    /// What connects the processes, with its version.
+    fn engine(&self) -> Option<String>;
+
+    /// Whether this is the process that writes and speaks for all.
+    fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
 }
 
-/// A process cannot reach the others.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
-#[error("process {rank} cannot reach the others: {reason}")]
-pub struct CommunicationError {
-    /// The process that says so.
-    pub rank: usize,
-    /// What the library that connects them says.
-    pub reason: String,
+/// In which order what belongs to a step is added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// Batch by batch in pairs, as a tree over all of a step: the same bits with 1, 2, 4, ... processes of one kind of
+    /// machine. Keeps a gradient for every level of the tree.
+    Tree,
+    /// As it comes, and among processes as the library that connects them does it: equal up to rounding.
+    Fast,
+}
+
+/// The processes cannot work together.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum CommunicationError {
+    /// A process cannot reach the others.
+    #[error("process {rank} cannot reach the others: {reason}")]
+    Unreachable {
+        /// The process that says so.
+        rank: usize,
+        /// What the library that connects them says.
+        reason: String,
+    },
+    /// What started the processes and this program do not fit.
+    #[error("{message}")]
+    Launch {
+        /// What does not fit.
+        message: String,
+        /// What would.
+        #[help]
+        help: String,
+    },
+    /// What this process adds up cannot be had of its device.
+    #[error(transparent)]
+    Device(#[from] nn::Error),
 }

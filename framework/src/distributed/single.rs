@@ -1,6 +1,6 @@
 //! One process alone.
 
-use super::{CommunicationError, Communicator};
+use super::{CommunicationError, Communicator, Reduction};
 use crate::nn::backend::Values;
 
 /// A run of one process: what it gives is what it gets.
@@ -16,15 +16,15 @@ impl Communicator for SingleProcess {
         1
     }
 
-    fn barrier(&self) -> Result<(), CommunicationError> {
-        Ok(())
-    }
-
-    fn all_reduce(&self, _: &mut Values) -> Result<(), CommunicationError> {
+    fn all_reduce(&self, _: Vec<&mut Values>, _: Reduction) -> Result<(), CommunicationError> {
         Ok(())
     }
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommunicationError> {
         Ok(vec![bytes.to_vec()])
+    }
+
+    fn engine(&self) -> Option<String> {
+        None
     }
 }

@@ -121,7 +121,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     open_device(&recipe, &experiment)?;
     let Experiment { name, seed, data, optimizer, schedule, train, .. } = experiment;
     let batch_size = data.train.batch_size;
-    warn_of_memory(&recipe, batch_size);
+    warn_of_memory(&recipe, batch_size, 1);
     let data = load_data(data, image.channels, seed);
 
     let model =

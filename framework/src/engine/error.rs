@@ -34,6 +34,14 @@ pub enum EngineError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Communication(#[from] CommunicationError),
+    /// Another process of the run failed.
+    #[error("process {rank}: {message}")]
+    OtherProcess {
+        /// Its number.
+        rank: usize,
+        /// What it says.
+        message: String,
+    },
     /// Tensor code failed.
     #[error(transparent)]
     Tensor(nn::Error),

@@ -21,6 +21,7 @@ mod run;
 mod schedule_plot;
 mod setup;
 mod timing;
+mod together;
 mod trace;
 pub mod train;
 
@@ -37,9 +38,7 @@ pub use prune::{PruneOptions, Pruned, prune};
 pub use run::{DryRun, Outcome, RunOptions, dry_run, run};
 pub(crate) use run::{StopSignal, terminate_after};
 pub use schedule_plot::plot_schedule;
-pub use setup::lineage::{
-    changes_of_results, changes_since, lineage, lineage_of, source_has_changed, source_of, started_from,
-};
+pub use setup::lineage::{changes_since, lineage, lineage_of, source_has_changed, source_of, started_from};
 pub use setup::{
     Inspection, Look, Outlook, RunWeights, SplitReport, TrainedOptions, checkpoint_of_run, inspect,
     weights_of_run,

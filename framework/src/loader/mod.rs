@@ -6,6 +6,7 @@
 
 mod pipeline;
 mod queue;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Batch, DataError, Sample};
 pub use pipeline::{Pipeline, output_shape};
 use queue::{Claim, Queue};
+pub use share::Share;
 
 /// How an epoch is cut into batches, and how it is read.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,7 +123,7 @@ impl Loader {
         }
     }
 
-    /// Samples of a whole batch.
+    /// Samples in a batch; the last one may have fewer.
     pub fn batch_size(&self) -> usize {
         self.options.batch_size
     }
@@ -134,6 +136,11 @@ impl Loader {
     /// The batches of an epoch from number `from_batch` on; those before are not read. Ends after the first
     /// error.
     pub fn epoch(&self, epoch: u64, from_batch: usize) -> Epoch {
+        self.epoch_of(Share::ALL, epoch, from_batch)
+    }
+
+    /// [`epoch`](Self::epoch), of a process that takes a share of the batches.
+    pub fn epoch_of(&self, share: Share, epoch: u64, from_batch: usize) -> Epoch {
         let length = self.pipeline.samples.len();
         let order = if self.options.shuffle {
             self.pipeline.samples.order(self.pipeline.seed, epoch)
@@ -146,13 +153,20 @@ impl Loader {
         });
         let max_corrupt = self.options.max_corrupt;
         let limit = most_corrupt(length, max_corrupt);
-        let end = length.min(self.batches() * self.options.batch_size);
+        let (batch_size, batches) = (self.options.batch_size, self.batches());
+        let numbers: Vec<_> = (from_batch..batches).filter(|&number| share.has(number)).collect();
+        let positions = |&number: &usize| number * batch_size..length.min((number + 1) * batch_size);
+        let order: Vec<_> = match broken {
+            None => numbers.iter().flat_map(positions).map(|position| order[position]).collect(),
+            Some(_) => Vec::new(),
+        };
         let reader = Arc::new(EpochReader {
             pipeline: Arc::clone(&self.pipeline),
             epoch,
+            queue: Queue::new(order.len(), batch_size, self.options.prefetch),
             order,
+            numbers,
             limit,
-            queue: Queue::new(from_batch, end, self.options.batch_size, self.options.prefetch),
         });
         let spawn = |number: usize| {
             let reader = Arc::clone(&reader);
@@ -178,9 +192,19 @@ impl Loader {
         epoch
     }
 
-    /// Counts samples that were found corrupt before: in an earlier session of the run.
-    pub fn remember_corrupt(&mut self, samples: Vec<CorruptSample>) {
+    /// Counts samples that were found corrupt before, in an earlier session of the run, or by another process.
+    pub fn remember_corrupt(&self, samples: Vec<CorruptSample>) {
         lock(&self.corrupt).extend(samples.into_iter().map(|sample| (sample.index, sample)));
+    }
+
+    /// That no more samples are corrupt than may be.
+    ///
+    /// # Errors
+    /// How many are.
+    pub fn check_corrupt(&self) -> Result<(), DataError> {
+        let (known, length) = (lock(&self.corrupt), self.pipeline.samples.len());
+        let limit = most_corrupt(length, self.options.max_corrupt);
+        if known.len() > limit { Err(too_many_corrupt(known.values(), length, limit)) } else { Ok(()) }
     }
 
     /// The corrupt samples met so far, by index.
@@ -199,7 +223,10 @@ struct Read<T> {
 struct EpochReader {
     pipeline: Arc<Pipeline>,
     epoch: u64,
+    /// The samples to read, batch after batch.
     order: Vec<usize>,
+    /// The numbers of these batches in the epoch.
+    numbers: Vec<usize>,
     limit: usize,
     queue: Queue<Read<Sample>, Read<Batch>>,
 }
@@ -209,7 +236,7 @@ impl EpochReader {
         while let Some(claim) = self.queue.claim() {
             let read = self.read(&claim);
             if let Some(parts) = self.queue.deposit(&claim, read) {
-                self.queue.finish(&claim, self.stack(claim.group, parts));
+                self.queue.finish(&claim, self.stack(self.numbers[claim.group], parts));
             }
         }
     }
@@ -242,14 +269,22 @@ impl EpochReader {
     }
 
     fn too_many<'a>(&self, corrupt: impl ExactSizeIterator<Item = &'a CorruptSample>) -> DataError {
-        let count = corrupt.len();
-        let first: Vec<_> =
-            corrupt.take(3).map(|sample| format!("{}: {}", sample.path.display(), sample.reason)).collect();
-        let (length, limit, first) = (self.pipeline.samples.len(), self.limit, first.join("; "));
-        match count == length {
-            true => DataError::AllCorrupt { length, first },
-            false => DataError::TooManyCorrupt { count, length, limit, first },
-        }
+        too_many_corrupt(corrupt, self.pipeline.samples.len(), self.limit)
+    }
+}
+
+fn too_many_corrupt<'a>(
+    corrupt: impl ExactSizeIterator<Item = &'a CorruptSample>,
+    length: usize,
+    limit: usize,
+) -> DataError {
+    let count = corrupt.len();
+    let first: Vec<_> =
+        corrupt.take(3).map(|sample| format!("{}: {}", sample.path.display(), sample.reason)).collect();
+    let first = first.join("; ");
+    match count == length {
+        true => DataError::AllCorrupt { length, first },
+        false => DataError::TooManyCorrupt { count, length, limit, first },
     }
 }
 

@@ -42,10 +42,9 @@ pub(super) struct Claim {
 }
 
 impl<Part, Whole> Queue<Part, Whole> {
-    /// A queue that begins with group `first`.
-    pub fn new(first: usize, end: usize, group_size: usize, ahead: usize) -> Self {
-        let position = first.saturating_mul(group_size);
-        let state = State { position, first, groups: VecDeque::new(), stopped: false };
+    /// A queue of all of them.
+    pub fn new(end: usize, group_size: usize, ahead: usize) -> Self {
+        let state = State { position: 0, first: 0, groups: VecDeque::new(), stopped: false };
         Self { end, group_size, ahead, state: Mutex::new(state), room: Condvar::new(), ready: Condvar::new() }
     }
 
@@ -159,12 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn wholes_come_in_order_from_any_group_on() {
-        let queue = Queue::new(1, 8, 3, 2);
+    fn wholes_come_in_order() {
+        let queue = Queue::new(8, 3, 2);
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| work(&queue));
             }
+            assert_eq!(queue.next(), Some(vec![0, 1, 2]));
             assert_eq!(queue.next(), Some(vec![3, 4, 5]));
             assert_eq!(queue.next(), Some(vec![6, 7]));
             assert_eq!(queue.next(), None);
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn who_does_not_wait_gets_what_is_there() {
-        let queue: Queue<usize, Vec<usize>> = Queue::new(0, 4, 2, 2);
+        let queue: Queue<usize, Vec<usize>> = Queue::new(4, 2, 2);
         let first = queue.claim().unwrap();
         assert_eq!(queue.deposit(&first, 0), None);
         assert_eq!(queue.try_next(), None);
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn claims_run_ahead_no_further_than_allowed() {
-        let queue: Queue<usize, Vec<usize>> = Queue::new(0, 100, 2, 2);
+        let queue: Queue<usize, Vec<usize>> = Queue::new(100, 2, 2);
         let claimed: Vec<_> = (0..4).filter_map(|_| queue.claim()).map(|claim| claim.position).collect();
         assert_eq!(claimed, [0, 1, 2, 3]);
         std::thread::scope(|scope| {

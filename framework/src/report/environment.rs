@@ -1,13 +1,15 @@
 //! What ran a run: program, machine, and command.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use super::ReportError;
 use super::utc::rfc3339;
+use crate::component::{Package, packages};
+use crate::nn::simd::Vectors;
 use crate::weights::atomic;
 
 /// Everything about the surroundings of a run that may explain its numbers.
@@ -15,6 +17,9 @@ use crate::weights::atomic;
 pub struct Environment {
     /// Version of this program.
     pub version: String,
+    /// What brought the components of the program.
+    #[serde(default)]
+    pub packages: Vec<Package>,
     /// Commit checked out in the working directory, if that is a git repository.
     pub git_commit: Option<String>,
     /// When the process started, RFC 3339 in UTC.
@@ -29,6 +34,9 @@ pub struct Environment {
     pub os: String,
     /// The processor.
     pub cpu: Option<String>,
+    /// The vectors that it computes with.
+    #[serde(default)]
+    pub vectors: Option<String>,
     /// Logical cores.
     pub cores: usize,
     /// Memory in bytes.
@@ -37,6 +45,9 @@ pub struct Environment {
     pub device: String,
     /// Worker threads.
     pub threads: usize,
+    /// The processes that trained together, if there were several: how many, and what connected them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<String>,
 }
 
 impl Environment {
@@ -50,7 +61,8 @@ impl Environment {
         let directory = std::env::current_dir().unwrap_or_default();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            git_commit: git_commit(&directory),
+            packages: packages(),
+            git_commit: convmae_commit::checked_out(&directory),
             started: rfc3339(SystemTime::now()),
             command: command_line(
                 std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()),
@@ -67,10 +79,12 @@ impl Environment {
                 .first()
                 .map(|cpu| cpu.brand().trim().to_owned())
                 .filter(|brand| !brand.is_empty()),
+            vectors: Some(Vectors::detected().to_string()),
             cores: system.cpus().len(),
             memory: system.total_memory(),
             device: device.to_owned(),
             threads,
+            processes: None,
         }
     }
 
@@ -93,10 +107,13 @@ impl Environment {
             ("Command", Some(self.command.clone())),
             ("Directory", Some(self.directory.clone())),
             ("Version", Some(self.version.clone())),
-            ("Git commit", self.git_commit.clone()),
+            ("Components", (!self.packages.is_empty()).then(|| self.packages())),
+            ("Commit of the directory", self.git_commit.clone()),
             ("Device", Some(self.device.clone())),
             ("Threads", Some(self.threads.to_string())),
+            ("Processes", self.processes.clone()),
             ("Processor", self.cpu.as_ref().map(|cpu| format!("{cpu}, {} logical cores", self.cores))),
+            ("Vectors", self.vectors.clone()),
             ("Memory", (self.memory > 0).then(|| format!("{gib:.1} GiB"))),
             ("System", Some(self.os.clone())),
             ("Host", self.hostname.clone()),
@@ -105,37 +122,10 @@ impl Environment {
         .filter_map(|(label, value)| Some((label, value?)))
         .collect()
     }
-}
 
-/// The commit that `HEAD` of the repository around `directory` points to, read from `.git` without calling
-/// git.
-pub fn git_commit(directory: &Path) -> Option<String> {
-    let git = directory.ancestors().map(|ancestor| ancestor.join(".git")).find(|git| git.exists())?;
-    // In a worktree or submodule, `.git` is a file that names the directory.
-    let git = match fs::read_to_string(&git) {
-        Ok(pointer) => git.parent()?.join(pointer.strip_prefix("gitdir:")?.trim()),
-        Err(_) => git,
-    };
-    let head = fs::read_to_string(git.join("HEAD")).ok()?;
-    let Some(reference) = head.trim().strip_prefix("ref: ") else { return as_commit(&head) };
-    // Branches of a worktree are stored with the repository it belongs to.
-    let common = match fs::read_to_string(git.join("commondir")) {
-        Ok(common) => git.join(common.trim()),
-        Err(_) => git,
-    };
-    match fs::read_to_string(common.join(PathBuf::from(reference))) {
-        Ok(commit) => as_commit(&commit),
-        Err(_) => fs::read_to_string(common.join("packed-refs"))
-            .ok()?
-            .lines()
-            .find_map(|line| as_commit(line.strip_suffix(reference)?.strip_suffix(' ')?)),
+    fn packages(&self) -> String {
+        self.packages.iter().map(Package::to_string).collect::<Vec<_>>().join(", ")
     }
-}
-
-fn as_commit(text: &str) -> Option<String> {
-    let text = text.trim();
-    (matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        .then(|| text.to_owned())
 }
 
 /// The arguments as a shell would take them.
@@ -158,47 +148,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-    fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let path = directory.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        directory
-    }
-
-    #[test]
-    fn the_commit_is_found_wherever_git_keeps_it() {
-        let packed = format!("# pack-refs\n{COMMIT} refs/heads/main\n");
-        let cases: [&[(&str, &str)]; 4] = [
-            &[(".git/HEAD", COMMIT)],
-            &[(".git/HEAD", "ref: refs/heads/main\n"), (".git/refs/heads/main", COMMIT)],
-            &[(".git/HEAD", "ref: refs/heads/main\n"), (".git/packed-refs", &packed)],
-            &[
-                (".git", "gitdir: main/.git/worktrees/w\n"),
-                ("main/.git/worktrees/w/HEAD", "ref: refs/heads/main"),
-                ("main/.git/worktrees/w/commondir", "../.."),
-                ("main/.git/refs/heads/main", COMMIT),
-            ],
-        ];
-        for files in cases {
-            let directory = repository(files);
-            let below = directory.path().join("a/b");
-            fs::create_dir_all(&below).unwrap();
-            assert_eq!(git_commit(&below).as_deref(), Some(COMMIT), "{files:?}");
-        }
-    }
-
-    #[test]
-    fn a_broken_repository_has_no_commit() {
-        for head in ["", "ref: refs/heads/gone", "zzz"] {
-            assert_eq!(git_commit(repository(&[(".git/HEAD", head)]).path()), None);
-        }
-    }
 
     #[test]
     fn arguments_with_spaces_or_quotes_can_be_pasted_back() {

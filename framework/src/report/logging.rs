@@ -25,7 +25,7 @@ pub const LOG_ONLY: &str = "convmae::log_only";
 const PENDING_LIMIT: usize = 1 << 20;
 
 /// Starts logging for the whole process. `verbosity` is the number of `-v` less the number of `-q`: 0 shows
-/// information and above, 1 debug messages, 2 everything, -1 warnings, -2 errors.
+/// information and above, 1 debug messages, 2 everything, -1 warnings, -2 errors, and less nothing.
 ///
 /// The returned handle takes the log file once the run directory is known; what was said until then goes
 /// there as well. Later calls change nothing but give a handle of their own, so a process that already logs
@@ -62,7 +62,8 @@ pub fn init(verbosity: i8) -> LogFile {
 
 fn level_of(verbosity: i8) -> LevelFilter {
     match verbosity {
-        ..=-2 => LevelFilter::ERROR,
+        ..-2 => LevelFilter::OFF,
+        -2 => LevelFilter::ERROR,
         -1 => LevelFilter::WARN,
         0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,

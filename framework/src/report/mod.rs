@@ -5,6 +5,7 @@
 //! person at the terminal.
 
 mod classes;
+mod confusion;
 mod console;
 mod curve;
 mod dataset;
@@ -17,10 +18,13 @@ pub mod label_map;
 mod lock_file;
 pub mod logging;
 mod metrics;
+mod mlflow;
 pub mod objects;
 mod page;
 pub(crate) mod parquet;
+mod pdf;
 mod pictures;
+mod png;
 mod progress;
 mod run_dir;
 mod samples;
@@ -29,15 +33,17 @@ mod tensorboard;
 mod utc;
 
 pub use classes::ClassTable;
+pub use confusion::ConfusionTable;
 pub use console::suspend_progress;
 pub use curve::Curve;
 pub use dataset::{Augmented, ClassCounts, DatasetView, PixelStatistics, SplitView, Transformed};
-pub use details::{Details, GraphNode};
-pub use environment::{Environment, git_commit};
+pub use details::{BestMetric, Details, GraphNode};
+pub use environment::Environment;
 pub use error::ReportError;
 pub use feature_map::{FeatureMap, MapCollector, MapPoint};
 pub(crate) use find::{run_directories, similar_run};
 pub use metrics::{MetricLog, Point, Split};
+pub use mlflow::export_to_mlflow;
 pub use page::{LeftOut, Report, write_dataset_page, write_map_page, write_page, write_page_and_summary};
 pub(crate) use page::{Page, Section};
 pub use pictures::{PictureSet, PictureStore};

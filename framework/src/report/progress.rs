@@ -33,6 +33,7 @@ pub struct Progress {
 
 #[derive(Debug)]
 enum Display {
+    Hidden,
     Bar(ProgressBar),
     Lines(Lines),
 }
@@ -51,9 +52,15 @@ impl Progress {
         Self { display }
     }
 
+    /// No display: that of a process for which another one speaks.
+    pub fn hidden() -> Self {
+        Self { display: Display::Hidden }
+    }
+
     /// A step is done. Cheap enough to be called for every one.
     pub fn step(&mut self, report: &StepReport) {
         match &mut self.display {
+            Display::Hidden => {}
             Display::Bar(bar) => {
                 bar.set_position(report.step);
                 bar.set_message(figures(report));

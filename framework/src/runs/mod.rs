@@ -10,6 +10,7 @@ mod cache;
 mod columns;
 mod error;
 mod frame;
+mod overview;
 mod print;
 mod record;
 mod scan;
@@ -17,8 +18,9 @@ mod select;
 mod size;
 
 pub use error::RunsError;
+pub use overview::{overview, with_short_names};
 pub use print::Format;
 pub(crate) use print::{csv_row, markdown_row, markdown_text, significant, value};
 pub use scan::{Runs, read, scan};
-pub use select::{filter, overview, select, sort};
+pub use select::{filter, select, sort};
 pub use size::{megabytes, with_sizes};

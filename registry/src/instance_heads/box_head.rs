@@ -266,8 +266,8 @@ fn of_images(
     of_image: impl Fn(&[[f32; 4]], &[f32], &[f32], [usize; 2]) -> Regions,
 ) -> Result<Vec<Regions>> {
     let ((_, classes), (_, sides)) = (logits.dims2()?, deltas.dims2()?);
-    let (logits, deltas) = (logits.to_vec()?, deltas.to_vec()?);
-    let (mut logits, mut deltas) = (logits.as_slice(), deltas.as_slice());
+    let values = Tensor::to_vecs([logits, deltas])?;
+    let (mut logits, mut deltas) = (values[0].as_slice(), values[1].as_slice());
     let regions = boxes.iter().zip(&batch.sizes).map(|(boxes, &size)| {
         let (own_logits, own_deltas);
         (own_logits, logits) = logits.split_at(boxes.len() * classes);

@@ -188,8 +188,8 @@ impl RpnModule {
     }
 
     fn propose(&self, predictions: &Predictions, batch: &Batch, training: bool) -> Result<Vec<Regions>> {
-        let values = |tensors: &[Tensor]| tensors.iter().map(Tensor::to_vec).collect::<Result<Vec<_>>>();
-        let (logits, deltas) = (values(&predictions.logits)?, values(&predictions.deltas)?);
+        let mut logits = Tensor::to_vecs(predictions.logits.iter().chain(&predictions.deltas))?;
+        let deltas = logits.split_off(predictions.logits.len());
         let phase = usize::from(!training);
         let selection = ProposalSelection {
             pre_nms_topk: self.spec.pre_nms_topk[phase],

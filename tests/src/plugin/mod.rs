@@ -2,6 +2,8 @@
 
 mod checkerboard_masker;
 mod known_objects_head;
+// The one of `convmae new`.
+#[path = "../../../framework/src/cli/new/plugin/mean_color_head.rs"]
 mod mean_color_head;
 mod mean_shape_head;
 mod patch_vote_head;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
 use crate::Result;
-use crate::dry_run::is_dry;
+use crate::dry_run::{count_given_back, count_taken, is_dry};
 
 /// Shorter buffers are left to the allocator.
 const SHORTEST: usize = 1 << 10;
@@ -28,10 +28,13 @@ pub struct Buffer {
 impl Buffer {
     /// `len` values for a kernel that writes all of them: what they are before is unspecified (those of a former user).
     pub fn unspecified(len: usize) -> Self {
-        match with_pool(len, |pool| pool.take(len)) {
-            Some(free) => Self { values: free.unwrap_or_else(|| vec![0.0; len]), is_pooled: true },
-            None => vec![0.0; len].into(),
-        }
+        let found = with_pool(len, |pool| pool.take(len));
+        let is_pooled = found.is_some();
+        let values = found.flatten().unwrap_or_else(|| {
+            count_taken(len);
+            vec![0.0; len]
+        });
+        Self { values, is_pooled }
     }
 
     /// `len` zeros.
@@ -55,6 +58,7 @@ impl Buffer {
     /// The values, whose memory leaves the pool for good.
     pub fn into_vec(mut self) -> Vec<f32> {
         let values = std::mem::take(&mut self.values);
+        count_given_back(values.len());
         if std::mem::take(&mut self.is_pooled) {
             with_pool(values.len(), |pool| pool.in_use = pool.in_use.saturating_sub(values.len()));
         }
@@ -75,6 +79,23 @@ pub fn upload(values: Vec<f32>) -> Result<Buffer> {
 /// Values of the device in memory of the host.
 pub fn download(values: &[f32]) -> Result<Vec<f32>> {
     Ok(values.to_vec())
+}
+
+/// Copies values of the device to the host.
+pub fn read(values: &[f32], to: &mut [f32]) -> Result<()> {
+    to.copy_from_slice(values);
+    Ok(())
+}
+
+/// Replaces values of the device by those of the host.
+pub fn write(values: &mut [f32], from: &[f32]) -> Result<()> {
+    values.copy_from_slice(from);
+    Ok(())
+}
+
+/// [`download`] of several.
+pub fn download_all(values: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
+    Ok(values.iter().map(|values| values.to_vec()).collect())
 }
 
 /// `len` zeros.
@@ -121,6 +142,7 @@ impl Default for Buffer {
 
 impl From<Vec<f32>> for Buffer {
     fn from(values: Vec<f32>) -> Self {
+        count_taken(values.len());
         Self { values, is_pooled: false }
     }
 }
@@ -147,9 +169,12 @@ impl PartialEq for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.is_pooled {
-            let values = std::mem::take(&mut self.values);
-            with_pool(values.len(), |pool| pool.give(values));
+        match self.is_pooled {
+            true => {
+                let values = std::mem::take(&mut self.values);
+                with_pool(values.len(), |pool| pool.give(values));
+            }
+            false => count_given_back(self.values.len()),
         }
     }
 }
@@ -217,7 +242,10 @@ impl Pool {
         while self.pooled + self.in_use > self.peak + self.peak / 4 {
             let Some(mut longest) = self.free.last_entry() else { return };
             match longest.get_mut().pop() {
-                Some(values) => self.pooled -= values.len(),
+                Some(values) => {
+                    self.pooled -= values.len();
+                    count_given_back(values.len());
+                }
                 None => drop(longest.remove()),
             }
         }

@@ -1,6 +1,7 @@
 //! The processor as dfdx's device.
 
 use crate::device::{Device, DeviceName};
+use crate::dry_run::Held;
 use crate::error::{Error, Result};
 
 /// The error type of dfdx.
@@ -42,6 +43,19 @@ pub fn peak_memory(_: DeviceName) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// What buffers hold, which is not counted but in a dry run.
+pub fn held(_: DeviceName) -> Option<Held> {
+    None
+}
+
+/// Begins to look for their peak anew.
+pub fn forget_peak(_: DeviceName) {}
+
+/// The device's memory that this process may have: the processor's is the machine's.
+pub fn memory(_: DeviceName) -> Option<u64> {
+    None
 }
 
 #[cfg(test)]

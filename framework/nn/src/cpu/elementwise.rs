@@ -76,18 +76,6 @@ pub fn scale(y: &mut [f32], factor: f32) -> Result<()> {
     Ok(())
 }
 
-/// `average = keep * average + (1 - keep) * values`: a step of an exponential moving average.
-pub fn lerp(average: &mut [f32], values: &[f32], keep: f64) -> Result<()> {
-    assert_eq!(average.len(), values.len());
-    let (keep, take) = (keep as f32, (1.0 - keep) as f32);
-    average.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(average, values)| {
-        for (average, value) in average.iter_mut().zip(values) {
-            *average = keep * *average + take * value;
-        }
-    });
-    Ok(())
-}
-
 /// `map(x[i])` for all `i`.
 pub fn map(x: &[f32], map: impl Fn(f32) -> f32 + Sync) -> Buffer {
     let mut y = Buffer::unspecified(x.len());

@@ -14,6 +14,7 @@ pub mod conv2d;
 pub mod cross_entropy;
 pub mod depthwise;
 pub mod elementwise;
+pub mod ema;
 pub mod gelu;
 pub mod gemm;
 pub mod images;
@@ -40,7 +41,8 @@ pub mod tokens;
 mod transpose;
 
 pub use buffer::{
-    Buffer, copy, download, is_rounded, operand, round_all, single, take_operand, unspecified, upload, zeros,
+    Buffer, copy, download, download_all, is_rounded, operand, read, round_all, single, take_operand,
+    unspecified, upload, write, zeros,
 };
 pub use output::Output;
 

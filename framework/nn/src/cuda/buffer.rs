@@ -228,6 +228,33 @@ pub fn download(values: &Values) -> Result<Vec<f32>> {
     Ok(host)
 }
 
+/// Copies values of the device, in `f32`, to the host.
+pub fn read(values: &Values, to: &mut [f32]) -> Result<()> {
+    assert_eq!((values.len(), values.storage), (to.len(), Storage::F32));
+    download_into(to, values.address)
+}
+
+/// Replaces values of the device, in `f32`, by those of the host.
+pub fn write(values: &mut Values, from: &[f32]) -> Result<()> {
+    assert_eq!((values.len(), values.storage), (from.len(), Storage::F32));
+    copy_up(values.address, from)
+}
+
+/// [`download`] of several, in `f32`, while the host waits once: side by side on the card first.
+pub fn download_all(values: &[&Values]) -> Result<Vec<Vec<f32>>> {
+    let mut joined = unspecified(values.iter().map(|values| values.len()).sum())?;
+    let mut start = 0;
+    for values in values {
+        joined.slice_mut(start..start + values.len()).copy_from(values)?;
+        start += values.len();
+    }
+    let mut rest = download(&joined)?;
+    let mut parts: Vec<_> =
+        values.iter().rev().map(|values| rest.split_off(rest.len() - values.len())).collect();
+    parts.reverse();
+    Ok(parts)
+}
+
 /// [`upload`] of borrowed values.
 pub(super) fn upload_slice(values: &[f32]) -> Result<Buffer> {
     Ok(Buffer::new(upload_plain(values)?, values.len()))
@@ -286,8 +313,20 @@ mod tests {
             let buffer = upload(values.clone()).unwrap();
             assert_eq!(buffer.len(), values.len());
             assert_eq!(download(&copy(&buffer).unwrap()).unwrap(), values);
+            let (mut replaced, mut read_back) = (zeros(values.len()).unwrap(), vec![0.0; values.len()]);
+            write(&mut replaced, &values).unwrap();
+            read(&replaced, &mut read_back).unwrap();
+            assert_eq!(read_back, values);
         }
         assert_eq!(download(&zeros(3).unwrap()).unwrap(), [0.0; 3]);
+    }
+
+    #[test]
+    fn several_come_down_as_each_does() {
+        let values = [vec![1.0, 2.0], vec![], vec![3.0; 1000]];
+        let on_card = values.each_ref().map(|values| upload(values.clone()).unwrap());
+        assert_eq!(download_all(&on_card.each_ref().map(|values| &**values)).unwrap(), values);
+        assert!(download_all(&[]).unwrap().is_empty());
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::ffi::{CStr, c_char, c_int};
 
 use cudarc::cublas::result::CublasError;
 use cudarc::cublas::sys::cublasStatus_t;
-use cudarc::driver::result::{DriverError, device, init};
+use cudarc::driver::result::{DriverError, device, init, mem_get_info};
 use cudarc::driver::sys::{self, CUdevice, CUmemPool_attribute, CUmemoryPool, cudaError_enum};
 
 use crate::device::{Device, DeviceName};
+use crate::dry_run::Held;
 use crate::error::{Error, Result};
 
 /// The error type of dfdx.
@@ -64,36 +65,53 @@ pub fn model(name: DeviceName) -> Option<String> {
 
 /// The most memory in bytes that this process has held on the card so far.
 pub fn peak_memory(name: DeviceName) -> Option<u64> {
+    attribute(pool(handle(name)?)?, CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)
+}
+
+/// What buffers hold.
+pub fn held(name: DeviceName) -> Option<Held> {
     let pool = pool(handle(name)?)?;
-    let mut bytes: u64 = 0;
-    // SAFETY: the pool is the device's own, which is never destroyed, and the value of this attribute is a `cuuint64_t`.
-    unsafe {
-        sys::cuMemPoolGetAttribute(
-            pool,
-            CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH,
-            (&raw mut bytes).cast(),
-        )
+    Some(Held {
+        now: attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
+        peak: attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?,
+    })
+}
+
+/// Begins to look for their peak anew.
+pub fn forget_peak(name: DeviceName) {
+    if let Some(pool) = handle(name).and_then(pool) {
+        set_attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0);
     }
-    .result()
-    .ok()?;
-    Some(bytes)
+}
+
+/// The card's memory that this process may have: what is free, and what it has taken for buffers.
+pub fn memory(name: DeviceName) -> Option<u64> {
+    let taken = attribute(pool(handle(name)?)?, CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
+    let (free, _) = mem_get_info().ok()?;
+    Some(free as u64 + taken)
 }
 
 /// Lets the pool of a device keep what tensors free for the next ones; it would go back to the system whenever the host waits for
 /// the device, several hundred times a step. Without a pool there is nothing to keep.
 fn keep_freed_memory(device: CUdevice) {
     let Some(pool) = pool(device) else { return };
-    let mut everything = u64::MAX;
-    // SAFETY: as in `peak_memory`; the driver only reads the value.
-    let result = unsafe {
-        sys::cuMemPoolSetAttribute(
-            pool,
-            CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
-            (&raw mut everything).cast(),
-        )
-    };
+    set_attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX);
+}
+
+/// A number that a pool tells.
+fn attribute(pool: CUmemoryPool, attribute: CUmemPool_attribute) -> Option<u64> {
+    let mut value: u64 = 0;
+    // SAFETY: the pool is the device's own, which is never destroyed, and the values of the attributes that are asked for are
+    // `cuuint64_t`.
+    unsafe { sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut value).cast()) }.result().ok()?;
+    Some(value)
+}
+
+fn set_attribute(pool: CUmemoryPool, attribute: CUmemPool_attribute, mut value: u64) {
+    // SAFETY: as in `attribute`; the driver only reads the value.
+    let result = unsafe { sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut value).cast()) };
     if let Err(DriverError(code)) = result.result() {
-        tracing::debug!("the card gives memory back whenever it can: {code:?}");
+        tracing::debug!("the card's memory pool does not take {attribute:?}: {code:?}");
     }
 }
 

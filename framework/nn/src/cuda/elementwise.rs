@@ -48,14 +48,6 @@ pub fn scale(y: &mut Values, factor: f32) -> Result<()> {
     KERNELS.launch("scale", Grid::elements(y.len()), arguments![*y, factor, y.len()])
 }
 
-/// `average = keep * average + (1 - keep) * values`: a step of an exponential moving average.
-pub fn lerp(average: &mut Values, values: &Values, keep: f64) -> Result<()> {
-    assert_eq!(average.len(), values.len());
-    let (kept, take) = (keep as f32, (1.0 - keep) as f32);
-    let arguments = arguments![*average, *values, kept, take, average.len()];
-    KERNELS.launch("lerp", Grid::elements(average.len()), arguments)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Case, on_card};
@@ -77,8 +69,6 @@ mod tests {
             for mode in [Output::Replace, Output::Add] {
                 case.in_place(&y, |y| cpu::accumulate(y, &x, mode), |y| accumulate(y, &on_card(&x), mode));
             }
-            let case = Case::relative(1e-6, "a product and a sum may be rounded as one");
-            case.in_place(&y, |y| cpu::lerp(y, &x, 0.9), |y| lerp(y, &on_card(&x), 0.9));
         }
     }
 

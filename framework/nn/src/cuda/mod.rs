@@ -17,6 +17,7 @@ pub mod cross_entropy;
 pub mod depthwise;
 pub mod device;
 pub mod elementwise;
+pub mod ema;
 mod event;
 pub mod gelu;
 mod gemm;
@@ -45,7 +46,7 @@ mod testing;
 pub mod tokens;
 mod uploads;
 
-pub use buffer::{Buffer, Values, copy, download, unspecified, upload, zeros};
+pub use buffer::{Buffer, Values, copy, download, download_all, read, unspecified, upload, write, zeros};
 pub use storage::{is_rounded, operand, round_all, single, take_operand};
 
 pub use crate::cpu::Output;

@@ -128,6 +128,7 @@ fn convert(values: &Values, to: Storage, kernel: &'static str) -> Result<Buffer>
 
 #[cfg(test)]
 mod tests {
+    use super::super::module::CHUNK;
     use super::super::testing::{in_bf16, on_card};
     use super::super::{copy, download};
     use super::*;

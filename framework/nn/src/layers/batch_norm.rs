@@ -1,8 +1,8 @@
 //! Batch normalisation with its running statistics.
 
+use super::running_statistics;
+use crate::backend::Buffer;
 use crate::backend::batch_norm::{self, Moments};
-use crate::backend::elementwise::add_assign;
-use crate::backend::{Buffer, upload};
 use crate::error::{Error, Result};
 use crate::ops::{Layer, LayerBackward, Pass, apply};
 use crate::tensor::Tensor;
@@ -95,10 +95,8 @@ impl BatchNorm {
             )));
         }
         let moments = batch_norm::moments(x, channels)?;
-        let (mut mean, mut var) = (self.running_mean.values_mut(), self.running_var.values_mut());
-        batch_norm::update_running(&mut mean, &mut var, &moments, rows, self.momentum)?;
-        let one = upload(vec![1.0])?;
-        add_assign(&mut self.num_batches_tracked.values_mut(), &one)?;
+        let running = [&self.running_mean, &self.running_var, &self.num_batches_tracked];
+        running_statistics::track(&moments, running, rows, self.momentum)?;
         Ok(moments)
     }
 }

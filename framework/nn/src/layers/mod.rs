@@ -20,6 +20,7 @@ mod mlp;
 mod patch_embed;
 mod relative_positions;
 mod residual;
+pub mod running_statistics;
 mod windows;
 
 pub use attention::Attention;

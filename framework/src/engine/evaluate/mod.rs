@@ -7,17 +7,18 @@ mod support;
 pub use measure::Measure;
 pub use outputs::{Predictor, instances, label_maps};
 
-use crate::component::{ClassFigures, Loss, Needs, Samples, TaskKind};
+use crate::component::{ClassFigures, Confusion, Loss, Needs, TaskKind};
 use crate::data::{Batch, DataError};
-use crate::distributed::Communicator;
+use crate::distributed::{Communicator, SingleProcess};
 use crate::graph::Model;
-use crate::loader::Loader;
+use crate::loader::{Loader, Share};
 use crate::metrics::coco::ResultsFile;
 use crate::nn::Context;
 use crate::random::{self, Purpose};
 use crate::report::FeatureMap;
 
 use super::EngineError;
+use super::together::{gather, together};
 use measure::Running;
 
 /// The metrics of an evaluation, by name.
@@ -27,14 +28,16 @@ pub struct Evaluation {
     pub metrics: Vec<(String, f64)>,
     /// What was measured class by class.
     pub classes: Vec<ClassFigures>,
+    /// Which classes of images are taken for which, as the first evaluator says that measures it.
+    pub confusion: Option<Confusion>,
     /// Features of images that this process has evaluated, those of the first evaluator that needs features.
     pub map: Option<FeatureMap>,
 }
 
 impl Evaluation {
     /// Evaluates a model on every sample once. Masks are the same every time, whatever the batch size. What
-    /// the processes have measured is put together, so that each has the metrics of all samples. The objects that are found go to
-    /// `results`, too, if there is such a file.
+    /// the processes have measured of their shares is put together, so that each has the metrics of all samples. The objects that this
+    /// process finds go to `results`, too, if there is such a file.
     pub fn run(
         predictor: Predictor<'_>,
         loader: &Loader,
@@ -43,26 +46,25 @@ impl Evaluation {
         communicator: &dyn Communicator,
         results: Option<&mut ResultsFile>,
     ) -> Result<Self, EngineError> {
-        let samples = loader.pipeline().samples.as_ref();
-        Self::over(predictor, samples, loader.epoch(0, 0), measures, seed, communicator, results)
+        let batches = loader.epoch_of(share(loader, communicator), 0, 0);
+        Self::over(predictor, loader, batches, measures, seed, communicator, results)
     }
 
-    /// As [`run`](Self::run), on the first batch alone.
+    /// As [`run`](Self::run), on the first batch alone, in one process.
     pub fn try_out(
         predictor: Predictor<'_>,
         loader: &Loader,
         measures: &[Measure],
         seed: u64,
-        communicator: &dyn Communicator,
     ) -> Result<Self, EngineError> {
-        let samples = loader.pipeline().samples.as_ref();
-        Self::over(predictor, samples, loader.epoch(0, 0).take(1), measures, seed, communicator, None)
+        let batches = loader.epoch(0, 0).take(1);
+        Self::over(predictor, loader, batches, measures, seed, &SingleProcess, None)
     }
 
     fn over(
         predictor: Predictor<'_>,
-        samples: &dyn Samples,
-        batches: impl Iterator<Item = Result<Batch, DataError>>,
+        loader: &Loader,
+        mut batches: impl Iterator<Item = Result<Batch, DataError>>,
         measures: &[Measure],
         seed: u64,
         communicator: &dyn Communicator,
@@ -75,24 +77,28 @@ impl Evaluation {
             Needs::Losses | Needs::Features => None,
         });
         let tasks: Vec<TaskKind> = tasks.chain(results.as_ref().map(|_| TaskKind::Detect)).collect();
-        let mut running =
-            measures.iter().map(|measure| Running::start(measure, samples)).collect::<Result<Vec<_>, _>>()?;
-        let mut images = 0;
-        for batch in batches {
+        let samples = loader.pipeline().samples.as_ref();
+        let mut first_image = (share(loader, communicator).first() * loader.batch_size()) as u64;
+        let started = measures.iter().map(|measure| Running::start(measure, samples)).collect();
+        let mut running: Vec<_> = together(communicator, started)?;
+        let measure = |batch: Result<Batch, DataError>| {
             let batch = batch?;
             check_classes(predictor.model, &batch)?;
-            let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed])).with_first_image(images);
-            images += batch.len() as u64;
+            let ctx = Context::eval(random::stream(Purpose::Evaluate, &[seed])).with_first_image(first_image);
+            first_image += batch.len() as u64;
             let mut asked = predictor.ask(&batch, &ctx);
             let losses = if needs_losses { values(asked.losses()?)? } else { Vec::new() };
             let predictions = asked.predictions(&tasks)?;
             if let (Some(results), Some(found)) = (results.as_deref_mut(), instances(&predictions)) {
                 results.add(&batch, found)?;
             }
-            for running in &mut running {
-                running.update(&losses, &predictions, &batch, &ctx)?;
-            }
+            running.iter_mut().try_for_each(|running| running.update(&losses, &predictions, &batch, &ctx))
+        };
+        let measured = batches.try_for_each(measure);
+        for corrupt in gather(communicator, measured.map(|()| loader.corrupt()))? {
+            loader.remember_corrupt(corrupt);
         }
+        loader.check_corrupt()?;
         let mut evaluation = Self::default();
         for (measure, running) in measures.iter().zip(running) {
             let mut whole = measure.meter(samples);
@@ -105,6 +111,7 @@ impl Evaluation {
             }
             evaluation.metrics.extend(metrics);
             evaluation.classes.extend(whole.classes());
+            evaluation.confusion = evaluation.confusion.or_else(|| whole.confusion());
             evaluation.map = evaluation.map.or_else(|| running.map());
         }
         Ok(evaluation)
@@ -114,6 +121,11 @@ impl Evaluation {
     pub fn get(&self, name: &str) -> Option<f64> {
         self.metrics.iter().find(|(known, _)| known == name).map(|&(_, value)| value)
     }
+}
+
+/// Which batches a process evaluates.
+fn share(loader: &Loader, communicator: &dyn Communicator) -> Share {
+    Share::of_all(communicator.rank(), communicator.size(), loader.batches())
 }
 
 /// Refuses images with a class that a head does not tell apart: no figure of them would be right.

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::directory;
 use super::early_stop::EarlyStopper;
 use crate::component::Needs;
+use crate::distributed::SingleProcess;
 use crate::engine::EngineError;
 use crate::engine::evaluate::{Evaluation, Predictor};
 use crate::engine::setup::{Look, Prepared, prepare, with_all_mistakes};
@@ -51,7 +53,7 @@ pub struct FirstBatch {
 pub fn dry_run(recipe: &Recipe, out: Option<PathBuf>) -> Result<DryRun, EngineError> {
     let look = Look { samples: false, weights: true };
     let checked = check(recipe).map_err(|mistakes| with_all_mistakes(recipe, mistakes.into(), look))?;
-    let mut prepared = prepare(recipe, checked)
+    let mut prepared = prepare(recipe, checked, Rc::new(SingleProcess))
         .and_then(|prepared| prepared.initialize(recipe).map(|()| prepared))
         .map_err(|error| with_all_mistakes(recipe, error, look))?;
     let started = Instant::now();
@@ -75,10 +77,9 @@ fn evaluate(prepared: &mut Prepared) -> Result<Option<FirstBatch>, EngineError> 
     let Some(val) = val.as_ref().filter(|_| !measures.is_empty()) else { return Ok(None) };
     let of_features = measures.extract_if(.., |measure| measure.evaluator.needs() == Needs::Features);
     let left_out: Vec<_> = of_features.map(|measure| measure.evaluator.best().0).collect();
-    let communicator = trainer.communicator();
     let evaluation = trainer.with_evaluated(|model| {
         let predictor = Predictor { model, inference: inference.as_deref() };
-        Evaluation::try_out(predictor, val, measures, settings.seed, communicator.as_ref())
+        Evaluation::try_out(predictor, val, measures, settings.seed)
     })?;
     let evaluators = measures.iter().map(|measure| measure.evaluator.as_ref());
     let stop = settings.train.stop.as_ref().filter(|_| left_out.is_empty());

@@ -1,10 +1,12 @@
 //! A run in progress: its state, and how it goes on from a checkpoint.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
 
 use super::early_stop::EarlyStopper;
 use super::resumed::{Resumed, has_last};
@@ -12,6 +14,7 @@ use super::signal::StopSignal;
 use super::state::RunState;
 use crate::component::Span;
 use crate::data::Batch;
+use crate::distributed::Communicator;
 use crate::engine::EngineError;
 use crate::engine::evaluate::Evaluation;
 use crate::engine::ranking::ranking;
@@ -20,8 +23,10 @@ use crate::engine::train::checkpoint::{Checkpoint, CheckpointStore, Retention};
 use crate::engine::train::{Sums, Window};
 use crate::experiment::Checkpointing;
 use crate::nn;
-use crate::recipe::Recipe;
-use crate::report::{ClassTable, Environment, EventLog, FeatureMap, MetricLog, PictureStore, RunDir};
+use crate::recipe::{Recipe, leaves, without};
+use crate::report::{
+    ClassTable, ConfusionTable, Details, Environment, EventLog, FeatureMap, MetricLog, PictureStore, RunDir,
+};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +48,10 @@ pub struct Session {
     pub metrics: MetricLog,
     pub evaluation: Evaluation,
     pub digest: String,
+    /// Keys of the recipe that nobody wrote.
+    pub defaults: Vec<String>,
+    /// The values of the others.
+    pub written: Vec<(String, Value)>,
     /// What stands for the run whose weights it started from, if it did.
     pub init_from_digest: Option<String>,
     pub environment: Environment,
@@ -64,6 +73,7 @@ pub struct Session {
 impl Session {
     /// A run at its first step.
     pub fn new(prepared: Prepared, dir: RunDir, recipe: &Recipe) -> Result<Self, EngineError> {
+        let defaults = defaults(&dir, recipe);
         let Checkpointing { keep, keep_best, keep_every, .. } = prepared.settings.checkpoint;
         let steps_per_epoch = prepared.trainer.plan().steps_per_epoch;
         let retention = Retention {
@@ -80,8 +90,13 @@ impl Session {
             metrics: MetricLog::default(),
             evaluation: Evaluation::default(),
             digest: recipe.digest(),
+            written: leaves(&without(recipe.value(), &defaults)),
+            defaults,
             init_from_digest: prepared.init_from_digest(),
-            environment: Environment::collect(&nn::device::describe()?, rayon::current_num_threads()),
+            environment: Environment {
+                processes: processes(prepared.trainer.communicator().as_ref()),
+                ..Environment::collect(&nn::device::describe()?, rayon::current_num_threads())
+            },
             best: None,
             early: stop.and_then(|rule| EarlyStopper::new(rule, evaluators)),
             seconds_before: 0.0,
@@ -125,11 +140,14 @@ impl Session {
                 .map_err(|reason| EngineError::Usage(format!("the checkpoint of step {step}: {reason}")))?,
             None => self.older_metrics(step)?,
         };
-        self.pictures_store().truncate_after(step)?;
-        ClassTable::truncate_after(&self.dir.classes(), step)?;
-        FeatureMap::truncate_after(&self.dir.features(), step)?;
         self.rank();
-        self.store.rotate(step);
+        if self.is_first() {
+            self.pictures_store().truncate_after(step)?;
+            ClassTable::truncate_after(&self.dir.classes(), step)?;
+            ConfusionTable::truncate_after(&self.dir.confusion(), step)?;
+            FeatureMap::truncate_after(&self.dir.features(), step)?;
+            self.store.rotate(step);
+        }
         tracing::info!("resumed at step {step} of {}", self.prepared.trainer.plan().steps);
         Ok(())
     }
@@ -214,6 +232,16 @@ impl Session {
         ranking
     }
 
+    /// The processes that train together.
+    pub fn communicator(&self) -> Rc<dyn Communicator> {
+        self.prepared.trainer.communicator()
+    }
+
+    /// Whether this process writes the run directory.
+    pub fn is_first(&self) -> bool {
+        self.communicator().is_first()
+    }
+
     /// The pictures over time.
     pub fn pictures_store(&self) -> PictureStore {
         PictureStore::new(self.dir.pictures())
@@ -223,6 +251,19 @@ impl Session {
     pub fn seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
+}
+
+/// The keys of a recipe that hold their defaults. A run's own recipe writes all of them: of a run that is resumed from it they
+/// are those of its report.
+fn defaults(dir: &RunDir, recipe: &Recipe) -> Vec<String> {
+    let of_recipe: Vec<String> = recipe.defaults().into_iter().map(str::to_owned).collect();
+    let known = Details::read(&dir.details()).map(|details| details.defaults);
+    if of_recipe.is_empty() { known.unwrap_or_default() } else { of_recipe }
+}
+
+/// How many processes there are, and what connects them.
+fn processes(communicator: &dyn Communicator) -> Option<String> {
+    communicator.engine().map(|engine| format!("{}, connected by {engine}", communicator.size()))
 }
 
 fn decode_metrics(saved: &str) -> Result<MetricLog, String> {

@@ -15,11 +15,15 @@ use crate::engine::EngineError;
 use crate::engine::evaluate::{Evaluation, Predictor};
 use crate::engine::setup::position_grids::SavedGrids;
 use crate::engine::setup::{Prepared, SplitReport, classes};
+use crate::engine::together::{first, gather};
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::engine::train::{StepResult, UploadAhead};
 use crate::experiment::Checkpointing;
+use crate::loader::Share;
 use crate::report::logging::LOG_ONLY;
-use crate::report::{ClassTable, EventLog, FeatureMap, PictureSet, Progress, Split, Status, StepReport};
+use crate::report::{
+    ClassTable, ConfusionTable, EventLog, FeatureMap, PictureSet, Progress, Split, Status, StepReport,
+};
 use crate::weights::write_sealed;
 
 impl Session {
@@ -28,7 +32,9 @@ impl Session {
         match self.train_to_end() {
             Ok(interrupted) => Ok(self.outcome(interrupted)),
             Err(error) => {
-                if let Err(second) = self.write(&Status::Failed(error.to_string())) {
+                if self.is_first()
+                    && let Err(second) = self.write_files(&Status::Failed(error.to_string()))
+                {
                     tracing::warn!("the report of the failed run could not be written: {second}");
                 }
                 tracing::error!(target: LOG_ONLY, "{error}");
@@ -43,14 +49,22 @@ impl Session {
         let start = self.prepared.trainer.steps_done();
         self.announce();
         if self.prepared.settings.logging.tensorboard {
-            self.events = Some(EventLog::begin(&self.dir.tensorboard(), start + 1)?);
+            self.first(|session| {
+                let mut events = EventLog::begin(&session.dir.tensorboard(), start + 1)?;
+                events.describe(&session.dir.read_recipe()?, session.written.clone())?;
+                session.events = Some(events);
+                Ok(())
+            })?;
         }
-        let mut progress = Progress::new(plan.steps, start, plan.steps_per_epoch);
+        let mut progress = match self.is_first() {
+            true => Progress::new(plan.steps, start, plan.steps_per_epoch),
+            false => Progress::hidden(),
+        };
         let mut interrupted = false;
         if start == 0 {
             self.take_pictures(0)?;
             // From here on the directory tells what the run is of, and what it started from.
-            write_summary(self, &Status::Running)?;
+            self.first(|session| write_summary(session, &Status::Running))?;
         }
         while !self.is_at_end() && !interrupted {
             interrupted = self.epoch(&mut progress)?;
@@ -69,15 +83,18 @@ impl Session {
     fn epoch(&mut self, progress: &mut Progress) -> Result<bool, EngineError> {
         let plan = self.prepared.trainer.plan().clone();
         let position = plan.position(self.prepared.trainer.steps_done());
-        let mut batches = UploadAhead(self.prepared.train.epoch(position.epoch, position.batch as usize));
+        let communicator = self.communicator();
+        let share = Share::of_groups(communicator.rank(), communicator.size(), plan.accumulate as usize);
+        let epoch = self.prepared.train.epoch_of(share, position.epoch, position.batch as usize);
+        let mut batches = UploadAhead(epoch);
         for _ in position.step..plan.steps_per_epoch {
-            self.step(&mut batches, progress)?;
+            let stepped = self.step(&mut batches, progress);
+            let interrupted = self.exchange(stepped)?;
             let step = self.prepared.trainer.steps_done();
             // Behind the last one `finish` does all of it.
             if step < plan.steps {
                 self.periodic(step, progress)?;
             }
-            let interrupted = self.stop.is_set();
             if interrupted || self.is_at_end() {
                 self.settle(progress)?;
                 return Ok(interrupted);
@@ -100,6 +117,30 @@ impl Session {
                 Err(self.since_checkpoint(error))
             }
         }
+    }
+
+    /// Tells the other processes what they have to know between steps: whether one was asked to stop, and which samples are corrupt.
+    fn exchange(&self, stepped: Result<(), EngineError>) -> Result<bool, EngineError> {
+        let communicator = self.communicator();
+        if communicator.size() == 1 {
+            return stepped.map(|()| self.stop.is_set());
+        }
+        let train = &self.prepared.train;
+        let own = stepped.map(|()| (self.stop.is_set(), train.corrupt()));
+        let told = gather(communicator.as_ref(), own)?;
+        let mut interrupted = false;
+        for (is_stopped, corrupt) in told {
+            interrupted |= is_stopped;
+            train.remember_corrupt(corrupt);
+        }
+        train.check_corrupt()?;
+        Ok(interrupted)
+    }
+
+    /// What the first process does, while the others wait.
+    fn first(&mut self, work: impl FnOnce(&mut Self) -> Result<(), EngineError>) -> Result<(), EngineError> {
+        let communicator = self.communicator();
+        first(communicator.as_ref(), || work(self))
     }
 
     /// Waits for what the last step came to.
@@ -189,12 +230,18 @@ impl Session {
             early.take(step, &evaluation)?;
         }
         self.record(step, Split::Val, &evaluation.metrics)?;
-        if !evaluation.classes.is_empty() {
-            ClassTable { step, classes: evaluation.classes.clone() }.write(&self.dir.classes())?;
-        }
-        if let Some(map) = &evaluation.map {
-            FeatureMap { step, ..map.clone() }.write(&self.dir.features())?;
-        }
+        self.first(|session| {
+            if !evaluation.classes.is_empty() {
+                ClassTable { step, classes: evaluation.classes.clone() }.write(&session.dir.classes())?;
+            }
+            if let Some(confusion) = &evaluation.confusion {
+                ConfusionTable { step, confusion: confusion.clone() }.write(&session.dir.confusion())?;
+            }
+            if let Some(map) = &evaluation.map {
+                FeatureMap { step, ..map.clone() }.write(&session.dir.features())?;
+            }
+            Ok(())
+        })?;
         let mut line = format!("epoch {epoch:.2}, step {step}: val");
         for (name, value) in &evaluation.metrics {
             let _ = write!(line, " {name} {value:.4}");
@@ -215,7 +262,11 @@ impl Session {
         let kind = if self.is_evaluated(step) { None } else { self.evaluate()? };
         self.take_pictures(step)?;
         self.save(kind.unwrap_or(Kind::Last))?;
-        write_sealed(&self.dir.weights(), &self.prepared.trainer.weights()?, &self.weights_metadata())?;
+        self.first(|session| {
+            let weights = session.prepared.trainer.weights()?;
+            write_sealed(&session.dir.weights(), &weights, &session.weights_metadata())?;
+            Ok(())
+        })?;
         self.write(&Status::Finished)?;
         progress.finish();
         Ok(())
@@ -235,12 +286,20 @@ impl Session {
         self.metrics.names(Split::Val).into_iter().any(|name| last(name) == Some(step))
     }
 
+    /// Saves a checkpoint. No process goes on before it is there.
     fn save(&mut self, kind: Kind) -> Result<(), EngineError> {
-        let trainer = &self.prepared.trainer;
+        let step = self.prepared.trainer.steps_done();
         // Saved again it would have another digest, and no longer be the best.
-        if kind == Kind::Last && self.saved == trainer.steps_done() {
+        if kind == Kind::Last && self.saved == step {
             return Ok(());
         }
+        self.first(|session| session.write_checkpoint(kind))?;
+        self.saved = step;
+        Ok(())
+    }
+
+    fn write_checkpoint(&mut self, kind: Kind) -> Result<(), EngineError> {
+        let trainer = &self.prepared.trainer;
         // Before the checkpoint: what is logged beyond it is cut off when resuming, what is missing would be
         // lost.
         let metrics = self.metrics.write(&self.dir.metrics())?;
@@ -264,15 +323,17 @@ impl Session {
         let state = serde_json::to_value(&state).unwrap_or_default();
         let checkpoint = Checkpoint { step: trainer.steps_done(), tensors: trainer.tensors()?, state };
         let path = self.store.save(&checkpoint, kind)?;
-        // No process goes on before the checkpoint is there.
-        self.prepared.trainer.communicator().barrier()?;
-        self.saved = checkpoint.step;
         tracing::debug!("saved {}", path.display());
         Ok(())
     }
 
     /// Tells a person how the run stands.
-    pub fn write(&mut self, status: &Status) -> Result<(), EngineError> {
+    fn write(&mut self, status: &Status) -> Result<(), EngineError> {
+        self.first(|session| session.write_files(status))
+    }
+
+    /// The files that tell it, of the first process.
+    pub fn write_files(&mut self, status: &Status) -> Result<(), EngineError> {
         self.events.iter_mut().try_for_each(EventLog::flush)?;
         self.metrics.write(&self.dir.metrics())?;
         write_report(self, status)
@@ -284,23 +345,29 @@ impl Session {
         for (name, value) in figures {
             self.metrics.push(step, epoch, split, name, *value, seconds);
         }
-        if let Some(events) = &mut self.events {
-            events.record(step, split, figures)?;
+        if !self.prepared.settings.logging.tensorboard {
+            return Ok(());
         }
-        Ok(())
+        self.first(|session| {
+            session.events.as_mut().map_or(Ok(()), |events| Ok(events.record(step, split, figures)?))
+        })
     }
 
     /// Pictures of the first validation images, the same ones and the same masks every time.
     fn take_pictures(&mut self, step: u64) -> Result<(), EngineError> {
-        if self.pictured.is_none() {
-            self.pictured = Some(self.prepared.pictured()?);
-        }
-        let Some(batches) = &self.pictured else { return Ok(()) };
-        let rows = self.prepared.pictures(batches)?;
-        if !rows.is_empty() {
-            self.pictures_store().save(&PictureSet { step, rows })?;
-        }
-        Ok(())
+        self.first(|session| {
+            if session.pictured.is_none() {
+                session.pictured = Some(session.prepared.pictured()?);
+            }
+            let Some(batches) = &session.pictured else { return Ok(()) };
+            let rows = session.prepared.pictures(batches)?;
+            if !rows.is_empty() {
+                let set = PictureSet { step, rows };
+                session.pictures_store().save(&set)?;
+                session.events.iter_mut().try_for_each(|events| events.pictures(&set))?;
+            }
+            Ok(())
+        })
     }
 
     fn announce(&self) {

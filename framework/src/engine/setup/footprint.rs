@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::device::open_device;
 use super::memory::{self, size};
+use super::shares;
 use crate::component::Loss;
 use crate::engine::EngineError;
 use crate::engine::train::EmaState;
@@ -13,7 +15,7 @@ use crate::graph::{Checked, Model, check, warn};
 use crate::guard::guarded;
 use crate::nn::backward::backward;
 use crate::nn::cpu::buffer::{POOL_FACTOR, pool_peaks};
-use crate::nn::{Context, Param, Scope, dry_run};
+use crate::nn::{Context, Param, Scope, device, dry_run};
 use crate::random::{self, Purpose};
 use crate::recipe::{Problem, Recipe};
 
@@ -45,17 +47,21 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// That of a recipe without mistakes, by dry runs of a few images.
+    /// That of a recipe without mistakes, in one of so many processes, by dry runs of a few images on the recipe's device.
     ///
     /// # Errors
     /// Why it is not known.
-    pub fn of(recipe: &Recipe) -> Result<Self, String> {
-        let program = memory::of_process().unwrap_or_default();
-        let trial = |images| Trial::new(recipe, images).map_err(|error| error.to_string());
+    pub fn of(recipe: &Recipe, processes: usize) -> Result<Self, String> {
+        let Checked { experiment, .. } = check(recipe).map_err(|error| error.to_string())?;
+        open_device(recipe, &experiment).map_err(|error| error.to_string())?;
+        // What the card's memory holds of the program is not counted as free there; on the CPU trials leave something behind.
+        let program = if device::memory().is_some() { 0 } else { memory::of_process().unwrap_or_default() };
+        let before = dry_run::held().now;
+        let trial = |images| Trial::new(recipe, images, before).map_err(|error| error.to_string());
         // What components make of values that nobody has computed is their own.
         let alone = |images| dry_run::dry_run(|| guarded(|| trial(images)).flatten());
-        let none = "a program that computes on cards does not know it; `convmae bench` measures it";
-        let [few, more] = TRIED.map(|images| alone(images).unwrap_or_else(|| Err(none.to_owned())));
+        let [few, more] =
+            TRIED.map(|images| alone(images).unwrap_or_else(|| Err("no thread could be started".into())));
         let (few, more) = (few?, more?);
         let Trial { batch_size, weights, gradients, optimizer, .. } = few;
         let at_batch_size = |of: fn(&Trial) -> f64| {
@@ -67,6 +73,7 @@ impl Footprint {
         let bound = POOL_FACTOR * at_batch_size(|trial| trial.pool_in_use);
         let activations = at_batch_size(|trial| trial.activations) - (kept - bound).max(0.0);
         let activations = activations.max(0.0) as u64;
+        let gradients = gradients * shares::gradients(&experiment.train, processes) as u64;
         let total = weights + gradients + optimizer + activations + program;
         let available = memory::limit().map(|(bytes, _)| bytes);
         Ok(Self { batch_size, weights, gradients, optimizer, activations, program, total, available })
@@ -88,11 +95,11 @@ impl Footprint {
 
 /// Warns of a training step that will not fit into memory, and tells what it needs. Batches as small as those that would be
 /// tried are left to show it.
-pub fn warn_of_memory(recipe: &Recipe, batch_size: usize) {
+pub fn warn_of_memory(recipe: &Recipe, batch_size: usize, processes: usize) {
     if batch_size <= TRIED[1] {
         return;
     }
-    match Footprint::of(recipe) {
+    match Footprint::of(recipe, processes) {
         Ok(footprint) => {
             tracing::info!("memory: {footprint}");
             warn(recipe, footprint.warning().into_iter().collect());
@@ -135,19 +142,19 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(recipe: &Recipe, images: usize) -> Result<Self, EngineError> {
-        let begin = dry_run::live();
+    /// Beside what was held `before`.
+    fn new(recipe: &Recipe, images: usize, before: u64) -> Result<Self, EngineError> {
+        let held = || dry_run::held().now.saturating_sub(before);
         let Checked { experiment, plan, image, .. } = check(recipe)?;
         let Experiment { seed, data, optimizer, train, .. } = experiment;
-        let before = dry_run::live();
         let model =
             Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
         let params = model.params();
-        let weights = dry_run::live() - before;
+        let weights = held();
         let state =
             optimizer.build(&params).map_err(|problem| recipe.diagnose(vec![problem.within("optimizer")]))?;
         let ema = train.ema.map(|ema| EmaState::new(&params, ema.decay)).transpose()?;
-        let optimizer = dry_run::live() - before - weights;
+        let optimizer = held() - weights;
         let trained = params.iter().filter(|param| param.requires_grad()).map(Param::numel).sum::<usize>();
         let gradients = (trained * size_of::<f32>()) as u64;
         let batch = model.example(images, seed);
@@ -164,9 +171,9 @@ impl Trial {
                 backward(total)?;
             }
         }
-        let held = (dry_run::peak() - begin) as f64;
+        let peak = dry_run::held().peak.saturating_sub(before) as f64;
         drop((state, ema));
-        let activations = held - (weights + gradients + optimizer) as f64;
+        let activations = peak - (weights + gradients + optimizer) as f64;
         let [pool_in_use, pool_held] = pool_peaks().map(|values| (values * size_of::<f32>()) as f64);
         let batch_size = data.train.batch_size;
         Ok(Self { batch_size, weights, gradients, optimizer, activations, pool_held, pool_in_use })

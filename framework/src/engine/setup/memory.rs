@@ -3,6 +3,7 @@
 use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
 use crate::engine::EngineError;
+use crate::nn::device;
 
 /// Refuses a model whose parameters alone, of which some may be frozen, do not fit into the memory of this
 /// process.
@@ -21,8 +22,11 @@ pub fn check(parameters: usize) -> Result<(), EngineError> {
     }
 }
 
-/// The memory that there is for this process, and the words for whose it is.
+/// The memory that there is for this process where it computes, and the words for whose it is.
 pub fn limit() -> Option<(u64, &'static str)> {
+    if let Some(bytes) = device::memory() {
+        return Some((bytes, "this card has"));
+    }
     let limits = [("this process may use", address_space()), ("this machine has", Some(machine()))];
     limits.into_iter().filter_map(|(who, bytes)| Some((bytes.filter(|bytes| *bytes > 0)?, who))).min()
 }

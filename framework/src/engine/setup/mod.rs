@@ -12,6 +12,7 @@ mod loaded_model;
 mod memory;
 mod outlook;
 pub mod position_grids;
+mod shares;
 mod split_report;
 
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use crate::component::{Inference, Optimizer, Picture, Problem, Samples, Schedule, TaskKind, Training};
 use crate::data::{Batch, DataError};
-use crate::distributed::SingleProcess;
+use crate::distributed::{Communicator, SingleProcess};
 use crate::experiment::{Data, Experiment, InitFrom, InitSource, Split, Train};
 use crate::graph::{Checked, Model, Plan, Summary, warn, warnings_of_heads, warnings_of_schedule};
 use crate::loader::{CorruptSample, Loader, LoaderOptions, Pipeline, check_length};
@@ -129,7 +130,7 @@ impl Prepared {
     pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
         let Self { trainer, val, inference, settings, .. } = self;
         let samples = val.as_ref().map(|val| &val.pipeline().samples);
-        let names = samples.and_then(|samples| samples.classes(TaskKind::Detect)).unwrap_or_default();
+        let names = |task| samples.and_then(|samples| samples.classes(task)).unwrap_or_default();
         trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
             let mut rows = Vec::new();
@@ -153,21 +154,25 @@ impl Prepared {
     }
 
     /// Takes over the unreadable samples that earlier sessions met.
-    pub fn restore_corrupt(&mut self, train: Vec<CorruptSample>, val: Vec<CorruptSample>) {
+    pub fn restore_corrupt(&self, train: Vec<CorruptSample>, val: Vec<CorruptSample>) {
         self.train.remember_corrupt(train);
-        if let Some(loader) = &mut self.val {
+        if let Some(loader) = &self.val {
             loader.remember_corrupt(val);
         }
     }
 }
 
-/// Opens the data and builds the model of a checked recipe.
-pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineError> {
+/// Opens the data and builds the model of a checked recipe, for processes that train it together.
+pub fn prepare(
+    recipe: &Recipe,
+    checked: Checked,
+    communicator: Rc<dyn Communicator>,
+) -> Result<Prepared, EngineError> {
     open_device(recipe, &checked.experiment)?;
     let Checked { experiment, plan, image, summary } = checked;
     if experiment.device.unwrap_or_default() == DeviceName::Cpu {
         memory::check(summary.parameters)?;
-        warn_of_memory(recipe, experiment.data.train.batch_size);
+        warn_of_memory(recipe, experiment.data.train.batch_size, communicator.size());
     }
     let Experiment {
         name,
@@ -196,13 +201,15 @@ pub fn prepare(recipe: &Recipe, checked: Checked) -> Result<Prepared, EngineErro
     let val = val_split.map(|split| loader("data.val", split, false)).transpose()?;
     let samples = train_loader.pipeline().samples.len();
     let training = training_plan(recipe, samples, batch_size, &train)?;
+    shares::check(recipe, &train, communicator.size())?;
     warn(recipe, warnings_of_training(&plan, schedule.as_ref(), &train, optimizer.as_ref(), &training));
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
     let val_samples = val.as_ref().map(|val| val.pipeline().samples.as_ref());
     let data = look_at(recipe, &model, train_loader.pipeline().samples.as_ref(), val_samples)?;
     let measures = Measure::all(recipe, evaluate.evaluators, &model)?;
-    let trainer = build_trainer(recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
+    let trainer = build_trainer(recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?
+        .among(communicator);
     let settings = Settings {
         name,
         seed,
@@ -298,7 +305,7 @@ fn warnings_of_training(
     warnings
 }
 
-/// A model with what trains it; what is wrong with the optimizer is reported at its place in the recipe.
+/// A model with what trains it, in this process alone; what is wrong with the optimizer is reported at its place in the recipe.
 pub fn build_trainer(
     recipe: &Recipe,
     model: Model,
@@ -320,6 +327,7 @@ pub fn build_trainer(
         ema: train.ema,
         seed,
         communicator: Rc::new(SingleProcess),
+        reduction: shares::reduction(train),
     })?;
     Ok(trainer)
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::SplitReport;
 use super::footprint::Footprint;
+use super::shares::Shares;
 use crate::columns::aligned;
 use crate::component::{ParameterGroup, Span};
 use crate::engine::EngineError;
@@ -31,6 +32,8 @@ pub struct Outlook {
     pub groups: Vec<ParameterGroup>,
     /// The memory of a step, if it was asked for.
     pub memory: Option<Memory>,
+    /// What every process does, if it was asked for several.
+    pub processes: Option<Shares>,
     /// How long a step takes, if `bench` has timed it on this machine.
     pub time: Option<Timing>,
 }
@@ -46,7 +49,8 @@ pub enum Memory {
 }
 
 impl Outlook {
-    /// That of a checked recipe, and of its data if they are open. `with_memory`: the memory of a step is found out.
+    /// That of a checked recipe, and of its data if they are open. `with_memory`: the memory of a step is found out, of one of
+    /// `processes` if there are to be several.
     ///
     /// # Errors
     /// The mistakes of a recipe that has some.
@@ -55,6 +59,7 @@ impl Outlook {
         checked: &Checked,
         data: Option<&[SplitReport]>,
         with_memory: bool,
+        processes: Option<usize>,
     ) -> Result<Self, EngineError> {
         let Checked { experiment, plan, image, .. } = checked;
         let model =
@@ -71,13 +76,18 @@ impl Outlook {
             Span::Iterations(steps) => Some(steps),
             Span::Epochs(_) => None,
         });
+        let trained = groups.iter().map(|group| group.parameters as usize).sum();
+        let shares = |processes| Shares::of(recipe, train, batch_size, trained, processes);
         Ok(Self {
             images_per_step,
             lr: experiment.optimizer.base_lr(images_per_step),
             steps_per_epoch: steps.as_ref().map(|plan| plan.steps_per_epoch),
             steps: steps.map(|plan| plan.steps).or_else(|| stated.sum()),
             groups,
-            memory: with_memory.then(|| Footprint::of(recipe).map_or_else(Memory::Unknown, Memory::Known)),
+            memory: with_memory.then(|| {
+                Footprint::of(recipe, processes.unwrap_or(1)).map_or_else(Memory::Unknown, Memory::Known)
+            }),
+            processes: processes.map(shares).transpose()?,
             time: timing::recall(recipe),
         })
     }
@@ -102,6 +112,9 @@ impl fmt::Display for Outlook {
             Some(Memory::Known(footprint)) => write!(f, "\nmemory  {footprint}")?,
             Some(Memory::Unknown(reason)) => write!(f, "\nmemory  not known: {reason}")?,
             None => {}
+        }
+        if let Some(shares) = &self.processes {
+            write!(f, "\nprocesses {shares}")?;
         }
         if let Some(time) = &self.time {
             write!(f, "\ntime    {:.3} s for {} images", time.seconds_per_step, time.batch_size)?;

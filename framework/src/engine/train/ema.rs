@@ -1,7 +1,7 @@
 //! An exponential moving average of the parameters.
 
-use crate::nn::backend::elementwise::{accumulate, lerp};
-use crate::nn::backend::{Buffer, Output, copy, upload};
+use crate::nn::backend::ema::{EmaTensor, ema};
+use crate::nn::backend::{Buffer, copy, upload};
 use crate::nn::{Param, ParamKind, Result};
 use crate::weights::TensorMap;
 
@@ -22,14 +22,12 @@ impl EmaState {
 
     /// Takes in the parameters after an optimizer step.
     pub fn update(&mut self, params: &[Param]) -> Result<()> {
-        for (param, average) in params.iter().zip(&mut self.averages) {
-            let values = param.values();
-            match param.kind() {
-                ParamKind::Trainable => lerp(average, &values, self.decay)?,
-                ParamKind::Frozen | ParamKind::Buffer => accumulate(average, &values, Output::Replace)?,
-            }
-        }
-        Ok(())
+        let values: Vec<_> = params.iter().map(Param::values).collect();
+        let tensors = params.iter().zip(&values).zip(&mut self.averages).map(|((param, values), average)| {
+            let decay = if param.kind() == ParamKind::Trainable { self.decay } else { 0.0 };
+            EmaTensor { average: &mut **average, values: &**values, decay }
+        });
+        ema(tensors.collect())
     }
 
     /// Runs `evaluate` with the averages in place of the parameters.

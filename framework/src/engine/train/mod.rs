@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 mod ema;
+mod gradient_sum;
 mod plan;
 mod queued;
 mod tensors;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::component::Loss;
 use crate::distributed::Communicator;
 use crate::engine::EngineError;
-use crate::metrics::state;
+use crate::engine::together::gather;
 use crate::nn::backend::Values;
 use crate::nn::backend::step_end::{Figures, Readback, StepEnd};
 
@@ -74,27 +74,24 @@ impl Queued {
         let Self { step, lr, batches, readback } = self;
         let Figures { losses, grad_norm } = end.read(readback)?;
         let mut values = losses.into_iter().map(f64::from);
-        let mut own = Vec::with_capacity(batches.len());
-        for QueuedBatch { ids, share, losses } in &batches {
+        let mut parts = |QueuedBatch { ids, share, losses }: &QueuedBatch| {
             let mut parts = Losses { total: 0.0, named: Vec::new() };
             for (Loss { name, weight, .. }, loss) in losses.iter().zip(&mut values) {
                 check_finite(|| format!("the loss {name}"), loss, step, || ids.iter())?;
                 parts.total += f64::from(*weight) * loss * share;
                 parts.named.push((name.clone(), loss * share));
             }
-            own.push(parts);
-        }
+            Ok(parts)
+        };
+        let own = batches.iter().map(&mut parts).collect::<Result<Vec<_>, EngineError>>();
         let ids = || batches.iter().flat_map(|batch| &batch.ids);
         let mut result = StepResult { step: step + 1, loss: 0.0, losses: Vec::new(), lr, grad_norm };
-        for of_process in communicator.all_gather(&state::write(&own))? {
-            let of_process: Vec<Losses> = state::read(&of_process)?;
-            for Losses { total, named } in of_process {
-                result.loss += total;
-                for (name, loss) in named {
-                    match result.losses.iter_mut().find(|(known, _)| *known == name) {
-                        Some((_, sum)) => *sum += loss,
-                        None => result.losses.push((name, loss)),
-                    }
+        for Losses { total, named } in gather(communicator, own)?.into_iter().flatten() {
+            result.loss += total;
+            for (name, loss) in named {
+                match result.losses.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, sum)) => *sum += loss,
+                    None => result.losses.push((name, loss)),
                 }
             }
         }

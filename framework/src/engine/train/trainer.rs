@@ -4,21 +4,24 @@ use std::rc::Rc;
 
 use crate::component::{Loss, OptimizerModule, ParameterGroup, Schedule};
 use crate::data::Batch;
-use crate::distributed::Communicator;
+use crate::distributed::{Communicator, Reduction};
 use crate::experiment::Ema;
 use crate::graph::Model;
 use crate::nn::backend::Values;
 use crate::nn::backend::step_end::{IS_LATE, Readback, StepEnd};
 use crate::nn::backward::backward;
+use crate::nn::layers::running_statistics::{self, BatchStatistics};
 use crate::nn::{Context, Error, Param, Tensor, profile};
 use crate::random::{self, Purpose};
 use crate::weights::TensorMap;
 
 use super::ema::EmaState;
+use super::gradient_sum::{self, GradientSum};
 use super::plan::TrainingPlan;
 use super::queued::{Queued, QueuedBatch, StepResult};
 use super::tensors::{param_tensors, restore_params};
 use crate::engine::EngineError;
+use crate::engine::together::gather;
 
 /// A model with what trains it.
 pub struct Trainer {
@@ -34,6 +37,7 @@ pub struct Trainer {
     checkpoint_activations: bool,
     seed: u64,
     communicator: Rc<dyn Communicator>,
+    reduction: Reduction,
     step: u64,
     end: StepEnd,
     /// The last step, if its result is not known.
@@ -62,6 +66,8 @@ pub struct TrainerParts {
     pub seed: u64,
     /// The processes that train the model.
     pub communicator: Rc<dyn Communicator>,
+    /// In which order gradients are added up.
+    pub reduction: Reduction,
 }
 
 /// A step that was begun.
@@ -91,10 +97,17 @@ impl Trainer {
             checkpoint_activations: parts.checkpoint_activations,
             seed: parts.seed,
             communicator: parts.communicator,
+            reduction: parts.reduction,
             step: 0,
             end: StepEnd::new()?,
             queued: None,
         })
+    }
+
+    /// With processes that share the batches of every step.
+    #[must_use]
+    pub fn among(self, communicator: Rc<dyn Communicator>) -> Self {
+        Self { communicator, ..self }
     }
 
     /// Optimizer steps done.
@@ -172,23 +185,12 @@ impl Trainer {
     ) -> Result<Begun, EngineError> {
         let lr = self.lr(self.step);
         self.params.iter().for_each(Param::clear_grad);
-        let processes = self.communicator.size();
-        let mut image = (self.plan.images_per_step / processes * self.communicator.rank()) as u64;
-        let mut done = Vec::new();
-        for batch in batches.take(self.plan.accumulate as usize / processes) {
-            let batch = batch?;
-            let rng = random::stream(Purpose::Step, &[self.seed, self.step]);
-            let mut ctx = prepare(Context::train(rng).with_first_image(image));
-            ctx.checkpoint_activations = self.checkpoint_activations;
-            let (total, of_batch) = {
-                let _span = profile::phase("forward");
-                self.forward(&batch, &ctx)?
-            };
-            let _span = profile::phase("backward");
-            backward(total)?;
-            image += batch.len() as u64;
-            done.push(QueuedBatch { ids: batch.ids, ..of_batch });
-        }
+        let done = if self.communicator.size() == 1 {
+            self.backward(batches, prepare)?
+        } else {
+            let (own, statistics) = running_statistics::collect(|| self.backward(batches, prepare));
+            self.reduce(own, statistics)?
+        };
         let _span = profile::phase("optimizer");
         let queued = Queued { step: self.step, lr, readback: self.end_step(&done)?, batches: done };
         // What is known at once is looked at before anything changes.
@@ -202,11 +204,57 @@ impl Trainer {
         Ok(begun)
     }
 
-    /// Ends a step over these batches: adds up the gradients of all processes.
+    /// Forward and backward of this process's batches of a step.
+    fn backward(
+        &self,
+        batches: impl Iterator<Item = Result<Batch, EngineError>>,
+        prepare: impl Fn(Context) -> Context,
+    ) -> Result<Vec<QueuedBatch>, EngineError> {
+        let (processes, rank) = (self.communicator.size(), self.communicator.rank());
+        let own = self.plan.accumulate as usize / processes;
+        let mut image = (self.plan.images_per_step / processes * rank) as u64;
+        let mut sum = GradientSum::new(self.reduction, own);
+        let mut done = Vec::with_capacity(own);
+        for batch in batches.take(own) {
+            let batch = batch?;
+            let rng = random::stream(Purpose::Step, &[self.seed, self.step]);
+            let mut ctx = prepare(Context::train(rng).with_first_image(image));
+            ctx.checkpoint_activations = self.checkpoint_activations;
+            let (total, of_batch) = {
+                let _span = profile::phase("forward");
+                self.forward(&batch, &ctx)?
+            };
+            let _span = profile::phase("backward");
+            backward(total)?;
+            sum.add(&self.params)?;
+            image += batch.len() as u64;
+            done.push(QueuedBatch { ids: batch.ids, ..of_batch });
+        }
+        let _span = profile::phase("backward");
+        sum.finish(&self.params)?;
+        Ok(done)
+    }
+
+    /// Adds up the gradients of all processes, once all have theirs, and takes in the statistics of their batches.
+    fn reduce(
+        &self,
+        own: Result<Vec<QueuedBatch>, EngineError>,
+        statistics: Vec<BatchStatistics>,
+    ) -> Result<Vec<QueuedBatch>, EngineError> {
+        let communicator = self.communicator.as_ref();
+        let _span = profile::phase("exchange");
+        let (done, own) = match own {
+            Ok(done) => (done, Ok((gradient_sum::present(&self.params), statistics))),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        let (present, statistics): (Vec<_>, Vec<_>) = gather(communicator, own)?.into_iter().unzip();
+        gradient_sum::all_reduce(&self.params, &present, communicator, self.reduction)?;
+        running_statistics::apply(&statistics.concat(), &self.params)?;
+        Ok(done)
+    }
+
+    /// Ends a step over these batches.
     fn end_step(&mut self, batches: &[QueuedBatch]) -> Result<Readback, EngineError> {
-        let reduce =
-            |param: &Param| param.with_grad_mut(|grad| self.communicator.all_reduce(grad)).unwrap_or(Ok(()));
-        self.params.iter().try_for_each(reduce)?;
         let grads: Vec<_> = self.params.iter().filter_map(Param::grad).collect();
         let grads: Vec<&Values> = grads.iter().map(|grad| &**grad).collect();
         let losses: Vec<&Values> = batches.iter().flat_map(QueuedBatch::values).collect();

@@ -21,7 +21,3 @@ extern "C" __global__ void scale_channels(float *y, const float *factors, unsign
                                           unsigned count) {
     each(count, [=](unsigned i) { y[i] *= factors[i / image * channels + i % channels]; });
 }
-
-extern "C" __global__ void lerp(float *average, const float *values, float keep, float take, unsigned count) {
-    each(count, [=](unsigned i) { average[i] = keep * average[i] + take * values[i]; });
-}

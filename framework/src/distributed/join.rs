@@ -1,0 +1,33 @@
+//! How a process meets those that it was started with.
+
+use std::rc::Rc;
+
+use super::launch::Launch;
+use super::{CommunicationError, Communicator, SingleProcess};
+
+/// The processes that were started together with this one, as the launcher tells; without one, this process alone.
+///
+/// # Errors
+/// If the program cannot reach others.
+pub fn join(launch: Option<Launch>) -> Result<Rc<dyn Communicator>, CommunicationError> {
+    match launch {
+        None => Ok(Rc::new(SingleProcess)),
+        Some(launch) => reach(launch),
+    }
+}
+
+#[cfg(feature = "mpi")]
+fn reach(launch: Launch) -> Result<Rc<dyn Communicator>, CommunicationError> {
+    Ok(Rc::new(super::mpi::Mpi::start(launch)?))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn reach(launch: Launch) -> Result<Rc<dyn Communicator>, CommunicationError> {
+    Err(CommunicationError::Launch {
+        message: format!(
+            "started with {} processes, but this program knows no others: each would train for itself",
+            launch.size
+        ),
+        help: "build it with `--features mpi`, or start it without `mpirun` and `srun`".to_owned(),
+    })
+}
