@@ -1,9 +1,11 @@
 //! The recipe, typed: what an experiment consists of.
 
+mod early_stop;
 mod frozen;
 mod init_from;
 mod nodes;
 mod parts;
+mod results;
 
 use std::borrow::Cow;
 
@@ -18,10 +20,12 @@ use crate::data::Size;
 use crate::distributed::Reduction;
 use crate::nn::{DeviceName, Precision};
 
+pub use early_stop::{Better, EarlyStop};
 pub use frozen::Frozen;
 pub use init_from::{InitFrom, InitSource, Names};
 pub use nodes::{FlawedNode, HeadWiring, Node, NodeKind, Nodes, Source};
 pub use parts::{Parts, SplitParts};
+pub use results::{changes_of_results, changes_results, is_seed};
 
 /// An experiment: data, a model as a graph of components, and how to train and evaluate it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -269,6 +273,11 @@ pub struct Train {
     /// Keeps an exponential moving average of the parameters, which is then evaluated and saved too.
     #[serde(default)]
     pub ema: Option<Ema>,
+    /// Ends the training before its length when a metric gets no better: `{ patience: 10 }`. The schedule stays that of the whole
+    /// length.
+    #[serde(default)]
+    #[schemars(extend("x-called-elsewhere" = ["early_stopping", "early_stop", "early_stopping_patience"]))]
+    pub stop: Option<EarlyStop>,
     /// In which order the gradients of a step's batches are added up: as a tree over all of them (`tree`, the default on the
     /// CPU), so that 1, 2, 4, ... processes train with the same bits, or as they come (`fast`, the default on cards).
     #[serde(default)]
@@ -338,13 +347,19 @@ pub struct Checkpointing {
     /// When to save. At the end, when interrupted, and when best in any case.
     pub every: Span,
     /// Newest checkpoints that are kept besides the best one.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("x-called-elsewhere" = ["max_keep_ckpts", "save_total_limit"]))]
     pub keep: usize,
+    /// Best checkpoints that are kept, by the metric that decides: an evaluation that is among so many is saved.
+    #[schemars(range(min = 1), extend("x-called-elsewhere" = ["save_top_k", "checkpoint_hist"]))]
+    pub keep_best: usize,
+    /// Keeps the checkpoint of every so much, too: `50 epochs`.
+    #[schemars(extend("x-called-elsewhere" = ["save_freq", "every_n_epochs", "save_period"]))]
+    pub keep_every: Option<Span>,
 }
 
 impl Default for Checkpointing {
     fn default() -> Self {
-        Self { every: Span::Epochs(1.0), keep: 2 }
+        Self { every: Span::Epochs(1.0), keep: 2, keep_best: 1, keep_every: None }
     }
 }
 

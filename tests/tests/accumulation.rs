@@ -86,7 +86,7 @@ struct Step {
 
 /// A step of a recipe over batches of this size, of which this process takes its share.
 fn step(recipe: PathBuf, batch_size: usize, communicator: Rc<dyn Communicator>) -> Step {
-    let sources = Sources { recipe, sets: Vec::new(), environment: Vec::new() };
+    let sources = Sources { recipe, ..Sources::default() };
     let checked = check(&load(&sources, &catalog()).unwrap()).unwrap();
     let model = Model::build(&checked.plan, checked.image, &Scope::new(0)).unwrap();
     let params = model.params();

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use assert_cmd::assert::OutputAssertExt as _;
+use convmae_framework::report::{MetricLog, Split};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
@@ -323,6 +325,70 @@ fn the_schedule_is_drawn_and_what_bench_has_timed_is_kept() {
     assert!(check(&["--time"]).contains("time    "));
     assert!(check(&["--set", "train.length=5 epochs"]).contains(" s for 4 images, 0:0"));
     assert!(!check(&["--set", "data.train.batch_size=3"]).contains("time    "));
+}
+
+#[test]
+fn seed_and_device_are_arguments_of_their_own_that_check_names() {
+    let folder = Folder::new();
+    let why = |args: &[&str]| stdout(&folder.succeeds(["check", "tiny.yaml"].iter().chain(args).copied()));
+    let text = why(&["--seed", "3", "--set", "seed=2", "--why", "seed"]);
+    assert_eq!(text.trim_end(), "--seed 3: 3\n--set seed=2: 2 (overridden)");
+    assert!(why(&["--device", "cpu", "--why", "device"]).starts_with("--device cpu: \"cpu\""));
+    folder.fails(["run", "tiny.yaml", "--seed", "three"], 2, &["seed: expected an integer", "--seed three"]);
+    folder.fails(["run", "tiny.yaml", "--device", "gpu"], 2, &["device: ", "--device gpu"]);
+
+    // The same run as by `--set`, another one than without.
+    let weights = |run: &str, args: &[&str]| {
+        let one = ["run", "tiny.yaml", "--out", run, "--set", "train.length=1 iteration"];
+        folder.succeeds(one.iter().chain(args).copied());
+        fs::read(folder.path(run).join("model.safetensors")).unwrap()
+    };
+    let flagged = weights("flagged", &["--seed", "5"]);
+    assert!(flagged == weights("set", &["--set", "seed=5"]));
+    assert!(flagged != weights("neither", &[]));
+}
+
+#[test]
+fn a_dry_run_checks_all_takes_a_step_evaluates_a_batch_and_writes_nothing() {
+    let folder = classes();
+    let before = files_below(folder.root());
+    let args = ["run", "classes.yaml", "--seed", "1", "--dry-run"];
+    let text = stdout(&folder.succeeds(args));
+    assert!(
+        text.starts_with(stdout(&folder.succeeds(["check", "classes.yaml", "--data"])).trim_end()),
+        "{text}"
+    );
+    for words in [
+        "dry run: step 1 of ",
+        "evaluated then on the first ",
+        " images of the validation set: top1 ",
+        "nothing was written; the run would be runs/cls",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert_eq!(files_below(folder.root()), before);
+
+    // Its loss is that of the first step of the run.
+    let loss = text.split_once("loss ").unwrap().1.split_once(',').unwrap().0.to_owned();
+    folder.succeeds(["run", "classes.yaml", "--seed", "1", "--set", "train.log_every=1"]);
+    let log = MetricLog::open(&folder.path("runs/cls/metrics.parquet")).unwrap();
+    assert_eq!(format!("{:.4}", log.series(Split::Train, "loss")[0].value), loss);
+    let again = stdout(&folder.succeeds(args));
+    assert!(again.contains("runs/cls is a run already: `--resume` continues it"), "{again}");
+
+    let report = refused(&folder, &FIVE, &["run", "recipe.yaml", "--dry-run"]);
+    assert_eq!(report, refused(&folder, &FIVE, &["check", "recipe.yaml", "--data"]));
+    folder.fails(["run", "classes.yaml", "--dry-run", "--resume"], 2, &["cannot be used with"]);
+}
+
+fn files_below(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
 }
 
 #[test]

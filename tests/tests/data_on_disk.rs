@@ -479,3 +479,34 @@ fn the_first_layer_of_initial_weights_is_adapted_to_the_channels() {
         }
     }
 }
+
+/// Six images in folders, and the same twice more: data of several sources are one training set.
+#[test]
+fn several_datasets_are_one_training_set_that_is_known_again() {
+    let folder = classes(&["cat", "dog", "fox"]);
+    let part = |split: &str| format!("{{ type: ImageFolder, root: data, split: {split} }}");
+    let mix = format!(
+        "data.train.dataset={{ type: Concat, datasets: [{}, {{ type: Repeat, times: 2, dataset: {} }}] }}",
+        part("train"),
+        part("val")
+    );
+    let sets = ["--set", &mix];
+    let told = stdout(&folder.succeeds(["check", "classes.yaml", "--data"].into_iter().chain(sets)));
+    assert!(told.contains("data.train: 18 samples") && told.contains("data.val: 6 samples"), "{told}");
+    let run = |out: &str, more: &[&str]| {
+        let args = ["run", "classes.yaml", "--out", out].into_iter().chain(sets).chain(more.iter().copied());
+        folder.succeeds(args);
+    };
+    run("whole", &[]);
+    let weights = |run: &str| fs::read(folder.path(run).join("model.safetensors")).unwrap();
+    run("threads", &["--set", "data.workers=3"]);
+    assert!(weights("whole") == weights("threads"));
+    // One image less is another training set.
+    fs::remove_file(folder.path("threads/model.safetensors")).unwrap();
+    fs::remove_file(folder.path("data/train/cat/img_0.png")).unwrap();
+    let resume = ["run", "classes.yaml", "--out", "threads", "--resume"].into_iter().chain(sets);
+    folder.fails(resume, 2, &["17 samples, it had 18"]);
+    let few = "data.train.dataset.datasets.0.labelled=false";
+    let mixed = ["check", "classes.yaml", "--data"].into_iter().chain(sets).chain(["--set", few]);
+    folder.fails(mixed, 2, &["`datasets.0` and `datasets.1` do not agree: only the second one has classes"]);
+}

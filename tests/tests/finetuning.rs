@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use convmae_framework::report::Summary;
+use convmae_framework::report::{ClassTable, ConfusionTable, Details, Summary};
 use convmae_framework::weights::{HostTensor, TensorMap, read_safetensors, write_safetensors};
 use serde_json::{Value, json};
 
@@ -59,6 +59,30 @@ fn a_run_starts_from_the_weights_of_another() {
         }
     }
     assert_eq!(common, tuned.len() - 4);
+}
+
+#[test]
+fn a_run_tells_which_classes_it_takes_for_which() {
+    let folder = finetuned();
+    let ConfusionTable { step, confusion } =
+        ConfusionTable::read(&folder.path("tuned/confusion.parquet")).unwrap();
+    let right = confusion.counts.iter().filter(|((class, predicted), _)| *predicted == Some(*class));
+    let right: u64 = right.map(|(_, images)| images).sum();
+    let images: u64 = confusion.counts.values().sum();
+    let top1 =
+        Summary::read(&folder.path("tuned/summary.json")).unwrap().get("val.top1").unwrap().as_f64().unwrap();
+    assert_eq!((step, images), (12, 22));
+    assert!((top1 - 100.0 * right as f64 / 22.0).abs() < 1e-9, "{top1} {right}");
+    let classes = ClassTable::read(&folder.path("tuned/classes.parquet")).unwrap().classes;
+    assert_eq!(classes[0].class, confusion.label(0));
+    let page = fs::read_to_string(folder.path("tuned/report.html")).unwrap();
+    for text in ["<section id=\"confusion\">", "<section id=\"classes\">", " %, truth: ", ">evidence</th>"] {
+        assert!(page.contains(text), "{text}");
+    }
+    // What was left out of the recipe, and only that, holds its default.
+    let defaults = Details::read(&folder.path("tuned/report.json")).unwrap().defaults;
+    assert!(defaults.iter().any(|key| key == "optimizer.betas"), "{defaults:?}");
+    assert!(defaults.iter().all(|key| key != "optimizer.lr" && key != "train.length"), "{defaults:?}");
 }
 
 #[test]

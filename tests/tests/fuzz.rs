@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use convmae_framework::component::{ClassFigures, Dataset};
+use convmae_framework::component::{ClassFigures, Confusion, Dataset};
 use convmae_framework::data::{decode, read_labels};
 use convmae_framework::graph::{catalog, check};
 use convmae_framework::metrics::coco::evaluate_files;
 use convmae_framework::recipe::{Catalog, Sources, load};
-use convmae_framework::report::{ClassTable, Details, Environment, MetricLog, PictureStore, Split, Summary};
+use convmae_framework::report::{
+    ClassTable, ConfusionTable, Details, Environment, MetricLog, PictureStore, Split, Summary,
+};
 use convmae_framework::weights::{Selection, check_safetensors, read_safetensors, read_selection};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use serde_json::json;
@@ -379,10 +381,17 @@ fn parquet() {
     let curves = vec![("precision".to_owned(), vec![1.0, 0.5, 0.25])];
     let classes = vec![ClassFigures { class: "cat".to_owned(), figures, curves }];
     ClassTable { step: 3, classes }.write(&path).unwrap();
-    let seeds = [fs::read(&path).unwrap(), metrics.write(&path).unwrap()];
+    let mut seeds = vec![fs::read(&path).unwrap(), metrics.write(&path).unwrap()];
+    let mut confusion = Confusion::new(&["cat".to_owned(), "dog".to_owned()]);
+    [(0, Some(1)), (1, Some(1)), (7, None)]
+        .into_iter()
+        .for_each(|(class, predicted)| confusion.add(class, predicted));
+    ConfusionTable { step: 3, confusion }.write(&path).unwrap();
+    seeds.push(fs::read(&path).unwrap());
     fuzz_files("parquet", "parquet", &seeds, nothing, |path| {
         drop(MetricLog::open(path));
         drop(ClassTable::read(path));
+        drop(ConfusionTable::read(path));
     });
 }
 

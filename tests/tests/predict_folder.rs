@@ -106,6 +106,9 @@ fn tables_have_a_row_for_each_image_and_class() {
     let lines = fs::read_to_string(folder.path("all.jsonl")).unwrap();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines, all);
+    folder.succeeds(["predict", "run", "new", "--out", "all.json", "--topk", "10"]);
+    let list: Vec<Value> = serde_json::from_slice(&fs::read(folder.path("all.json")).unwrap()).unwrap();
+    assert_eq!(list, all);
     assert_eq!(fs::read_dir(folder.path("pictures")).unwrap().count(), 10);
 
     folder.succeeds(["predict", "run", "new", "--out", "best.parquet"]);

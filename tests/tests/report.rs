@@ -54,6 +54,25 @@ fn runs_of_a_recipe_are_compared_and_a_stranger_is_left_out() {
 }
 
 #[test]
+fn figures_and_runs_for_mlflow_are_written_beside_the_page() {
+    let folder = Folder::new();
+    for run in 0..3 {
+        record(&folder.path("runs").join(format!("ablation_{run}")), run);
+    }
+    let args = ["report", "runs", "--figures", "figures", "--mlflow", "mlruns"];
+    let message = stderr(&folder.succeeds(args));
+    let lines: Vec<&str> = message.lines().collect();
+    assert_eq!(lines, ["3 runs: comparison.html", "8 figures: figures", "3 runs for MLflow: mlruns"]);
+    for figure in ["training_loss", "validation_top1", "top1_over_mask_ratio"] {
+        for ending in ["svg", "pdf"] {
+            assert!(folder.path("figures").join(format!("{figure}.{ending}")).is_file(), "{figure}.{ending}");
+        }
+    }
+    let experiments: Vec<_> = fs::read_dir(folder.path("mlruns")).unwrap().collect();
+    assert_eq!(experiments.len(), 1, "one name, one experiment");
+}
+
+#[test]
 fn a_path_without_runs_is_a_mistake() {
     let folder = Folder::new();
     folder.fails(["report", "."], 2, &["there is no run in .: neither it nor a directory below it has"]);
@@ -85,6 +104,11 @@ fn event_files_hold_every_metric_and_a_resumed_run_begins_another() {
     assert_eq!((holds(first, "brain.Event:2"), holds(second, "brain.Event:2")), (1, 1));
     assert_eq!((holds(first, "train/loss"), holds(second, "train/loss")), (6, 2));
     assert_eq!((holds(first, "val/loss"), holds(second, "val/loss")), (1, 1));
+    // Of two images at the start and at the end, and at the end again.
+    assert_eq!((holds(first, "image 1/original"), holds(second, "image 2/original")), (2, 1));
+    for text in ["    name: tiny\n", "_hparams_/session_start_info", "optimizer.lr"] {
+        assert!(holds(first, text) > 0 && holds(second, text) > 0, "{text}");
+    }
 }
 
 /// Leaves the page at `target/tmp/report_of_20_runs.html` for the browser.
@@ -146,9 +170,8 @@ fn pictures(run: u32, image: u32) -> Vec<Picture> {
         let grain = (x * 7919 + y * 104_729 + seed * 31) % 23;
         Rgb([1, 3, 5].map(|scale| (wave(scale).sin() * 100.0 + 120.0) as u8 + grain as u8))
     };
-    let picture = |caption: &str, seed: u32| Picture {
-        caption: caption.to_owned(),
-        image: RgbImage::from_fn(224, 224, |x, y| pixel(seed, x, y)),
+    let picture = |caption: &str, seed: u32| {
+        Picture::new(caption, RgbImage::from_fn(224, 224, |x, y| pixel(seed, x, y)))
     };
     vec![
         picture("masked", 100 * run + image),

@@ -204,7 +204,11 @@ fn a_run_that_is_trained_longer_is_what_its_recipe_makes_in_one_go() {
     let folder = classifier();
     folder.succeeds(["run", "classifier.yaml", "--out", "a", "--set", "train.length=4 iterations"]);
     let refused = ["run", "classifier.yaml", "--out", "a", "--resume", "--set", "train.length=7 iterations"];
-    folder.fails(refused, 2, &["train.length: \"4 iterations\" -> \"7 iterations\"", "--extend 10 epochs"]);
+    folder.fails(
+        refused,
+        2,
+        &["train.length: \"4 iterations\" -> \"7 iterations\"", "--extend 3 iterations"],
+    );
     let told = stderr(&folder.succeeds(["run", "a", "--extend", "3", "iterations"]));
     assert!(
         told.contains("trained longer by 3 iterations, to 1.17 epochs (7 steps): from step 4 on"),
@@ -228,7 +232,11 @@ fn a_run_that_is_trained_longer_is_what_its_recipe_makes_in_one_go() {
     assert!((summary(&folder, "a", "step") - 13.0).abs() < 0.5);
 
     fs::remove_dir_all(folder.path("b/checkpoints")).unwrap();
-    folder.fails(["run", "b", "--extend", "1 epoch"], 2, &["b: there is no checkpoint, and so no state"]);
+    folder.fails(
+        ["run", "b", "--extend", "1 epoch"],
+        2,
+        &["b: there is no checkpoint of its end, and so no state"],
+    );
     let nothing = ["run", "classifier.yaml", "--out", "c", "--extend", "1 epoch"];
     folder.fails(nothing, 2, &["there is no run in c that could be trained longer"]);
     folder.fails(["run", "a", "--extend", "soon"], 2, &["--extend: `soon` is not a length"]);
@@ -266,7 +274,7 @@ fn a_run_whose_data_moved_goes_on_and_one_with_other_data_does_not() {
 /// A recipe of the repository, overridden: parameters as they are described, and the groups of its optimizer.
 fn described(path: &str, sets: &[&str]) -> (Vec<Param>, Checked) {
     let sets = sets.iter().map(|&set| set.to_owned()).collect();
-    let loaded = load(&Sources { recipe: recipe(path), sets, environment: Vec::new() }, &catalog()).unwrap();
+    let loaded = load(&Sources { recipe: recipe(path), sets, ..Sources::default() }, &catalog()).unwrap();
     let checked = check(&loaded).unwrap();
     let model = Model::build(&checked.plan, checked.image, &Scope::describe()).unwrap();
     (model.params(), checked)
@@ -368,4 +376,98 @@ fn mae_is_probed_with_the_parameters_of_the_official_code() {
     let experiment = &checked.experiment;
     let images = experiment.data.train.batch_size * experiment.train.accumulate;
     assert_eq!((images, experiment.optimizer.base_lr(images)), (16_384, 6.4));
+}
+
+/// No evaluation is so much better than the first one.
+const STUCK: [&str; 8] = [
+    "--set",
+    "evaluate.every=2 iterations",
+    "--set",
+    "train.stop={ patience: 3, min_delta: 100 }",
+    "--set",
+    "checkpoint.every=1 iteration",
+    "--set",
+    "checkpoint.keep=9",
+];
+
+fn text(folder: &Folder, run: &str, figure: &str) -> Option<String> {
+    let summary = Summary::read(&folder.path(run).join("summary.json")).unwrap();
+    summary.get(figure).and_then(Value::as_str).map(str::to_owned)
+}
+
+#[test]
+fn a_training_that_gets_no_better_ends_early_and_is_finished() {
+    let folder = Folder::new();
+    let run = |out: &str, more: &[&str]| {
+        let args = ["run", "tiny.yaml", "--out", out].into_iter().chain(STUCK).chain(more.iter().copied());
+        stderr(&folder.succeeds(args))
+    };
+    let log = run("run", &[]);
+    // The first is after step 2, three more that are no better after steps 4, 6 and 8.
+    assert!(
+        log.contains("stopped early, after step 8 of 12: 3 evaluations without a better loss than "),
+        "{log}"
+    );
+    assert_eq!(summary(&folder, "run", "step"), 8.0);
+    assert_eq!(text(&folder, "run", "status").unwrap(), "finished");
+    let reason = text(&folder, "run", "stopped_early").unwrap();
+    assert!(reason.ends_with(" after step 2"), "{reason}");
+    let page = fs::read_to_string(folder.path("run/report.html")).unwrap();
+    assert!(page.contains(&format!("Stopped early: {reason}.")));
+    assert!(run("run", &["--resume"]).contains("the run in run is finished"));
+    let longer = ["run", "run", "--extend", "5 iterations"];
+    folder.fails(longer, 2, &["`train.stop` ends this training, however long it is: 3 evaluations"]);
+
+    // One with more patience goes on to its length.
+    run("patient", &["--set", "train.stop.patience=6"]);
+    assert_eq!(
+        (summary(&folder, "patient", "step"), text(&folder, "patient", "stopped_early")),
+        (12.0, None)
+    );
+}
+
+/// As if it had never been interrupted: killed after the second of three evaluations.
+#[test]
+fn a_resumed_run_has_waited_as_long_as_before() {
+    let folder = Folder::new();
+    let begin = ["run", "tiny.yaml", "--out", "run"].into_iter().chain(STUCK);
+    folder.succeeds(begin.clone());
+    let whole = weights(&folder, "run");
+    for name in ["summary.json", "model.safetensors", "report.html"] {
+        fs::remove_file(folder.path("run").join(name)).unwrap();
+    }
+    for step in 7..=8 {
+        fs::remove_file(folder.path(&format!("run/checkpoints/step-{step:08}.safetensors"))).unwrap();
+    }
+    let log = stderr(&folder.succeeds(begin.chain(["--resume"])));
+    assert!(log.contains("resumed at step 6 "), "{log}");
+    assert!(log.contains("stopped early, after step 8 of 12"), "{log}");
+    assert!(weights(&folder, "run") == whole);
+}
+
+#[test]
+fn what_is_waited_for_has_to_be_measured() {
+    let folder = classifier();
+    let check = |sets: &[&str], words: &[&str]| {
+        let args = ["check", "classifier.yaml"].into_iter().chain(sets.iter().flat_map(|set| ["--set", set]));
+        folder.fails(args, 2, words);
+    };
+    check(
+        &["train.stop={ patience: 1 }", "evaluate.evaluators=[]"],
+        &["train.stop: nothing is evaluated that could get better"],
+    );
+    check(
+        &["train.stop={ patience: 1, metric: top5 }"],
+        &["train.stop.metric: whether more of `top5` is better is not known", "it is known of `top1`"],
+    );
+    check(&["train.stop={ patience: 0 }"], &["train.stop.patience"]);
+    let stop = "train.stop={ patience: 1, metric: top7, mode: max }";
+    let run = ["run", "classifier.yaml", "--set", stop, "--dry-run"];
+    folder.fails(run, 2, &["there is no metric `top7`; measured are `top1`"]);
+    folder.succeeds([
+        "check",
+        "classifier.yaml",
+        "--set",
+        "train.stop={ patience: 1, metric: top5, mode: max }",
+    ]);
 }

@@ -1,4 +1,4 @@
-//! Layers of one key each: environment variables and `--set`.
+//! Layers of one key each: environment variables, `--set`, and arguments that are called as their key.
 
 use std::sync::Arc;
 
@@ -47,6 +47,21 @@ impl Layers {
         }
     }
 
+    /// Adds arguments that are called as the key they set.
+    pub fn flags(&mut self, flags: &[(&str, String)]) {
+        const DASHES: &str = "--";
+        for (key, value) in flags {
+            let argument = format!("{DASHES}{key} {value}");
+            self.assign(&Assignment {
+                kind: LayerKind::Flag(argument.clone()),
+                source: Arc::new(NamedSource::new("command line", argument)),
+                key: DASHES.len()..DASHES.len() + key.len(),
+                separator: ".",
+                form: "--key value",
+            });
+        }
+    }
+
     fn assign(&mut self, assignment: &Assignment) {
         match assignment.read(self) {
             Ok(layer) => self.stack.push(layer),
@@ -55,7 +70,7 @@ impl Layers {
     }
 }
 
-/// `<key>=<value>` in a text.
+/// `<key>=<value>` in a text, or `<key> <value>`.
 struct Assignment {
     kind: LayerKind,
     source: Source,

@@ -1,4 +1,4 @@
-//! One layer of a recipe: a file, an environment variable or a `--set` argument.
+//! One layer of a recipe: a file, an environment variable or an argument.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ pub enum LayerKind {
     Environment(String),
     /// A `--set` argument, `key=value`.
     Set(String),
+    /// An argument that is called as the key it sets, `--seed 3`.
+    Flag(String),
     /// No layer: the default of a key of this component or block.
     Default(String),
 }
@@ -25,6 +27,7 @@ impl fmt::Display for LayerKind {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::Set(argument) => write!(f, "--set {argument}"),
+            Self::Flag(argument) => f.write_str(argument),
             Self::Default(owner) => write!(f, "default of {owner}"),
         }
     }

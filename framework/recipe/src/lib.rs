@@ -1,7 +1,8 @@
 //! Recipes: layers, references, provenance, diagnostics. Knows no tensors.
 //!
 //! A recipe is YAML. Its layers, lowest first: the files it names under `extends`, the file itself,
-//! environment variables (`CONVMAE_TRAIN__LENGTH='40 epochs'`), and `--set train.length='40 epochs'`.
+//! environment variables (`CONVMAE_TRAIN__LENGTH='40 epochs'`), `--set train.length='40 epochs'`, and arguments of their own
+//! (`--seed 3`).
 //! Mappings merge, lists are replaced, and a layer that changes the `type` of a block replaces the block.
 //! Then references such as `${train.length}` and `${env:DATA}` are resolved (see `reference.rs` for their
 //! rules), the value is checked against the [`Catalog`], and the defaults of keys that it leaves out are
@@ -44,7 +45,7 @@ pub use diff::{Change, Difference, diff, differences};
 pub use document::Document;
 pub use files::clean;
 pub use layer::LayerKind;
-pub use path::is_within;
+pub use path::{is_within, leaves, short_key, without};
 pub use provenance::Origin;
 pub use scalar::plain as plain_scalar;
 pub use schema::{article, first_sentence};
@@ -67,6 +68,8 @@ pub struct Sources {
     /// `--set` arguments, `key=value`; the value is YAML, list items go by index
     /// (`data.transforms.0.size=64`).
     pub sets: Vec<String>,
+    /// Arguments that are called as the key they set, without the dashes, and their values: `seed`, `3`.
+    pub flags: Vec<(&'static str, String)>,
     /// Environment variables, name and value; those without the prefix `CONVMAE_` are ignored.
     pub environment: Vec<(String, String)>,
 }
@@ -77,7 +80,7 @@ impl Sources {
         let variables = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .filter(|(name, _)| name.starts_with(assignment::PREFIX) && name != OWN_VARIABLE);
-        Self { recipe: recipe.into(), sets: Vec::new(), environment: variables.collect() }
+        Self { recipe: recipe.into(), environment: variables.collect(), ..Self::default() }
     }
 }
 
@@ -111,6 +114,7 @@ pub fn read(sources: &Sources, catalog: &Catalog) -> Result<Recipe, Diagnostics>
     read.read(&sources.recipe);
     read.environment(&sources.environment);
     read.set(&sources.sets);
+    read.flags(&sources.flags);
     let Layers { stack: mut layers, mut findings, broken, incomplete } = read;
     let refuse = |findings| Diagnostics { recipe: sources.recipe.display().to_string(), findings };
     if incomplete {
@@ -198,6 +202,13 @@ impl Recipe {
     pub fn why(&self, key: &str) -> Option<Vec<Origin>> {
         let value = self.get(key)?;
         Some(self.provenance.origins(key, value))
+    }
+
+    /// The keys that no layer sets, and that hold their defaults, sorted.
+    pub fn defaults(&self) -> Vec<&str> {
+        let mut keys: Vec<&str> = self.provenance.defaults.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Problems that a later check found, with the file, line and column of each, beside the mistakes of a recipe

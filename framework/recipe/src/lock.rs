@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::reference;
 
 /// YAML that loads to this value: block style, keys in their order, `${` escaped.
-pub(crate) fn yaml(value: &Value) -> String {
+pub fn yaml(value: &Value) -> String {
     // A tree of JSON values always serialises: keys are strings and numbers are finite.
     serde_yaml::to_string(&escaped(value)).unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use super::complete;
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
 use crate::engine::{self, BenchOptions, Inspection, Look, Outlook, inspect, plot_schedule};
-use crate::graph::{self, catalog, check, dot, mermaid, warn, warnings};
+use crate::graph::{self, Checked, catalog, check, dot, mermaid, warn, warnings};
 use crate::recipe::{Recipe, list, read};
 use crate::terminal::{indented_json, say};
 
@@ -66,10 +66,8 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     if let Some(key) = &args.why {
         return why(&recipe, key);
     }
-    let look = Look { samples: args.decode, weights: true };
-    let inspection = args.data.then(|| inspect(&recipe, look)).transpose()?;
-    let checked = check(&recipe).inspect_err(|_| say(not_looked_at(&recipe)))?;
-    warn(&recipe, warnings(&checked));
+    let look = args.data.then_some(Look { samples: args.decode, weights: true });
+    let (inspection, checked) = look_at(&recipe, look)?;
     if let Some(path) = &args.plot {
         plot_schedule(&recipe, &checked, path)?;
     }
@@ -83,17 +81,39 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         Some(Drawing::Mermaid) => print(&mermaid(summary)),
         Some(Drawing::Dot) => print(&dot(summary)),
         None if args.json => print(&json(summary, &outlook()?, inspection.as_ref())),
-        None => {
-            let looked_at = match &inspection {
-                Some(Inspection { data, weights }) => {
-                    let data = data.iter().map(ToString::to_string);
-                    data.chain(weights.clone()).collect::<Vec<_>>().join("\n")
-                }
-                None => not_looked_at(&recipe),
-            };
-            print(&format!("{}\n\n{}\n\n{looked_at}", summary.to_string().trim_end(), outlook()?))
-        }
+        None => print(&text(&recipe, summary, &outlook()?, inspection.as_ref())),
     }
+}
+
+/// Opens the data and the weights of a recipe, prints what they and the model are, as `check --data` does.
+pub(super) fn tell_all(recipe: &Recipe) -> Result<(), CliError> {
+    let (inspection, checked) = look_at(recipe, Some(Look { samples: false, weights: true }))?;
+    let data = inspection.as_ref().map(|inspection| inspection.data.as_slice());
+    let outlook = Outlook::of(recipe, &checked, data, false, None)?;
+    print(&text(recipe, &checked.summary, &outlook, inspection.as_ref()))
+}
+
+fn look_at(recipe: &Recipe, look: Option<Look>) -> Result<(Option<Inspection>, Checked), CliError> {
+    let inspection = look.map(|look| inspect(recipe, look)).transpose()?;
+    let checked = check(recipe).inspect_err(|_| say(not_looked_at(recipe)))?;
+    warn(recipe, warnings(&checked));
+    Ok((inspection, checked))
+}
+
+fn text(
+    recipe: &Recipe,
+    summary: &graph::Summary,
+    outlook: &Outlook,
+    inspection: Option<&Inspection>,
+) -> String {
+    let looked_at = match inspection {
+        Some(Inspection { data, weights }) => {
+            let data = data.iter().map(ToString::to_string);
+            data.chain(weights.clone()).collect::<Vec<_>>().join("\n")
+        }
+        None => not_looked_at(recipe),
+    };
+    format!("{}\n\n{outlook}\n\n{looked_at}", summary.to_string().trim_end())
 }
 
 /// What a check without `--data` leaves out.

@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
     /// Compare `--results` with these annotations (instances in COCO's format) instead of evaluating a model.
-    #[arg(long, value_name = "FILE", requires = "results", conflicts_with_all = ["recipe", "weights", "sets"])]
+    #[arg(long, value_name = "FILE", requires = "results", conflicts_with_all = ["recipe", "weights", "sets", "seed", "device"])]
     annotations: Option<PathBuf>,
     /// What of the results is compared; may be repeated. Boxes, and masks if all results have them, if left out.
     #[arg(long = "type", value_name = "TYPE", requires = "annotations")]

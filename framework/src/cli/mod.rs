@@ -9,6 +9,7 @@ mod complete;
 mod completions;
 pub mod convert;
 mod describe;
+mod diff;
 mod embed;
 mod eval;
 mod export;
@@ -77,6 +78,7 @@ enum Command {
     Describe(describe::Args),
     Schema(schema::Args),
     Runs(runs::Args),
+    Diff(diff::Args),
     Table(table::Args),
     Sweep(sweep::Args),
     New(new::Args),
@@ -136,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Describe(args) => describe::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Table(args) => table::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::New(args) => new::run(&args),

@@ -35,7 +35,7 @@ pub struct Args {
     /// A folder for the pictures, one file for each image and caption, and for label maps (PNGs whose values
     /// are the classes, with their names and colours in JSON files). Or a table, written while images are read, in
     /// place of what is printed: `F.csv` or `F.parquet`, a row for each image and class (or object), `F.jsonl`, a
-    /// line of JSON for each image. May be given twice, for both.
+    /// line of JSON for each image, `F.json`, a list of these. May be given twice, for both.
     #[arg(long, value_name = "DIR|FILE")]
     out: Vec<PathBuf>,
     /// A block of the backbone, by the names of its parameters as `blocks3.10`, whose attention is drawn over the images in the folder of
@@ -100,15 +100,18 @@ fn text(prediction: &Prediction) -> String {
     lines.join("\n")
 }
 
-/// Writes `<number>-<image>-<caption>.png` for every picture, `<number>-<image>-labels.png` with the classes
+/// Writes `<number>-<image>-<caption>.png` for every picture, and `-unborrowed.png` beside what borrows of the truth, `<number>-<image>-labels.png` with the classes
 /// of the pixels, and their names and colours in `<number>-<image>-labels.json`.
 fn write(folder: &Path, number: usize, prediction: &Prediction) -> Result<(), CliError> {
     std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
     let stem = prediction.image.file_stem().unwrap_or_default().to_string_lossy();
-    for Picture { caption, image } in &prediction.pictures {
+    for Picture { caption, image, unborrowed, .. } in &prediction.pictures {
         let caption: String = caption.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
-        let path = folder.join(format!("{number:03}-{stem}-{caption}.png"));
-        image.save(&path).map_err(|error| cannot_write(&path, &error))?;
+        let images = [(caption.clone(), Some(image)), (format!("{caption}-unborrowed"), unborrowed.as_ref())];
+        for (caption, image) in images.into_iter().filter_map(|(caption, image)| Some((caption, image?))) {
+            let path = folder.join(format!("{number:03}-{stem}-{caption}.png"));
+            image.save(&path).map_err(|error| cannot_write(&path, &error))?;
+        }
     }
     if let Some(labels) = &prediction.labels {
         let path = folder.join(format!("{number:03}-{stem}-labels.png"));

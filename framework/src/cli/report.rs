@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::complete;
 use super::output::CliError;
 use crate::engine::EngineError;
-use crate::report::{Report, ReportError};
+use crate::report::{Report, ReportError, export_to_mlflow};
 use crate::terminal::say;
 
 /// Compare runs on one self-contained HTML page: figures, curves, recipes, pictures, hardware and versions
@@ -20,6 +20,12 @@ pub struct Args {
     /// The page to write.
     #[arg(long, value_name = "FILE", default_value = "comparison.html")]
     out: PathBuf,
+    /// Write the charts to this folder, too, each as SVG and as PDF.
+    #[arg(long, value_name = "DIR")]
+    figures: Option<PathBuf>,
+    /// Write the runs to this folder, too, as `MLflow` keeps them in files (`mlruns`).
+    #[arg(long, value_name = "DIR")]
+    mlflow: Option<PathBuf>,
     /// The title of the page; the name of the run or the number of runs if left out.
     #[arg(long, value_name = "TITLE")]
     name: Option<String>,
@@ -31,5 +37,13 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let report = Report::read(&args.runs).map_err(failed)?.with_title(args.name);
     report.write(&args.out).map_err(failed)?;
     say(format!("{} runs: {}", report.len(), args.out.display()));
+    if let Some(folder) = &args.figures {
+        let count = report.write_figures(folder).map_err(failed)?;
+        say(format!("{count} figures: {}", folder.display()));
+    }
+    if let Some(store) = &args.mlflow {
+        let count = export_to_mlflow(&args.runs, store).map_err(failed)?;
+        say(format!("{count} runs for MLflow: {}", store.display()));
+    }
     Ok(())
 }

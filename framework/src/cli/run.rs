@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::output::CliError;
+use super::check;
+use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
 use crate::component::Span;
 use crate::distributed::Communicator;
 use crate::engine::{self, Outcome, RunOptions};
+use crate::graph::catalog;
+use crate::recipe::{Sources, read};
 use crate::report::logging::LogFile;
 use crate::shell::quote;
 use crate::terminal::say;
@@ -31,6 +34,10 @@ pub struct Args {
     /// directory of the run may stand in the place of the recipe.
     #[arg(long, value_name = "LENGTH", num_args = 1..=2)]
     extend: Vec<String>,
+    /// Only try: check the recipe, its data and its weights, as `check --data` does, take one optimizer step, and evaluate the
+    /// first batch of the validation set. No file is written.
+    #[arg(long, conflicts_with_all = ["resume", "extend"])]
+    dry_run: bool,
     /// Stop, as on SIGTERM, when standard input ends. A sweep starts its runs so: none outlives it unnoticed.
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
@@ -43,9 +50,12 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: Args, log: LogFile, communicator: Rc<dyn Communicator>) -> Result<(), CliError> {
     let command = args.recipe.to_shell("run");
-    let Args { recipe, out, resume, extend, stop_with_stdin, must_finish } = args;
+    let Args { recipe, out, resume, extend, dry_run, stop_with_stdin, must_finish } = args;
     let extend = length(&extend)?;
     let (sources, run) = recipe.sources()?;
+    if dry_run {
+        return try_out(&sources, out.or(run));
+    }
     let is_first = communicator.is_first();
     let options =
         RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log, communicator };
@@ -61,6 +71,14 @@ pub fn run(args: Args, log: LogFile, communicator: Rc<dyn Communicator>) -> Resu
         say(message);
     }
     if interrupted && must_finish { Err(CliError::Stopped(step)) } else { Ok(()) }
+}
+
+/// Checks a recipe, and takes a step of its run.
+fn try_out(sources: &Sources, out: Option<PathBuf>) -> Result<(), CliError> {
+    let recipe = read(sources, &catalog())?;
+    check::tell_all(&recipe)?;
+    let trial = engine::dry_run(&recipe, out)?;
+    print(&format!("\n{trial}"))
 }
 
 /// A length in one argument, `"20 epochs"`, or in two, `20 epochs`.

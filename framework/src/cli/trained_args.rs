@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::output::CliError;
 use super::recipe_args::RecipeArgs;
-use crate::engine::{TrainedOptions, weights_of_run};
+use crate::engine::{RunWeights, TrainedOptions, checkpoint_of_run, weights_of_run};
 use crate::report::{ReportError, RunDir, similar_run};
 
 /// The model.
@@ -12,9 +12,9 @@ use crate::report::{ReportError, RunDir, similar_run};
 pub struct TrainedArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// The weights (.safetensors, .pth, .pkl, an index of parts or their folder), or a checkpoint of a run; for a run's directory in the place of
-    /// the recipe its final weights if left out.
-    #[arg(long, value_name = "FILE")]
+    /// The weights (.safetensors, .pth, .pkl, an index of parts or their folder), or a checkpoint of a run. For a run's directory in the place of
+    /// the recipe its final weights if left out, `best` for its best checkpoint by the metric that decides, `last` for its last one.
+    #[arg(long, value_name = "FILE|best|last")]
     weights: Option<PathBuf>,
     /// The entry of the weights file that holds the model, as `model_ema` or `teacher`.
     #[arg(long, value_name = "NAME")]
@@ -27,7 +27,17 @@ impl TrainedArgs {
         let (sources, run) = self.recipe.sources()?;
         run.iter().try_for_each(|root| check_intact(root)).map_err(crate::engine::EngineError::from)?;
         let weights = match (&self.weights, &run) {
-            (Some(weights), _) => weights.clone(),
+            (Some(weights), Some(root)) => match RunWeights::named(weights) {
+                Some(which) => checkpoint_of_run(root, which)?,
+                None => weights.clone(),
+            },
+            (Some(weights), None) if RunWeights::named(weights).is_some() => {
+                return Err(CliError::Usage {
+                    message: format!("--weights {}: of which run?", weights.display()),
+                    help: Some("give the directory of a run in the place of the recipe".to_owned()),
+                });
+            }
+            (Some(weights), None) => weights.clone(),
             (None, Some(root)) => weights_of_run(root)?,
             (None, None) if !sources.recipe.exists() => {
                 let message = format!("{}: there is no such run or recipe", sources.recipe.display());

@@ -1,7 +1,7 @@
 //! Evaluators: losses, predictions and features to metrics.
 
 use super::registry::slot_schema;
-use super::{Dataset, Pooling, Prediction, TaskKind};
+use super::{Confusion, Dataset, Pooling, Prediction, TaskKind};
 use crate::data::Batch;
 
 /// A metric over a whole dataset.
@@ -97,6 +97,11 @@ pub trait Meter {
     /// What a report shows of every class, where classes are measured one by one.
     fn classes(&self) -> Vec<ClassFigures> {
         Vec::new()
+    }
+
+    /// Which classes of images are taken for which, where that was measured.
+    fn confusion(&self) -> Option<Confusion> {
+        None
     }
 }
 

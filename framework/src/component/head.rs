@@ -1,5 +1,7 @@
 //! Heads: features to losses and predictions.
 
+use image::RgbImage;
+
 use super::registry::slot_schema;
 use super::{Features, ImageShape, LevelShape, Macs, MaskGrid, Prediction, Problem, Task};
 use crate::data::{Batch, Target};
@@ -46,9 +48,16 @@ pub trait HeadModule {
     /// What it predicts for a batch: that of its [`Task`].
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> Result<Prediction>;
 
-    /// Pictures for the report, a row per image, if the head has something to show.
-    fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> Result<Vec<Vec<Picture>>> {
-        let _ = (features, batch, ctx);
+    /// Pictures for the report, a row per image, if the head has something to show. `names` are those of the classes of its
+    /// task, none if they are not known.
+    fn pictures(
+        &self,
+        features: &Features,
+        batch: &Batch,
+        names: &[String],
+        ctx: &Context,
+    ) -> Result<Vec<Vec<Picture>>> {
+        let _ = (features, batch, names, ctx);
         Ok(Vec::new())
     }
 }
@@ -81,10 +90,22 @@ impl Loss {
 }
 
 /// A picture for the report.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
-    /// Its caption: `masked`, `reconstruction`, `original`.
+    /// What is shown, the same for every image: `masked`, `reconstruction`, `original`.
     pub caption: String,
+    /// What there is to say of this image, nothing if empty: `cat 93.1 %, truth: dog`.
+    pub note: String,
     /// Its pixels.
-    pub image: image::RgbImage,
+    pub image: RgbImage,
+    /// The same where what is predicted is all that is shown, if `image` borrows of the truth: the mean and the deviation of
+    /// every hidden patch.
+    pub unborrowed: Option<RgbImage>,
+}
+
+impl Picture {
+    /// A picture of which there is nothing else to say.
+    pub fn new(caption: impl Into<String>, image: RgbImage) -> Self {
+        Self { caption: caption.into(), note: String::new(), image, unborrowed: None }
+    }
 }

@@ -7,6 +7,7 @@
 
 mod backbone;
 mod batch_transform;
+mod confusion;
 mod dataset;
 mod evaluator;
 mod head;
@@ -29,6 +30,7 @@ mod transform;
 
 pub use backbone::{Backbone, BackboneModule, Features, Level};
 pub use batch_transform::BatchTransform;
+pub use confusion::Confusion;
 pub use dataset::{Dataset, Samples};
 pub use evaluator::{ClassFigures, Evaluator, FeatureNeeds, Measured, Meter, MeterError, Needs, Support};
 pub use head::{Head, HeadInputs, HeadModule, Loss, Picture};

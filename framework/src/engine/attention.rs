@@ -72,7 +72,7 @@ impl AttentionPictures {
                     0 => format!("attention {}", self.block),
                     head => format!("attention {} head {}", self.block, head - 1),
                 };
-                Picture { caption, image: drawn(batch.picture(at), values, &level) }
+                Picture::new(caption, drawn(batch.picture(at), values, &level))
             };
             std::iter::once(&mean).chain(&heads).enumerate().map(picture).collect()
         };

@@ -128,10 +128,7 @@ impl Browser<'_> {
     ) -> Result<Augmented, DataError> {
         let sample = pipeline.read(index)?;
         let picture = |caption: &str, sample: &Sample| {
-            Ok::<_, DataError>(Picture {
-                caption: caption.to_owned(),
-                image: sample_picture(sample, targets)?,
-            })
+            Ok::<_, DataError>(Picture::new(caption, sample_picture(sample, targets)?))
         };
         let transformed = |(transform, sample): (&dyn Transform, &Sample)| {
             let (height, width) = sample.pixels.size();
@@ -177,8 +174,8 @@ impl FirstBatch {
         let padded = Batch { sizes: vec![[batch.height, batch.width]; batch.len()], ..batch.clone() };
         let row = |image: usize| {
             let of = |mask| masked(padded.picture(image), mask, image);
-            let of_masks = masks.iter().map(|mask| Picture { caption: "masked".to_owned(), image: of(mask) });
-            let seen = Picture { caption: "image".to_owned(), image: batch.picture(image) };
+            let of_masks = masks.iter().map(|mask| Picture::new("masked", of(mask)));
+            let seen = Picture::new("image", batch.picture(image));
             std::iter::once(seen).chain(of_masks).collect()
         };
         (0..batch.len().min(count)).map(row).collect()

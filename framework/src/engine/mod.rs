@@ -15,6 +15,8 @@ mod features;
 mod images;
 mod init;
 mod predict;
+mod prune;
+mod ranking;
 mod run;
 mod schedule_plot;
 mod setup;
@@ -32,13 +34,15 @@ pub use evaluate::Evaluation;
 pub use export::export;
 pub use init::initial_weights;
 pub use predict::{ClassProbability, Prediction, Wanted, predict};
-pub use run::{Outcome, RunOptions, run};
+pub use prune::{PruneOptions, Pruned, prune};
+pub use run::{DryRun, Outcome, RunOptions, dry_run, run};
 pub(crate) use run::{StopSignal, terminate_after};
 pub use schedule_plot::plot_schedule;
-pub use setup::lineage::{
-    changes_of_results, changes_since, lineage, lineage_of, source_has_changed, source_of, started_from,
+pub use setup::lineage::{changes_since, lineage, lineage_of, source_has_changed, source_of, started_from};
+pub use setup::{
+    Inspection, Look, Outlook, RunWeights, SplitReport, TrainedOptions, checkpoint_of_run, inspect,
+    weights_of_run,
 };
-pub use setup::{Inspection, Look, Outlook, SplitReport, TrainedOptions, inspect, weights_of_run};
 pub(crate) use timing::cost;
 pub use trace::{TraceOptions, trace};
 pub(crate) use train::TrainingPlan;

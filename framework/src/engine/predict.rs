@@ -131,6 +131,16 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// The names of the classes of a task.
+    fn names(&self, task: TaskKind) -> &[String] {
+        match task {
+            TaskKind::Classify => &self.image_names,
+            TaskKind::Segment => &self.pixel_names,
+            TaskKind::Detect => &self.object_names,
+            TaskKind::Reconstruct | TaskKind::Other => &[],
+        }
+    }
+
     /// Predicts for the images of a batch, of which the first is number `first` of all.
     fn batch(&self, first: u64, paths: &[&Path], batch: &Batch) -> Result<Vec<Prediction>, EngineError> {
         let ctx = Context::eval(random::stream(Purpose::Evaluate, &[self.seed])).with_first_image(first);
@@ -149,7 +159,7 @@ impl Session<'_> {
             _ if !self.wanted.pictures => Vec::new(),
             (Some(maps), _) => overlays(paths, maps, batch)?,
             (None, Some(objects)) => drawn(paths, objects)?,
-            (None, None) => asked.pictures(&found, &self.object_names)?,
+            (None, None) => asked.pictures(&found, |task| self.names(task))?,
         }
         .into_iter();
         let attention =
@@ -180,7 +190,7 @@ fn overlays(paths: &[&Path], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Ve
         let of_file = read_rgb(path)?;
         let is_of_file = of_file.dimensions() == map.dimensions();
         let image = if is_of_file { of_file } else { batch.picture(at) };
-        Ok(vec![Picture { caption: "overlay".to_owned(), image: label_map::overlay(image, map) }])
+        Ok(vec![Picture::new("overlay", label_map::overlay(image, map))])
     };
     paths.iter().zip(maps).enumerate().map(overlay).collect()
 }
@@ -188,7 +198,7 @@ fn overlays(paths: &[&Path], maps: &[GrayImage], batch: &Batch) -> Result<Vec<Ve
 /// Objects in the images of their files.
 fn drawn(paths: &[&Path], objects: &[Vec<Object>]) -> Result<Vec<Vec<Picture>>, DataError> {
     let drawn = |(path, objects): (&&Path, &Vec<Object>)| {
-        Ok(vec![Picture { caption: "objects".to_owned(), image: objects::draw(read_rgb(path)?, objects) }])
+        Ok(vec![Picture::new("objects", objects::draw(read_rgb(path)?, objects))])
     };
     paths.iter().zip(objects).map(drawn).collect()
 }

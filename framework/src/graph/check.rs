@@ -6,10 +6,10 @@ use super::plan::Plan;
 use super::summary::Summary;
 use crate::component::{ImageShape, Needs, Problem, SampleShape, Span, TaskKind};
 use crate::data::Size;
-use crate::experiment::{Evaluate, Experiment, Parts, SplitParts};
+use crate::experiment::{EarlyStop, Evaluate, Experiment, Parts, SplitParts};
 use crate::loader::output_shape;
 use crate::nn::Scope;
-use crate::recipe::{Catalog, Diagnostics, Recipe, Sources, read};
+use crate::recipe::{Catalog, Diagnostics, Recipe, Sources, list, read};
 
 /// A recipe that can be run.
 pub struct Checked {
@@ -153,18 +153,40 @@ fn problems_of_training(parts: &Parts) -> Vec<Problem> {
                 .help("write `40 epochs` or `1500 iterations`"),
         );
     }
+    if let (Some(stop), Some(evaluate)) = (train.as_ref().and_then(|train| train.stop.as_ref()), evaluate) {
+        problems.extend(problem_of_early_stop(stop, evaluate));
+    }
     let every = [
-        ("evaluate", evaluate.as_ref().map(|evaluate| evaluate.every)),
-        ("checkpoint", checkpoint.map(|checkpoint| checkpoint.every)),
+        ("evaluate.every", evaluate.as_ref().map(|evaluate| evaluate.every)),
+        ("checkpoint.every", checkpoint.map(|checkpoint| checkpoint.every)),
+        ("checkpoint.keep_every", checkpoint.and_then(|checkpoint| checkpoint.keep_every)),
     ];
     for (key, every) in every {
         if every.is_some_and(Span::is_zero) {
-            let problem = Problem::new(format!("{key}.every"), "there is no time between two times");
+            let problem = Problem::new(key, "there is no time between two times");
             problems.push(problem.help("write `1 iteration` for every step, `1 epoch` for every epoch"));
         }
     }
     problems.extend(init_from.as_ref().and_then(|from| from.source().err()));
     problems
+}
+
+/// Waiting for what is never measured, or of which it is unclear what would be better.
+fn problem_of_early_stop(stop: &EarlyStop, evaluate: &Evaluate) -> Option<Problem> {
+    let evaluators = || evaluate.evaluators.iter().map(AsRef::as_ref);
+    match stop.metric_of(evaluators()) {
+        None => Some(
+            Problem::new("train.stop", "nothing is evaluated that could get better")
+                .help("add an evaluator to `evaluate.evaluators`, or remove it"),
+        ),
+        Some((metric, None)) => {
+            let message = format!("whether more of `{metric}` is better is not known");
+            let known = list(evaluators().map(|evaluator| evaluator.best().0));
+            let help = format!("add `mode: max` or `mode: min` to `train.stop`; it is known of {known}");
+            Some(Problem::new("train.stop.metric", message).help(help))
+        }
+        Some((_, Some(_))) => None,
+    }
 }
 
 /// What is wrong with the transforms: steps that do not fit each other or themselves, or a size that is not

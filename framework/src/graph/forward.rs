@@ -143,11 +143,18 @@ impl Model {
         Ok(predictions)
     }
 
-    /// The pictures of the heads that predict, a row per image.
-    pub fn pictures(&self, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Vec<Vec<Picture>>> {
+    /// The pictures of the heads that predict, a row per image. `names` tells those of the classes of a task.
+    pub fn pictures<'n>(
+        &self,
+        outputs: &Outputs,
+        batch: &Batch,
+        names: impl Fn(TaskKind) -> &'n [String],
+        ctx: &Context,
+    ) -> Result<Vec<Vec<Picture>>> {
         let (mut rows, heads): (Vec<Vec<Picture>>, _) = (Vec::new(), self.heads());
         for (built, head) in self.head_modules().filter(|(built, _)| heads.predicts(&built.planned)) {
-            let pictures = head.pictures(&self.gather(built, outputs)?, batch, ctx)?;
+            let names = built.planned.node.kind.task().map(|task| names(task.kind())).unwrap_or_default();
+            let pictures = head.pictures(&self.gather(built, outputs)?, batch, names, ctx)?;
             if rows.is_empty() {
                 rows = pictures;
             } else {

@@ -5,6 +5,7 @@ pub mod coco;
 mod mean;
 mod principal;
 mod smoothing;
+mod spread;
 pub mod state;
 mod throughput;
 
@@ -12,4 +13,5 @@ pub use areas::ConfusionAreas;
 pub use mean::WeightedMean;
 pub use principal::{Principal, principal_components};
 pub use smoothing::{Ema, smooth};
+pub use spread::Spread;
 pub use throughput::Throughput;

@@ -20,10 +20,23 @@ pub struct Details {
     pub parameter_groups: Vec<ParameterGroup>,
     /// The names of the classes of pixels that the model predicts, by index.
     pub pixel_classes: Vec<String>,
+    /// The metric that decides which checkpoint is best.
+    pub best: Option<BestMetric>,
+    /// Keys of the recipe that nobody wrote: they hold their defaults.
+    pub defaults: Vec<String>,
     /// Samples that could not be read and were left out.
     pub corrupt_samples: Vec<CorruptSample>,
     /// Why the run failed.
     pub error: Option<String>,
+}
+
+/// A metric, and which of its values are good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BestMetric {
+    /// Its name: `top1`.
+    pub name: String,
+    /// Whether more of it is better.
+    pub more_is_better: bool,
 }
 
 /// A node of the model graph.

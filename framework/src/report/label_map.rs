@@ -64,13 +64,10 @@ pub(super) const LONGEST: u32 = 320;
 /// For the report: an image, the predicted label map over it, and the right one over it if that is known.
 pub fn pictures(image: RgbImage, prediction: &GrayImage, label: Option<&GrayImage>) -> Vec<Picture> {
     let image = reduced(image);
-    let drawn = |caption: &str, map: &GrayImage| Picture {
-        caption: caption.to_owned(),
-        image: overlay(image.clone(), map),
-    };
+    let drawn = |caption: &str, map: &GrayImage| Picture::new(caption, overlay(image.clone(), map));
     let prediction = drawn("prediction", prediction);
     let label = label.map(|label| drawn("label", label));
-    let original = Picture { caption: "original".to_owned(), image };
+    let original = Picture::new("original", image);
     [original, prediction].into_iter().chain(label).collect()
 }
 

@@ -93,15 +93,12 @@ pub fn pictures(image: RgbImage, found: &Regions, original: &Original, names: &[
     let image = enlarged(reduced(image));
     let size = [image.height(), image.width()].map(|side| side as usize);
     let found = found.clone().rescale(scale(original, size), size);
-    let drawn = |caption: &str, objects: &[Object]| Picture {
-        caption: caption.to_owned(),
-        image: draw(image.clone(), objects),
-    };
+    let drawn = |caption: &str, objects: &[Object]| Picture::new(caption, draw(image.clone(), objects));
     let pictures = [
         drawn("prediction", &Object::found(&found, size, MIN_SCORE, names)),
         drawn("label", &Object::annotated(original, &image, names)),
     ];
-    [Picture { caption: "original".to_owned(), image }].into_iter().chain(pictures).collect()
+    [Picture::new("original", image)].into_iter().chain(pictures).collect()
 }
 
 /// A small image with squares for pixels, so that there is room for names.

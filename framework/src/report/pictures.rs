@@ -41,6 +41,12 @@ const WHAT: &str = "picture grid";
 #[derive(Debug, Serialize, Deserialize)]
 struct Cell {
     caption: String,
+    /// Absent of older programs, too.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    note: String,
+    /// Whether it is the picture before it without what that borrows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unborrowed: bool,
     x: u32,
     y: u32,
     width: u32,
@@ -77,17 +83,20 @@ impl PictureStore {
         let file = File::open(&path).map_err(ReportError::io("open", &path))?;
         let (grid, layout) =
             decoded("PNG", || decode(file)).map_err(|reason| ReportError::format(&path, WHAT, reason))?;
-        let rows = layout.into_iter().map(|row| row.into_iter().map(|cell| cut(&grid, cell)).collect());
+        let rows = layout.into_iter().map(|row| cut_row(&grid, row));
         match rows.collect::<Option<Vec<_>>>() {
             Some(rows) => Ok(PictureSet { step, rows }),
             None => Err(ReportError::format(&path, WHAT, "a picture lies outside of it")),
         }
     }
 
-    /// Up to `limit` sets spread evenly over the run, the first and the last among them. A damaged one is
-    /// left out with a warning: pictures are no reason to stop a run.
-    pub fn overview(&self, limit: usize) -> Result<Vec<PictureSet>, ReportError> {
-        let steps = self.steps()?;
+    /// Up to `limit` sets: that of the step `best`, if there is one, and then others spread evenly over the run, the first and the
+    /// last among them. A damaged one is left out with a warning: pictures are no reason to stop a run.
+    pub fn overview(&self, limit: usize, best: Option<u64>) -> Result<Vec<PictureSet>, ReportError> {
+        let mut steps = self.steps()?;
+        let best = best.filter(|best| limit > 0 && steps.contains(best));
+        steps.retain(|step| Some(*step) != best);
+        let others = spread(&steps, limit - usize::from(best.is_some()));
         let load = |step| match self.load(step) {
             Ok(set) => Some(set),
             Err(error) => {
@@ -95,7 +104,7 @@ impl PictureStore {
                 None
             }
         };
-        Ok(spread(&steps, limit).into_iter().filter_map(load).collect())
+        Ok(best.into_iter().chain(others).filter_map(load).collect())
     }
 
     /// Forgets what was drawn after `step`: a resumed run draws it again.
@@ -106,7 +115,8 @@ impl PictureStore {
         Ok(())
     }
 
-    fn path(&self, step: u64) -> PathBuf {
+    /// The file of a step.
+    pub(super) fn path(&self, step: u64) -> PathBuf {
         self.folder.join(format!("step-{step:08}.png"))
     }
 }
@@ -126,22 +136,32 @@ fn spread(steps: &[u64], limit: usize) -> Vec<u64> {
     }
 }
 
+/// The images of a row, each with its picture and whether it is the one without what that borrows.
+fn images(row: &[Picture]) -> impl Iterator<Item = (&Picture, &RgbImage, bool)> {
+    row.iter().flat_map(|picture| {
+        let unborrowed = picture.unborrowed.iter().map(move |image| (picture, image, true));
+        std::iter::once((picture, &picture.image, false)).chain(unborrowed)
+    })
+}
+
 /// All cells have the size of the largest picture.
 fn lay_out(rows: &[Vec<Picture>]) -> Vec<Vec<Cell>> {
-    let pictures = || rows.iter().flatten();
-    let width = pictures().map(|picture| picture.image.width()).max().unwrap_or(0) + GAP;
-    let height = pictures().map(|picture| picture.image.height()).max().unwrap_or(0) + GAP;
-    let place = |(row, column): (usize, usize), picture: &Picture| Cell {
-        caption: picture.caption.clone(),
-        x: column as u32 * width,
-        y: row as u32 * height,
-        width: picture.image.width(),
-        height: picture.image.height(),
+    let sides = || rows.iter().flat_map(|row| images(row)).map(|(_, image, _)| image.dimensions());
+    let width = sides().map(|(width, _)| width).max().unwrap_or(0) + GAP;
+    let height = sides().map(|(_, height)| height).max().unwrap_or(0) + GAP;
+    let lay_row = |(row, pictures): (usize, &Vec<Picture>)| {
+        let cell = |(column, (picture, image, unborrowed)): (usize, (&Picture, &RgbImage, bool))| Cell {
+            caption: picture.caption.clone(),
+            note: picture.note.clone(),
+            unborrowed,
+            x: column as u32 * width,
+            y: row as u32 * height,
+            width: image.width(),
+            height: image.height(),
+        };
+        images(pictures).enumerate().map(cell).collect()
     };
-    let lay_row = |row: usize, pictures: &Vec<Picture>| {
-        pictures.iter().enumerate().map(|(column, picture)| place((row, column), picture)).collect()
-    };
-    rows.iter().enumerate().map(|(row, pictures)| lay_row(row, pictures)).collect()
+    rows.iter().enumerate().map(lay_row).collect()
 }
 
 fn compose(rows: &[Vec<Picture>], layout: &[Vec<Cell>]) -> RgbImage {
@@ -150,8 +170,8 @@ fn compose(rows: &[Vec<Picture>], layout: &[Vec<Cell>]) -> RgbImage {
     let width = cells().map(|cell| cell.x + cell.width).max().unwrap_or(1).max(1);
     let height = cells().map(|cell| cell.y + cell.height).max().unwrap_or(1).max(1);
     let mut grid = RgbImage::from_pixel(width, height, BACKGROUND);
-    for (cell, picture) in cells().zip(rows.iter().flatten()) {
-        image::imageops::replace(&mut grid, &picture.image, i64::from(cell.x), i64::from(cell.y));
+    for (cell, (_, image, _)) in cells().zip(rows.iter().flat_map(|row| images(row))) {
+        image::imageops::replace(&mut grid, image, i64::from(cell.x), i64::from(cell.y));
     }
     grid
 }
@@ -189,13 +209,23 @@ fn decode(file: File) -> Result<(RgbImage, Vec<Vec<Cell>>), String> {
     Ok((grid, layout))
 }
 
-fn cut(grid: &RgbImage, cell: Cell) -> Option<Picture> {
+/// `None` if a picture lies outside.
+fn cut_row(grid: &RgbImage, row: Vec<Cell>) -> Option<Vec<Picture>> {
+    let mut pictures: Vec<Picture> = Vec::with_capacity(row.len());
+    for cell in row {
+        let image = cut(grid, &cell)?;
+        match pictures.last_mut() {
+            Some(picture) if cell.unborrowed => picture.unborrowed = Some(image),
+            _ => pictures.push(Picture { note: cell.note, ..Picture::new(cell.caption, image) }),
+        }
+    }
+    Some(pictures)
+}
+
+fn cut(grid: &RgbImage, cell: &Cell) -> Option<RgbImage> {
     let is_inside =
         cell.x.checked_add(cell.width)? <= grid.width() && cell.y.checked_add(cell.height)? <= grid.height();
-    is_inside.then(|| Picture {
-        caption: cell.caption,
-        image: grid.view(cell.x, cell.y, cell.width, cell.height).to_image(),
-    })
+    is_inside.then(|| grid.view(cell.x, cell.y, cell.width, cell.height).to_image())
 }
 
 #[cfg(test)]
@@ -206,20 +236,20 @@ mod tests {
 
     fn picture(caption: &str, width: u32, height: u32, seed: u8) -> Picture {
         let pixel = |x: u32, y: u32| Rgb([seed, (x * 7) as u8, (y * 11) as u8]);
-        Picture { caption: caption.to_owned(), image: RgbImage::from_fn(width, height, pixel) }
+        Picture::new(caption, RgbImage::from_fn(width, height, pixel))
     }
 
     fn set(step: u64) -> PictureSet {
+        let borrowing = Picture {
+            note: "Katze 93.1 %, truth: \"Hund\"".to_owned(),
+            unborrowed: Some(RgbImage::from_pixel(9, 3, Rgb([7; 3]))),
+            ..picture("wiederhergestellt: \"ö\"", 8, 8, 2)
+        };
         let rows = vec![
-            vec![picture("masked", 8, 8, 1), picture("wiederhergestellt: \"ö\"", 8, 8, 2)],
+            vec![picture("masked", 8, 8, 1), borrowing, picture("original", 8, 8, 4)],
             vec![picture("masked", 5, 9, 3)],
         ];
         PictureSet { step, rows }
-    }
-
-    fn content(set: &PictureSet) -> Vec<Vec<(String, RgbImage)>> {
-        let row = |row: &Vec<Picture>| row.iter().map(|p| (p.caption.clone(), p.image.clone())).collect();
-        set.rows.iter().map(row).collect()
     }
 
     #[test]
@@ -229,7 +259,7 @@ mod tests {
         for set in [set(120), PictureSet { step: 7, rows: Vec::new() }] {
             store.save(&set).unwrap();
             let loaded = store.load(set.step).unwrap();
-            assert_eq!(content(&loaded), content(&set));
+            assert_eq!(loaded.rows, set.rows);
         }
         assert_eq!(store.steps().unwrap(), [7, 120]);
         assert!(folder.path().join("step-00000120.png").exists());
@@ -245,6 +275,19 @@ mod tests {
     }
 
     #[test]
+    fn an_overview_begins_with_the_best() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = PictureStore::new(folder.path().to_path_buf());
+        [1, 2, 3, 4].into_iter().for_each(|step| store.save(&set(step)).unwrap());
+        let steps =
+            |limit, best| store.overview(limit, best).unwrap().iter().map(|set| set.step).collect::<Vec<_>>();
+        assert_eq!(steps(3, Some(3)), [3, 1, 4]);
+        assert_eq!(steps(9, Some(4)), [4, 1, 2, 3]);
+        assert_eq!(steps(1, Some(2)), [2]);
+        assert_eq!((steps(2, Some(7)), steps(0, Some(1))), (vec![1, 4], vec![]));
+    }
+
+    #[test]
     fn a_damaged_grid_is_left_out_and_named_when_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let store = PictureStore::new(folder.path().to_path_buf());
@@ -253,7 +296,7 @@ mod tests {
         let path = store.path(2);
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() - 60]).unwrap();
-        let overview = store.overview(9).unwrap();
+        let overview = store.overview(9, None).unwrap();
         assert_eq!(overview.iter().map(|set| set.step).collect::<Vec<_>>(), [1]);
         let message = store.load(2).unwrap_err().to_string();
         assert!(message.contains("step-00000002.png is not a valid picture grid"), "{message}");
@@ -278,7 +321,16 @@ mod tests {
     fn a_picture_outside_of_the_grid_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let store = PictureStore::new(folder.path().to_path_buf());
-        let cell = Cell { caption: String::new(), x: u32::MAX, y: 0, width: 2, height: 1 };
+        let (x, width) = (u32::MAX, 2);
+        let cell = Cell {
+            caption: String::new(),
+            note: String::new(),
+            unborrowed: false,
+            x,
+            y: 0,
+            width,
+            height: 1,
+        };
         let file = File::create(store.path(1)).unwrap();
         encode(&RgbImage::new(2, 2), &[vec![cell]], file).unwrap();
         assert!(store.load(1).unwrap_err().to_string().contains("outside"));

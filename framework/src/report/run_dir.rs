@@ -125,6 +125,11 @@ impl RunDir {
         self.root.join("classes.parquet")
     }
 
+    /// `confusion.parquet`: see [`ConfusionTable`](super::ConfusionTable).
+    pub fn confusion(&self) -> PathBuf {
+        self.root.join("confusion.parquet")
+    }
+
     /// `features.parquet`: see [`FeatureMap`](super::FeatureMap).
     pub fn features(&self) -> PathBuf {
         self.root.join("features.parquet")

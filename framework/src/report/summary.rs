@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::ReportError;
 use crate::weights::atomic;
 
+/// Why a run has ended before its length, if it has.
+pub const STOPPED_EARLY: &str = "stopped_early";
+
 /// Names and values, sorted by name: metrics, parameter counts, durations, the status of the run.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]

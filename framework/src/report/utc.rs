@@ -10,6 +10,27 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The seconds since 1970 of what [`rfc3339`] wrote; `None` of anything else.
+pub(super) fn seconds_since_epoch(text: &str) -> Option<u64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let numbers = |text: &str, between: char| -> Option<[u64; 3]> {
+        let numbers: Option<Vec<u64>> = text.split(between).map(|part| part.parse().ok()).collect();
+        numbers?.try_into().ok()
+    };
+    let ([year, month, day], [hour, minute, second]) = (numbers(date, '-')?, numbers(time, ':')?);
+    let is_valid = (1970..10_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    is_valid.then(|| days(year, month, day) * 86_400 + hour % 24 * 3600 + minute % 60 * 60 + second % 61)
+}
+
+/// The days from 1970-01-01 to a date, after Hinnant as [`civil`].
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let year = year - u64::from(month <= 2);
+    let (era, year_of_era) = (year / 400, year % 400);
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
 /// Year, month and day of a number of days since 1970-01-01 (Hinnant, "chrono-compatible low-level date
 /// algorithms").
 fn civil(days: u64) -> (u64, u64, u64) {
@@ -38,6 +59,10 @@ mod tests {
             (4_102_444_799, "2099-12-31T23:59:59Z"),
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+            assert_eq!(seconds_since_epoch(expected), Some(seconds));
+        }
+        for text in ["", "now", "2026-13-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00Z"] {
+            assert_eq!(seconds_since_epoch(text), None, "{text}");
         }
     }
 }

@@ -5,7 +5,7 @@ use polars::frame::DataFrame;
 use crate::recipe::{list, nearest};
 
 /// Columns that a run may have, besides the groups.
-const PLAIN: [&str; 13] = [
+const PLAIN: [&str; 14] = [
     "run",
     "status",
     "name",
@@ -19,6 +19,7 @@ const PLAIN: [&str; 13] = [
     "corrupt_samples",
     "digest",
     "git_commit",
+    "stopped_early",
 ];
 const GROUPS: [&str; 3] = ["metrics.", "train.", "recipe."];
 

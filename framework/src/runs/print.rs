@@ -24,18 +24,24 @@ pub enum Format {
 }
 
 impl Format {
-    /// The frame as text.
+    /// The frame as text; a table of lines that are `width` letters long at most, as far as two columns fit.
     ///
     /// # Errors
     /// When a cell cannot be read.
-    pub fn print(self, frame: &DataFrame) -> Result<String, RunsError> {
+    pub fn print(self, frame: &DataFrame, width: Option<usize>) -> Result<String, RunsError> {
         let names = frame.columns().iter().map(|column| column.name().to_string());
         match self {
             Self::Table => {
                 let names = names.map(|name| visible(&name)).collect();
                 let table = [vec![names], cells(frame, short)?].concat();
-                let lines = aligned(&table, |column| frame.columns().get(column).is_some_and(is_number));
-                Ok(lines.join("\n") + "\n")
+                let is_number = |column: usize| frame.columns().get(column).is_some_and(is_number);
+                let blocks = blocks(&table, width.unwrap_or(usize::MAX)).into_iter().map(|columns| {
+                    let pick =
+                        |row: &Vec<String>| columns.iter().map(|column| row[*column].clone()).collect();
+                    let rows: Vec<Vec<String>> = table.iter().map(pick).collect();
+                    aligned(&rows, |column| is_number(columns[column])).join("\n") + "\n"
+                });
+                Ok(blocks.collect::<Vec<_>>().join("\n"))
             }
             Self::Markdown => {
                 let mut text = markdown_row(names.map(|name| markdown_text(&name)));
@@ -60,6 +66,28 @@ impl Format {
             }
         }
     }
+}
+
+/// The columns of as few tables as fit into lines of a length, the first column in each.
+fn blocks(table: &[Vec<String>], length: usize) -> Vec<Vec<usize>> {
+    let columns = table.first().map_or(0, Vec::len);
+    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let mut blocks = vec![(0..columns.min(1)).collect::<Vec<_>>()];
+    let mut used = if columns > 0 { width(0) } else { 0 };
+    for column in 1..columns {
+        let more = 2 + width(column);
+        match blocks.last_mut() {
+            Some(block) if used + more <= length || block.len() == 1 => {
+                block.push(column);
+                used += more;
+            }
+            _ => {
+                blocks.push(vec![0, column]);
+                used = width(0) + more;
+            }
+        }
+    }
+    blocks
 }
 
 fn rows(frame: &DataFrame) -> Result<Vec<Vec<Value>>, RunsError> {
@@ -177,7 +205,7 @@ mod tests {
 
     #[test]
     fn every_format_shows_every_cell() {
-        let print = |format: Format| format.print(&frame()).unwrap();
+        let print = |format: Format| format.print(&frame(), None).unwrap();
         insta::assert_snapshot!("table", print(Format::Table));
         insta::assert_snapshot!("csv", print(Format::Csv));
         insta::assert_snapshot!("json", print(Format::Json));
@@ -185,9 +213,28 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_is_too_wide_goes_on_below() {
+        let print = |width| Format::Table.print(&frame(), Some(width)).unwrap();
+        assert_eq!(print(200), Format::Table.print(&frame(), None).unwrap());
+        let narrow = print(32);
+        assert!(narrow.lines().all(|line| line.chars().count() <= 32), "{narrow}");
+        let expected = "\
+run   metrics.top1  recipe.lr
+a|b          49.64      0.001
+c, d                   1.5e-6
+
+run       step  recipe.frozen
+a|b        800  true
+c, d  12345678
+";
+        assert_eq!(narrow, expected);
+        assert_eq!(print(1).matches("run ").count(), 4, "a column stays whole");
+    }
+
+    #[test]
     fn no_cell_controls_a_terminal_or_breaks_a_row() {
         let frame = df!["run" => ["a\u{1b}[31m\nb<i>\\|"]].unwrap();
-        let print = |format: Format| format.print(&frame).unwrap();
+        let print = |format: Format| format.print(&frame, None).unwrap();
         assert_eq!(print(Format::Table), "run\na\\u{1b}[31m b<i>\\|\n");
         assert_eq!(print(Format::Markdown), "| run |\n| --- |\n| a\\\\u{1b}\\[31m b\\<i>\\\\\\| |\n");
         let json: Value = serde_json::from_str(&print(Format::Json)).unwrap();

@@ -66,7 +66,7 @@ pub fn read(directory: &Path) -> Result<Record, ReportError> {
     if !cells.contains_key("digest") {
         cells.insert("digest".to_owned(), recipe::lock::digest(&recipe).into());
     }
-    flatten("recipe", &recipe, &mut cells);
+    cells.extend(recipe::leaves(&recipe).into_iter().map(|(key, value)| (format!("recipe.{key}"), value)));
     Ok(Record(cells))
 }
 
@@ -76,25 +76,6 @@ fn column_of(name: &str) -> String {
         Some(metric) => format!("metrics.{metric}"),
         None if name == "recipe_digest" => "digest".to_owned(),
         None => name.to_owned(),
-    }
-}
-
-/// The plain values below a key, under dotted paths; an empty list or mapping is the text `[]` or `{}`.
-fn flatten(key: &str, value: &Value, cells: &mut Map<String, Value>) {
-    match value {
-        Value::Object(map) if !map.is_empty() => {
-            map.iter().for_each(|(name, value)| flatten(&format!("{key}.{name}"), value, cells));
-        }
-        Value::Array(items) if !items.is_empty() => {
-            let items = items.iter().enumerate();
-            items.for_each(|(index, value)| flatten(&format!("{key}.{index}"), value, cells));
-        }
-        Value::Object(_) | Value::Array(_) => {
-            cells.insert(key.to_owned(), value.to_string().into());
-        }
-        plain => {
-            cells.insert(key.to_owned(), plain.clone());
-        }
     }
 }
 

@@ -105,33 +105,6 @@ fn unknown(name: &str, help: String) -> RunsError {
     RunsError::UnknownColumn { name: name.to_owned(), help }
 }
 
-/// What to show when nothing is asked for: how the runs stand, their metrics, and the keys of the recipe in
-/// which they differ.
-pub fn overview(frame: &DataFrame) -> Result<DataFrame, RunsError> {
-    const METRICS: usize = 5;
-    const KEYS: usize = 5;
-    let has_value = |column: &&Column| column.is_empty() || column.null_count() < column.len();
-    let names = |group: &'static str| {
-        let columns = frame.columns().iter().filter(has_value);
-        columns.filter(move |column| column.name().starts_with(group))
-    };
-    let fixed = frame.columns().iter().filter(has_value).map(|column| column.name().as_str());
-    let fixed = fixed.filter(|name| ["run", "status", "epoch", "seconds"].contains(name));
-    let metrics = names("metrics.").take(METRICS).map(|column| column.name().as_str());
-    let keys = names("recipe.").filter(|column| differs(column)).map(|column| column.name().as_str());
-    let keys = keys.filter(|name| !WORDS.contains(name)).take(KEYS);
-    Ok(frame.select(fixed.chain(metrics).chain(keys))?)
-}
-
-/// Keys of the recipe that name the run.
-const WORDS: [&str; 2] = ["recipe.name", "recipe.description"];
-
-/// Whether two rows have different values.
-fn differs(column: &Column) -> bool {
-    let first = column.get(0).ok();
-    (1..column.len()).any(|row| column.get(row).ok() != first)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -200,11 +173,6 @@ mod tests {
         ] {
             assert_eq!(kept(&[test]).unwrap_err().to_string(), message);
         }
-    }
-
-    #[test]
-    fn the_overview_shows_what_differs() {
-        assert_eq!(names(&overview(&runs()).unwrap()), ["run", "status", "metrics.loss", "recipe.seed"]);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::recipe::short_key;
+
 /// The axis of the names of variants in lists.
 pub(super) const VARIANT: &str = "variant";
 /// The axis of `seeds`, and the key that it sets.
@@ -26,7 +28,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
 /// file, among which the short forms are unique. Names that are not unique, whatever the case of their
 /// letters, get the beginning of what stands for the run, a digest.
 pub(super) fn slugs(runs: &[(&[(String, Value)], &str)], keys: &[&str]) -> Vec<String> {
-    let short: HashMap<&str, String> = keys.iter().map(|key| (*key, shortest(key, keys))).collect();
+    let short: HashMap<&str, String> = keys.iter().map(|key| (*key, clean(&short_key(key, keys)))).collect();
     let names: Vec<String> = runs
         .iter()
         .map(|(axes, _)| {
@@ -51,25 +53,6 @@ pub(super) fn slugs(runs: &[(&[(String, Value)], &str)], keys: &[&str]) -> Vec<S
         if is_kept(name) { name.clone() } else { format!("{cut}_{digest}") }
     });
     named.collect()
-}
-
-/// The last segments of a key, as many as tell it from the others. A `type` is told by its block.
-fn shortest(key: &str, keys: &[&str]) -> String {
-    let segments = segments(key);
-    let tail = |segments: &[&str], length: usize| segments[segments.len().saturating_sub(length)..].join(".");
-    let length = (1..segments.len()).find(|&length| {
-        let others = keys.iter().filter(|other| **other != key);
-        others.into_iter().all(|other| tail(&self::segments(other), length) != tail(&segments, length))
-    });
-    clean(&tail(&segments, length.unwrap_or(segments.len())))
-}
-
-fn segments(key: &str) -> Vec<&str> {
-    let mut segments: Vec<_> = key.split('.').collect();
-    if segments.len() > 1 && segments.last() == Some(&"type") {
-        segments.pop();
-    }
-    segments
 }
 
 /// A value in few letters that any file system takes.

@@ -89,6 +89,7 @@ impl<'s> Resolver<'s> {
             recipe: self.sweep.stages.0[stage].recipe.clone(),
             sets: key.1.clone(),
             environment: self.environment.clone(),
+            ..Sources::default()
         };
         let resolved = check(sources, &self.catalog, upstream);
         if let Err(diagnostics) = &resolved {

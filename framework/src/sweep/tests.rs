@@ -193,7 +193,7 @@ proptest! {
         let catalog = Catalog::of_document("test", json!({ "type": "object" }));
         for value in [json!(text), json!(number), json!([text, 1]), json!({ "a": text })] {
             let sets = vec![format!("a={}", super::resolve::text(&value))];
-            let sources = Sources { recipe: recipe.clone(), sets: sets.clone(), environment: Vec::new() };
+            let sources = Sources { recipe: recipe.clone(), sets: sets.clone(), ..Sources::default() };
             let loaded = recipe::load(&sources, &catalog).map_err(|error| TestCaseError::fail(error.render(false)))?;
             prop_assert_eq!(loaded.get("a"), Some(&value), "{:?}", sets);
         }

@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::code::code;
-use super::figure::{Figure, epochs};
+use super::figure::epochs;
 use super::notes::{self, Notes};
 use super::plan::{RequiredRun, RowPlan};
 use super::runs::{Found, State};
 use super::sheet::{Cell, Content, Heading, Sheet, SourceRun};
 use super::spec::{Best, ColumnSpec, RowSpec, TableSpec};
+use crate::metrics::Spread;
 use crate::terminal::visible;
 
 /// The table with its values.
@@ -183,7 +184,7 @@ fn aggregate(values: &[Value], column: &ColumnSpec) -> Option<Content> {
     let contents: Vec<_> = values.iter().filter_map(|value| content(value, column)).collect();
     let numbers: Vec<f64> = contents.iter().filter_map(|content| content.as_ref().ok().copied()).collect();
     if numbers.len() == contents.len() {
-        return Figure::of(&numbers).map(Content::Figure);
+        return Spread::of(&numbers).map(Content::Figure);
     }
     distinct(values, column)
 }
@@ -197,7 +198,7 @@ fn distinct(values: &[Value], column: &ColumnSpec) -> Option<Content> {
         }
     }
     if let [Ok(number)] = all[..] {
-        return Some(Content::Figure(Figure::exact(number)));
+        return Some(Content::Figure(Spread::exact(number)));
     }
     let words = all.into_iter().map(|content| match content {
         Ok(number) => super::figure::number(number, column.digits),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::code::code;
 use super::plan::{RequiredRun, RowPlan};
-use crate::engine::changes_of_results;
+use crate::experiment::{changes_of_results, is_seed};
 use crate::recipe::{clean, lock};
 use crate::report::RunDir;
 
@@ -101,9 +101,4 @@ impl Recipes {
 /// The run that a run of this recipe starts from.
 fn upstream(recipe: &Value) -> Option<&Path> {
     recipe.pointer("/init_from/run")?.as_str().map(Path::new)
-}
-
-/// Whether a key of a recipe is a seed.
-pub fn is_seed(key: &str) -> bool {
-    key.rsplit('.').next() == Some("seed")
 }

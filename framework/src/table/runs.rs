@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::code::code;
 use super::error::TableError;
 use super::plan::{Known, RequiredRun, RowPlan};
-use super::recipes::{Recipes, is_seed};
+use super::recipes::Recipes;
 use crate::engine::{changes_since, source_has_changed, source_of};
+use crate::experiment::is_seed;
 use crate::report::RunDir;
 use crate::runs::{self, RunsError};
 

@@ -1,7 +1,7 @@
 //! A filled table, independent of its format.
 
 use super::code::code;
-use super::figure::Figure;
+use crate::metrics::Spread;
 use crate::terminal::visible;
 
 /// A filled table.
@@ -52,7 +52,7 @@ pub enum Content {
     /// A text.
     Text(String),
     /// A number, or a mean over runs.
-    Figure(Figure),
+    Figure(Spread),
 }
 
 impl Cell {
@@ -84,7 +84,7 @@ impl Cell {
         let number = |number| super::figure::number(number, column.digits);
         let ours = self.ours.as_ref().map(|content| match content {
             Content::Text(text) => text.clone(),
-            Content::Figure(figure) => figure.text(column.digits),
+            Content::Figure(figure) => super::figure::text(figure, column.digits),
         });
         match (ours, self.paper) {
             (None, Some(paper)) if !self.awaited => (number(paper), None),

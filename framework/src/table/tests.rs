@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::Table;
-use super::figure::Figure;
 use super::fill::fill;
 use super::plan::{RequiredRun, RowPlan};
 use super::render::Format;
 use super::runs::{Found, State};
 use super::sheet::{Cell, Content, Heading, Sheet, SourceRun};
 use super::spec::TableSpec;
+use crate::metrics::Spread;
 use crate::recipe::Diagnostics;
 use crate::report::RunDir;
 
@@ -21,7 +21,7 @@ fn text(text: &str) -> Cell {
 }
 
 fn figure(values: &[f64], paper: Option<f64>) -> Cell {
-    Cell { ours: Figure::of(values).map(Content::Figure), paper, awaited: true, ..Cell::default() }
+    Cell { ours: Spread::of(values).map(Content::Figure), paper, awaited: true, ..Cell::default() }
 }
 
 /// One of everything, with the letters that formats trip over.

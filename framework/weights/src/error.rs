@@ -109,6 +109,12 @@ pub enum FormatError {
         /// Its type, as the file calls it.
         dtype: String,
     },
+    /// A pickle of something else than a dict.
+    #[error("no dict in it, but a {}", visible(found))]
+    NoDict {
+        /// What is there.
+        found: String,
+    },
     /// There is no state dict.
     #[error(
         "no model in it: expected a state dict, or one under `model`, `state_dict` or `module`; found {}",

@@ -33,7 +33,7 @@ pub use keys::{KeyReport, ShapePair, match_keys};
 pub use map::TensorMap;
 pub use pickle::{Fault, PickleError};
 pub use positions::interpolate_positions;
-pub use pth::write_pth;
+pub use pth::{PickledDict, read_pickled_dict, write_pth};
 pub use safetensors::{Safetensors, check_safetensors, read_safetensors, write_safetensors, write_sealed};
 pub use tensor::{DType, HostTensor, TensorError};
 pub use text::visible;

@@ -1,6 +1,5 @@
 mod index;
 mod label;
-mod pattern;
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::class_names::read_names;
-use super::yes;
+use super::{Shards, yes};
 use index::{Group, Index};
 use label::Label;
 
@@ -45,16 +44,6 @@ pub struct TarShards {
     pub classes: Option<PathBuf>,
 }
 
-/// One pattern or several.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Shards {
-    /// One path or pattern.
-    One(String),
-    /// Several paths or patterns.
-    Many(Vec<String>),
-}
-
 fn default_buffer() -> usize {
     5000
 }
@@ -66,16 +55,7 @@ fn default_key() -> String {
 #[typetag::serde]
 impl Dataset for TarShards {
     fn open(&self) -> Result<Box<dyn Samples>, DataError> {
-        let patterns = match &self.shards {
-            Shards::One(pattern) => std::slice::from_ref(pattern),
-            Shards::Many(patterns) => patterns,
-        };
-        let files: Result<Vec<_>, _> = patterns.iter().map(|pattern| pattern::files(pattern)).collect();
-        let shards = files?.concat();
-        if shards.is_empty() {
-            let reason = "the list of shards is empty".to_owned();
-            return Err(DataError::Invalid { path: "shards".into(), reason });
-        }
+        let shards = self.shards.files()?;
         let classes = self.classes.as_deref().map(read_names).transpose()?;
         let scans: Vec<_> = shards.par_iter().map(|shard| index::scan(shard, self.labelled)).collect();
         let mut archive = Archive {

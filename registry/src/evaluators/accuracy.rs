@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use convmae_framework::component::{
-    Evaluator, Logits, Measured, Meter, MeterError, Needs, Prediction, TaskKind,
+    ClassFigures, Confusion, Evaluator, Logits, Measured, Meter, MeterError, Needs, Prediction, TaskKind,
 };
 use convmae_framework::data::Batch;
 use convmae_framework::metrics::{WeightedMean, state};
+use convmae_framework::nn::cpu::argmax::argmax;
 use convmae_framework::nn::cpu::cross_entropy::log_sums;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Share of images, in percent, whose class is among the `k` with the largest logits (`top1`, `top5`), and
-/// the mean cross entropy (`loss`), over all images, which must have a class. Of equal logits the class with
+/// the mean cross entropy (`loss`), over all images, which must have a class. Reports show which classes are taken for which. Of equal logits the class with
 /// the lower index comes first; a prediction that is not a number is wrong. Of several heads with classes the
 /// first counts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -35,9 +36,9 @@ impl Evaluator for Accuracy {
         Needs::Predictions(TaskKind::Classify)
     }
 
-    fn meter(&self, _: &[String]) -> Box<dyn Meter> {
+    fn meter(&self, classes: &[String]) -> Box<dyn Meter> {
         let hits = self.topk.iter().chain(&[1]).map(|&k| (k, WeightedMean::default())).collect();
-        Box::new(AccuracyMeter { hits, loss: WeightedMean::default() })
+        Box::new(AccuracyMeter { hits, loss: WeightedMean::default(), confusion: Confusion::new(classes) })
     }
 
     fn best(&self) -> (&'static str, bool) {
@@ -53,6 +54,7 @@ struct AccuracyMeter {
     /// In percent, by `k`.
     hits: BTreeMap<usize, WeightedMean>,
     loss: WeightedMean,
+    confusion: Confusion,
 }
 
 impl Meter for AccuracyMeter {
@@ -66,6 +68,8 @@ impl Meter for AccuracyMeter {
             let no_class = || MeterError::NoTarget { image: image.clone(), what: "class" };
             let class = target.class.ok_or_else(no_class)?;
             let rank = rank(logits, class);
+            let is_number = logits.iter().all(|logit| !logit.is_nan());
+            self.confusion.add(class, is_number.then(|| argmax(logits)));
             for (&k, hits) in &mut self.hits {
                 hits.add(if rank.is_some_and(|rank| rank < k) { 100.0 } else { 0.0 }, 1);
             }
@@ -86,6 +90,7 @@ impl Meter for AccuracyMeter {
             self.hits.entry(k).or_default().merge(&hits);
         }
         self.loss.merge(&other.loss);
+        self.confusion.merge(&other.confusion);
         Ok(())
     }
 
@@ -93,6 +98,14 @@ impl Meter for AccuracyMeter {
         let hits = self.hits.iter().map(|(k, hits)| (format!("top{k}"), hits.mean()));
         let means = hits.chain([("loss".to_owned(), self.loss.mean())]);
         means.filter_map(|(name, mean)| Some((name, mean?))).collect()
+    }
+
+    fn classes(&self) -> Vec<ClassFigures> {
+        self.confusion.figures()
+    }
+
+    fn confusion(&self) -> Option<Confusion> {
+        Some(self.confusion.clone())
     }
 }
 
@@ -186,6 +199,24 @@ mod tests {
         let found = logits(&[2.0, 1.0, 2.0, 1.0], 2);
         let error = meter.update(Measured::Predictions(&[&found]), &batch).unwrap_err();
         assert!(error.to_string().starts_with("b.jpg: the image has no class"), "{error}");
+    }
+
+    #[test]
+    fn classes_are_told_apart_by_their_largest_logit() {
+        let names = ["cat", "dog"].map(str::to_owned);
+        let mut meter = Accuracy { topk: vec![1] }.meter(&names);
+        let found = logits(&[2.0, 1.0, 1.0, 1.0, 0.0, 1.0, f32::NAN, 1.0], 2);
+        meter
+            .update(Measured::Predictions(&[&found]), &batch(&[Some(0), Some(1), Some(1), Some(1)]))
+            .unwrap();
+        let confusion = meter.confusion().unwrap();
+        let pairs = [((0, Some(0)), 1), ((1, None), 1), ((1, Some(0)), 1), ((1, Some(1)), 1)];
+        assert_eq!(confusion.counts, pairs.into());
+        assert_eq!((confusion.label(1).as_str(), meter.classes()[1].class.as_str()), ("dog", "dog"));
+        let mut twice = Accuracy { topk: vec![1] }.meter(&names);
+        twice.merge(&meter.state()).unwrap();
+        twice.merge(&meter.state()).unwrap();
+        assert_eq!(twice.confusion().unwrap().counts[&(1, None)], 2);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How well the classes of pixels are found.
 
 use convmae_framework::component::{
-    Evaluator, Measured, Meter, MeterError, Needs, Prediction, Semantic, TaskKind,
+    ClassFigures, Evaluator, Measured, Meter, MeterError, Needs, Prediction, Semantic, TaskKind,
 };
 use convmae_framework::data::{Batch, IGNORED};
 use convmae_framework::metrics::{ConfusionAreas, state};
@@ -34,8 +34,9 @@ impl Evaluator for MeanIoU {
         Needs::Predictions(TaskKind::Segment)
     }
 
-    fn meter(&self, _: &[String]) -> Box<dyn Meter> {
-        Box::new(AreaMeter { areas: ConfusionAreas::new(CLASSES), per_class: self.per_class })
+    fn meter(&self, classes: &[String]) -> Box<dyn Meter> {
+        let names = classes.to_vec();
+        Box::new(AreaMeter { areas: ConfusionAreas::new(CLASSES), names, per_class: self.per_class })
     }
 
     fn best(&self) -> (&'static str, bool) {
@@ -48,6 +49,7 @@ convmae_framework::register!(Evaluator: MeanIoU);
 /// Areas over images.
 struct AreaMeter {
     areas: ConfusionAreas,
+    names: Vec<String>,
     per_class: bool,
 }
 
@@ -93,6 +95,18 @@ impl Meter for AreaMeter {
             }
         }
         metrics.into_iter().filter_map(|(name, ratio)| Some((name, 100.0 * ratio?))).collect()
+    }
+
+    /// Those that are predicted or there.
+    fn classes(&self) -> Vec<ClassFigures> {
+        let both = self.areas.iou().into_iter().zip(self.areas.accuracy()).enumerate();
+        let figures = both.filter_map(|(class, (iou, accuracy))| {
+            let figures = [("IoU".to_owned(), Some(iou?)), ("Acc".to_owned(), accuracy)];
+            let name = self.names.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
+            let figures = figures.into_iter().filter_map(|(name, ratio)| Some((name, 100.0 * ratio?)));
+            Some(ClassFigures { class: name, figures: figures.collect(), curves: Vec::new() })
+        });
+        figures.collect()
     }
 }
 
@@ -176,6 +190,19 @@ mod tests {
         };
         assert_eq!(names(false), ["mIoU", "mAcc", "aAcc"]);
         assert_eq!(names(true)[3..], ["IoU.0", "IoU.7", "IoU.254", "Acc.0", "Acc.254"]);
+    }
+
+    #[test]
+    fn every_class_that_is_predicted_or_there_has_its_figures_and_name() {
+        let mut meter = MeanIoU { per_class: false }.meter(&["wall".to_owned()]);
+        let found = semantic(1, 4, &[0, 7, 1, 0]);
+        meter.update(Measured::Predictions(&[&found]), &batch(1, 4, &[0, 0, 255, 0])).unwrap();
+        let classes = meter.classes();
+        let of = |name: &str| classes.iter().find(|of| of.class == name).map(|of| of.figures.clone());
+        assert_eq!(classes.len(), 2);
+        let two_thirds = 100.0 * (2.0 / 3.0);
+        assert_eq!(of("wall"), Some(vec![("IoU".to_owned(), two_thirds), ("Acc".to_owned(), two_thirds)]));
+        assert_eq!(of("class 7"), Some(vec![("IoU".to_owned(), 0.0)]));
     }
 
     #[test]

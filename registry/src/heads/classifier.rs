@@ -8,6 +8,7 @@ use convmae_framework::component::{
 };
 use convmae_framework::data::Batch;
 use convmae_framework::nn::cpu::argmax::argmax;
+use convmae_framework::nn::cpu::cross_entropy::log_sums;
 use convmae_framework::nn::layers::{BatchNorm, LayerNorm, Linear};
 use convmae_framework::nn::ops::{self, ClassTarget, Criterion};
 use convmae_framework::nn::{self, Context, Error, Tensor};
@@ -70,22 +71,29 @@ impl HeadModule for Classifier {
         Ok(Prediction::Logits(Logits { values, classes: self.classes() }))
     }
 
-    fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Vec<Picture>>> {
+    fn pictures(
+        &self,
+        features: &Features,
+        batch: &Batch,
+        names: &[String],
+        ctx: &Context,
+    ) -> nn::Result<Vec<Vec<Picture>>> {
         let logits = self.logits(features, ctx)?.to_vec()?;
+        let log_sums = log_sums(&logits, self.classes());
         let by_token = self.logits_by_token(features, ctx)?.to_vec()?;
         let grid = (self.level.rows, self.level.cols);
         let images = logits.chunks_exact(self.classes());
         let images = images.zip(by_token.chunks_exact(grid.0 * grid.1 * self.classes())).enumerate();
         let row = |(image, (logits, by_token)): (usize, (&[f32], &[f32]))| {
             let class = argmax(logits);
+            let probability = (f64::from(logits[class]) - log_sums[image]).exp();
+            let truth = batch.targets.get(image).and_then(|target| target.class);
             let logits: Vec<f32> =
                 by_token.chunks_exact(self.classes()).map(|logits| logits[class]).collect();
             let original = batch.picture(image);
             let heat = evidence::overlay(&original, &logits, grid, (batch.height, batch.width));
-            vec![
-                Picture { caption: "original".to_owned(), image: original },
-                Picture { caption: format!("evidence for {class}"), image: heat },
-            ]
+            let note = note(class, probability, truth, names);
+            vec![Picture::new("original", original), Picture { note, ..Picture::new("evidence", heat) }]
         };
         Ok(images.map(row).collect())
     }
@@ -161,6 +169,13 @@ impl Classifier {
         };
         batch.ids.iter().zip(&batch.targets).map(target).collect()
     }
+}
+
+/// What is predicted of an image, with its probability, and what it is if that is known: `cat 93.1 %, truth: dog`.
+fn note(class: usize, probability: f64, truth: Option<usize>, names: &[String]) -> String {
+    let name = |class: usize| names.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
+    let truth = truth.map(|truth| format!(", truth: {}", name(truth))).unwrap_or_default();
+    format!("{} {:.1} %{truth}", name(class), 100.0 * probability)
 }
 
 fn tokens(features: &Features) -> nn::Result<Tensor> {

@@ -138,32 +138,38 @@ impl HeadModule for MaeDecoderModule {
         Ok(Prediction::Reconstruction(Reconstruction { images, removed, patch }))
     }
 
-    fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Vec<Picture>>> {
+    fn pictures(
+        &self,
+        features: &Features,
+        batch: &Batch,
+        _: &[String],
+        ctx: &Context,
+    ) -> nn::Result<Vec<Vec<Picture>>> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
+        let pred = pred.to_vec()?;
         let target = self.patches(batch);
-        let mut reconstructed = self.pixels(pred.to_vec()?, batch);
-        let mut masked = target.clone();
-        let size = self.patch_values();
-        let patches = masked.chunks_exact_mut(size).zip(reconstructed.chunks_exact_mut(size));
-        for (((masked, reconstructed), target), removed) in
-            patches.zip(target.chunks_exact(size)).zip(&mask.removed)
-        {
-            // Grey where nothing is seen; the original pixels where they were seen.
-            if *removed > 0.5 { masked.fill(0.0) } else { reconstructed.copy_from_slice(target) }
-        }
-        let columns = [("masked", masked), ("reconstruction", reconstructed), ("original", target)];
-        let columns = columns.map(|(caption, patches)| {
-            (caption, unpatchify(&patches, self.channels, batch.height, batch.width, self.patch))
-        });
-        let len = self.channels * batch.height * batch.width;
-        let row = |image: usize| {
-            let picture = |(caption, values): &(&str, Vec<f32>)| Picture {
-                caption: (*caption).to_owned(),
-                image: batch.picture_of(image, &values[image * len..][..len]),
-            };
-            columns.iter().map(picture).collect()
+        // Grey where nothing is seen; the original pixels where they were seen.
+        let masked = self.seen(vec![0.0; target.len()], &target, &mask);
+        let unborrowed = self.spec.norm_pix_loss.then(|| self.unborrowed(pred.clone(), &target, &mask));
+        let unborrowed = unborrowed.map(|patches| self.seen(patches, &target, &mask));
+        let reconstructed = self.seen(self.pixels(pred, batch), &target, &mask);
+        let images = |patches: Vec<f32>| {
+            let values = unpatchify(&patches, self.channels, batch.height, batch.width, self.patch);
+            let len = self.channels * batch.height * batch.width;
+            let images = values.chunks_exact(len).enumerate();
+            images.map(|(image, values)| batch.picture_of(image, values)).collect::<Vec<_>>()
         };
-        Ok((0..batch.len()).map(row).collect())
+        let columns = images(masked).into_iter().zip(images(reconstructed)).zip(images(target));
+        let mut unborrowed = unborrowed.map(images).into_iter().flatten();
+        let row = |((masked, reconstructed), original)| {
+            let reconstruction = Picture::new("reconstruction", reconstructed);
+            vec![
+                Picture::new("masked", masked),
+                Picture { unborrowed: unborrowed.next(), ..reconstruction },
+                Picture::new("original", original),
+            ]
+        };
+        Ok(columns.map(row).collect())
     }
 }
 
@@ -210,6 +216,37 @@ impl MaeDecoderModule {
     /// The batch's pixels by patch, `[B, L, patch * patch * channels]`.
     fn patches(&self, batch: &Batch) -> Vec<f32> {
         patchify(&batch.images.values(), self.channels, batch.height, batch.width, self.patch)
+    }
+
+    /// Patches with the pixels of `target` where these are seen.
+    fn seen(&self, mut patches: Vec<f32>, target: &[f32], mask: &Mask) -> Vec<f32> {
+        let size = self.patch_values();
+        let pairs = patches.chunks_exact_mut(size).zip(target.chunks_exact(size));
+        for ((patch, target), _) in pairs.zip(&mask.removed).filter(|(_, removed)| **removed < 0.5) {
+            patch.copy_from_slice(target);
+        }
+        patches
+    }
+
+    /// Predictions of normalised patches as pixels that the model could tell by itself: with the mean and the deviation that
+    /// the seen patches of the image have on average.
+    fn unborrowed(&self, mut pred: Vec<f32>, target: &[f32], mask: &Mask) -> Vec<f32> {
+        let (size, tokens) = (self.patch_values(), mask.grid.tokens());
+        let images = pred.chunks_exact_mut(size * tokens).zip(target.chunks_exact(size * tokens));
+        for ((pred, target), removed) in images.zip(mask.removed.chunks_exact(tokens)) {
+            let patches = target.chunks_exact(size).zip(removed);
+            let (sum, seen) = patches.filter(|(_, removed)| **removed < 0.5).fold(
+                ([0.0; 2], 0.0),
+                |([means, deviations], seen), (patch, _)| {
+                    let (mean, deviation) = patch_statistics(patch);
+                    ([means + mean, deviations + deviation], seen + 1.0)
+                },
+            );
+            // Where nothing is seen: those of the normalised images.
+            let [mean, deviation] = if seen > 0.0 { sum.map(|sum| sum / seen) } else { [0.0, 1.0] };
+            pred.iter_mut().for_each(|value| *value = (f64::from(*value) * deviation + mean) as f32);
+        }
+        pred
     }
 
     /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean

@@ -59,11 +59,8 @@ convmae_framework::register!(Schedule: MultiStep);
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::testing::at;
     use super::*;
-
-    fn at(step: u64, steps: u64) -> Progress {
-        Progress { epoch: step as f64 / 100.0, epochs: steps as f64 / 100.0, step, steps }
-    }
 
     fn parse(json: Value) -> Box<dyn Schedule> {
         serde_json::from_value(json).unwrap()

@@ -62,11 +62,8 @@ convmae_framework::register!(Schedule: Poly);
 mod tests {
     use serde_json::Value;
 
+    use super::super::testing::at;
     use super::*;
-
-    fn at(step: u64, steps: u64) -> Progress {
-        Progress { epoch: step as f64 / 100.0, epochs: steps as f64 / 100.0, step, steps }
-    }
 
     fn poly(power: f64, min_lr: f64, warmup: Span) -> Poly {
         Poly { power, min_lr, warmup, ..Poly::default() }

@@ -34,6 +34,16 @@ pub(super) fn of_milestones(milestones: &[Length], training: &Training) -> Vec<P
     milestones.iter().enumerate().filter_map(problem).collect()
 }
 
+/// A first cycle that does not end.
+pub(super) fn of_cycle(cycle: Length, training: &Training) -> Option<Problem> {
+    let span = beyond(cycle, training)?;
+    let message = format!(
+        "the first cycle ({span}) is longer than the training ({}): it never restarts",
+        training.length_like(span)
+    );
+    Some(Problem::new("cycle", message))
+}
+
 /// A last learning rate above the first.
 pub(super) fn of_min_lr(min_lr: f64, training: &Training) -> Option<Problem> {
     let message = format!(
@@ -77,7 +87,7 @@ mod tests {
         assert_eq!(known, message("ends at 2.1e-5 of 1e-3", "1 epoch"));
         let unknown = warnings(long, Span::Epochs(1.0), None);
         assert_eq!(unknown, message("does not get to 1e-3", "1 epoch"));
-        for schedule in ["Poly", "MultiStep"] {
+        for schedule in ["Poly", "MultiStep", "Constant", "Linear"] {
             let warmup = json!({ "type": schedule, "warmup": "1500 iterations" });
             assert_eq!(warnings(warmup.clone(), Span::Iterations(1499), None)[0].0, "warmup", "{schedule}");
             assert!(warnings(warmup, Span::Iterations(1500), None).is_empty(), "{schedule}");
@@ -89,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_decay_that_rises_and_a_milestone_that_never_comes_are_told() {
-        for schedule in ["WarmupCosine", "Poly"] {
+        for schedule in ["WarmupCosine", "Poly", "Linear"] {
             let key = |min_lr: f64| {
                 let found = warnings(json!({ "type": schedule, "min_lr": min_lr }), Span::Epochs(1.0), None);
                 found.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
@@ -99,5 +109,9 @@ mod tests {
         }
         let milestones = json!({ "type": "MultiStep", "milestones": ["8 epochs", 0.9, "11 epochs"] });
         assert_eq!(warnings(milestones, Span::Epochs(10.0), None)[0].0, "milestones.2");
+        let cycle = json!({ "type": "CosineRestarts", "cycle": "11 epochs", "min_lr": 2e-3 });
+        let keys: Vec<_> =
+            warnings(cycle, Span::Epochs(10.0), None).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["cycle", "min_lr"]);
     }
 }

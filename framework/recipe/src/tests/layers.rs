@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::super::{LayerKind, Problem};
-use super::{BASE, ConvViT, Files, load_text, value};
+use super::super::{LayerKind, Problem, Sources, load};
+use super::{BASE, ConvViT, Files, catalog, load_text, value};
 
 fn family() -> Files {
     Files::new(&[
@@ -102,6 +102,24 @@ fn lists_replace_and_set_reaches_into_them() {
     let why = recipe.why("data.transforms.0.size").unwrap();
     assert_eq!(why.len(), 2);
     assert_eq!(why[1].layer, LayerKind::Set(sets[0].to_owned()));
+}
+
+#[test]
+fn an_argument_of_its_own_stands_above_all_and_is_named_as_it_is_written() {
+    let files = Files::new(&[("recipe.yaml", BASE)]);
+    let sources = Sources {
+        environment: vec![("CONVMAE_SEED".to_owned(), "1".to_owned())],
+        sets: vec!["seed=2".to_owned()],
+        flags: vec![("seed", "3".to_owned())],
+        ..files.sources("recipe.yaml")
+    };
+    let recipe = load(&sources, &catalog()).unwrap();
+    assert_eq!(recipe.get("seed"), Some(&json!(3)));
+    let why: Vec<_> = recipe.why("seed").unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(why[why.len() - 2..], ["--set seed=2: 2", "--seed 3: 3"]);
+    let wrong = Sources { flags: vec![("seed", "three".to_owned())], ..sources };
+    let finding = load(&wrong, &catalog()).unwrap_err().findings()[0].to_string();
+    assert!(finding.contains("seed: expected an integer"), "{finding}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Predictions as a table, written as they come: CSV or Parquet with a row a class, or a JSON line an image.
+//! Predictions as a table, written as they come: CSV or Parquet with a row a class, or JSON an image.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -10,6 +10,7 @@ use crate::cli::output::CliError;
 use crate::cli::table_file::{TableFile, cannot_write};
 use crate::engine::Prediction;
 use crate::runs::csv_row;
+use crate::weights::atomic::Pending;
 
 /// Rows of a Parquet file that are written together.
 const ROWS: usize = 8192;
@@ -20,11 +21,14 @@ pub struct Table {
     file: Destination,
     /// What the rows are of, once there is one.
     kind: Option<Kind>,
+    is_empty: bool,
 }
 
 enum Destination {
     Csv(File),
     Lines(File),
+    /// A list, whole or not there at all.
+    Json(Pending, File),
     Parquet(TableFile, Vec<Row>),
 }
 
@@ -46,7 +50,7 @@ struct Row {
 impl Table {
     /// Whether a name is that of a table, and not of a folder.
     pub fn is_named(path: &Path) -> bool {
-        matches!(extension(path), Some("csv" | "jsonl" | "ndjson" | "parquet"))
+        matches!(extension(path), Some("csv" | "json" | "jsonl" | "ndjson" | "parquet"))
     }
 
     /// The table at a path with such a name.
@@ -57,10 +61,15 @@ impl Table {
         let plain = || File::create(path).map_err(|error| cannot_write(path, &error));
         let file = match extension(path) {
             Some("csv") => Destination::Csv(plain()?),
+            Some("json") => {
+                let pending = Pending::create(path).map_err(|error| cannot_write(path, &error))?;
+                let file = pending.file().map_err(|error| cannot_write(path, &error))?;
+                Destination::Json(pending, file)
+            }
             Some("parquet") => Destination::Parquet(TableFile::create(path)?, Vec::new()),
             _ => Destination::Lines(plain()?),
         };
-        Ok(Self { path: path.to_owned(), file, kind: None })
+        Ok(Self { path: path.to_owned(), file, kind: None, is_empty: true })
     }
 
     /// Writes the rows of a prediction.
@@ -69,9 +78,15 @@ impl Table {
     /// If they cannot be written, or nothing is predicted that a table could hold.
     pub fn add(&mut self, prediction: &Prediction) -> Result<(), CliError> {
         let fail = |error: std::io::Error| cannot_write(&self.path, &error);
-        if let Destination::Lines(file) = &mut self.file {
-            let line = serde_json::to_string(prediction).unwrap_or_default();
-            return writeln!(file, "{line}").map_err(fail);
+        let is_first = std::mem::replace(&mut self.is_empty, false);
+        let line = || serde_json::to_string(prediction).unwrap_or_default();
+        match &mut self.file {
+            Destination::Lines(file) => return writeln!(file, "{}", line()).map_err(fail),
+            Destination::Json(_, file) => {
+                let before = if is_first { "[\n" } else { ",\n" };
+                return write!(file, "{before}{}", line()).map_err(fail);
+            }
+            Destination::Csv(_) | Destination::Parquet(..) => {}
         }
         let is_new = self.kind.is_none();
         let kind = match self.kind {
@@ -89,7 +104,7 @@ impl Table {
                 waiting.extend(rows);
                 if waiting.len() < ROWS { Ok(()) } else { kind.write(file, waiting, &self.path) }
             }
-            Destination::Lines(_) => Ok(()),
+            Destination::Lines(_) | Destination::Json(..) => Ok(()),
         }
     }
 
@@ -98,11 +113,19 @@ impl Table {
     /// # Errors
     /// If it cannot be written.
     pub fn finish(self) -> Result<(), CliError> {
-        if let (Destination::Parquet(mut file, mut waiting), Some(kind)) = (self.file, self.kind) {
-            kind.write(&mut file, &mut waiting, &self.path)?;
-            file.finish()?;
+        let fail = |error: &dyn std::fmt::Display| cannot_write(&self.path, error);
+        match (self.file, self.kind) {
+            (Destination::Parquet(mut file, mut waiting), Some(kind)) => {
+                kind.write(&mut file, &mut waiting, &self.path)?;
+                file.finish()
+            }
+            (Destination::Json(pending, mut file), _) => {
+                let end = if self.is_empty { "[]\n" } else { "\n]\n" };
+                file.write_all(end.as_bytes()).map_err(|error| fail(&error))?;
+                pending.commit().map_err(|error| fail(&error))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -7,9 +7,9 @@ mod support;
 pub use measure::Measure;
 pub use outputs::{Predictor, instances, label_maps};
 
-use crate::component::{ClassFigures, Loss, Needs, TaskKind};
+use crate::component::{ClassFigures, Confusion, Loss, Needs, TaskKind};
 use crate::data::{Batch, DataError};
-use crate::distributed::Communicator;
+use crate::distributed::{Communicator, SingleProcess};
 use crate::graph::Model;
 use crate::loader::{Loader, Share};
 use crate::metrics::coco::ResultsFile;
@@ -28,6 +28,8 @@ pub struct Evaluation {
     pub metrics: Vec<(String, f64)>,
     /// What was measured class by class.
     pub classes: Vec<ClassFigures>,
+    /// Which classes of images are taken for which, as the first evaluator says that measures it.
+    pub confusion: Option<Confusion>,
     /// Features of images that this process has evaluated, those of the first evaluator that needs features.
     pub map: Option<FeatureMap>,
 }
@@ -42,6 +44,30 @@ impl Evaluation {
         measures: &[Measure],
         seed: u64,
         communicator: &dyn Communicator,
+        results: Option<&mut ResultsFile>,
+    ) -> Result<Self, EngineError> {
+        let batches = loader.epoch_of(share(loader, communicator), 0, 0);
+        Self::over(predictor, loader, batches, measures, seed, communicator, results)
+    }
+
+    /// As [`run`](Self::run), on the first batch alone, in one process.
+    pub fn try_out(
+        predictor: Predictor<'_>,
+        loader: &Loader,
+        measures: &[Measure],
+        seed: u64,
+    ) -> Result<Self, EngineError> {
+        let batches = loader.epoch(0, 0).take(1);
+        Self::over(predictor, loader, batches, measures, seed, &SingleProcess, None)
+    }
+
+    fn over(
+        predictor: Predictor<'_>,
+        loader: &Loader,
+        mut batches: impl Iterator<Item = Result<Batch, DataError>>,
+        measures: &[Measure],
+        seed: u64,
+        communicator: &dyn Communicator,
         mut results: Option<&mut ResultsFile>,
     ) -> Result<Self, EngineError> {
         let needs: Vec<_> = measures.iter().map(|measure| measure.evaluator.needs()).collect();
@@ -52,8 +78,7 @@ impl Evaluation {
         });
         let tasks: Vec<TaskKind> = tasks.chain(results.as_ref().map(|_| TaskKind::Detect)).collect();
         let samples = loader.pipeline().samples.as_ref();
-        let share = Share::of_all(communicator.rank(), communicator.size(), loader.batches());
-        let mut first_image = (share.first() * loader.batch_size()) as u64;
+        let mut first_image = (share(loader, communicator).first() * loader.batch_size()) as u64;
         let started = measures.iter().map(|measure| Running::start(measure, samples)).collect();
         let mut running: Vec<_> = together(communicator, started)?;
         let measure = |batch: Result<Batch, DataError>| {
@@ -69,7 +94,7 @@ impl Evaluation {
             }
             running.iter_mut().try_for_each(|running| running.update(&losses, &predictions, &batch, &ctx))
         };
-        let measured = loader.epoch_of(share, 0, 0).try_for_each(measure);
+        let measured = batches.try_for_each(measure);
         for corrupt in gather(communicator, measured.map(|()| loader.corrupt()))? {
             loader.remember_corrupt(corrupt);
         }
@@ -86,6 +111,7 @@ impl Evaluation {
             }
             evaluation.metrics.extend(metrics);
             evaluation.classes.extend(whole.classes());
+            evaluation.confusion = evaluation.confusion.or_else(|| whole.confusion());
             evaluation.map = evaluation.map.or_else(|| running.map());
         }
         Ok(evaluation)
@@ -95,6 +121,11 @@ impl Evaluation {
     pub fn get(&self, name: &str) -> Option<f64> {
         self.metrics.iter().find(|(known, _)| known == name).map(|&(_, value)| value)
     }
+}
+
+/// Which batches a process evaluates.
+fn share(loader: &Loader, communicator: &dyn Communicator) -> Share {
+    Share::of_all(communicator.rank(), communicator.size(), loader.batches())
 }
 
 /// Refuses images with a class that a head does not tell apart: no figure of them would be right.

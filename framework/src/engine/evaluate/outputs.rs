@@ -81,8 +81,12 @@ impl Asked<'_> {
     }
 
     /// Pictures, a row per image: of the classes of pixels or the objects if `predictions` has them, else
-    /// those of the heads. `names` are those of the classes of objects.
-    pub fn pictures(&mut self, predictions: &[Prediction], names: &[String]) -> Result<Vec<Vec<Picture>>> {
+    /// those of the heads. `names` tells those of the classes of a task.
+    pub fn pictures<'n>(
+        &mut self,
+        predictions: &[Prediction],
+        names: impl Fn(TaskKind) -> &'n [String],
+    ) -> Result<Vec<Vec<Picture>>> {
         let (model, batch, ctx) = (self.predictor.model, self.batch, self.ctx);
         if let Some(maps) = label_maps(predictions) {
             let row = |(at, map): (usize, &GrayImage)| {
@@ -92,7 +96,7 @@ impl Asked<'_> {
         }
         if let Some(found) = instances(predictions) {
             let row = |(at, found): (usize, &Regions)| {
-                objects::pictures(batch.picture(at), found, &batch.originals[at], names)
+                objects::pictures(batch.picture(at), found, &batch.originals[at], names(TaskKind::Detect))
             };
             return Ok(found.iter().enumerate().map(row).collect());
         }
@@ -100,7 +104,7 @@ impl Asked<'_> {
         if !self.fits() && self.predictor.inference.is_some() {
             return Ok(Vec::new());
         }
-        model.pictures(self.outputs()?, batch, ctx)
+        model.pictures(self.outputs()?, batch, names, ctx)
     }
 
     /// Beside an inference images may have any size, but only its own predictions do.

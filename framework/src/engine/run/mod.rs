@@ -1,5 +1,7 @@
 //! A run from its recipe to its report.
 
+mod dry_run;
+mod early_stop;
 mod repair;
 mod resumed;
 mod session;
@@ -8,6 +10,7 @@ mod state;
 mod training;
 mod write;
 
+pub use dry_run::{DryRun, dry_run};
 pub use session::Outcome;
 pub use signal::{StopSignal, terminate_after};
 
@@ -26,7 +29,7 @@ use super::setup::{Look, Prepared, prepare, with_all_mistakes};
 use super::together::{first, gather, together};
 use super::train::checkpoint::CheckpointStore;
 
-use resumed::Resumed;
+use resumed::{Resumed, has_last};
 use session::Session;
 
 /// What `run` is asked for.
@@ -68,6 +71,11 @@ pub fn run(options: &RunOptions) -> Result<Outcome, EngineError> {
     session.train()
 }
 
+/// The directory of a run, if none is given that of its experiment.
+fn directory(out: Option<PathBuf>, name: &str) -> PathBuf {
+    out.unwrap_or_else(|| Path::new("runs").join(name))
+}
+
 /// What is to be run, and where.
 struct Wanted {
     recipe: Recipe,
@@ -83,7 +91,7 @@ impl Wanted {
         let checked = check(&recipe).map_err(|mistakes| {
             with_all_mistakes(&recipe, mistakes.into(), Look { samples: false, weights: true })
         })?;
-        let root = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&checked.experiment.name));
+        let root = directory(options.out.clone(), &checked.experiment.name);
         let is_run = RunDir::is_run(&root);
         if options.extend.is_some() && !is_run {
             let message = format!("there is no run in {} that could be trained longer", root.display());
@@ -170,7 +178,11 @@ impl Ready {
             if is_intact && session.is_first() {
                 repair::write_missing_page(&session.dir)?;
             }
-            take_up(&mut session, &self.recipe, &resumed, options.extend)?;
+            // Nothing is taken up of a run whose last checkpoint is gone: what is left is of an earlier step.
+            let is_left_alone = is_intact && session.dir.is_finished() && !has_last(&session.dir);
+            if !is_left_alone {
+                take_up(&mut session, &self.recipe, &resumed, options.extend)?;
+            }
         }
         Ok(session)
     }
@@ -184,6 +196,13 @@ fn take_up(
     extend: Option<Span>,
 ) -> Result<(), EngineError> {
     session.restore(resumed)?;
+    if let Some(early) = session.early.as_ref().filter(|early| extend.is_some() && early.is_over()) {
+        return Err(EngineError::Usage(format!(
+            "`train.stop` ends this training, however long it is: {early}; a new run starts from its weights with \
+             `init_from: {{ run: {} }}`",
+            session.dir.root().display()
+        )));
+    }
     if !session.is_first() {
         return Ok(());
     }

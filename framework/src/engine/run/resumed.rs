@@ -9,12 +9,13 @@ use crate::engine::setup::lineage::{changes_from, recipe_digest, source_of};
 use crate::engine::train::checkpoint::CheckpointStore;
 use crate::graph::catalog;
 use crate::recipe::{Change, Recipe, Sources, is_within, load};
-use crate::report::RunDir;
+use crate::report::{RunDir, Summary};
 
 /// Where a recipe names the data.
 const DATASETS: [&str; 2] = ["data.train.dataset", "data.val.dataset"];
 /// Where it names a file with weights to start from.
 const INIT_FROM: [&str; 2] = ["init_from", "init_from.weights"];
+const LENGTH: &str = "train.length";
 const EXTENDED: &str = "train.extended";
 
 /// The recipe of a run that goes on.
@@ -36,9 +37,9 @@ impl Resumed {
         recipe: Recipe,
         extend: Option<Span>,
     ) -> Result<Self, EngineError> {
-        if extend.is_some() && !CheckpointStore::any_in(&run.checkpoints()) {
+        if extend.is_some() && !has_last(run) {
             return Err(EngineError::Usage(format!(
-                "{}: there is no checkpoint, and so no state that the training could go on with; a new run starts from its \
+                "{}: there is no checkpoint of its end, and so no state that the training could go on with; a new run starts from its \
                  weights with `init_from: {{ run: {} }}`",
                 run.root().display(),
                 run.root().display()
@@ -62,12 +63,14 @@ impl Resumed {
         if changes.is_empty() {
             return Ok(Self { recipe, moved });
         }
-        let longer = match changes.iter().any(|change| change.key == "train.length") {
-            true => {
-                format!("; `convmae run {} --extend 10 epochs` trains the run longer", run.root().display())
-            }
-            false => String::new(),
-        };
+        let longer = changes.iter().find(|change| change.key == LENGTH).map(|change| {
+            format!(
+                "; `convmae run {} --extend {}` trains the run longer",
+                run.root().display(),
+                added(change)
+            )
+        });
+        let longer = longer.unwrap_or_default();
         let help = format!("undo these changes, or start a new run with `--out`{longer}");
         Err(EngineError::RecipeChanged { run: run.root().to_path_buf(), changes: lines(&changes), help })
     }
@@ -99,6 +102,15 @@ impl Resumed {
     }
 }
 
+/// Whether there is a checkpoint of where a run was last: of a finished one that of its end may have been removed, and
+/// others be left.
+pub fn has_last(run: &RunDir) -> bool {
+    let Some(last) = CheckpointStore::last_in(&run.checkpoints()) else { return false };
+    let summary = Summary::read(&run.summary()).ok();
+    let step = summary.and_then(|summary| summary.get("step")?.as_u64());
+    !run.says_finished() || step.is_none_or(|step| last >= step)
+}
+
 /// The recipe with the extensions that the run has had, if it states none itself, and one more.
 fn with_extensions(
     before: &Recipe,
@@ -124,6 +136,20 @@ fn names_another_place(change: &Change, blocks: &[&str]) -> bool {
     [&change.before, &change.after].into_iter().all(|value| matches!(value, Some(Value::String(_))))
         && change.key.rsplit('.').next() != Some("type")
         && blocks.iter().any(|block| is_within(&change.key, block))
+}
+
+/// By how much a changed length is longer, in its own unit; an example where it is not.
+fn added(change: &Change) -> Span {
+    let length = |value: &Option<Value>| value.as_ref()?.as_str()?.parse::<Span>().ok();
+    match (length(&change.before), length(&change.after)) {
+        (Some(Span::Epochs(before)), Some(Span::Epochs(after))) if after > before => {
+            Span::Epochs(after - before)
+        }
+        (Some(Span::Iterations(before)), Some(Span::Iterations(after))) if after > before => {
+            Span::Iterations(after - before)
+        }
+        _ => Span::Epochs(10.0),
+    }
 }
 
 fn lines(changes: &[Change]) -> String {

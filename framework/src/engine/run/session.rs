@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
 
-use super::resumed::Resumed;
+use super::early_stop::EarlyStopper;
+use super::resumed::{Resumed, has_last};
 use super::signal::StopSignal;
 use super::state::RunState;
 use crate::component::Span;
@@ -15,12 +17,16 @@ use crate::data::Batch;
 use crate::distributed::Communicator;
 use crate::engine::EngineError;
 use crate::engine::evaluate::Evaluation;
+use crate::engine::ranking::ranking;
 use crate::engine::setup::Prepared;
-use crate::engine::train::checkpoint::{Checkpoint, CheckpointStore};
+use crate::engine::train::checkpoint::{Checkpoint, CheckpointStore, Retention};
 use crate::engine::train::{Sums, Window};
+use crate::experiment::Checkpointing;
 use crate::nn;
-use crate::recipe::Recipe;
-use crate::report::{ClassTable, Environment, EventLog, FeatureMap, MetricLog, PictureStore, RunDir};
+use crate::recipe::{Recipe, leaves, without};
+use crate::report::{
+    ClassTable, ConfusionTable, Details, Environment, EventLog, FeatureMap, MetricLog, PictureStore, RunDir,
+};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,12 +48,18 @@ pub struct Session {
     pub metrics: MetricLog,
     pub evaluation: Evaluation,
     pub digest: String,
+    /// Keys of the recipe that nobody wrote.
+    pub defaults: Vec<String>,
+    /// The values of the others.
+    pub written: Vec<(String, Value)>,
     /// What stands for the run whose weights it started from, if it did.
     pub init_from_digest: Option<String>,
     pub environment: Environment,
     pub store: CheckpointStore,
     pub stop: StopSignal,
     pub best: Option<f64>,
+    /// Whether it is to end before its length.
+    pub early: Option<EarlyStopper>,
     /// Seconds of earlier sessions.
     seconds_before: f64,
     started: Instant,
@@ -61,19 +73,32 @@ pub struct Session {
 impl Session {
     /// A run at its first step.
     pub fn new(prepared: Prepared, dir: RunDir, recipe: &Recipe) -> Result<Self, EngineError> {
-        let store = CheckpointStore::open(dir.checkpoints())?.with_keep(prepared.settings.checkpoint.keep);
+        let defaults = defaults(&dir, recipe);
+        let Checkpointing { keep, keep_best, keep_every, .. } = prepared.settings.checkpoint;
+        let steps_per_epoch = prepared.trainer.plan().steps_per_epoch;
+        let retention = Retention {
+            newest: keep.max(1),
+            best: keep_best,
+            every: keep_every.map(|every| every.steps(steps_per_epoch)),
+        };
+        let store = CheckpointStore::open(dir.checkpoints())?.with_retention(retention);
+        let evaluators = prepared.measures.iter().map(|measure| measure.evaluator.as_ref());
+        let stop = prepared.settings.train.stop.as_ref();
         Ok(Self {
             store,
             stop: StopSignal::listen().map_err(EngineError::Signals)?,
             metrics: MetricLog::default(),
             evaluation: Evaluation::default(),
             digest: recipe.digest(),
+            written: leaves(&without(recipe.value(), &defaults)),
+            defaults,
             init_from_digest: prepared.init_from_digest(),
             environment: Environment {
                 processes: processes(prepared.trainer.communicator().as_ref()),
                 ..Environment::collect(&nn::device::describe()?, rayon::current_num_threads())
             },
             best: None,
+            early: stop.and_then(|rule| EarlyStopper::new(rule, evaluators)),
             seconds_before: 0.0,
             started: Instant::now(),
             saved: 0,
@@ -103,6 +128,9 @@ impl Session {
         self.prepared.trainer.restore(step, tensors)?;
         self.prepared.restore_corrupt(state.corrupt_train, state.corrupt_val);
         (self.best, self.seconds_before, self.saved) = (state.best, state.seconds, step);
+        if let Some(early) = &mut self.early {
+            early.waited = state.waited;
+        }
         self.init_from_digest = state.init_from_digest;
         self.window = Window::new(state.window);
         let metrics = state.evaluation.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN)));
@@ -112,9 +140,11 @@ impl Session {
                 .map_err(|reason| EngineError::Usage(format!("the checkpoint of step {step}: {reason}")))?,
             None => self.older_metrics(step)?,
         };
+        self.rank();
         if self.is_first() {
             self.pictures_store().truncate_after(step)?;
             ClassTable::truncate_after(&self.dir.classes(), step)?;
+            ConfusionTable::truncate_after(&self.dir.confusion(), step)?;
             FeatureMap::truncate_after(&self.dir.features(), step)?;
             self.store.rotate(step);
         }
@@ -177,9 +207,29 @@ impl Session {
     /// Whether nothing is left to do, in a directory without damage. Its checkpoints may have been removed to
     /// save room.
     pub fn is_finished(&self) -> bool {
+        self.dir.is_finished() && (self.is_at_end() || !has_last(&self.dir))
+    }
+
+    /// Whether the training is at its end: at its length, or where it is to stop.
+    pub fn is_at_end(&self) -> bool {
         let trainer = &self.prepared.trainer;
-        let is_at_end = trainer.steps_done() == trainer.plan().steps;
-        self.dir.is_finished() && (is_at_end || !CheckpointStore::any_in(&self.dir.checkpoints()))
+        trainer.steps_done() == trainer.plan().steps || self.early.as_ref().is_some_and(EarlyStopper::is_over)
+    }
+
+    /// Why it ends before its length, if it does.
+    pub fn ended_early(&self) -> Option<String> {
+        let trainer = &self.prepared.trainer;
+        let is_early = trainer.steps_done() < trainer.plan().steps;
+        self.early.as_ref().filter(|early| is_early && early.is_over()).map(ToString::to_string)
+    }
+
+    /// Tells the store which evaluations are the best so far, by the metric that decides, and returns their steps, from the best
+    /// on.
+    pub fn rank(&mut self) -> Vec<u64> {
+        let first = self.prepared.measures.first().map(|measure| measure.evaluator.best());
+        let ranking = first.map(|(metric, more)| ranking(&self.metrics, metric, more)).unwrap_or_default();
+        self.store.set_ranking(ranking.clone());
+        ranking
     }
 
     /// The processes that train together.
@@ -201,6 +251,14 @@ impl Session {
     pub fn seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
+}
+
+/// The keys of a recipe that hold their defaults. A run's own recipe writes all of them: of a run that is resumed from it they
+/// are those of its report.
+fn defaults(dir: &RunDir, recipe: &Recipe) -> Vec<String> {
+    let of_recipe: Vec<String> = recipe.defaults().into_iter().map(str::to_owned).collect();
+    let known = Details::read(&dir.details()).map(|details| details.defaults);
+    if of_recipe.is_empty() { known.unwrap_or_default() } else { of_recipe }
 }
 
 /// How many processes there are, and what connects them.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::early_stop::Waited;
 use crate::engine::setup::IndexDigests;
 use crate::engine::train::Sums;
 use crate::loader::CorruptSample;
@@ -15,6 +16,9 @@ pub struct RunState {
     pub seconds: f64,
     /// The best value so far of the metric that decides.
     pub best: Option<f64>,
+    /// What has come of waiting for something better; missing in checkpoints of older programs.
+    #[serde(default)]
+    pub waited: Waited,
     /// The last evaluation; what is not finite is `None`.
     pub evaluation: Vec<(String, Option<f64>)>,
     /// The resolved recipe as the run directory holds it, and the figures recorded so far: what restores

@@ -18,9 +18,12 @@ use crate::engine::setup::{Prepared, SplitReport, classes};
 use crate::engine::together::{first, gather};
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::engine::train::{StepResult, UploadAhead};
+use crate::experiment::Checkpointing;
 use crate::loader::Share;
 use crate::report::logging::LOG_ONLY;
-use crate::report::{ClassTable, EventLog, FeatureMap, PictureSet, Progress, Split, Status, StepReport};
+use crate::report::{
+    ClassTable, ConfusionTable, EventLog, FeatureMap, PictureSet, Progress, Split, Status, StepReport,
+};
 use crate::weights::write_sealed;
 
 impl Session {
@@ -47,7 +50,9 @@ impl Session {
         self.announce();
         if self.prepared.settings.logging.tensorboard {
             self.first(|session| {
-                session.events = Some(EventLog::begin(&session.dir.tensorboard(), start + 1)?);
+                let mut events = EventLog::begin(&session.dir.tensorboard(), start + 1)?;
+                events.describe(&session.dir.read_recipe()?, session.written.clone())?;
+                session.events = Some(events);
                 Ok(())
             })?;
         }
@@ -61,7 +66,7 @@ impl Session {
             // From here on the directory tells what the run is of, and what it started from.
             self.first(|session| write_summary(session, &Status::Running))?;
         }
-        while self.prepared.trainer.steps_done() < plan.steps && !interrupted {
+        while !self.is_at_end() && !interrupted {
             interrupted = self.epoch(&mut progress)?;
         }
         if interrupted {
@@ -90,7 +95,7 @@ impl Session {
             if step < plan.steps {
                 self.periodic(step, progress)?;
             }
-            if interrupted || step == plan.steps {
+            if interrupted || self.is_at_end() {
                 self.settle(progress)?;
                 return Ok(interrupted);
             }
@@ -179,18 +184,19 @@ impl Session {
         let plan = self.prepared.trainer.plan();
         let due = |every: Span| step.is_multiple_of(every.steps(plan.steps_per_epoch).max(1));
         let evaluates = due(self.prepared.settings.evaluate_every);
-        let saves = due(self.prepared.settings.checkpoint.every);
+        let Checkpointing { every, keep_every, .. } = self.prepared.settings.checkpoint;
+        let saves = due(every) || keep_every.is_some_and(due);
         if !evaluates && !saves {
             return Ok(());
         }
         self.settle(progress)?;
-        let mut is_best = false;
+        let mut kind = saves.then_some(Kind::Last);
         if evaluates {
-            is_best = self.evaluate()?;
+            kind = self.evaluate()?.or(kind);
             self.take_pictures(step)?;
         }
-        if is_best || saves {
-            self.save(if is_best { Kind::Best } else { Kind::Last })?;
+        if let Some(kind) = kind {
+            self.save(kind)?;
         }
         if evaluates {
             self.write(&Status::Running)?;
@@ -199,10 +205,10 @@ impl Session {
         Ok(())
     }
 
-    /// Evaluates, and tells whether this is the best so far.
-    fn evaluate(&mut self) -> Result<bool, EngineError> {
+    /// Evaluates, and tells as what to save the state if it is among the best so far that are kept.
+    fn evaluate(&mut self) -> Result<Option<Kind>, EngineError> {
         let Prepared { trainer, val, measures, inference, settings, .. } = &mut self.prepared;
-        let (Some(val), Some(first)) = (val.as_ref(), measures.first()) else { return Ok(false) };
+        let (Some(val), Some(first)) = (val.as_ref(), measures.first()) else { return Ok(None) };
         let communicator = trainer.communicator();
         let evaluation = trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
@@ -220,10 +226,16 @@ impl Session {
         if better {
             self.best = figure;
         }
+        if let Some(early) = &mut self.early {
+            early.take(step, &evaluation)?;
+        }
         self.record(step, Split::Val, &evaluation.metrics)?;
         self.first(|session| {
             if !evaluation.classes.is_empty() {
                 ClassTable { step, classes: evaluation.classes.clone() }.write(&session.dir.classes())?;
+            }
+            if let Some(confusion) = &evaluation.confusion {
+                ConfusionTable { step, confusion: confusion.clone() }.write(&session.dir.confusion())?;
             }
             if let Some(map) = &evaluation.map {
                 FeatureMap { step, ..map.clone() }.write(&session.dir.features())?;
@@ -236,14 +248,20 @@ impl Session {
         }
         tracing::info!("{line}");
         self.evaluation = evaluation;
-        Ok(better)
+        let kept = self.prepared.settings.checkpoint.keep_best;
+        let is_kept = self.rank().iter().take(kept).any(|&kept| kept == step);
+        Ok(better.then_some(Kind::Best).or(is_kept.then_some(Kind::Last)))
     }
 
     fn finish(&mut self, progress: Progress) -> Result<(), EngineError> {
         let step = self.prepared.trainer.steps_done();
-        let better = !self.is_evaluated(step) && self.evaluate()?;
+        if let Some(reason) = self.ended_early() {
+            let steps = self.prepared.trainer.plan().steps;
+            tracing::info!("stopped early, after step {step} of {steps}: {reason}");
+        }
+        let kind = if self.is_evaluated(step) { None } else { self.evaluate()? };
         self.take_pictures(step)?;
-        self.save(if better { Kind::Best } else { Kind::Last })?;
+        self.save(kind.unwrap_or(Kind::Last))?;
         self.first(|session| {
             let weights = session.prepared.trainer.weights()?;
             write_sealed(&session.dir.weights(), &weights, &session.weights_metadata())?;
@@ -292,6 +310,7 @@ impl Session {
             samples: self.prepared.train.pipeline().samples.len(),
             seconds: self.seconds(),
             best: self.best,
+            waited: self.early.as_ref().map(|early| early.waited.clone()).unwrap_or_default(),
             evaluation: self.evaluation.metrics.iter().map(finite).collect(),
             recipe: self.dir.read_recipe().ok(),
             metrics: Some(BASE64_STANDARD.encode(metrics)),
@@ -343,7 +362,9 @@ impl Session {
             let Some(batches) = &session.pictured else { return Ok(()) };
             let rows = session.prepared.pictures(batches)?;
             if !rows.is_empty() {
-                session.pictures_store().save(&PictureSet { step, rows })?;
+                let set = PictureSet { step, rows };
+                session.pictures_store().save(&set)?;
+                session.events.iter_mut().try_for_each(|events| events.pictures(&set))?;
             }
             Ok(())
         })

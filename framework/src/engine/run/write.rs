@@ -3,7 +3,9 @@
 
 use crate::component::TaskKind;
 use crate::graph::Row;
-use crate::report::{Details, GraphNode, Split, Status, Summary, write_page_and_summary};
+use crate::report::{
+    BestMetric, Details, GraphNode, STOPPED_EARLY, Split, Status, Summary, write_page_and_summary,
+};
 
 use super::session::Session;
 use crate::engine::EngineError;
@@ -55,6 +57,9 @@ fn summary(session: &Session, status: &Status) -> Summary {
     if let Some(best) = session.best {
         summary.set("best", best);
     }
+    if let Some(reason) = session.ended_early() {
+        summary.set(STOPPED_EARLY, reason);
+    }
     for name in session.metrics.names(Split::Train) {
         if let Some(point) = session.metrics.series(Split::Train, name).last() {
             summary.set(format!("train.{name}"), point.value);
@@ -77,10 +82,13 @@ fn details(session: &Session, status: &Status) -> Details {
     let samples = &prepared.train.pipeline().samples;
     let pixel_classes = samples.classes(TaskKind::Segment).filter(|_| predicts_pixels);
     let (corrupt_train, corrupt_val) = prepared.corrupt();
+    let best = prepared.measures.first().map(|measure| measure.evaluator.best());
     Details {
         nodes: prepared.summary.nodes.iter().map(node).collect(),
         parameter_groups: prepared.trainer.groups(),
         pixel_classes: pixel_classes.unwrap_or_default().to_vec(),
+        best: best.map(|(name, more_is_better)| BestMetric { name: name.to_owned(), more_is_better }),
+        defaults: session.defaults.clone(),
         corrupt_samples: corrupt_train.into_iter().chain(corrupt_val).collect(),
         error: if let Status::Failed(error) = status { Some(error.clone()) } else { None },
     }

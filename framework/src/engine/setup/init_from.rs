@@ -8,6 +8,7 @@ use miette::Diagnostic as _;
 use serde_json::{Map, Value as Json};
 
 use crate::component::Problem;
+use crate::engine::train::checkpoint::CheckpointStore;
 use crate::experiment::{InitFrom, InitSource, Node};
 use crate::graph::{self, Checked, Model, catalog};
 use crate::nn::{self, Param, Scope};
@@ -184,6 +185,44 @@ pub fn weights_file(from: &InitFrom) -> Result<(&'static str, PathBuf), Problem>
             Err(Problem { help: similar_run(root), ..problem })
         }
     }
+}
+
+/// A checkpoint of a run, by a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunWeights {
+    /// The best by the metric that decides.
+    Best,
+    /// The last.
+    Last,
+}
+
+impl RunWeights {
+    /// What is called so, unless a file is.
+    pub fn named(name: &Path) -> Option<Self> {
+        match name.to_str().filter(|_| !name.exists())? {
+            "best" => Some(Self::Best),
+            "last" => Some(Self::Last),
+            _ => None,
+        }
+    }
+}
+
+/// A checkpoint of a run.
+///
+/// # Errors
+/// If it has none.
+pub fn checkpoint_of_run(root: &Path, which: RunWeights) -> Result<PathBuf, EngineError> {
+    let folder = RunDir::inspect(root)?.checkpoints();
+    let (found, word) = match which {
+        RunWeights::Best => (CheckpointStore::best_in(&folder)?, "best"),
+        RunWeights::Last => (CheckpointStore::newest_in(&folder), "last"),
+    };
+    found.filter(|path| path.is_file()).ok_or_else(|| {
+        EngineError::Usage(format!(
+            "{}: there is no {word} checkpoint: nothing was evaluated or saved yet, or they were removed",
+            root.display()
+        ))
+    })
 }
 
 /// The final weights of a run.

@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::engine::train::checkpoint::CheckpointStore;
+use crate::experiment::changes_of_results;
 use crate::graph::catalog;
-use crate::recipe::{Change, Diagnostics, Sources, diff, load};
+use crate::recipe::{Change, Diagnostics, Sources, load};
 use crate::report::{RunDir, Summary};
 
 /// The entry of a summary that tells what the run started from.
@@ -46,27 +47,6 @@ pub fn changes_from(run: &RunDir, before: &Value, recipe: &Value, source: Option
 /// What stands for the run that a resolved recipe starts from: the [`lineage_of`] what is there now.
 pub fn source_of(recipe: &Value) -> Option<String> {
     lineage_of(Path::new(recipe.pointer("/init_from/run")?.as_str()?))
-}
-
-/// The changes between two resolved recipes for which their runs may end with other results.
-pub fn changes_of_results(before: &Value, after: &Value) -> Vec<Change> {
-    /// Keys that change nothing but speed, words and limits; another device rounds differently.
-    const FREE: [&str; 12] = [
-        "name",
-        "description",
-        "device",
-        "data.workers",
-        "data.prefetch",
-        "data.max_corrupt",
-        "train.checkpoint_activations",
-        "train.log_every",
-        "checkpoint",
-        "evaluate.pictures",
-        "evaluate.inference.windows_per_batch",
-        "logging",
-    ];
-    let is_free = |path: &str| FREE.iter().any(|free| path == *free || path.starts_with(&format!("{free}.")));
-    diff(before, after).into_iter().filter(|change| !is_free(&change.key)).collect()
 }
 
 /// What stands for a run in those that start from it: the digest of its recipe, and of what it started from

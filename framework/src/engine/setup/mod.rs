@@ -34,7 +34,7 @@ use super::train::{Trainer, TrainerParts, TrainingPlan};
 
 pub use footprint::warn_of_memory;
 pub use index_digest::IndexDigests;
-pub use init_from::{initialize, load_part, load_weights, weights_of_run};
+pub use init_from::{RunWeights, checkpoint_of_run, initialize, load_part, load_weights, weights_of_run};
 pub use inspect::{Inspection, Look, inspect, with_all_mistakes};
 pub use loaded_model::{LoadedModel, TrainedOptions};
 pub use outlook::Outlook;
@@ -130,7 +130,7 @@ impl Prepared {
     pub fn pictures(&mut self, batches: &[Batch]) -> Result<Vec<Vec<Picture>>, EngineError> {
         let Self { trainer, val, inference, settings, .. } = self;
         let samples = val.as_ref().map(|val| &val.pipeline().samples);
-        let names = samples.and_then(|samples| samples.classes(TaskKind::Detect)).unwrap_or_default();
+        let names = |task| samples.and_then(|samples| samples.classes(task)).unwrap_or_default();
         trainer.with_evaluated(|model| {
             let predictor = Predictor { model, inference: inference.as_deref() };
             let mut rows = Vec::new();

@@ -22,7 +22,7 @@ pub(super) fn section(run: &Run) -> Option<Markup> {
     }
     let with_curves: Vec<_> = table.classes.iter().filter(|class| !class.curves.is_empty()).collect();
     Some(html! {
-        p.note { "The evaluation of step " (count(table.step)) ". Classes without objects are left out." }
+        p.note { "The evaluation of step " (count(table.step)) ". Figures of every class that occurs." }
         div.wide {
             table.sortable {
                 thead {
@@ -63,7 +63,7 @@ fn curves(class: &ClassFigures) -> Markup {
         let last = values.len().saturating_sub(1).max(1) as f64;
         let points =
             values.iter().enumerate().map(|(at, &value)| (100.0 * at as f64 / last, value)).collect();
-        Line { points, color: palette::key(entry), is_faint: false }
+        Line { points, ..Line::new(palette::key(entry)) }
     };
     let lines: Vec<Line> = class.curves.iter().enumerate().map(line).collect();
     let label = format!("precision over recall of {}, in percent", class.class);

@@ -17,15 +17,18 @@ const LINE: (usize, usize) = (40, 400);
 
 #[derive(Serialize)]
 struct Data<'a> {
-    legend: Vec<Entry<'a>>,
+    groupings: Vec<GroupingData<'a>>,
+    /// Epochs per step of each run.
+    paces: Vec<f64>,
     axes: Vec<Axis>,
     charts: Vec<ChartData>,
 }
 
 #[derive(Serialize)]
-struct Entry<'a> {
-    label: &'a str,
-    epochs_per_step: f64,
+struct GroupingData<'a> {
+    labels: &'a [&'a str],
+    /// The entry of each run.
+    of: &'a [usize],
 }
 
 /// Where points lie; what was measured together shares one.
@@ -43,7 +46,7 @@ struct ChartData {
 
 #[derive(Serialize)]
 struct LineData {
-    entry: usize,
+    run: usize,
     smoothed: bool,
     axis: usize,
     values: Vec<Option<f64>>,
@@ -55,7 +58,7 @@ struct LineData {
 }
 
 /// The charts, to stand in a `script` element.
-pub(super) fn json(Curves { legend, charts }: &Curves<'_>) -> String {
+pub(super) fn json(Curves { groupings, charts }: &Curves<'_>) -> String {
     let lines = charts.iter().map(|chart| chart.lines.len()).sum::<usize>().max(1);
     let most = (POINTS / lines).clamp(LINE.0, LINE.1);
     let mut axes = Axes::default();
@@ -64,23 +67,25 @@ pub(super) fn json(Curves { legend, charts }: &Curves<'_>) -> String {
         lines: chart.lines.iter().map(|series| line(series, most, &mut axes)).collect(),
     });
     let charts = charts.collect();
-    let legend =
-        legend.iter().enumerate().map(|(entry, label)| Entry { label, epochs_per_step: axes.pace(entry) });
-    let data = Data { legend: legend.collect(), charts, axes: axes.axes };
+    let runs = groupings.first().map_or(0, |grouping| grouping.of.len());
+    let paces = (0..runs).map(|run| axes.pace(run)).collect();
+    let groupings =
+        groupings.iter().map(|grouping| GroupingData { labels: &grouping.labels, of: &grouping.of });
+    let data = Data { groupings: groupings.collect(), paces, charts, axes: axes.axes };
     // A tree of numbers and strings always serialises. What follows a `<` could end the element.
     serde_json::to_string(&data).unwrap_or_default().replace('<', "\\u003c")
 }
 
 fn line(series: &Series, most: usize, axes: &mut Axes) -> LineData {
-    let Series { entry, points, smoothed } = series;
+    let Series { run, points, smoothed, .. } = series;
     let values: Vec<f64> = points.iter().map(|point| point.value).collect();
     let stretch = stretch(values.len(), most);
     let kept = outline(&values, stretch);
     let means = |stretch: &[f64]| short(stretch.iter().sum::<f64>() / stretch.len() as f64);
     LineData {
-        entry: *entry,
+        run: *run,
         smoothed: *smoothed,
-        axis: axes.of(*entry, kept.iter().map(|&i| &points[i])),
+        axis: axes.of(*run, kept.iter().map(|&i| &points[i])),
         values: kept.iter().map(|&i| short(values[i])).collect(),
         stretch,
         means: if stretch > 1 { values.chunks(stretch).map(means).collect() } else { Vec::new() },
@@ -96,25 +101,25 @@ fn short(value: f64) -> Option<f64> {
 struct Axes {
     axes: Vec<Axis>,
     known: HashMap<(usize, Vec<u64>), usize>,
-    /// Epochs per step, by entry of the legend.
+    /// Epochs per step, by run.
     paces: HashMap<usize, f64>,
 }
 
 impl Axes {
     /// The axis with these points, added if there is none.
-    fn of<'a>(&mut self, entry: usize, points: impl Iterator<Item = &'a Point> + Clone) -> usize {
+    fn of<'a>(&mut self, run: usize, points: impl Iterator<Item = &'a Point> + Clone) -> usize {
         if let Some(last) = points.clone().last().filter(|last| last.step > 0) {
-            self.paces.insert(entry, last.epoch / last.step as f64);
+            self.paces.insert(run, last.epoch / last.step as f64);
         }
         let steps: Vec<u64> = points.clone().map(|point| point.step).collect();
-        *self.known.entry((entry, steps.clone())).or_insert_with(|| {
+        *self.known.entry((run, steps.clone())).or_insert_with(|| {
             let seconds = points.map(|point| short(point.seconds).unwrap_or(0.0)).collect();
             self.axes.push(Axis { steps, seconds });
             self.axes.len() - 1
         })
     }
 
-    fn pace(&self, entry: usize) -> f64 {
-        self.paces.get(&entry).copied().unwrap_or(0.0)
+    fn pace(&self, run: usize) -> f64 {
+        self.paces.get(&run).copied().unwrap_or(0.0)
     }
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 use image::RgbImage;
 use maud::{Markup, html};
 
+use super::embedded::encoded;
 use super::legend::{legend, swatch};
 use super::number::{count, figure};
-use super::pictures::{PIXELATED_BELOW, encoded};
+use super::pictures::PIXELATED_BELOW;
 use super::{Page, Section};
 use crate::component::TaskKind;
 use crate::report::label_map::css_color;

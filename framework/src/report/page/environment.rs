@@ -37,8 +37,8 @@ pub(super) fn section(runs: &[Run]) -> Markup {
                     thead { tr { th scope="col" { "Run" } @for label in &differing { th scope="col" { (label) } } } }
                     tbody {
                         @for (index, run) in runs.iter().enumerate() {
-                            tr data-entry=(index) {
-                                th.run scope="row" data-value=(run.label) { (palette::sample(index)) (run.label) }
+                            tr data-run=(index) {
+                                th.run scope="row" data-value=(run.label) { (palette::sample(run.entry)) (run.label) }
                                 @for label in &differing {
                                     @let own = value(index, label);
                                     td.path.changed[own != value(0, label)] data-value=[own] { (own.unwrap_or("–")) }

@@ -5,25 +5,33 @@
 
 mod charts;
 mod classes;
+mod confusion;
 mod curves;
 mod data;
 mod dataset;
+mod direction;
+mod embedded;
 mod environment;
 mod feature_map;
+mod figures;
 mod files;
 mod frame;
+mod keys;
 mod legend;
+mod mean;
 mod model;
 mod number;
 mod palette;
 mod pictures;
 mod plot;
+mod ranking;
 mod recipe;
 mod run;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod thin;
+mod variants;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -31,12 +39,13 @@ use std::path::{Path, PathBuf};
 use maud::{Markup, html};
 
 use super::find::run_directories;
-use super::{ReportError, RunDir, Summary};
+use super::{ReportError, RunDir, STOPPED_EARLY, Summary};
 use crate::weights::atomic;
 pub use dataset::write_dataset_page;
 pub use feature_map::write_map_page;
 pub(crate) use frame::{Page, Section};
 use run::Run;
+use variants::Variants;
 
 /// Lines that the style sheet has colours for, however few runs there are: the curves of a class.
 const FEWEST_LINES: usize = 4;
@@ -58,6 +67,7 @@ pub fn write_page_and_summary(dir: &RunDir, summary: &Summary) -> Result<(), Rep
 pub struct Report {
     title: Option<String>,
     runs: Vec<Run>,
+    variants: Variants,
     left_out: Vec<LeftOut>,
     /// Whether the page lies beside the files of its run.
     links_files: bool,
@@ -107,13 +117,19 @@ impl Report {
         let mut faults = faults.into_iter();
         let error = if runs.is_empty() { faults.next() } else { None };
         faults.for_each(|fault| tracing::warn!("{fault}; left out of the report"));
-        error.map_or(Ok(Self { title: None, runs, left_out, links_files: false }), Err)
+        error.map_or(Ok(Self::new(runs, left_out)), Err)
     }
 
     /// The page of the run in `dir`, to lie in it.
     fn of_directory(dir: &RunDir, summary: Summary) -> Result<Self, ReportError> {
         let run = Run::read(dir, summary, dir.root().display().to_string(), true)?;
-        Ok(Self { title: None, runs: vec![run], left_out: Vec::new(), links_files: true })
+        Ok(Self { links_files: true, ..Self::new(vec![run], Vec::new()) })
+    }
+
+    fn new(mut runs: Vec<Run>, left_out: Vec<LeftOut>) -> Self {
+        let variants = Variants::of(&runs);
+        runs.iter_mut().enumerate().for_each(|(at, run)| run.entry = variants.of_run(at));
+        Self { title: None, runs, variants, left_out, links_files: false }
     }
 
     /// Gives the page another title than the name of the run or the number of runs.
@@ -141,6 +157,11 @@ impl Report {
     /// Writes the page to `path`.
     pub fn write(&self, path: &Path) -> Result<(), ReportError> {
         atomic::write_bytes(path, self.render()).map_err(ReportError::from)
+    }
+
+    /// Writes every chart of the page to `folder`, as SVG and as PDF; tells how many there are.
+    pub fn write_figures(&self, folder: &Path) -> Result<usize, ReportError> {
+        figures::write(&self.runs, &self.variants, folder)
     }
 
     /// The page.
@@ -172,11 +193,22 @@ impl Report {
         if let [run] = self.runs.as_slice() { Some(run) } else { None }
     }
 
+    /// What the recipes of all runs say of themselves.
+    fn description(&self) -> Option<&str> {
+        let mut descriptions = self.runs.iter().map(Run::description);
+        let first = descriptions.next().filter(|first| !first.is_empty())?;
+        descriptions.all(|other| other == first).then_some(first)
+    }
+
     fn header(&self, title: &str) -> Markup {
         html! {
             @if let Some(run) = self.only() { p.status.(run.status()) { (run.status()) } }
             h1 { (title) }
+            @if let Some(description) = self.description() { p.description { (description) } }
             @if let Some(error) = self.only().and_then(|run| run.details.error.as_ref()) { pre.failure { (error) } }
+            @if let Some(reason) = self.only().and_then(|run| run.summary.get(STOPPED_EARLY)?.as_str()) {
+                p.about { "Stopped early: " (reason) "." }
+            }
             @if !self.left_out.is_empty() {
                 div.left-out role="note" {
                     p { "Left out, because they could not be read:" }
@@ -187,18 +219,21 @@ impl Report {
                     }
                 }
             }
-            @if let Some(run) = self.only() { (summary::figures(&run.summary)) }
+            @if let Some(run) = self.only() { (summary::figures(run)) }
         }
     }
 
     fn sections(&self) -> Vec<Section> {
-        let runs = &self.runs;
+        let Self { runs, variants, .. } = self;
         let of_only = |section: fn(&Run) -> Option<Markup>| self.only().and_then(section);
         let files = self.links_files.then(files::section);
         [
-            ("summary", "Summary", summary::section(runs)),
-            ("curves", "Curves", curves::section(runs)),
+            ("ranking", "Ranking", ranking::section(runs, variants)),
+            ("keys", "Over the keys", keys::section(runs, variants)),
+            ("summary", "Runs", summary::section(runs)),
+            ("curves", "Curves", curves::section(runs, variants)),
             ("classes", "Classes", of_only(classes::section)),
+            ("confusion", "Confusion", of_only(confusion::section)),
             ("features", "Features", of_only(feature_map::section)),
             ("pictures", "Pictures", pictures::section(runs)),
             ("model", "Model", of_only(model::nodes)),

@@ -1,5 +1,7 @@
 //! Numbers as a person reads them.
 
+use crate::metrics::Spread;
+
 /// Four significant digits; very small and very large ones in scientific notation.
 pub(super) fn figure(value: f64) -> String {
     let magnitude = value.abs();
@@ -14,6 +16,18 @@ pub(super) fn figure(value: f64) -> String {
         // Below 1 the leading zeros of the fraction do not count as digits.
         let leading_zeros = if magnitude < 1.0 { (-magnitude.log10()).floor() as usize + 1 } else { 0 };
         format!("{value:.0$}", 4_usize.saturating_sub(whole_digits) + leading_zeros)
+    }
+}
+
+/// A mean with its deviation to two digits, and itself to as many places: `49.64 ± 0.31`.
+pub(super) fn spread(spread: &Spread) -> String {
+    match spread.std.filter(|std| std.is_finite() && *std > 0.0) {
+        Some(std) => {
+            let places = (1.0 - std.log10().floor()).clamp(0.0, 6.0) as usize;
+            format!("{:.places$} ± {std:.places$}", spread.mean)
+        }
+        None if spread.std.is_some() => format!("{} ± 0", figure(spread.mean)),
+        None => figure(spread.mean),
     }
 }
 
@@ -71,6 +85,18 @@ mod tests {
         assert_eq!(
             written,
             ["0.4123", "83.22", "0.01235", "1235", "1.500e-4", "0", "200", "-0.5000", "2.500e9", "NaN"]
+        );
+    }
+
+    #[test]
+    fn a_mean_has_the_places_of_its_deviation() {
+        let written = |mean, std| spread(&Spread { mean, std, n: 3 });
+        assert_eq!(written(49.637, Some(0.312)), "49.64 ± 0.31");
+        assert_eq!(written(49.637, Some(12.4)), "50 ± 12");
+        assert_eq!(written(0.512_34, Some(0.000_21)), "0.51234 ± 0.00021");
+        assert_eq!(
+            (written(49.637, None), written(2.0, Some(0.0))),
+            ("49.64".to_owned(), "2 ± 0".to_owned())
         );
     }
 

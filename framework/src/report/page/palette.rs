@@ -51,6 +51,7 @@ pub(super) fn style(entries: usize) -> String {
         let _ = write!(
             rules,
             ".entry-{entry},.plot [stroke=\"#{red:02X}{green:02X}{blue:02X}\"]{{stroke:var(--hue-{hue});stroke-dasharray:{dash}}}\
+             .plot .band.entry-{entry}{{fill:var(--hue-{hue});stroke:none}}\
              .plot [fill=\"#{red:02X}{green:02X}{blue:02X}\"]{{fill:var(--hue-{hue})}}"
         );
     }

@@ -1,20 +1,16 @@
-//! The pictures, the same validation image in a row: of a single run over time, of several the last ones side
-//! by side.
+//! The pictures, the same validation image in a row: of a single run over time, of several the best ones side by
+//! side.
 
 use std::collections::HashMap;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use image::codecs::png::{CompressionType, FilterType as PngFilter, PngEncoder};
-use image::imageops::{FilterType, resize};
-use image::{ExtendedColorType, ImageEncoder as _, RgbImage};
-use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress};
 use maud::{Markup, html};
 
+use super::embedded::encoded;
 use super::legend::legend;
 use super::number::count;
 use super::palette;
 use super::run::Run;
+use super::summary::best_first;
 use crate::component::Picture;
 use crate::report::PictureSet;
 
@@ -22,8 +18,6 @@ use crate::report::PictureSet;
 const BUDGET: usize = 2_200_000;
 /// Longest sides that are tried, one after the other, where the pictures as they are do not fit.
 const SIDES: [u32; 4] = [160, 112, 80, 56];
-/// Quality of a JPEG, which a smaller picture may be stored as.
-const QUALITY: u8 = 85;
 /// Pictures narrower than this are shown with their pixels.
 pub(super) const PIXELATED_BELOW: u32 = 128;
 /// More columns than this are narrower.
@@ -39,11 +33,12 @@ pub(super) fn section(runs: &[Run]) -> Option<Markup> {
     let Fitted { rows, is_smaller } = grid.fit(BUDGET);
     Some(html! {
         p.note {
-            @if runs.len() == 1 { "The same validation images at every step." } @else { "The last evaluation of each run." }
+            @if runs.len() == 1 { "The same validation images at every step, the best first." } @else { "Of each run the best evaluation, or the last where the best is not known." }
             @if is_smaller { " The pictures are smaller than the runs keep them." }
             @if rows.len() < grid.rows.len() { " Shown are " (rows.len()) " of " (grid.rows.len()) " images." }
         }
         (legend(pixel_classes(runs)))
+        @if grid.borrows() { (borrowing()) }
         div.wide {
             table.pictures.many[grid.columns.len() > MANY] {
                 thead {
@@ -62,8 +57,8 @@ pub(super) fn section(runs: &[Run]) -> Option<Markup> {
                 tbody {
                     @for (row, urls) in rows.iter().enumerate() {
                         tr {
-                            @for (column, url) in grid.columns.iter().zip(urls) {
-                                td { (cell(&sources, &grid, column, row, url.as_deref())) }
+                            @for (column, urls) in grid.columns.iter().zip(urls) {
+                                td { (cell(&sources, &grid, column, row, urls)) }
                             }
                         }
                     }
@@ -85,17 +80,33 @@ struct Source<'a> {
 fn sources(runs: &[Run]) -> Vec<Source<'_>> {
     let step = |set: &PictureSet| html! { "step " (count(set.step)) };
     if let [run] = runs {
-        let of_step = |set| Source { heading: step(set), of: format!(", step {}", set.step), set };
+        let best = run.best_step();
+        let heading = |set: &PictureSet| html! { (step(set)) @if best == Some(set.step) { " (best)" } };
+        let of_step = |set| Source { heading: heading(set), of: format!(", step {}", set.step), set };
         return run.pictures.iter().map(of_step).collect();
     }
-    let labelled = runs.iter().enumerate().filter_map(|(entry, run)| {
+    let labelled = best_first(runs).into_iter().map(|at| (at, &runs[at])).filter_map(|(at, run)| {
         run.pictures.last().map(|set| Source {
-            heading: html! { (palette::sample(entry)) (run.label) " " small { (step(set)) } },
+            heading: html! { span data-run=(at) { (palette::sample(run.entry)) (run.label) } " " small { (step(set)) } },
             of: format!(" by {}", run.label),
             set,
         })
     });
     labelled.collect()
+}
+
+/// What pictures of normalised patches show, and the switch between them; the style sheet acts on it.
+fn borrowing() -> Markup {
+    html! {
+        p.borrowing {
+            label { input type="checkbox" name="borrow" checked; " Borrow the mean and the deviation of the hidden patches" }
+            " "
+            span.note {
+                "With " code { "norm_pix_loss" } " the model predicts patches without their mean and deviation. Reconstructions borrow these of the "
+                "truth; without borrowing they have those that the seen patches of the image have on average."
+            }
+        }
+    }
 }
 
 /// The names of the classes of pixels, where a run predicts them.
@@ -104,23 +115,47 @@ fn pixel_classes(runs: &[Run]) -> &[String] {
     names.find(|names| !names.is_empty()).unwrap_or_default()
 }
 
-fn cell(
-    sources: &[Source<'_>],
-    grid: &Grid<'_>,
-    column: &Column<'_>,
-    row: usize,
-    url: Option<&str>,
-) -> Markup {
-    let Some((picture, url)) = grid.rows[row].get(&(column.source, column.index)).zip(url) else {
+fn cell(sources: &[Source<'_>], grid: &Grid<'_>, column: &Column<'_>, row: usize, urls: &Urls) -> Markup {
+    let Some((picture, url)) = grid.rows[row].get(&(column.source, column.index)).zip(urls.image.as_ref())
+    else {
         return html! {};
     };
     let of = column.source.map_or("", |source| &sources[source].of);
     let (width, height) = picture.image.dimensions();
     let class = if width < PIXELATED_BELOW { "pixelated" } else { "smooth" };
+    let image = |class: &str, url: &str, what: &str| {
+        html! {
+            img class=(class) src=(url) width=(width) height=(height) alt={ (picture.caption) (what) " of image " (row + 1) (of) }
+                decoding="async";
+        }
+    };
     html! {
-        img class=(class) src=(url) width=(width) height=(height) alt={ (picture.caption) " of image " (row + 1) (of) }
-            decoding="async";
+        @if let Some(unborrowed) = &urls.unborrowed {
+            (image(&format!("{class} borrowed"), url, ""))
+            (image(&format!("{class} unborrowed"), unborrowed, " without borrowing"))
+        } @else {
+            (image(class, url, ""))
+        }
         @if column.caption.is_none() { small { (picture.caption) } }
+        @if !picture.note.is_empty() { small { (picture.note) } }
+    }
+}
+
+/// A picture as addresses, and what it is without borrowing; empty where there is none.
+#[derive(Default)]
+struct Urls {
+    image: Option<String>,
+    unborrowed: Option<String>,
+}
+
+impl Urls {
+    fn of(picture: &Picture, side: Option<u32>) -> Self {
+        let unborrowed = picture.unborrowed.as_ref().and_then(|image| encoded(image, side));
+        Self { image: encoded(&picture.image, side), unborrowed }
+    }
+
+    fn len(&self) -> usize {
+        self.image.iter().chain(&self.unborrowed).map(String::len).sum()
     }
 }
 
@@ -171,6 +206,11 @@ impl<'a> Grid<'a> {
         Self { columns: columns.collect(), rows }
     }
 
+    /// Whether a picture shows something that was not predicted.
+    fn borrows(&self) -> bool {
+        self.rows.iter().flat_map(HashMap::values).any(|picture| picture.unborrowed.is_some())
+    }
+
     /// Neighbouring columns of one source, with their number.
     fn groups(&self) -> Vec<(Option<usize>, usize)> {
         let groups = self.columns.chunk_by(|a, b| a.source == b.source);
@@ -179,14 +219,15 @@ impl<'a> Grid<'a> {
 
     /// The pictures of as many rows as fit, in the largest size in which all of them do.
     fn fit(&self, budget: usize) -> Fitted {
-        let encode = |cells: &[Cells<'a>], side: Option<u32>| -> Vec<Vec<Option<String>>> {
-            let url = |row: &Cells<'_>, column: &Column<'_>| {
-                row.get(&(column.source, column.index)).and_then(|picture| encoded(&picture.image, side))
+        let encode = |cells: &[Cells<'a>], side: Option<u32>| -> Vec<Vec<Urls>> {
+            let urls = |row: &Cells<'_>, column: &Column<'_>| {
+                row.get(&(column.source, column.index))
+                    .map(|picture| Urls::of(picture, side))
+                    .unwrap_or_default()
             };
-            cells.iter().map(|row| self.columns.iter().map(|column| url(row, column)).collect()).collect()
+            cells.iter().map(|row| self.columns.iter().map(|column| urls(row, column)).collect()).collect()
         };
-        let size =
-            |rows: &[Vec<Option<String>>]| rows.iter().flatten().flatten().map(String::len).sum::<usize>();
+        let size = |rows: &[Vec<Urls>]| rows.iter().flatten().map(Urls::len).sum::<usize>();
         // The first row tells about how large the rest is, without encoding all of them in every size.
         let seems_to_fit =
             |side: Option<u32>| size(&encode(&self.rows[..1], side)) * self.rows.len() <= budget;
@@ -203,7 +244,7 @@ impl<'a> Grid<'a> {
 
 struct Fitted {
     /// By row and column.
-    rows: Vec<Vec<Option<String>>>,
+    rows: Vec<Vec<Urls>>,
     is_smaller: bool,
 }
 
@@ -219,9 +260,7 @@ fn share(rows: &mut [Cells<'_>], sources: usize) {
     let places: Vec<usize> = of_first.map(|(_, at)| *at).collect();
     for at in places {
         let same = |row: &Cells<'_>| {
-            let of = |source: usize| {
-                row.get(&(Some(source), at)).map(|picture| (&picture.caption, &picture.image))
-            };
+            let of = |source: usize| row.get(&(Some(source), at));
             (1..sources).all(|source| of(source).is_some() && of(source) == of(0))
         };
         if sources > 1 && rows.iter().all(same) {
@@ -241,47 +280,14 @@ fn caption<'a>(rows: &[Cells<'a>], key: (Option<usize>, usize)) -> Option<&'a st
     captions.all(|caption| caption == first).then_some(first)
 }
 
-/// As it is, or with a longest side, as the smaller one of PNG and JPEG.
-pub(super) fn encoded(image: &RgbImage, side: Option<u32>) -> Option<String> {
-    let Some(side) = side else { return Some(data_url("png", &png(image)?)) };
-    let (width, height) = image.dimensions();
-    let longest = width.max(height).max(side);
-    let scaled = |length: u32| (length * side / longest).max(1);
-    let small = if longest > side {
-        resize(image, scaled(width), scaled(height), FilterType::Triangle)
-    } else {
-        image.clone()
-    };
-    let png = png(&small)?;
-    let (width, height) = (small.width() as usize, small.height() as usize);
-    let jpeg = compress(small.as_raw(), width, height, PixelFormat::Rgb, QUALITY, Subsampling::S444);
-    match jpeg {
-        Ok(jpeg) if jpeg.len() < png.len() => Some(data_url("jpeg", &jpeg)),
-        _ => Some(data_url("png", &png)),
-    }
-}
-
-/// A file as an address: `data:image/png;base64,..`.
-fn data_url(format: &str, file: &[u8]) -> String {
-    format!("data:image/{format};base64,{}", BASE64_STANDARD.encode(file))
-}
-
-/// `None` for a picture without pixels, which PNG does not have.
-fn png(image: &RgbImage) -> Option<Vec<u8>> {
-    let mut png = Vec::new();
-    PngEncoder::new_with_quality(&mut png, CompressionType::Fast, PngFilter::Adaptive)
-        .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
-        .ok()?;
-    Some(png)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use image::Rgb;
+    use image::{Rgb, RgbImage};
 
     use super::*;
+    use crate::report::{BestMetric, Split};
 
     fn noise(seed: u32, side: u32) -> RgbImage {
         RgbImage::from_fn(side, side, |x, y| {
@@ -291,11 +297,10 @@ mod tests {
 
     #[test]
     fn pictures_shrink_before_rows_are_left_out() {
-        let pictures: Vec<Picture> =
-            (0..8).map(|seed| Picture { caption: "original".to_owned(), image: noise(seed, 160) }).collect();
+        let pictures: Vec<Picture> = (0..8).map(|seed| Picture::new("original", noise(seed, 160))).collect();
         let rows = pictures.iter().map(|picture| HashMap::from([((None, usize::MAX), picture)])).collect();
         let grid = Grid { columns: vec![Column { source: None, index: usize::MAX, caption: None }], rows };
-        let size = |fitted: &Fitted| fitted.rows.iter().flatten().flatten().map(String::len).sum::<usize>();
+        let size = |fitted: &Fitted| fitted.rows.iter().flatten().map(Urls::len).sum::<usize>();
         let whole = grid.fit(usize::MAX);
         assert!(!whole.is_smaller && whole.rows.len() == 8);
         let half = grid.fit(size(&whole) / 3);
@@ -303,16 +308,9 @@ mod tests {
         assert_eq!(grid.fit(1).rows.len(), 1);
     }
 
-    #[test]
-    fn a_small_picture_stays_as_large_as_it_is() {
-        let url = encoded(&noise(1, 8), Some(56)).unwrap();
-        assert!(url.starts_with("data:image/"));
-    }
     fn set(step: u64, reconstruction: u8) -> PictureSet {
-        let picture = |caption: &str, seed: u8| Picture {
-            caption: caption.to_owned(),
-            image: RgbImage::from_pixel(4, 4, Rgb([seed; 3])),
-        };
+        let picture =
+            |caption: &str, seed: u8| Picture::new(caption, RgbImage::from_pixel(4, 4, Rgb([seed; 3])));
         let row = |seed| {
             vec![
                 picture("masked", seed),
@@ -350,6 +348,41 @@ mod tests {
         let page = section(&[Run { pictures, ..Run::default() }]).unwrap().into_string();
         assert!(page.contains("<img"));
         assert!(section(&[Run::default()]).is_none());
+    }
+
+    #[test]
+    fn what_is_said_of_an_image_stands_below_its_picture() {
+        let mut noted = set(10, 50);
+        for (row, note) in noted.rows.iter_mut().zip(["cat 93.1 %, truth: cat", "cat 60.0 %, truth: dog"]) {
+            row[1].note = note.to_owned();
+        }
+        let page = section(&[Run { pictures: vec![noted], ..Run::default() }]).unwrap().into_string();
+        assert_eq!(page.matches(">reconstruction</th>").count(), 1, "the column keeps its heading");
+        assert!(page.contains("<small>cat 60.0 %, truth: dog</small>") && !page.contains("borrow"), "{page}");
+    }
+
+    #[test]
+    fn pictures_that_borrow_say_so_and_can_be_switched() {
+        let mut borrowing = set(10, 50);
+        for row in &mut borrowing.rows {
+            row[1].unborrowed = Some(RgbImage::from_pixel(4, 4, Rgb([9; 3])));
+        }
+        let page = section(&[Run { pictures: vec![borrowing], ..Run::default() }]).unwrap().into_string();
+        assert!(page.contains(r#"<input type="checkbox" name="borrow" checked>"#), "{page}");
+        assert_eq!(page.matches("class=\"pixelated unborrowed\"").count(), 2);
+        assert_eq!(page.matches("class=\"pixelated borrowed\"").count(), 2);
+        assert!(page.contains("alt=\"reconstruction without borrowing of image 1, step 10\""));
+    }
+
+    #[test]
+    fn the_best_evaluation_is_marked() {
+        let mut run = Run { pictures: vec![set(20, 60), set(10, 50)], ..Run::default() };
+        run.details.best = Some(BestMetric { name: "top1".to_owned(), more_is_better: true });
+        for (step, value) in [(10, 1.0), (20, 3.0), (30, 2.0)] {
+            run.metrics.push(step, 0.0, Split::Val, "top1", value, 0.0);
+        }
+        let page = section(&[run]).unwrap().into_string();
+        assert!(page.contains("step 20 (best)</th>") && page.contains("step 10</th>"), "{page}");
     }
 
     #[test]

@@ -4,13 +4,14 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::number::count;
 use super::palette;
 use super::run::Run;
-use crate::recipe::differences;
+use crate::recipe::{differences, lock, without};
 
 pub(super) fn section(runs: &[Run]) -> Markup {
     if let [run] = runs {
-        return highlighted(&run.recipe_yaml);
+        return of_one(run);
     }
     let recipes: Vec<_> = runs.iter().map(|run| &run.recipe).collect();
     let differences = differences(&recipes);
@@ -24,8 +25,8 @@ pub(super) fn section(runs: &[Run]) -> Markup {
                     thead {
                         tr {
                             th scope="col" { "Key" }
-                            @for (entry, run) in runs.iter().enumerate() {
-                                th.run scope="col" { (palette::sample(entry)) (run.label) }
+                            @for (at, run) in runs.iter().enumerate() {
+                                th.run scope="col" data-run=(at) { (palette::sample(run.entry)) (run.label) }
                             }
                         }
                     }
@@ -41,6 +42,21 @@ pub(super) fn section(runs: &[Run]) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// What somebody wrote, apart from the defaults where these are known.
+fn of_one(run: &Run) -> Markup {
+    let defaults = &run.details.defaults;
+    if defaults.is_empty() {
+        return highlighted(&run.recipe_yaml);
+    }
+    html! {
+        (highlighted(&lock::yaml(&without(&run.recipe, defaults))))
+        details {
+            summary { "With " (count(defaults.len() as u64)) " keys that hold their defaults" }
+            (highlighted(&run.recipe_yaml))
         }
     }
 }
@@ -151,6 +167,22 @@ mod tests {
         assert_eq!(line("- 3"), r#"- <span class="n">3</span>"#);
         assert_eq!(line("-3"), r#"<span class="n">-3</span>"#);
         assert_eq!(line("dims: [1, 2]"), r#"<span class="k">dims</span>: [1, 2]"#);
+    }
+
+    #[test]
+    fn what_was_written_stands_apart_from_defaults() {
+        let recipe = serde_json::json!({
+            "train": {"length": "2 epochs", "log_every": 10}, "logging": {"tensorboard": false},
+            "transforms": [{"type": "Flip", "p": 0.5}, {"type": "Normalize"}],
+        });
+        let defaults = ["train.log_every", "logging", "transforms.0.p"];
+        let mut run = Run { recipe_yaml: lock::yaml(&recipe), recipe, ..Run::default() };
+        let of = |run: &Run| section(std::slice::from_ref(run)).into_string();
+        assert!(!of(&run).contains("<details>"));
+        run.details.defaults = defaults.map(str::to_owned).to_vec();
+        let page = of(&run);
+        assert!(page.contains("With 3 keys that hold their defaults"), "{page}");
+        assert_eq!((page.matches("log_every").count(), page.matches("length").count()), (1, 2));
     }
 
     #[test]

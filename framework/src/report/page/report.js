@@ -58,7 +58,15 @@
     }))
     .filter((chart) => chart.svg);
 
-  const settings = () => ({ x: form.x.value, y: form.y.value, decay: Number(form.smoothing.value) });
+  let grouping = data.groupings[0];
+  const entryOf = (line) => grouping.of[line.run];
+
+  const settings = () => ({
+    x: form.x.value,
+    y: form.y.value,
+    decay: Number(form.smoothing.value),
+    mean: form.show?.value === "mean",
+  });
 
   // Seconds in the unit that suits the longest run.
   const longest = Math.max(0, ...data.axes.map((axis) => axis.seconds.at(-1) ?? 0));
@@ -66,7 +74,7 @@
 
   function positions(line, x) {
     const axis = data.axes[line.axis];
-    if (x === "epoch") return axis.steps.map((step) => step * data.legend[line.entry].epochs_per_step);
+    if (x === "epoch") return axis.steps.map((step) => step * data.paces[line.run]);
     if (x === "time") return axis.seconds.map((seconds) => seconds / secondsPerUnit);
     return axis.steps;
   }
@@ -86,14 +94,48 @@
     return { xs: whole ? xs : values.map((_, i) => (xs[2 * i] + xs[2 * i + 1]) / 2), ys };
   }
 
-  function lines(chart, { x, decay }) {
-    return chart.lines
-      .filter((line) => !hidden.has(line.entry))
+  function lines(chart, { x, decay, mean }) {
+    const shown = chart.lines
+      .filter((line) => !hidden.has(entryOf(line)))
       .map((line) => {
         const raw = { xs: positions(line, x), ys: line.values };
         const averaged = line.smoothed && decay > 0;
-        return { entry: line.entry, raw: averaged ? raw : null, main: averaged ? smooth(line, raw.xs, decay) : raw };
+        return { entry: entryOf(line), raw: averaged ? raw : null, main: averaged ? smooth(line, raw.xs, decay) : raw };
       });
+    if (!mean) return shown;
+    return [...Map.groupBy(shown, ({ entry }) => entry).values()].flatMap((members) =>
+      members.length > 1 ? [meanOf(members)] : members,
+    );
+  }
+
+  // The value of a line at a place between its own.
+  function valueAt({ xs, ys }, x) {
+    if (x < xs[0] || x > xs.at(-1)) return null;
+    const after = xs.findIndex((at) => at >= x);
+    if (xs[after] === x || after === 0) return ys[after];
+    const [low, high] = [ys[after - 1], ys[after]];
+    if (low === null || high === null) return null;
+    return low + ((high - low) * (x - xs[after - 1])) / (xs[after] - xs[after - 1]);
+  }
+
+  // The mean of lines at the places of the first that all of them reach, and a band of the sample deviation to both sides.
+  function meanOf(members) {
+    const places = members[0].main.xs
+      .map((x) => [x, members.map(({ main }) => valueAt(main, x))])
+      .filter(([, values]) => values.every((value) => value !== null));
+    const stats = places.map(([, values]) => {
+      const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+      const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+      return [mean, Math.sqrt(squares / (values.length - 1))];
+    });
+    const main = { xs: places.map(([x]) => x), ys: stats.map(([mean]) => mean) };
+    return { entry: members[0].entry, raw: null, main, by: stats.map(([, deviation]) => deviation) };
+  }
+
+  // The outline of a band; below the axis of a logarithmic chart it is cut off.
+  function outline({ main, by }, px, py, floor) {
+    const edge = (sign) => main.ys.map((y, i) => `${rounded(px(main.xs[i]))} ${rounded(py(Math.max(y + sign * by[i], floor)))}`);
+    return `M${[...edge(1), ...edge(-1).reverse()].join("L")}Z`;
   }
 
   function range(values) {
@@ -170,7 +212,8 @@
     const wantsLog = now.y === "log" || (now.y === "auto" && chart.log);
     const log = wantsLog && parts.some(({ ys }) => ys.some((value) => value > 0));
     const isDrawable = (value) => value !== null && (!log || value > 0);
-    const ys = parts.flatMap((part) => part.ys.filter(isDrawable));
+    const edges = shown.flatMap(({ main, by }) => (by ? main.ys.flatMap((y, i) => [y - by[i], y + by[i]]) : []));
+    const ys = [...parts.flatMap((part) => part.ys), ...edges].filter(isDrawable);
     chart.dirty = false;
     chart.place = null;
     hideTip(chart);
@@ -202,6 +245,9 @@
       svg += `<text x="${x}" y="${BOX.bottom + 42}" text-anchor="middle">${tickText(tick)}</text>`;
     }
     svg += `<text x="${BOX.right}" y="${BOX.bottom + 42}" text-anchor="end">${title}</text>`;
+    for (const line of shown) {
+      if (line.by) svg += `<path class="line band entry-${line.entry}" d="${outline(line, px, py, log ? y0 : -Infinity)}"/>`;
+    }
     for (const { entry, raw } of shown) {
       if (raw) svg += `<path class="line faint entry-${entry}" d="${path(raw.xs, raw.ys, px, py, isDrawable)}"/>`;
     }
@@ -249,7 +295,10 @@
     cross.setAttribute("x2", px(chart.at));
     cross.setAttribute("visibility", "visible");
     const values = shown
-      .map(({ entry, main }) => ({ entry, value: main.ys[nearest(main.xs, chart.at)] }))
+      .map(({ entry, main, by }) => {
+        const at = nearest(main.xs, chart.at);
+        return { entry, value: main.ys[at], by: by?.[at] };
+      })
       .filter(({ value }) => value !== null && value !== undefined)
       .sort((a, b) => b.value - a.value);
     if (!chart.tip) {
@@ -261,11 +310,11 @@
     const place = document.createElement("p");
     place.textContent = `${title} ${figureText(title === "step" ? Math.round(chart.at) : chart.at)}`;
     const list = document.createElement("ul");
-    for (const { entry, value } of values) {
+    for (const { entry, value, by } of values) {
       const item = document.createElement("li");
       item.innerHTML = `<svg class="sample" viewBox="0 0 56 12" aria-hidden="true"><line class="entry-${entry}" x1="0" y1="6" x2="56" y2="6"/></svg><span></span><b></b>`;
-      item.querySelector("span").textContent = data.legend[entry].label;
-      item.querySelector("b").textContent = figureText(value);
+      item.querySelector("span").textContent = grouping.labels[entry];
+      item.querySelector("b").textContent = figureText(value) + (by === undefined ? "" : ` ± ${figureText(Number(by.toPrecision(2)))}`);
       list.append(item);
     }
     chart.tip.replaceChildren(place, list);
@@ -329,24 +378,42 @@
   const emphasis = document.createElement("style");
   document.head.append(emphasis);
   const emphasize = (entry) => {
-    emphasis.textContent = entry === null ? "" : `.plot .line:not(.entry-${entry}) { opacity: .12; }`;
+    emphasis.textContent = entry === null ? "" : `.plot .line:not(.entry-${entry}) { opacity: .08; }`;
   };
-  const toggles = [...document.querySelectorAll(".legend li")].map((item) => {
-    const entry = Number(item.dataset.entry);
+  const legend = document.querySelector(".legend");
+  function toggle(label, entry) {
     const button = document.createElement("button");
     button.type = "button";
-    button.append(...item.childNodes);
-    item.append(button);
+    button.innerHTML = `<svg class="sample" viewBox="0 0 56 12" aria-hidden="true"><line class="entry-${entry}" x1="0" y1="6" x2="56" y2="6"/></svg><span></span>`;
+    button.querySelector("span").textContent = label;
     button.addEventListener("click", () => show(entry, hidden.has(entry)));
     for (const on of ["pointerenter", "focus"]) button.addEventListener(on, () => emphasize(hidden.has(entry) ? null : entry));
     for (const off of ["pointerleave", "blur"]) button.addEventListener(off, () => emphasize(null));
     return button;
-  });
+  }
+
+  let toggles = [];
+  function regroup() {
+    hidden.clear();
+    grouping = data.groupings[Number(form.group?.value ?? 0)];
+    toggles = grouping.labels.map(toggle);
+    legend.replaceChildren(
+      ...toggles.map((button) => {
+        const item = document.createElement("li");
+        item.append(button);
+        return item;
+      }),
+    );
+    for (const named of document.querySelectorAll("[data-run]")) {
+      named.querySelector(".sample line")?.setAttribute("class", `entry-${grouping.of[named.dataset.run]}`);
+    }
+    mark();
+  }
 
   function mark() {
     toggles.forEach((button, entry) => button.setAttribute("aria-pressed", String(!hidden.has(entry))));
-    for (const row of document.querySelectorAll("tr[data-entry]")) {
-      row.classList.toggle("off", hidden.has(Number(row.dataset.entry)));
+    for (const row of document.querySelectorAll("tr[data-run]")) {
+      row.classList.toggle("off", hidden.has(grouping.of[row.dataset.run]));
     }
     redraw();
   }
@@ -359,14 +426,17 @@
   }
 
   form.all?.addEventListener("click", () => (hidden.clear(), mark()));
-  form.none?.addEventListener("click", () => (data.legend.forEach((_, entry) => hidden.add(entry)), mark()));
-  form.addEventListener("input", () => {
+  form.none?.addEventListener("click", () => (grouping.labels.forEach((_, entry) => hidden.add(entry)), mark()));
+  form.addEventListener("input", ({ target }) => {
+    if (target.name === "group") regroup();
     form.querySelector("output").value = form.smoothing.value;
+    for (const said of document.querySelectorAll(".note .smoothing")) said.textContent = form.smoothing.value;
+    for (const label of document.querySelectorAll("figcaption .smoothed")) label.hidden = Number(form.smoothing.value) === 0;
     redraw();
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = false;
   charts.forEach(watch);
-  mark();
+  regroup();
   charts.forEach((chart) => observer.observe(chart.figure));
 })();

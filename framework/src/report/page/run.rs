@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::direction::more_is_better;
+use super::summary::validated;
 use crate::recipe::lock;
 use crate::report::{
-    ClassTable, Details, Environment, FeatureMap, MetricLog, PictureSet, PictureStore, ReportError, RunDir,
-    Summary,
+    BestMetric, ClassTable, ConfusionTable, Details, Environment, FeatureMap, MetricLog, PictureSet,
+    PictureStore, ReportError, RunDir, Split, Summary,
 };
 
+/// Runs that start from runs are followed so far.
+const DEPTH: usize = 8;
 /// Sets of pictures on the page of a single run, spread over it.
 const PICTURE_SETS: usize = 6;
 
@@ -18,16 +22,22 @@ const PICTURE_SETS: usize = 6;
 pub(super) struct Run {
     /// By what it is told from the others.
     pub(super) label: String,
+    /// The entry of the legend whose colour it has: its variant.
+    pub(super) entry: usize,
     /// The resolved recipe, as it is written.
     pub(super) recipe_yaml: String,
     /// The resolved recipe.
     pub(super) recipe: Value,
+    /// The same with those of the runs that it starts from in the place of their directories, as far as they are there.
+    pub(super) lineage: Value,
     /// Empty for one that has written none yet.
     pub(super) summary: Summary,
     /// Empty for one that has written none yet.
     pub(super) metrics: MetricLog,
     /// `None` where no class was measured by itself.
     pub(super) classes: Option<ClassTable>,
+    /// `None` where no images were classified.
+    pub(super) confusion: Option<ConfusionTable>,
     /// `None` where no features were measured.
     pub(super) features: Option<FeatureMap>,
     /// Of a run beside others, the last ones only.
@@ -52,16 +62,21 @@ impl Run {
         let recipe =
             lock::parse(&recipe_yaml).map_err(|error| ReportError::format(&dir.recipe(), "recipe", error))?;
         let sets = if is_alone { PICTURE_SETS } else { 1 };
+        let details = lenient(optional(&dir.details(), Details::read)).flatten().unwrap_or_default();
+        let best_step = best_step(&details, &metrics);
         Ok(Self {
             label,
+            entry: 0,
+            lineage: lineage(recipe.clone(), DEPTH),
             recipe_yaml,
             recipe,
             summary,
             metrics,
             classes: lenient(optional(&dir.classes(), ClassTable::read)).flatten(),
+            confusion: lenient(optional(&dir.confusion(), ConfusionTable::read)).flatten(),
             features: lenient(optional(&dir.features(), FeatureMap::read)).flatten(),
-            pictures: lenient(pictures(dir, sets)).unwrap_or_default(),
-            details: lenient(optional(&dir.details(), Details::read)).flatten().unwrap_or_default(),
+            pictures: lenient(pictures(dir, sets, best_step)).unwrap_or_default(),
+            details,
             environment: lenient(optional(&dir.environment(), Environment::read)).flatten(),
         })
     }
@@ -78,8 +93,51 @@ impl Run {
 
     /// The experiment's name.
     pub(super) fn name(&self) -> &str {
-        self.recipe.get("name").and_then(Value::as_str).unwrap_or_default()
+        self.text("name")
     }
+
+    /// What the recipe says of itself.
+    pub(super) fn description(&self) -> &str {
+        self.text("description").trim()
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.recipe.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The metric by which it is compared with others, and whether more of it is better: the one that decided, or what its
+    /// summary tells.
+    pub(super) fn deciding(&self) -> Option<(&str, bool)> {
+        if let Some(best) = &self.details.best {
+            return Some((&best.name, best.more_is_better));
+        }
+        validated([self]).into_iter().find_map(|name| Some((name, more_is_better(name)?)))
+    }
+
+    /// The step of the evaluation whose checkpoint is the best.
+    pub(super) fn best_step(&self) -> Option<u64> {
+        best_step(&self.details, &self.metrics)
+    }
+}
+
+/// A recipe with those of the runs that it starts from.
+fn lineage(mut recipe: Value, depth: usize) -> Value {
+    let Some(upstream) = recipe.pointer_mut("/init_from/run").filter(|_| depth > 0) else { return recipe };
+    let read = |root: &str| lock::parse(&RunDir::inspect(Path::new(root)).ok()?.read_recipe().ok()?).ok();
+    if let Some(of_upstream) = upstream.as_str().and_then(read) {
+        *upstream = lineage(of_upstream, depth - 1);
+    }
+    recipe
+}
+
+/// The first step at which the metric that decides is best.
+fn best_step(details: &Details, metrics: &MetricLog) -> Option<u64> {
+    let BestMetric { name, more_is_better } = details.best.as_ref()?;
+    let is_better = |value: f64, best: f64| if *more_is_better { value > best } else { value < best };
+    let points = metrics.series(Split::Val, name).into_iter().filter(|point| point.value.is_finite());
+    points
+        .reduce(|best, point| if is_better(point.value, best.value) { point } else { best })
+        .map(|best| best.step)
 }
 
 /// What `summary.json` says so far.
@@ -91,11 +149,11 @@ fn optional<T>(path: &Path, read: fn(&Path) -> Result<T, ReportError>) -> Result
     path.is_file().then(|| read(path)).transpose()
 }
 
-fn pictures(dir: &RunDir, sets: usize) -> Result<Vec<PictureSet>, ReportError> {
+fn pictures(dir: &RunDir, sets: usize, best: Option<u64>) -> Result<Vec<PictureSet>, ReportError> {
     if !dir.pictures().is_dir() {
         return Ok(Vec::new());
     }
-    PictureStore::new(dir.pictures()).overview(sets)
+    PictureStore::new(dir.pictures()).overview(sets, best)
 }
 
 /// What only illustrates is no reason to leave out a run.

@@ -6,7 +6,10 @@ use serde_json::Value;
 use super::number::{count, figure, setting};
 use super::palette;
 use super::run::Run;
-use crate::report::{Split, Summary};
+use crate::report::clock;
+
+/// How long a run took, in its summary.
+const SECONDS: &str = "seconds";
 
 /// A column of figures.
 struct Column {
@@ -15,27 +18,60 @@ struct Column {
     group: &'static str,
     values: Vec<Option<f64>>,
     write: fn(f64) -> String,
-    /// Whether more is better, where it is known.
-    more_is_better: Option<bool>,
 }
 
-/// The figures at the top of the page of a single run.
-pub(super) fn figures(summary: &Summary) -> Markup {
+/// The figures at the top of the page of a single run, those that decide first.
+pub(super) fn figures(run: &Run) -> Markup {
+    let deciding = run.details.best.as_ref().map_or("", |best| best.name.as_str());
     // Texts, and the seed, are said elsewhere on the page.
-    let figures = || summary.iter().filter(|(name, value)| !value.is_string() && *name != "seed");
+    let mut figures: Vec<_> =
+        run.summary.iter().filter(|(name, value)| !value.is_string() && *name != "seed").collect();
+    figures.sort_by_key(|(name, _)| rank(name, deciding));
     html! {
-        @if figures().next().is_some() {
+        @if !figures.is_empty() {
             dl.summary {
-                @for (name, value) in figures() {
-                    div { dt { (name.replace('_', " ")) } dd { (written(value)) } }
+                @for (name, value) in figures {
+                    div { dt { (title(name, deciding)) } dd { (written(name, value)) } }
                 }
             }
         }
     }
 }
 
-fn written(value: &Value) -> String {
+/// The best value first, then what was validated, what training says, how long it took, and what it was of.
+fn rank(name: &str, deciding: &str) -> u8 {
+    match name {
+        "best" => 0,
+        "epoch" | "step" => 5,
+        SECONDS => 6,
+        "parameters" | "gmacs" => 7,
+        _ => match (name.strip_prefix("val."), name.strip_prefix("train.")) {
+            (Some(metric), _) if metric == deciding => 1,
+            (Some(_), _) => 2,
+            (_, Some("loss")) => 3,
+            (_, Some(_)) => 4,
+            (None, None) => 8,
+        },
+    }
+}
+
+fn title(name: &str, deciding: &str) -> Markup {
+    let words = |name: &str| name.replace('_', " ");
+    match (name.strip_prefix("val."), name.strip_prefix("train.")) {
+        (Some(metric), _) => html! { (words(metric)) ", validation" },
+        (_, Some(metric)) => html! { (words(metric)) ", training" },
+        (None, None) => match name {
+            "best" => html! { "best " (words(deciding)) },
+            SECONDS => html! { "time" },
+            "gmacs" => html! { "GMACs" },
+            _ => html! { (words(name)) },
+        },
+    }
+}
+
+fn written(name: &str, value: &Value) -> String {
     match (value.as_u64(), value.as_f64()) {
+        (_, Some(seconds)) if name == SECONDS => clock(seconds.round() as u64),
         (Some(whole), _) => count(whole),
         (None, Some(value)) => figure(value),
         (None, None) if value.is_null() => "–".to_owned(),
@@ -50,11 +86,10 @@ pub(super) fn section(runs: &[Run]) -> Option<Markup> {
     }
     let columns = columns(runs);
     let same_name = runs.iter().all(|run| run.name() == runs[0].name());
-    let bests: Vec<Option<f64>> = columns.iter().map(Column::best).collect();
     Some(html! {
         div.wide {
             table.sortable.summary-table {
-                caption { "The best of each column is bold. " span.script { "Headings sort." } }
+                caption { "The best first. " span.script { "Headings sort." } }
                 thead {
                     tr {
                         th scope="col" { "Run" }
@@ -65,11 +100,12 @@ pub(super) fn section(runs: &[Run]) -> Option<Markup> {
                     }
                 }
                 tbody {
-                    @for (index, run) in runs.iter().enumerate() {
-                        tr data-entry=(index) {
-                            th.run scope="row" data-value=(run.label) { (palette::sample(index)) (run.label) @if !same_name && run.name() != run.label { small { (run.name()) } } }
+                    @for index in best_first(runs) {
+                        @let run = &runs[index];
+                        tr data-run=(index) {
+                            th.run scope="row" data-value=(run.label) { (palette::sample(run.entry)) (run.label) @if !same_name && run.name() != run.label { small { (run.name()) } } }
                             td data-value=(run.status()) { span.status.(run.status()) { (run.status()) } }
-                            @for (column, best) in columns.iter().zip(&bests) { (cell(column, index, *best)) }
+                            @for column in &columns { (cell(column, index)) }
                         }
                     }
                 }
@@ -78,24 +114,30 @@ pub(super) fn section(runs: &[Run]) -> Option<Markup> {
     })
 }
 
-fn cell(column: &Column, run: usize, best: Option<f64>) -> Markup {
-    match column.values[run] {
-        Some(value) if best == Some(value) => {
-            html! { td.number data-value=(value) { strong { ((column.write)(value)) } } }
+/// The numbers of the runs, by the metric that decides; those of one metric behind those of another.
+pub(super) fn best_first(runs: &[Run]) -> Vec<usize> {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in runs.iter().filter_map(Run::deciding) {
+        if !names.contains(&name) {
+            names.push(name);
         }
-        Some(value) => html! { td.number data-value=(value) { ((column.write)(value)) } },
-        None => html! { td.number.empty { "–" } },
     }
+    let key = |run: usize| {
+        let (name, more) = runs[run].deciding()?;
+        let value = runs[run].figure(&format!("val.{name}")).filter(|value| value.is_finite());
+        let badness = value.map_or(f64::INFINITY, |value| if more { -value } else { value });
+        Some((names.iter().position(|known| *known == name)?, badness))
+    };
+    let mut order: Vec<usize> = (0..runs.len()).collect();
+    let last = (usize::MAX, f64::INFINITY);
+    let keys: Vec<(usize, f64)> = order.iter().map(|run| key(*run).unwrap_or(last)).collect();
+    order.sort_by(|a, b| keys[*a].0.cmp(&keys[*b].0).then(keys[*a].1.total_cmp(&keys[*b].1)));
+    order
 }
 
-impl Column {
-    /// The best value, if it is known what that is and not all are the same.
-    fn best(&self) -> Option<f64> {
-        let more = self.more_is_better?;
-        let values = || self.values.iter().flatten().copied().filter(|value| value.is_finite());
-        let (low, high) = (values().reduce(f64::min)?, values().reduce(f64::max)?);
-        (low < high).then_some(if more { high } else { low })
-    }
+fn cell(column: &Column, run: usize) -> Markup {
+    let Some(value) = column.values[run] else { return html! { td.number.empty { "–" } } };
+    html! { td.number data-value=(value) { ((column.write)(value)) } }
 }
 
 fn columns(runs: &[Run]) -> Vec<Column> {
@@ -104,32 +146,31 @@ fn columns(runs: &[Run]) -> Vec<Column> {
         group,
         values: runs.iter().map(|run| run.figure(key)).collect(),
         write,
-        more_is_better: more_is_better(title),
     };
     let whole: fn(f64) -> String = |value| count(value as u64);
     let mut columns: Vec<Column> =
         validated(runs).iter().map(|name| of(name, "validation", &format!("val.{name}"), figure)).collect();
-    columns.push(Column { more_is_better: None, ..of(&best_title(runs), "so far", "best", figure) });
+    columns.push(of(&best_title(runs), "so far", "best", figure));
     columns.push(of("loss", "training", "train.loss", figure));
     columns.push(of("parameters", "", "parameters", whole));
     columns.push(of("GMACs", "", "gmacs", |value| format!("{value:.3}")));
     columns.push(of("epochs", "", "epoch", setting));
     columns.push(of("steps", "", "step", whole));
-    columns.push(of("seconds", "", "seconds", |value| count(value.round() as u64)));
+    columns.push(of("time", "", SECONDS, |value| clock(value.round() as u64)));
     columns.push(of("images/s", "", "train.images_per_second", figure));
     columns.push(of("seed", "", "seed", whole));
     columns.retain(|column| column.values.iter().any(Option::is_some));
     columns
 }
 
-/// The names of what was validated, in the order of their first appearance.
-fn validated(runs: &[Run]) -> Vec<&str> {
+/// The names of what runs have validated, in the order of their first appearance, losses last.
+pub(super) fn validated<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
-    for name in
-        runs.iter().flat_map(|run| run.summary.iter().filter_map(|(name, _)| name.strip_prefix("val.")))
-    {
-        if !names.contains(&name) {
-            names.push(name);
+    for run in runs {
+        for name in run.summary.iter().filter_map(|(name, _)| name.strip_prefix("val.")) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
     }
     names.sort_by_key(|name| name.ends_with("loss"));
@@ -138,14 +179,7 @@ fn validated(runs: &[Run]) -> Vec<&str> {
 
 /// `best top1`, where all runs agree on which of their metrics that is.
 fn best_title(runs: &[Run]) -> String {
-    let name = |run: &Run| {
-        let best = run.summary.get("best").and_then(Value::as_f64)?;
-        let names = run.metrics.names(Split::Val);
-        let holds =
-            |name: &&str| run.metrics.series(Split::Val, name).iter().any(|point| point.value == best);
-        names.into_iter().find(holds).map(str::to_owned)
-    };
-    let mut names: Vec<String> = runs.iter().filter_map(name).collect();
+    let mut names: Vec<&str> = runs.iter().filter_map(Run::deciding).map(|(name, _)| name).collect();
     names.dedup();
     match names.as_slice() {
         [only] => format!("best {only}"),
@@ -153,35 +187,26 @@ fn best_title(runs: &[Run]) -> String {
     }
 }
 
-/// What the names of metrics say of their direction.
-fn more_is_better(name: &str) -> Option<bool> {
-    let name = name.to_ascii_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    match () {
-        () if has(&["loss", "error", "mse", "mae"]) => Some(false),
-        () if has(&["top", "acc", "iou", "psnr", "precision", "recall", "images/s"])
-            || name.split('_').any(is_average) =>
-        {
-            Some(true)
-        }
-        () => None,
-    }
-}
-
-/// Whether a part of a name is that of an average precision or recall: `ap`, `ap50`, `ar100`.
-fn is_average(part: &str) -> bool {
-    let number = part.strip_prefix("ap").or_else(|| part.strip_prefix("ar"));
-    number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn run(values: &[(&str, f64)]) -> Run {
+        let mut run = Run::default();
+        values.iter().for_each(|(name, value)| run.summary.set(*name, *value));
+        run
+    }
+
     #[test]
-    fn the_direction_of_a_metric_shows_in_its_name() {
-        let of = ["loss", "pixel_mse", "top1", "miou", "AP50", "box_ar_small"].map(more_is_better);
-        assert_eq!(of, [Some(false), Some(false), Some(true), Some(true), Some(true), Some(true)]);
-        assert_eq!(["seconds", "parameters", "artefacts", "apples"].map(more_is_better), [None; 4]);
+    fn runs_come_best_first_by_the_metric_that_decides() {
+        let runs = [
+            run(&[("val.top1", 70.0), ("val.loss", 0.1)]),
+            run(&[]),
+            run(&[("val.top1", 80.0), ("val.loss", 0.9)]),
+            run(&[("val.loss", 0.5)]),
+            run(&[("val.top1", f64::NAN)]),
+            run(&[("val.loss", 0.2)]),
+        ];
+        assert_eq!(best_first(&runs), [2, 0, 4, 5, 3, 1]);
     }
 }

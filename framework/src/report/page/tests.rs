@@ -7,10 +7,11 @@ use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
 use super::*;
-use crate::component::{ClassFigures, ParameterGroup, Picture};
+use crate::component::{ClassFigures, Confusion, ParameterGroup, Picture};
 use crate::loader::CorruptSample;
 use crate::report::{
-    ClassTable, Details, Environment, GraphNode, MetricLog, PictureSet, PictureStore, RunDir, Split, Summary,
+    BestMetric, ClassTable, ConfusionTable, Details, Environment, GraphNode, MetricLog, PictureSet,
+    PictureStore, RunDir, Split, Summary,
 };
 
 const EVIL: &str = "</script><script>alert(1)</script>\"'&";
@@ -47,10 +48,8 @@ impl Runs {
         environment.command = format!("convmae run {name}.yaml");
         environment.write(&dir.environment()).unwrap();
         details(&format!("no more disk for {name}")).write(&dir.details()).unwrap();
-        let picture = |caption: &str, seed: u8| Picture {
-            caption: caption.to_owned(),
-            image: RgbImage::from_pixel(8, 8, Rgb([seed; 3])),
-        };
+        let picture =
+            |caption: &str, seed: u8| Picture::new(caption, RgbImage::from_pixel(8, 8, Rgb([seed; 3])));
         let row =
             |seed, by| vec![picture("original", seed), picture(&format!("evidence for {name}"), by * seed)];
         let store = PictureStore::new(dir.pictures());
@@ -95,6 +94,8 @@ fn details(error: &str) -> Details {
         nodes: vec![node("backbone", "images", 88_594_176), node("decoder", "backbone.s1", 26_800_640)],
         parameter_groups: vec![group("decay", 1.0), group("frozen", 0.0)],
         pixel_classes: vec!["wall".to_owned(), "sky".to_owned()],
+        best: Some(BestMetric { name: "top1".to_owned(), more_is_better: true }),
+        defaults: vec!["optimizer.lr".to_owned()],
         corrupt_samples: vec![CorruptSample {
             index: 7,
             path: "train/n02105855_2933.JPEG".into(),
@@ -164,6 +165,38 @@ fn the_page_of_one_run_has_its_curves_pictures_model_and_recipe() {
 }
 
 #[test]
+fn the_page_of_one_run_begins_with_what_it_is_and_what_decides() {
+    let runs = Runs::new();
+    let dir = runs.add("a", "name: base\ndescription: |\n  What masking\n  does.\n");
+    let mut summary = Summary::read(&dir.summary()).unwrap();
+    for (name, value) in [("seconds", 112.4), ("train.loss", 1.0), ("val.loss", 2.0)] {
+        summary.set(name, value);
+    }
+    summary.write(&dir.summary()).unwrap();
+    let page = Report::read(&[runs.path("a")]).unwrap().render();
+    assert!(page.contains("</h1><p class=\"description\">What masking\ndoes.</p>"), "{page}");
+    let titles: Vec<&str> =
+        page.split("<dt>").skip(1).map(|rest| rest.split("</dt>").next().unwrap()).collect();
+    let expected =
+        ["best top1", "top1, validation", "loss, validation", "loss, training", "time", "parameters"];
+    assert_eq!(titles, expected);
+    assert!(page.contains("<dt>time</dt><dd>1:52</dd>"));
+}
+
+#[test]
+fn the_page_of_one_run_has_the_confusion_of_its_classes() {
+    let runs = Runs::two();
+    let dir = RunDir::inspect(&runs.path("a")).unwrap();
+    let mut confusion = Confusion::new(&["cat".to_owned(), "dog".to_owned()]);
+    confusion.add(0, Some(1));
+    ConfusionTable { step: 20, confusion }.write(&dir.confusion()).unwrap();
+    let page = Report::read(&[runs.path("a")]).unwrap().render();
+    assert!(page.contains("<section id=\"confusion\">") && page.contains("cat taken for dog: 1 of 1"));
+    is_well_formed(&page);
+    assert!(!runs.read().render().contains("id=\"confusion\""), "of several runs there is none");
+}
+
+#[test]
 fn the_page_says_what_the_summary_will_say_and_is_written_before_it() {
     let runs = Runs::two();
     let dir = RunDir::inspect(&runs.path("a")).unwrap();
@@ -194,7 +227,8 @@ fn the_page_has_every_section_and_every_run_in_each() {
     assert!(page.contains("training loss of 2 runs; last values from 1.025 of a to 2.025 of bb"), "{page}");
     // The originals are the same ones and shown once.
     assert_eq!(page.matches("<img").count(), 2 + 2 * 2);
-    assert!(page.contains("<strong>52</strong>") && page.contains("best top1"));
+    assert!(!page.contains("<strong>") && page.contains("best top1"), "of single runs none is better");
+    assert!(page.find(">bb</th>") < page.find(">a</th>"), "the best first");
     // The machine is the same, the command is not.
     assert!(page.contains("The same in all runs") && page.contains("convmae run bb.yaml"));
 }
@@ -241,7 +275,8 @@ fn text_of_the_user_stays_text() {
     let runs = Runs::new();
     let name = EVIL.replace('/', "∕");
     for name in [&name, "b"] {
-        let recipe = serde_json::json!({"name": format!("{EVIL}{name}"), EVIL: name}).to_string();
+        let recipe =
+            serde_json::json!({"name": format!("{EVIL}{name}"), "description": EVIL, EVIL: name}).to_string();
         let dir = runs.add(name, &recipe);
         let mut log = MetricLog::open(&dir.metrics()).unwrap();
         log.push(40, 4.0, Split::Val, EVIL, 1.0, 20.0);
@@ -256,6 +291,12 @@ fn text_of_the_user_stays_text() {
         details.pixel_classes[0] = EVIL.to_owned();
         details.corrupt_samples[0].path = EVIL.into();
         details.corrupt_samples[0].reason = EVIL.to_owned();
+        details.best = Some(BestMetric { name: EVIL.to_owned(), more_is_better: true });
+        let mut confusion = Confusion::new(&[EVIL.to_owned(), EVIL.to_owned()]);
+        confusion.add(0, Some(1));
+        ConfusionTable { step: 40, confusion }.write(&dir.confusion()).unwrap();
+        let picture = Picture { note: EVIL.to_owned(), ..Picture::new(EVIL, RgbImage::new(2, 2)) };
+        PictureStore::new(dir.pictures()).save(&PictureSet { step: 50, rows: vec![vec![picture]] }).unwrap();
         details.write(&dir.details()).unwrap();
     }
     fs::create_dir(runs.path("gone")).unwrap();
@@ -274,8 +315,9 @@ fn the_data_of_the_script_are_json() {
     let start = page.find("type=\"application/json\">").unwrap() + "type=\"application/json\">".len();
     let text = &page[start..start + page[start..].find("</script>").unwrap()];
     let data: serde_json::Value = serde_json::from_str(text).unwrap();
-    assert_eq!(data["legend"][1]["label"], "bb");
-    assert_eq!(data["legend"][0]["epochs_per_step"], 0.1);
+    assert_eq!(data["groupings"][0]["labels"][1], "bb");
+    assert_eq!(data["groupings"][0]["of"], serde_json::json!([0, 1]));
+    assert_eq!(data["paces"][0], 0.1);
     // `loss` and `lr` of a run share an axis.
     assert_eq!(data["axes"].as_array().unwrap().len(), 4);
     assert_eq!(data["axes"][2]["seconds"][39], 20.0);
@@ -320,6 +362,49 @@ fn a_run_that_has_just_begun_is_compared_too() {
             && !alone.contains("id=\"curves\"")
             && alone.contains("id=\"recipes\"")
     );
+}
+
+/// Two variants of two seeds, the second one far better.
+fn seeds() -> Runs {
+    let runs = Runs::new();
+    for (name, ratio, seed) in
+        [("a", 0.5, 0), ("bb", 0.5, 1), ("b_far_better", 0.75, 0), ("b_far_better_", 0.75, 1)]
+    {
+        runs.add(name, &format!("name: base\nseed: {seed}\nmodel: {{mask: {{ratio: {ratio}}}}}\n"));
+    }
+    runs
+}
+
+#[test]
+fn seeds_are_put_together_ranked_and_shown_over_their_key() {
+    let page = seeds().read().render();
+    for id in ["ranking", "keys", "summary", "curves"] {
+        assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
+    }
+    assert!(page.contains("<strong>62.50 ± 0.71</strong>") && page.contains("51.50 ± 0.71"), "{page}");
+    assert!(page.contains("top1 over ratio"));
+    let start = page.find("<ul class=\"legend\"").unwrap();
+    let legend = &page[start..start + page[start..].find("</ul>").unwrap()];
+    assert_eq!(legend.matches("<li ").count(), 2, "{legend}");
+    assert!(legend.contains("ratio 0.5") && legend.contains("ratio 0.75"));
+    assert!(page.contains("<polygon"), "a band around each mean");
+    assert!(page.contains("<select name=\"group\">") && page.contains(">run</option>"));
+    is_well_formed(&page);
+}
+
+#[test]
+fn every_chart_is_written_as_svg_and_pdf() {
+    let runs = seeds();
+    let folder = runs.path("figures");
+    assert_eq!(runs.read().write_figures(&folder).unwrap(), 4);
+    for name in ["validation_top1", "training_loss", "training_lr", "top1_over_ratio"] {
+        let svg = fs::read_to_string(folder.join(format!("{name}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg") && svg.contains("ratio"), "{name}: a legend, or the axis");
+        let pdf = fs::read(folder.join(format!("{name}.pdf"))).unwrap();
+        assert!(pdf.starts_with(b"%PDF-") && pdf.len() > 1000, "{name}");
+    }
+    let svg = fs::read_to_string(folder.join("training_loss.svg")).unwrap();
+    assert!(svg.contains("loss, training") && svg.contains("step") && svg.contains("ratio 0.75"), "{svg}");
 }
 
 #[test]

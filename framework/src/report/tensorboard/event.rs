@@ -1,4 +1,7 @@
-//! The few protobuf messages of an event file (tensorflow/core/util/event.proto, framework/summary.proto).
+//! The few protobuf messages of an event file (tensorflow/core/util/event.proto, framework/summary.proto, and
+//! `tensorboard/plugins/hparams/plugin_data.proto`).
+
+use serde_json::Value;
 
 /// Something that happened at a step.
 #[derive(Debug)]
@@ -19,6 +22,21 @@ pub(super) enum What {
     SessionStart,
     /// Figures by tag.
     Scalars(Vec<(String, f32)>),
+    /// Pictures.
+    Images(Vec<Image>),
+    /// A text, in Markdown, by tag.
+    Text(String, String),
+    /// What the run was set to, of which numbers, texts and booleans are told, sorted by name.
+    HyperParameters(Vec<(String, Value)>),
+}
+
+/// A picture of a summary.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) tag: String,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) png: Vec<u8>,
 }
 
 impl Event {
@@ -40,9 +58,70 @@ impl Event {
                     });
                 }
             }),
+            What::Images(images) => event.message(5, |summary| {
+                images.iter().for_each(|image| summary.message(1, |value| image.encode(value)));
+            }),
+            What::Text(tag, text) => event.message(5, |summary| {
+                summary.message(1, |value| {
+                    value.bytes(1, tag.as_bytes());
+                    value.message(8, |tensor| {
+                        tensor.varint(1, TEXT);
+                        // Of one dimension, of one text.
+                        tensor.message(2, |shape| shape.message(2, |dimension| dimension.varint(1, 1)));
+                        tensor.bytes(8, text.as_bytes());
+                    });
+                    value.message(9, |metadata| metadata.message(1, |plugin| plugin.bytes(1, b"text")));
+                });
+            }),
+            What::HyperParameters(parameters) => event.message(5, |summary| {
+                summary.message(1, |value| {
+                    value.bytes(1, b"_hparams_/session_start_info");
+                    value.message(9, |metadata| {
+                        metadata.message(1, |plugin| {
+                            plugin.bytes(1, b"hparams");
+                            plugin.message(2, |data| {
+                                data.message(3, |session| hyper_parameters(session, parameters));
+                            });
+                        });
+                    });
+                });
+            }),
             What::SessionStart => event.message(7, |session| session.varint(1, 1)),
         }
         event.0
+    }
+}
+
+/// The data type of texts (tensorflow/core/framework/types.proto).
+const TEXT: u64 = 7;
+/// The colour space of RGB.
+const RGB: u64 = 3;
+
+impl Image {
+    fn encode(&self, value: &mut Message) {
+        value.bytes(1, self.tag.as_bytes());
+        value.message(4, |image| {
+            image.varint(1, u64::from(self.height));
+            image.varint(2, u64::from(self.width));
+            image.varint(3, RGB);
+            image.bytes(4, &self.png);
+        });
+    }
+}
+
+/// The mapping of a `SessionStartInfo`, from names to values as google/protobuf/struct.proto has them.
+fn hyper_parameters(session: &mut Message, parameters: &[(String, Value)]) {
+    for (name, value) in parameters {
+        let write = |of: &mut Message| match value {
+            Value::Number(number) => of.fixed64(2, number.as_f64().unwrap_or(f64::NAN).to_bits()),
+            Value::String(text) => of.bytes(3, text.as_bytes()),
+            Value::Bool(flag) => of.varint(4, u64::from(*flag)),
+            Value::Null | Value::Array(_) | Value::Object(_) => of.varint(1, 0),
+        };
+        session.message(1, |entry| {
+            entry.bytes(1, name.as_bytes());
+            entry.message(2, write);
+        });
     }
 }
 
@@ -98,6 +177,27 @@ mod tests {
     /// What the record writer and the messages of `TensorBoard` make of the same events
     /// (tests/data/README.md).
     const GOLDEN: &[u8] = include_bytes!("../../../../tests/data/report/tensorboard.tfevents");
+
+    /// As [`GOLDEN`].
+    const PLUGINS: &[u8] = include_bytes!("../../../../tests/data/report/tensorboard_plugins.tfevents");
+
+    #[test]
+    fn pictures_texts_and_hyper_parameters_are_the_bytes_that_tensorboard_writes() {
+        let png = b"\x89PNG\r\n\x1a\n".to_vec();
+        let image = Image { tag: "image 1/original".to_owned(), width: 300, height: 2, png };
+        let parameters = [("fused", Value::Bool(true)), ("lr", 1e-3.into()), ("mask", "Block".into())];
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let events = [
+            (1_700_000_005.0, 20, What::Images(vec![image])),
+            (1_700_000_006.0, 0, What::Text("recipe".to_owned(), "    a: 1\n".to_owned())),
+            (1_700_000_007.0, 0, What::HyperParameters(parameters)),
+        ];
+        let mut file = Vec::new();
+        for (wall_time, step, what) in events {
+            record::write(&mut file, &Event { wall_time, step, what }.encode()).unwrap();
+        }
+        assert_eq!(file, PLUGINS);
+    }
 
     #[test]
     fn events_are_the_bytes_that_tensorboard_writes() {

@@ -1,4 +1,4 @@
-//! `tensorboard/`: the metrics once more, as event files that `TensorBoard` reads.
+//! `tensorboard/`: metrics, pictures and recipe once more, as event files that `TensorBoard` reads.
 //!
 //! Every session of a run appends a file of its own. It begins with the start of a session at the first step
 //! that is still to come, upon which `TensorBoard` forgets what an earlier session logged from there on: what
@@ -12,8 +12,12 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{ReportError, Split};
-use event::{Event, What};
+use serde_json::Value;
+
+use super::png::png;
+use super::{PictureSet, ReportError, Split};
+use crate::component::Picture;
+use event::{Event, Image, What};
 
 /// The event file of a session.
 #[derive(Debug)]
@@ -40,6 +44,29 @@ impl EventLog {
         let tag = |name: &str| format!("{}/{name}", split.name());
         let scalars = figures.iter().map(|(name, value)| (tag(name), *value as f32)).collect();
         self.write(step, What::Scalars(scalars))
+    }
+
+    /// Tells what the run is: its recipe as a text, and the keys that somebody wrote as hyperparameters.
+    pub fn describe(&mut self, recipe_yaml: &str, written: Vec<(String, Value)>) -> Result<(), ReportError> {
+        // A block of code in Markdown.
+        let text: String = recipe_yaml.lines().flat_map(|line| ["    ", line, "\n"]).collect();
+        self.write(0, What::Text("recipe".to_owned(), text))?;
+        let mut parameters = written;
+        parameters.retain(|(_, value)| !value.is_null());
+        parameters.sort_by(|a, b| a.0.cmp(&b.0));
+        self.write(0, What::HyperParameters(parameters))
+    }
+
+    /// Appends pictures; they are tagged `image 1/reconstruction`.
+    pub fn pictures(&mut self, set: &PictureSet) -> Result<(), ReportError> {
+        let rows = set.rows.iter().enumerate();
+        let pictures = rows.flat_map(|(row, pictures)| pictures.iter().map(move |picture| (row, picture)));
+        let image = |(row, picture): (usize, &Picture)| {
+            let (width, height) = picture.image.dimensions();
+            let tag = format!("image {}/{}", row + 1, picture.caption);
+            Some(Image { tag, width, height, png: png(&picture.image)? })
+        };
+        self.write(set.step, What::Images(pictures.filter_map(image).collect()))
     }
 
     /// Hands what was recorded to the system, for those who look on.
@@ -96,9 +123,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut log = EventLog::begin(&folder.path().join("tensorboard"), 1).unwrap();
         log.record(1, Split::Train, &[("loss".to_owned(), 0.5), ("lr".to_owned(), f64::NAN)]).unwrap();
+        log.describe("seed: 1\n", vec![("seed".to_owned(), 1.into()), ("none".to_owned(), Value::Null)])
+            .unwrap();
+        let picture = Picture::new("original", image::RgbImage::new(2, 2));
+        log.pictures(&PictureSet { step: 1, rows: vec![vec![picture]] }).unwrap();
         log.flush().unwrap();
         let bytes = fs::read(&log.path).unwrap();
-        for text in ["brain.Event:2", "train/loss", "train/lr"] {
+        let described = ["    seed: 1\n", "hparams", "image 1/original", "IHDR"];
+        for text in ["brain.Event:2", "train/loss", "train/lr"].into_iter().chain(described) {
             assert!(bytes.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
         }
     }

@@ -5,6 +5,7 @@
 //! arrays of numpy.
 
 mod contents;
+mod dict;
 mod entry;
 mod legacy;
 mod storages;
@@ -18,6 +19,7 @@ use std::path::Path;
 use super::error::{FormatError, WeightsError};
 use super::file::{Selection, WeightsFile};
 
+pub use dict::{PickledDict, read_pickled_dict};
 pub use write::write_pth;
 
 /// Reads a `.pth` in zip format.

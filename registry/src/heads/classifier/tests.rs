@@ -213,11 +213,18 @@ fn pictures_show_the_evidence_for_the_predicted_class() {
         let level = level(prefix);
         let module = build(&spec(kind, pool), &Scope::new(0), level.clone());
         let logits = logits(module.as_ref(), &features(&level));
-        let pictures = module.pictures(&features(&level), &batch(vec![of_class(0); 2]), &eval()).unwrap();
-        for (row, logits) in pictures.iter().zip(logits.chunks_exact(CLASSES)) {
+        let batch = batch(vec![of_class(0), Target { class: None, ..of_class(0) }]);
+        let names = ["cat".to_owned()];
+        let pictures = module.pictures(&features(&level), &batch, &names, &eval()).unwrap();
+        let rows = pictures.iter().zip(logits.chunks_exact(CLASSES)).zip([", truth: cat", ""]);
+        for ((row, logits), truth) in rows {
             assert_eq!([row[0].image.dimensions(), row[1].image.dimensions()], [(4, 2); 2]);
             assert_eq!(row[0].caption, "original");
-            assert_eq!(row[1].caption, format!("evidence for {}", argmax(logits)));
+            assert_eq!(row[1].caption, "evidence");
+            let (class, sum) = (argmax(logits), logits.iter().map(|logit| logit.exp()).sum::<f32>());
+            let name = if class == 0 { "cat".to_owned() } else { format!("class {class}") };
+            let probability = 100.0 * logits[class].exp() / sum;
+            assert_eq!(row[1].note, format!("{name} {probability:.1} %{truth}"));
         }
         assert_eq!(pictures.len(), 2);
     }

@@ -6,6 +6,7 @@
 //! temporary name, synced and renamed, so a crash at any point leaves the checkpoints before it untouched.
 
 mod pointer;
+mod retention;
 mod store;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 use crate::weights::{TensorMap, WeightsError};
 
+pub use retention::Retention;
 pub use store::CheckpointStore;
 
 /// The state of a run after a number of steps.

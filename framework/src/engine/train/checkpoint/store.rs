@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::pointer::Pointer;
-use super::{Checkpoint, CheckpointError, Kind, Loaded, Refusal};
+use super::{Checkpoint, CheckpointError, Kind, Loaded, Refusal, Retention};
 use crate::weights::{CHECKPOINT_KEY, STATE_KEY, WeightsError, atomic, read_safetensors, write_sealed};
 
 const LAST: &str = "last.json";
@@ -17,14 +17,13 @@ const VERSION: &str = "1";
 const STEP_KEY: &str = "convmae.step";
 /// There in a checkpoint that was the best when it was saved.
 const BEST_KEY: &str = "convmae.best";
-/// The newest checkpoint and the one before.
-const KEEP: usize = 2;
-
 /// The checkpoints in one directory, written by one process.
 #[derive(Clone, Debug)]
 pub struct CheckpointStore {
     directory: PathBuf,
-    keep: usize,
+    retention: Retention,
+    /// Evaluated steps, from the best on.
+    ranking: Vec<u64>,
 }
 
 impl CheckpointStore {
@@ -35,14 +34,19 @@ impl CheckpointStore {
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, CheckpointError> {
         let directory = directory.into();
         fs::create_dir_all(&directory).map_err(WeightsError::io("create", &directory))?;
-        Ok(Self { directory, keep: KEEP })
+        Ok(Self { directory, retention: Retention::default(), ranking: Vec::new() })
     }
 
-    /// Keeps the `keep` newest checkpoints, at least one, besides the best.
+    /// Keeps checkpoints by another rule.
     #[must_use]
-    pub fn with_keep(mut self, keep: usize) -> Self {
-        self.keep = keep.max(1);
+    pub fn with_retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
+    }
+
+    /// Tells which evaluated steps are the best, from the best on: their checkpoints are those of the best that the rule keeps.
+    pub fn set_ranking(&mut self, ranking: Vec<u64>) {
+        self.ranking = ranking;
     }
 
     /// Whether a directory holds a checkpoint, intact or not.
@@ -54,6 +58,20 @@ impl CheckpointStore {
     pub fn last_in(directory: &Path) -> Option<u64> {
         let step = |entry: fs::DirEntry| entry.file_name().to_str().and_then(step_of);
         fs::read_dir(directory).ok()?.flatten().filter_map(step).max()
+    }
+
+    /// The checkpoint that `best.json` in a directory names; none if there is no such file.
+    ///
+    /// # Errors
+    /// If the file is broken.
+    pub fn best_in(directory: &Path) -> Result<Option<PathBuf>, CheckpointError> {
+        let best = Pointer::read(&directory.join(BEST)).map_err(CheckpointError::Refused)?;
+        Ok(best.map(|pointer| directory.join(pointer.file)))
+    }
+
+    /// The newest checkpoint in a directory, intact or not.
+    pub fn newest_in(directory: &Path) -> Option<PathBuf> {
+        Self::last_in(directory).map(|step| directory.join(file_name(step)))
     }
 
     /// The directory.
@@ -152,27 +170,62 @@ impl CheckpointStore {
         read(path, None).map(|stored| stored.checkpoint).map_err(CheckpointError::Refused)
     }
 
-    /// Removes what is neither among the newest up to `step` nor the best, as [`Self::save`] does at its end,
-    /// which a crash may cut off. A file that cannot be removed is reported and left: the checkpoint itself is
-    /// safe.
+    /// Removes later checkpoints than that of `step`, and what the rule does not keep, as [`Self::save`] does at its end, which a
+    /// crash may cut off. A file that cannot be removed is reported and left: the checkpoint itself is safe.
     pub fn rotate(&self, step: u64) {
-        let best = match Pointer::read(&self.directory.join(BEST)) {
-            Ok(pointer) => pointer.map(|pointer| self.directory.join(pointer.file)),
+        let best = match Self::best_in(&self.directory) {
+            Ok(best) => best,
             // Not knowing which is the best, none is removed.
-            Err(refusal) => return tracing::warn!("{refusal}; no old checkpoint is removed"),
+            Err(error) => return tracing::warn!("{error}; no old checkpoint is removed"),
         };
         let checkpoints = match self.newest_first() {
             Ok(checkpoints) => checkpoints,
             Err(error) => return tracing::warn!("{error}; no old checkpoint is removed"),
         };
-        let (later, kept): (Vec<_>, Vec<_>) = checkpoints.into_iter().partition(|(of, _)| *of > step);
-        for (_, path) in later.into_iter().chain(kept.into_iter().skip(self.keep)) {
-            if Some(&path) != best.as_ref()
-                && let Err(error) = atomic::remove(&path)
-            {
+        let (later, others): (Vec<_>, Vec<_>) = checkpoints.into_iter().partition(|(of, _)| *of > step);
+        let later = later.into_iter().map(|(_, path)| path).filter(|path| Some(path) != best.as_ref());
+        let surplus = self.not_kept(others, best.as_ref());
+        for path in later.chain(surplus) {
+            if let Err(error) = atomic::remove(&path) {
                 tracing::warn!("{error}");
             }
         }
+    }
+
+    /// The checkpoints that the rule does not keep, newest first, and how many it keeps.
+    ///
+    /// # Errors
+    /// If the directory cannot be listed, or it is not known which the best is.
+    pub fn surplus(&self) -> Result<(Vec<PathBuf>, usize), CheckpointError> {
+        let best = Self::best_in(&self.directory)?.filter(|_| self.retention.best > 0);
+        let checkpoints = self.newest_first()?;
+        let all = checkpoints.len();
+        let surplus = self.not_kept(checkpoints, best.as_ref());
+        let kept = all - surplus.len();
+        Ok((surplus, kept))
+    }
+
+    /// Removes a checkpoint, and what names it.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn remove(&self, path: &Path) -> Result<(), CheckpointError> {
+        // First what names it: without, the newest one that is left is found.
+        for name in [LAST, BEST] {
+            let pointer = self.directory.join(name);
+            let names_it = |named: Pointer| self.directory.join(named.file) == path;
+            if Pointer::read(&pointer).map_err(CheckpointError::Refused)?.is_some_and(names_it) {
+                atomic::remove(&pointer)?;
+            }
+        }
+        Ok(atomic::remove(path)?)
+    }
+
+    fn not_kept(&self, newest_first: Vec<(u64, PathBuf)>, best: Option<&PathBuf>) -> Vec<PathBuf> {
+        let steps: Vec<u64> = newest_first.iter().map(|(step, _)| *step).collect();
+        let kept = self.retention.kept(&steps, &self.ranking);
+        let is_surplus = |(step, path): &(u64, PathBuf)| !kept.contains(step) && Some(path) != best;
+        newest_first.into_iter().filter(is_surplus).map(|(_, path)| path).collect()
     }
 
     /// Steps and paths of the checkpoint files, whatever their content, newest first.

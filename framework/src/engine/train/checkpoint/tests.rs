@@ -81,11 +81,62 @@ fn the_two_newest_and_the_best_are_kept() {
 }
 
 #[test]
-fn keep_is_adjustable_and_at_least_one() {
+fn the_rule_is_adjustable() {
     let directory = tempfile::tempdir().unwrap();
-    let store = store(directory.path(), &[1, 2]).with_keep(0);
+    let one = Retention { newest: 1, ..Retention::default() };
+    let store = store(directory.path(), &[1, 2]).with_retention(one);
     store.save(&checkpoint(3), Kind::Last).unwrap();
     assert_eq!(files(&store), ["last.json", "step-00000003.safetensors"]);
+}
+
+fn steps(store: &CheckpointStore) -> Vec<String> {
+    let names = files(store).into_iter().filter_map(|name| {
+        let step = name.strip_prefix("step-")?.strip_suffix(".safetensors")?;
+        Some(step.trim_start_matches('0').to_owned())
+    });
+    names.collect()
+}
+
+#[test]
+fn the_best_few_and_one_of_every_so_many_stay_beside_the_newest() {
+    let directory = tempfile::tempdir().unwrap();
+    let rule = Retention { newest: 1, best: 2, every: Some(40) };
+    let mut store = store(directory.path(), &[]).with_retention(rule);
+    // From the best on, after each step.
+    let rankings: [&[u64]; 7] =
+        [&[10], &[20, 10], &[20, 10, 30], &[20, 40, 10, 30], &[20, 40, 10, 30, 50], &[60, 20, 40], &[60, 20]];
+    for (step, ranking) in (10..).step_by(10).zip(rankings) {
+        store.set_ranking(ranking.to_vec());
+        let kind = if ranking[0] == step { Kind::Best } else { Kind::Last };
+        store.save(&checkpoint(step), kind).unwrap();
+        match step {
+            30 => assert_eq!(steps(&store), ["10", "20", "30"]),
+            50 => assert_eq!(steps(&store), ["20", "40", "50"]),
+            _ => {}
+        }
+    }
+    assert_eq!(steps(&store), ["20", "40", "60", "70"]);
+    assert_eq!(store.best().unwrap(), Some(checkpoint(60)));
+}
+
+#[test]
+fn what_is_removed_is_named_no_more_and_the_rest_still_resumes() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path(), &[10]);
+    store.save(&checkpoint(20), Kind::Best).unwrap();
+    store.save(&checkpoint(30), Kind::Last).unwrap();
+    let none = store.clone().with_retention(Retention { newest: 0, best: 0, every: None });
+    let (surplus, kept) = none.surplus().unwrap();
+    assert_eq!((surplus.len(), kept), (2, 0));
+    let (surplus, kept) =
+        store.clone().with_retention(Retention { newest: 0, best: 1, every: None }).surplus().unwrap();
+    assert_eq!((&surplus[..], kept), (&[path(&store, 30)][..], 1));
+    store.remove(&path(&store, 30)).unwrap();
+    assert!(!directory.path().join("checkpoints/last.json").exists());
+    assert_eq!(store.best().unwrap(), Some(checkpoint(20)));
+    assert_resumes(&store, 20, &[]);
+    store.remove(&path(&store, 20)).unwrap();
+    assert_eq!((store.best().unwrap(), store.load_last().unwrap()), (None, None));
 }
 
 #[test]

@@ -3,15 +3,46 @@
 use std::path::{Path, PathBuf};
 
 use convmae_framework::data::DataError;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::datasets::what_is_there;
+use super::what_is_there;
+
+/// One pattern or several.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Shards {
+    /// One path or pattern.
+    One(String),
+    /// Several paths or patterns.
+    Many(Vec<String>),
+}
+
+impl Shards {
+    /// The files, at least one, in their order.
+    ///
+    /// # Errors
+    /// If one is not there, or a pattern is none.
+    pub fn files(&self) -> Result<Vec<PathBuf>, DataError> {
+        let patterns = match self {
+            Self::One(pattern) => std::slice::from_ref(pattern),
+            Self::Many(patterns) => patterns,
+        };
+        let shards = patterns.iter().map(|pattern| files(pattern)).collect::<Result<Vec<_>, _>>()?.concat();
+        if shards.is_empty() {
+            let reason = "the list of shards is empty".to_owned();
+            return Err(DataError::Invalid { path: "shards".into(), reason });
+        }
+        Ok(shards)
+    }
+}
 
 /// More names than anyone has shards: a typing error in a range.
 const MAX_NAMES: usize = 1_000_000;
 
 /// The files that a pattern stands for: `{000..146}` and `{a,b}` name files that must exist, `*`, `?` and
 /// `[..]` find them.
-pub fn files(pattern: &str) -> Result<Vec<PathBuf>, DataError> {
+fn files(pattern: &str) -> Result<Vec<PathBuf>, DataError> {
     let invalid = |path: &str, reason: String| DataError::Invalid { path: path.into(), reason };
     let mut files = Vec::new();
     for name in expand_braces(pattern).map_err(|reason| invalid(pattern, reason))? {
