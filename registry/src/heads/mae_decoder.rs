@@ -132,7 +132,7 @@ impl HeadModule for MaeDecoderModule {
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
-        let patches = self.pixels(pred.to_vec()?, batch);
+        let patches = self.pixels(pred.to_vec()?, &self.patches(batch, mask.masks));
         let images = unpatchify(&patches, self.channels, batch.height, batch.width, self.patch);
         let (removed, patch) = (mask.removed.clone(), self.patch);
         Ok(Prediction::Reconstruction(Reconstruction { images, removed, patch }))
@@ -140,8 +140,8 @@ impl HeadModule for MaeDecoderModule {
 
     fn pictures(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Vec<Vec<Picture>>> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
-        let target = self.patches(batch);
-        let mut reconstructed = self.pixels(pred.to_vec()?, batch);
+        let target = self.patches(batch, mask.masks);
+        let mut reconstructed = self.pixels(pred.to_vec()?, &target);
         let mut masked = target.clone();
         let size = self.patch_values();
         let patches = masked.chunks_exact_mut(size).zip(reconstructed.chunks_exact_mut(size));
@@ -151,24 +151,27 @@ impl HeadModule for MaeDecoderModule {
             // Grey where nothing is seen; the original pixels where they were seen.
             if *removed > 0.5 { masked.fill(0.0) } else { reconstructed.copy_from_slice(target) }
         }
-        let columns = [("masked", masked), ("reconstruction", reconstructed), ("original", target)];
-        let columns = columns.map(|(caption, patches)| {
-            (caption, unpatchify(&patches, self.channels, batch.height, batch.width, self.patch))
-        });
-        let len = self.channels * batch.height * batch.width;
+        let [masked, reconstructed] = [masked, reconstructed]
+            .map(|patches| unpatchify(&patches, self.channels, batch.height, batch.width, self.patch));
+        let (originals, len) = (batch.images.values(), self.channels * batch.height * batch.width);
         let row = |image: usize| {
-            let picture = |(caption, values): &(&str, Vec<f32>)| Picture {
-                caption: (*caption).to_owned(),
-                image: batch.picture_of(image, &values[image * len..][..len]),
+            let picture = |caption: &str, values: &[f32]| Picture {
+                caption: caption.to_owned(),
+                image: batch.picture_of(image, values),
             };
-            columns.iter().map(picture).collect()
+            let under = |view: usize| {
+                let of = |values: &[f32], caption| picture(caption, &values[view * len..][..len]);
+                [of(&masked, "masked"), of(&reconstructed, "reconstruction")]
+            };
+            let original = picture("original", &originals[image * len..][..len]);
+            (image * mask.masks..(image + 1) * mask.masks).flat_map(under).chain([original]).collect()
         };
         Ok((0..batch.len()).map(row).collect())
     }
 }
 
 impl MaeDecoderModule {
-    /// Predicted patches `[B, L, patch * patch * channels]`, and the mask.
+    /// Predicted patches `[B * M, L, patch * patch * channels]`, and the masks.
     fn reconstruct(&self, features: &Features, ctx: &Context) -> nn::Result<(Tensor, Rc<Mask>)> {
         let (Some(level), Some(mask)) = (features.levels.last(), &features.mask) else {
             return Err(Error::Value("the features are not masked".to_owned()));
@@ -207,17 +210,24 @@ impl MaeDecoderModule {
         self.patch * self.patch * self.channels
     }
 
-    /// The batch's pixels by patch, `[B, L, patch * patch * channels]`.
-    fn patches(&self, batch: &Batch) -> Vec<f32> {
-        patchify(&batch.images.values(), self.channels, batch.height, batch.width, self.patch)
+    /// The batch's pixels by patch, of each image as often as it has masks, `[B * M, L, patch * patch * channels]`.
+    fn patches(&self, batch: &Batch, masks: usize) -> Vec<f32> {
+        let patches = patchify(&batch.images.values(), self.channels, batch.height, batch.width, self.patch);
+        let image = self.channels * batch.height * batch.width;
+        patches
+            .chunks_exact(image)
+            .flat_map(|image| std::iter::repeat_n(image, masks))
+            .flatten()
+            .copied()
+            .collect()
     }
 
     /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean
     /// and deviation back, as in the demonstration of MAE.
-    fn pixels(&self, mut pred: Vec<f32>, batch: &Batch) -> Vec<f32> {
+    fn pixels(&self, mut pred: Vec<f32>, targets: &[f32]) -> Vec<f32> {
         if self.spec.norm_pix_loss {
             let size = self.patch_values();
-            for (pred, target) in pred.chunks_exact_mut(size).zip(self.patches(batch).chunks_exact(size)) {
+            for (pred, target) in pred.chunks_exact_mut(size).zip(targets.chunks_exact(size)) {
                 let (mean, deviation) = patch_statistics(target);
                 pred.iter_mut().for_each(|value| *value = (f64::from(*value) * deviation + mean) as f32);
             }
