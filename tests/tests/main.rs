@@ -9,6 +9,7 @@ mod before_a_run;
 mod bench;
 mod browse;
 mod command_line;
+mod complementary_masks;
 mod damage;
 mod data_on_disk;
 mod detection;

@@ -36,10 +36,10 @@ pub trait BackboneModule {
     /// The maps that [`forward`](Self::forward) yields, in order.
     fn levels(&self) -> Vec<LevelShape>;
 
-    /// Multiply-adds of one image's forward, as they are computed (masked positions left out).
+    /// Multiply-adds of one image's forward under one mask, as they are computed (masked positions left out).
     fn macs(&self) -> Macs;
 
-    /// Images `[B, C, H, W]` to features.
+    /// Images `[B, C, H, W]` to features, of each image under each of its masks.
     fn forward(&self, images: &Images, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features>;
 }
 
@@ -48,7 +48,8 @@ pub trait BackboneModule {
 pub struct Level {
     /// Its shape.
     pub shape: LevelShape,
-    /// `[B, N, C]`: prefix tokens, then for every kept patch its `cell * cell` positions.
+    /// `[B, N, C]`: prefix tokens, then for every kept patch its `cell * cell` positions; `[B * M, N, C]` under `M`
+    /// masks per image, those of an image following each other.
     pub tokens: Tensor,
 }
 

@@ -39,7 +39,7 @@ pub struct HeadInputs {
 
 /// A built head.
 pub trait HeadModule {
-    /// Multiply-adds of one image's forward.
+    /// Multiply-adds of one image's forward, under one mask where features are masked.
     fn macs(&self) -> Macs;
 
     /// The losses of a batch.

@@ -38,55 +38,62 @@ impl MaskGrid {
 /// What a masker will do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaskPlan {
-    /// Tokens that are kept, of [`MaskGrid::tokens`].
+    /// Masks per image, `M`: the model sees each image so many times.
+    pub masks: usize,
+    /// Tokens that each of them keeps, of [`MaskGrid::tokens`].
     pub kept: usize,
     /// Whether earlier stages have masks of their own, so that all patches have to be computed there.
     pub independent_stages: bool,
 }
 
-/// The masks of a batch of `B` images with `L` tokens each. A mask is 1 where a patch is removed, as in the
-/// official code.
+/// The masks of a batch of `B` images with `L` tokens each, `M` masks per image, which follow each other. A mask is
+/// 1 where a patch is removed, as in the official code.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mask {
     /// The grid it was drawn on.
     pub grid: MaskGrid,
-    /// Kept tokens per image.
+    /// Masks per image, `M`.
+    pub masks: usize,
+    /// Kept tokens per mask.
     pub kept: usize,
-    /// `[B, kept]`: the kept tokens, in shuffled order.
+    /// `[B * M, kept]`: the kept tokens, in shuffled order.
     pub ids_keep: Vec<u32>,
-    /// `[B, L]`: where each token of the grid is in the shuffled order (kept ones first).
+    /// `[B * M, L]`: where each token of the grid is in the shuffled order (kept ones first).
     pub ids_restore: Vec<u32>,
-    /// `[B, L]`: 0 is keep, 1 is remove.
+    /// `[B * M, L]`: 0 is keep, 1 is remove.
     pub removed: Vec<f32>,
-    /// For every earlier stage `[B, rows * cell, cols * cell]`, 0 is keep, 1 is remove; empty where earlier
+    /// For every earlier stage `[B * M, rows * cell, cols * cell]`, 0 is keep, 1 is remove; empty where earlier
     /// stages take the token mask, upsampled.
     pub stages: Vec<Vec<f32>>,
 }
 
 impl Mask {
-    /// Masks from noise `[B, L]`: the `kept` tokens with the least noise stay (`random_masking` of the
+    /// Masks from noise `[B, L]`, one per image: the `kept` tokens with the least noise stay (`random_masking` of the
     /// official code).
     pub fn from_noise(grid: &MaskGrid, kept: usize, noise: &[f32]) -> Self {
         let tokens = grid.tokens();
-        let mut mask = Self {
-            grid: grid.clone(),
-            kept,
-            ids_keep: Vec::with_capacity(noise.len() / tokens * kept),
-            ids_restore: vec![0; noise.len()],
-            removed: vec![1.0; noise.len()],
-            stages: Vec::new(),
-        };
-        for (image, noise) in noise.chunks_exact(tokens).enumerate() {
-            let mut shuffled: Vec<u32> = (0..tokens as u32).collect();
-            shuffled.sort_by(|&a, &b| noise[a as usize].total_cmp(&noise[b as usize]));
-            for (position, &token) in shuffled.iter().enumerate() {
-                mask.ids_restore[image * tokens + token as usize] = position as u32;
-                if position < kept {
-                    mask.ids_keep.push(token);
-                    mask.removed[image * tokens + token as usize] = 0.0;
+        let mut ids_restore = vec![0; noise.len()];
+        for (noise, places) in noise.chunks_exact(tokens).zip(ids_restore.chunks_exact_mut(tokens)) {
+            let mut shuffled: Vec<usize> = (0..tokens).collect();
+            shuffled.sort_by(|&a, &b| noise[a].total_cmp(&noise[b]));
+            shuffled.into_iter().zip(0..).for_each(|(token, place)| places[token] = place);
+        }
+        Self::from_places(grid, 1, kept, ids_restore)
+    }
+
+    /// `masks` per image from the place of each token in the shuffled order of each mask, `[B * masks, L]`
+    /// ([`ids_restore`](Self::ids_restore)): the first `kept` stay.
+    pub fn from_places(grid: &MaskGrid, masks: usize, kept: usize, ids_restore: Vec<u32>) -> Self {
+        let tokens = grid.tokens();
+        let mut ids_keep = vec![0; ids_restore.len() / tokens * kept];
+        for (places, kept_tokens) in ids_restore.chunks_exact(tokens).zip(ids_keep.chunks_exact_mut(kept)) {
+            for (token, &place) in (0..).zip(places) {
+                if let Some(id) = kept_tokens.get_mut(place as usize) {
+                    *id = token;
                 }
             }
         }
-        mask
+        let removed = ids_restore.iter().map(|&place| f32::from(place as usize >= kept)).collect();
+        Self { grid: grid.clone(), masks, kept, ids_keep, ids_restore, removed, stages: Vec::new() }
     }
 }

@@ -24,7 +24,7 @@ pub trait NeckModule {
     /// The maps that [`forward`](Self::forward) yields, in order.
     fn levels(&self) -> Vec<LevelShape>;
 
-    /// Multiply-adds of one image's forward.
+    /// Multiply-adds of one image's forward, under one mask where features are masked.
     fn macs(&self) -> Macs;
 
     /// Features to features.

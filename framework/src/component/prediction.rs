@@ -65,10 +65,12 @@ impl Prediction {
             Self::Logits(Logits { values, classes }) => *classes > 0 && values.len() == count * classes,
             Self::Reconstruction(Reconstruction { images, removed, patch }) => {
                 let divides = |side: usize| *patch > 0 && side.is_multiple_of(*patch);
-                images.len() == batch.images.shape().numel()
+                let masks = images.len() / batch.images.shape().numel().max(1);
+                masks > 0
+                    && images.len() == masks * batch.images.shape().numel()
                     && divides(batch.height)
                     && divides(batch.width)
-                    && removed.len() == count * (batch.height / patch) * (batch.width / patch)
+                    && removed.len() == masks * count * (batch.height / patch) * (batch.width / patch)
             }
             Self::Semantic(Semantic { maps, logits }) => {
                 let fits = |of: &PixelLogits| {
@@ -91,12 +93,12 @@ pub struct Logits {
     pub classes: usize,
 }
 
-/// Reconstructed images.
+/// Reconstructed images, as many of each as it has masks (`M`), which follow each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reconstruction {
-    /// `[B, 3, height, width]`, row-major, normalised as the images.
+    /// `[B * M, 3, height, width]`, row-major, normalised as the images.
     pub images: Vec<f32>,
-    /// `[B, L]`: 1 where a patch was removed, 0 where it was seen.
+    /// `[B * M, L]`: 1 where a patch was removed, 0 where it was seen.
     pub removed: Vec<f32>,
     /// Side of a patch in pixels.
     pub patch: usize,
@@ -188,9 +190,14 @@ mod tests {
             let images = batch.images.values().into_owned();
             Prediction::Reconstruction(Reconstruction { images, removed: vec![0.0; 2 * tokens], patch })
         };
+        let under_masks = |masks: usize, of_images: usize| {
+            let images = batch.images.values().repeat(of_images);
+            Prediction::Reconstruction(Reconstruction { images, removed: vec![0.0; masks * 4], patch: 2 })
+        };
         let fitting = [
             Prediction::Logits(Logits { values: vec![0.0; 4], classes: 2 }),
             reconstruction(2, 2),
+            under_masks(3, 3),
             Prediction::Semantic(Semantic::of(logits(2), &batch)),
             Prediction::Instances(vec![Regions::default(); 2]),
         ];
@@ -204,6 +211,8 @@ mod tests {
             reconstruction(2, 3),
             reconstruction(0, 2),
             reconstruction(4, 0),
+            under_masks(3, 2),
+            under_masks(0, 0),
             Prediction::Semantic(Semantic::of(logits(1), &batch)),
             Prediction::Semantic(Semantic { maps: vec![GrayImage::new(4, 2); 2], logits: Some(logits(1)) }),
             Prediction::Instances(vec![Regions::default()]),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::iter::Sum;
-use std::ops::Add;
+use std::ops::{Add, Mul};
 
 /// Channels, height and width in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -60,7 +60,7 @@ impl LevelShape {
 pub struct Macs {
     /// As they are computed here: masked positions left out.
     pub computed: u64,
-    /// As the official code computes them: convolutional stages on the whole image.
+    /// As ConvMAE computes them: convolutional stages on the whole image, once for each mask.
     pub dense: u64,
 }
 
@@ -76,6 +76,14 @@ impl Add for Macs {
 
     fn add(self, other: Self) -> Self {
         Self { computed: self.computed + other.computed, dense: self.dense + other.dense }
+    }
+}
+
+impl Mul<u64> for Macs {
+    type Output = Self;
+
+    fn mul(self, times: u64) -> Self {
+        Self { computed: times * self.computed, dense: times * self.dense }
     }
 }
 

@@ -173,8 +173,10 @@ impl FirstBatch {
         // Masks are of images with their padding.
         let padded = Batch { sizes: vec![[batch.height, batch.width]; batch.len()], ..batch.clone() };
         let row = |image: usize| {
-            let of = |mask| masked(padded.picture(image), mask, image);
-            let of_masks = masks.iter().map(|mask| Picture::new("masked", of(mask)));
+            let own = |mask: &Mask| image * mask.masks..(image + 1) * mask.masks;
+            let of_masks = masks.iter().flat_map(|mask| own(mask).map(move |of| (mask, of)));
+            let of_masks =
+                of_masks.map(|(mask, of)| Picture::new("masked", masked(padded.picture(image), mask, of)));
             let seen = Picture::new("image", batch.picture(image));
             std::iter::once(seen).chain(of_masks).collect()
         };

@@ -61,7 +61,7 @@ impl Model {
     /// The masks that the maskers draw for a batch, without anything that is computed under them.
     pub fn masks(&self, batch: usize, ctx: &Context) -> Result<Vec<Mask>> {
         let drawn = self.nodes().iter().filter_map(|built| match (&built.planned.node.kind, &built.module) {
-            (NodeKind::Masker(masker), Module::Masker { grid: Some(grid), .. }) => {
+            (NodeKind::Masker(masker), Module::Masker(Some((grid, _)))) => {
                 Some(masker.draw(grid, batch, ctx))
             }
             _ => None,
@@ -76,7 +76,7 @@ impl Model {
 
     fn run(&self, built: &Built, outputs: &Outputs, batch: &Batch, ctx: &Context) -> Result<Output> {
         Ok(match (&built.planned.node.kind, &built.module) {
-            (NodeKind::Masker(masker), Module::Masker { grid: Some(grid), .. }) => {
+            (NodeKind::Masker(masker), Module::Masker(Some((grid, _)))) => {
                 Output::Mask(Rc::new(masker.draw(grid, batch.len(), ctx)?))
             }
             (_, Module::Backbone(backbone)) => {
@@ -176,7 +176,7 @@ impl Model {
 
     /// Whether neither a node nor anything before it is trained.
     fn is_constant(&self, built: &Built) -> bool {
-        let is_masker = matches!(built.module, Module::Masker { .. });
+        let is_masker = matches!(built.module, Module::Masker(_));
         is_masker || built.frozen && self.upstream(built).all(|at| self.is_constant(&self.nodes()[at]))
     }
 

@@ -26,14 +26,13 @@ pub(super) struct Built {
     pub params: std::ops::Range<usize>,
     /// Whether it runs as in evaluation: it is frozen, or all of its parameters are.
     pub frozen: bool,
+    /// The masks per image under which it runs; one without a masker.
+    pub masks: usize,
 }
 
 pub(super) enum Module {
-    /// The grid a masker draws on, once a backbone that uses it is known.
-    Masker {
-        grid: Option<MaskGrid>,
-        plan: Option<MaskPlan>,
-    },
+    /// The grid a masker draws on, and what it will do there, once a backbone that uses it is known.
+    Masker(Option<(MaskGrid, MaskPlan)>),
     Backbone(Box<dyn BackboneModule>),
     Neck(Box<dyn NeckModule>),
     Head(Box<dyn HeadModule>),
@@ -72,6 +71,7 @@ impl Model {
                         module,
                         params: start..start + own.len(),
                         frozen: is_frozen(&planned.node.frozen, own),
+                        masks: model.mask_of(planned).map_or(1, |(_, plan)| plan.masks),
                     });
                 }
                 Err(problem) => problems.push(problem),
@@ -150,7 +150,7 @@ impl Model {
 
     /// Multiply-adds of one image's forward.
     pub fn macs(&self) -> Macs {
-        self.nodes.iter().map(|built| built.module.macs()).sum()
+        self.nodes.iter().map(Built::macs).sum()
     }
 
     pub(super) fn nodes(&self) -> &[Built] {
@@ -171,7 +171,7 @@ impl Model {
         let within = scope.child(&node.prefix);
         let scope = node.frozen.apply(&node.prefix, || node.kind.blocks(), &within).map_err(relative)?;
         match &node.kind {
-            NodeKind::Masker(_) => Ok(Module::Masker { grid: None, plan: None }),
+            NodeKind::Masker(_) => Ok(Module::Masker(None)),
             NodeKind::Backbone(backbone) => {
                 let mask = match planned.sources.first() {
                     Some(source) => {
@@ -189,7 +189,7 @@ impl Model {
                 let inputs = HeadInputs {
                     image: self.image,
                     levels: self.levels(planned)?,
-                    mask: self.mask_of(planned),
+                    mask: self.mask_of(planned).map(|(grid, _)| grid.clone()),
                 };
                 head.build(&scope, &inputs).map(Module::Head).map_err(relative)
             }
@@ -205,18 +205,18 @@ impl Model {
     /// Tells a masker the grid of the backbone that uses it.
     fn plan_mask(&mut self, masker: &str, on: MaskGrid) -> std::result::Result<MaskPlan, Problem> {
         let built = self.nodes.iter_mut().find(|built| built.planned.node.name == masker);
-        let Some(Built { planned, module: Module::Masker { grid, plan }, .. }) = built else {
+        let Some(Built { planned, module: Module::Masker(planned_mask), .. }) = built else {
             return Err(Problem::new(masker, "is not a masker"));
         };
         let NodeKind::Masker(spec) = &planned.node.kind else {
             return Err(Problem::new(masker, "is not a masker"));
         };
         let drawn = masker_plan(spec.as_ref(), masker, &on)?;
-        if grid.as_ref().is_some_and(|other| *other != on) {
+        if planned_mask.as_ref().is_some_and(|(other, _)| *other != on) {
             return Err(Problem::new(masker, "two backbones with different token grids use this masker")
                 .help("give each backbone a masker of its own"));
         }
-        (*grid, *plan) = (Some(on), Some(drawn));
+        *planned_mask = Some((on, drawn));
         Ok(drawn)
     }
 
@@ -256,24 +256,22 @@ impl Model {
         }
     }
 
-    /// The grid of the mask that reaches a node through its sources.
-    fn mask_of(&self, planned: &Planned) -> Option<MaskGrid> {
+    /// The mask that reaches a node through its sources.
+    fn mask_of(&self, planned: &Planned) -> Option<&(MaskGrid, MaskPlan)> {
         planned.sources.iter().find_map(|source| {
             let built = &self.nodes[self.position(&source.node)?];
             match &built.module {
-                Module::Masker { grid, .. } => grid.clone(),
+                Module::Masker(mask) => mask.as_ref(),
                 _ => self.mask_of(&built.planned),
             }
         })
     }
 
     fn idle_maskers(&self) -> impl Iterator<Item = Problem> {
-        self.nodes.iter().filter(|built| matches!(built.module, Module::Masker { grid: None, .. })).map(
-            |built| {
-                Problem::new(&built.planned.node.name, "no backbone takes this masker")
-                    .help(format!("say `from: {}` in the backbone", built.planned.node.name))
-            },
-        )
+        self.nodes.iter().filter(|built| matches!(built.module, Module::Masker(None))).map(|built| {
+            Problem::new(&built.planned.node.name, "no backbone takes this masker")
+                .help(format!("say `from: {}` in the backbone", built.planned.node.name))
+        })
     }
 
     fn duplicate_parameters(&self) -> Vec<Problem> {
@@ -313,18 +311,25 @@ fn masker_plan(spec: &dyn Masker, name: &str, grid: &MaskGrid) -> std::result::R
     spec.plan(grid).map_err(|problem| problem.within(name))
 }
 
+impl Built {
+    /// Multiply-adds of one image's forward, under all of its masks.
+    pub fn macs(&self) -> Macs {
+        self.module.macs() * self.masks as u64
+    }
+}
+
 impl Module {
     pub fn levels(&self) -> Vec<LevelShape> {
         match self {
             Self::Backbone(backbone) => backbone.levels(),
             Self::Neck(neck) => neck.levels(),
-            Self::Masker { .. } | Self::Head(_) | Self::InstanceHead(_) => Vec::new(),
+            Self::Masker(_) | Self::Head(_) | Self::InstanceHead(_) => Vec::new(),
         }
     }
 
-    pub fn macs(&self) -> Macs {
+    fn macs(&self) -> Macs {
         match self {
-            Self::Masker { .. } => Macs::default(),
+            Self::Masker(_) => Macs::default(),
             Self::Backbone(backbone) => backbone.macs(),
             Self::Neck(neck) => neck.macs(),
             Self::Head(head) => head.macs(),

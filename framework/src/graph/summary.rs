@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::model::{Model, Module};
+use super::model::{Built, Model, Module};
 use crate::columns::aligned;
 use crate::component::{ImageShape, LevelShape, Macs};
 use crate::nn::ParamKind;
@@ -36,7 +36,8 @@ pub struct Row {
     pub type_name: String,
     /// Where its input comes from.
     pub from: Vec<String>,
-    /// What it yields: `s1 [784, 256]` for 784 positions of 256 channels.
+    /// What it yields: `s1 [784, 256]` for 784 positions of 256 channels, `4 x s1 [784, 256]` for those under each of four
+    /// masks.
     pub outputs: Vec<String>,
     /// Its parameters.
     pub parameters: usize,
@@ -70,10 +71,10 @@ impl Summary {
                     kind: node.kind.kind().name(),
                     type_name: node.type_name.clone(),
                     from: images.into_iter().chain(sources).collect(),
-                    outputs: outputs(&built.module),
+                    outputs: outputs(built),
                     parameters: count(built.params.clone(), false),
                     trainable: count(built.params.clone(), true),
-                    macs: built.module.macs(),
+                    macs: built.macs(),
                 }
             })
             .collect();
@@ -87,14 +88,19 @@ impl Summary {
     }
 }
 
-fn outputs(module: &Module) -> Vec<String> {
-    match module {
-        Module::Masker { plan: Some(plan), grid: Some(grid) } => {
-            vec![format!("{} of {} tokens", plan.kept, grid.tokens())]
+fn outputs(built: &Built) -> Vec<String> {
+    match &built.module {
+        Module::Masker(Some((grid, plan))) => {
+            vec![times(plan.masks, format!("{} of {} tokens", plan.kept, grid.tokens()))]
         }
         Module::InstanceHead(head) => vec![format!("{} regions", head.regions())],
-        _ => module.levels().iter().map(level).collect(),
+        module => module.levels().iter().map(|of| times(built.masks, level(of))).collect(),
     }
+}
+
+/// What there is of each of so many masks.
+fn times(masks: usize, output: String) -> String {
+    if masks == 1 { output } else { format!("{masks} x {output}") }
 }
 
 fn level(level: &LevelShape) -> String {

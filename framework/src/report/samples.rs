@@ -65,7 +65,7 @@ fn pixels(sample: &Sample) -> Result<RgbImage, DataError> {
     }
 }
 
-/// An image without the patches that a mask removes, in grey.
+/// An image without the patches that a mask, number `of` of the batch, removes, in grey.
 pub(crate) fn masked(mut image: RgbImage, mask: &Mask, of: usize) -> RgbImage {
     let tokens = mask.grid.tokens();
     let (height, width) = (image.height() as usize, image.width() as usize);

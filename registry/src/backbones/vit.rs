@@ -216,11 +216,12 @@ impl BackboneModule for ViTModule {
 
     fn forward(&self, images: &Images, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
         let LevelShape { rows, cols, kept, prefix_tokens, .. } = self.level;
-        let (batch, ..) = images.shape().dims4()?;
+        let (count, ..) = images.shape().dims4()?;
         let layout = match mask {
             Some(mask) => PatchLayout::new(rows, cols, 1, kept, mask.ids_keep.clone())?,
-            None => PatchLayout::dense(batch, rows, cols, 1),
+            None => PatchLayout::dense(count, rows, cols, 1),
         };
+        let batch = layout.batch();
         let positions = self.pos_embed.layers(&layout, prefix_tokens);
         let tokens = Sequential::new()
             .then(self.proj.pixel_layers())

@@ -48,12 +48,13 @@ impl Meter for PixelMeter {
             let Prediction::Reconstruction(found) = prediction else { return Err(MeterError::NotNeeded) };
             let channels = batch.channels();
             let size = found.patch * found.patch * channels;
-            let patches = |images| patchify(images, channels, batch.height, batch.width, found.patch);
+            let patches = |images: &[f32]| patchify(images, channels, batch.height, batch.width, found.patch);
             let (target, reconstructed) = (patches(&batch.images.values()), patches(&found.images));
-            let tokens = found.removed.len() / batch.len();
-            let image = size * tokens;
+            let image = channels * batch.height * batch.width;
+            let (tokens, masks) = (image / size, found.images.len() / target.len());
             let images = target
                 .chunks_exact(image)
+                .flat_map(|target| std::iter::repeat_n(target, masks))
                 .zip(reconstructed.chunks_exact(image))
                 .zip(found.removed.chunks_exact(tokens));
             for ((target, reconstructed), removed) in images {
@@ -88,7 +89,7 @@ impl Meter for PixelMeter {
 }
 
 impl PixelMeter {
-    /// Takes in one image: patches of `size` values (pixels of `channels`), and which are removed.
+    /// Takes in one image under one mask: patches of `size` values (pixels of `channels`), and which are removed.
     fn image(
         &mut self,
         target: &[f32],

@@ -132,7 +132,7 @@ impl HeadModule for MaeDecoderModule {
 
     fn predict(&self, features: &Features, batch: &Batch, ctx: &Context) -> nn::Result<Prediction> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
-        let patches = self.pixels(pred.to_vec()?, batch);
+        let patches = self.pixels(pred.to_vec()?, &self.patches(batch, mask.masks));
         let images = unpatchify(&patches, self.channels, batch.height, batch.width, self.patch);
         let (removed, patch) = (mask.removed.clone(), self.patch);
         Ok(Prediction::Reconstruction(Reconstruction { images, removed, patch }))
@@ -147,34 +147,34 @@ impl HeadModule for MaeDecoderModule {
     ) -> nn::Result<Vec<Vec<Picture>>> {
         let (pred, mask) = self.reconstruct(features, ctx)?;
         let pred = pred.to_vec()?;
-        let target = self.patches(batch);
+        let target = self.patches(batch, mask.masks);
         // Grey where nothing is seen; the original pixels where they were seen.
         let masked = self.seen(vec![0.0; target.len()], &target, &mask);
         let unborrowed = self.spec.norm_pix_loss.then(|| self.unborrowed(pred.clone(), &target, &mask));
         let unborrowed = unborrowed.map(|patches| self.seen(patches, &target, &mask));
-        let reconstructed = self.seen(self.pixels(pred, batch), &target, &mask);
+        let reconstructed = self.seen(self.pixels(pred, &target), &target, &mask);
         let images = |patches: Vec<f32>| {
             let values = unpatchify(&patches, self.channels, batch.height, batch.width, self.patch);
             let len = self.channels * batch.height * batch.width;
-            let images = values.chunks_exact(len).enumerate();
-            images.map(|(image, values)| batch.picture_of(image, values)).collect::<Vec<_>>()
+            let views = values.chunks_exact(len).enumerate();
+            views.map(|(view, values)| batch.picture_of(view / mask.masks, values)).collect::<Vec<_>>()
         };
-        let columns = images(masked).into_iter().zip(images(reconstructed)).zip(images(target));
         let mut unborrowed = unborrowed.map(images).into_iter().flatten();
-        let row = |((masked, reconstructed), original)| {
+        let views = images(masked).into_iter().zip(images(reconstructed));
+        let mut views = views.map(|(masked, reconstructed)| {
             let reconstruction = Picture::new("reconstruction", reconstructed);
-            vec![
-                Picture::new("masked", masked),
-                Picture { unborrowed: unborrowed.next(), ..reconstruction },
-                Picture::new("original", original),
-            ]
+            [Picture::new("masked", masked), Picture { unborrowed: unborrowed.next(), ..reconstruction }]
+        });
+        let row = |original| {
+            let views = views.by_ref().take(mask.masks).flatten();
+            views.chain([Picture::new("original", original)]).collect()
         };
-        Ok(columns.map(row).collect())
+        Ok(images(target).into_iter().step_by(mask.masks).map(row).collect())
     }
 }
 
 impl MaeDecoderModule {
-    /// Predicted patches `[B, L, patch * patch * channels]`, and the mask.
+    /// Predicted patches `[B * M, L, patch * patch * channels]`, and the masks.
     fn reconstruct(&self, features: &Features, ctx: &Context) -> nn::Result<(Tensor, Rc<Mask>)> {
         let (Some(level), Some(mask)) = (features.levels.last(), &features.mask) else {
             return Err(Error::Value("the features are not masked".to_owned()));
@@ -213,9 +213,16 @@ impl MaeDecoderModule {
         self.patch * self.patch * self.channels
     }
 
-    /// The batch's pixels by patch, `[B, L, patch * patch * channels]`.
-    fn patches(&self, batch: &Batch) -> Vec<f32> {
-        patchify(&batch.images.values(), self.channels, batch.height, batch.width, self.patch)
+    /// The batch's pixels by patch, of each image as often as it has masks, `[B * M, L, patch * patch * channels]`.
+    fn patches(&self, batch: &Batch, masks: usize) -> Vec<f32> {
+        let patches = patchify(&batch.images.values(), self.channels, batch.height, batch.width, self.patch);
+        let image = self.channels * batch.height * batch.width;
+        patches
+            .chunks_exact(image)
+            .flat_map(|image| std::iter::repeat_n(image, masks))
+            .flatten()
+            .copied()
+            .collect()
     }
 
     /// Patches with the pixels of `target` where these are seen.
@@ -251,10 +258,10 @@ impl MaeDecoderModule {
 
     /// Predicted patches as normalised pixels: a prediction of normalised patches gets each patch's own mean
     /// and deviation back, as in the demonstration of MAE.
-    fn pixels(&self, mut pred: Vec<f32>, batch: &Batch) -> Vec<f32> {
+    fn pixels(&self, mut pred: Vec<f32>, targets: &[f32]) -> Vec<f32> {
         if self.spec.norm_pix_loss {
             let size = self.patch_values();
-            for (pred, target) in pred.chunks_exact_mut(size).zip(self.patches(batch).chunks_exact(size)) {
+            for (pred, target) in pred.chunks_exact_mut(size).zip(targets.chunks_exact(size)) {
                 let (mean, deviation) = patch_statistics(target);
                 pred.iter_mut().for_each(|value| *value = (f64::from(*value) * deviation + mean) as f32);
             }

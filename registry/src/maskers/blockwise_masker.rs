@@ -24,7 +24,7 @@ impl Default for BlockwiseMasker {
 #[typetag::serde]
 impl Masker for BlockwiseMasker {
     fn plan(&self, grid: &MaskGrid) -> Result<MaskPlan, Problem> {
-        Ok(MaskPlan { kept: super::kept_tokens(grid, self.mask_ratio)?, independent_stages: false })
+        Ok(MaskPlan { masks: 1, kept: super::kept_tokens(grid, self.mask_ratio)?, independent_stages: false })
     }
 
     fn draw(&self, grid: &MaskGrid, batch: usize, ctx: &Context) -> Result<Mask> {
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn keeps_the_same_number_of_tokens_in_every_image() {
         let masker = BlockwiseMasker { mask_ratio: 0.75 };
-        assert_eq!(masker.plan(&GRID()), Ok(MaskPlan { kept: 49, independent_stages: false }));
+        assert_eq!(masker.plan(&GRID()), Ok(MaskPlan { masks: 1, kept: 49, independent_stages: false }));
         let mask = masker.draw(&GRID(), 3, &Context::eval(stream(Purpose::Step, &[0]))).unwrap();
         for image in mask.removed.chunks(196) {
             assert_eq!(image.iter().sum::<f32>(), 147.0);

@@ -1,9 +1,11 @@
 //! Maskers: which patches a backbone sees.
 
 mod blockwise_masker;
+mod complementary_masker;
 mod random_masker;
 
 pub use blockwise_masker::BlockwiseMasker;
+pub use complementary_masker::ComplementaryMasker;
 pub use random_masker::RandomMasker;
 
 use convmae_framework::component::{MaskGrid, Problem};

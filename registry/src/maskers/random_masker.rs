@@ -24,7 +24,7 @@ impl Default for RandomMasker {
 #[typetag::serde]
 impl Masker for RandomMasker {
     fn plan(&self, grid: &MaskGrid) -> Result<MaskPlan, Problem> {
-        Ok(MaskPlan { kept: super::kept_tokens(grid, self.mask_ratio)?, independent_stages: true })
+        Ok(MaskPlan { masks: 1, kept: super::kept_tokens(grid, self.mask_ratio)?, independent_stages: true })
     }
 
     fn draw(&self, grid: &MaskGrid, batch: usize, ctx: &Context) -> Result<Mask> {

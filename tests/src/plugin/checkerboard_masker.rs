@@ -29,7 +29,7 @@ impl Masker for CheckerboardMasker {
             return Err(Problem::new("", message)
                 .help("choose an `image_size` with an even number of patches along a side"));
         }
-        Ok(MaskPlan { kept: tokens / 2, independent_stages: false })
+        Ok(MaskPlan { masks: 1, kept: tokens / 2, independent_stages: false })
     }
 
     fn draw(&self, grid: &MaskGrid, batch: usize, ctx: &Context) -> Result<Mask> {

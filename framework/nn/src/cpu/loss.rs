@@ -35,11 +35,15 @@ multiversion! {
 }
 
 /// What patches are to become, `[patches, width]`.
-pub struct Target(Vec<f32>);
+pub struct Target {
+    values: Vec<f32>,
+    /// Patches of an image, of which there may be several predictions; or 1.
+    of_image: usize,
+}
 
 /// Values `[patches, width]`.
 pub fn values_target(values: Vec<f32>) -> Result<Target> {
-    Ok(Target(values))
+    Ok(Target { values, of_image: 1 })
 }
 
 /// The patches of `side x side` pixels of images, with the channel last; normalised by their [`patch_statistics`] if it is asked for.
@@ -49,24 +53,44 @@ pub fn pixels_target(images: &Uploaded, side: usize, normalize: bool) -> Result<
     if normalize {
         normalize_patches(&mut patches, side * side * channels);
     }
-    Ok(Target(patches))
+    Ok(Target { values: patches, of_image: height / side * (width / side) })
 }
 
 /// What the backward needs besides the prediction.
 pub struct Compared {
-    target: Vec<f32>,
+    target: Target,
     removed: Vec<f32>,
+}
+
+impl Compared {
+    /// Compares predictions, `[patches, width]`, of which there may be several for each image.
+    fn new(pred: &[f32], target: Target, removed: &[f32]) -> Self {
+        assert!([removed.len(), target.values.len()].iter().all(|&of| pred.len().is_multiple_of(of)));
+        Self { target, removed: removed.to_vec() }
+    }
+
+    /// What each patch of so many values of the prediction is to become, and its weight.
+    fn patches(&self, width: usize) -> impl IndexedParallelIterator<Item = (&[f32], f32)> {
+        let Self { target: Target { values, of_image }, removed } = self;
+        let masks = removed.len() * width / values.len();
+        removed.par_iter().enumerate().map(move |(at, &weight)| {
+            let patch = at / of_image / masks * of_image + at % of_image;
+            (&values[patch * width..][..width], weight)
+        })
+    }
 }
 
 /// The squared errors of each patch, averaged over its values, weighted by `removed`, over the sum of these weights.
 ///
-/// `pred` and `target` are `[patches, width]`, `removed` is `[patches]`.
-pub fn masked_mse(pred: &[f32], Target(target): Target, removed: &[f32]) -> Result<(Buffer, Compared)> {
+/// `pred` and `target` are `[patches, width]`, `removed` is `[patches]`. Of each image there may be several predictions, which follow
+/// each other.
+pub fn masked_mse(pred: &[f32], target: Target, removed: &[f32]) -> Result<(Buffer, Compared)> {
     let width = pred.len() / removed.len();
-    assert_eq!([pred.len(), target.len()], [removed.len() * width; 2]);
-    let errors: Vec<f64> = (pred.par_chunks(width), target.par_chunks(width), removed)
-        .into_par_iter()
-        .map(|(pred, target, &weight)| {
+    let compared = Compared::new(pred, target, removed);
+    let errors: Vec<f64> = pred
+        .par_chunks(width)
+        .zip(compared.patches(width))
+        .map(|(pred, (target, weight))| {
             if weight == 0.0 {
                 return 0.0;
             }
@@ -74,22 +98,20 @@ pub fn masked_mse(pred: &[f32], Target(target): Target, removed: &[f32]) -> Resu
         })
         .collect();
     let loss = vec![(errors.iter().sum::<f64>() / total(removed)) as f32].into();
-    Ok((loss, Compared { target, removed: removed.to_vec() }))
+    Ok((loss, compared))
 }
 
 /// The gradient of [`masked_mse`] with respect to `pred`, times `grad`, `[1]`.
 pub fn masked_mse_grad(pred: &[f32], compared: &Compared, grad: &[f32]) -> Result<Buffer> {
-    let Compared { target, removed } = compared;
-    let width = pred.len() / removed.len();
-    assert_eq!(pred.len(), target.len());
-    let scale = 2.0 * f64::from(grad[0]) / (width as f64 * total(removed));
+    let width = pred.len() / compared.removed.len();
+    let scale = 2.0 * f64::from(grad[0]) / (width as f64 * total(&compared.removed));
     let mut output = Buffer::unspecified(pred.len());
-    (output.par_chunks_mut(width), pred.par_chunks(width), target.par_chunks(width), removed)
-        .into_par_iter()
-        .for_each(|(output, pred, target, &weight)| match weight {
+    (output.par_chunks_mut(width), pred.par_chunks(width), compared.patches(width)).into_par_iter().for_each(
+        |(output, pred, (target, weight))| match weight {
             0.0 => output.fill(0.0),
             _ => scaled_difference(output, pred, target, (scale * f64::from(weight)) as f32),
-        });
+        },
+    );
     Ok(output)
 }
 
@@ -126,7 +148,7 @@ mod tests {
 
     #[test]
     fn kept_patches_do_not_enter_the_loss() {
-        let (pred, target) = ([1.0, 3.0, f32::NAN, 0.0, 2.0, 0.0], Target(vec![0.0; 6]));
+        let (pred, target) = ([1.0, 3.0, f32::NAN, 0.0, 2.0, 0.0], values_target(vec![0.0; 6]).unwrap());
         let (loss, compared) = masked_mse(&pred, target, &[1.0, 0.0, 1.0]).unwrap();
         assert!((loss[0] - 3.5).abs() < 1e-6);
         let grad = masked_mse_grad(&pred, &compared, &[1.0]).unwrap();

@@ -11,15 +11,16 @@ use crate::{PatchLayout, Result};
 /// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches only.
 ///
 /// From images `[B, channels, rows * cell * k, cols * cell * k]` to `[B, P * cell * cell, channels * k * k]`, with columns
-/// (channel, row, column) as in a flattened weight `[O, channels, k, k]`.
+/// (channel, row, column) as in a flattened weight `[O, channels, k, k]`. A layout of `B * M` takes patches of every image `M` times.
 pub fn windows(images: &Uploaded, k: usize, layout: &PatchLayout) -> Result<Buffer> {
     let PatchLayout { rows, cols, cell, kept, .. } = *layout;
     let (batch, channels, height, width) = images.shape.dims4()?;
-    assert_eq!((batch, height, width), (layout.batch(), rows * cell * k, cols * cell * k));
+    assert_eq!((height, width), (rows * cell * k, cols * cell * k));
+    let per_image = layout.batch() / batch * kept;
     let (images, row_len) = (&images.values, channels * k * k);
     let mut output = Buffer::unspecified(layout.ids.len() * cell * cell * row_len);
     output.par_chunks_mut(cell * cell * row_len).enumerate().for_each(|(patch, output)| {
-        let image = &images[patch / kept * channels * height * width..][..channels * height * width];
+        let image = &images[patch / per_image * channels * height * width..][..channels * height * width];
         let id = layout.ids[patch] as usize;
         let (top, left) = (id / cols * cell * k, id % cols * cell * k);
         for (position, output) in output.chunks_exact_mut(row_len).enumerate() {
@@ -208,6 +209,16 @@ mod tests {
         let layout = PatchLayout::new(2, 2, 1, 1, vec![2]).unwrap();
         let rows = windows(&images(ramp(32), (1, 2, 4, 4)), 2, &layout).unwrap();
         assert_eq!(rows[..], [8.0, 9.0, 12.0, 13.0, 24.0, 25.0, 28.0, 29.0]);
+    }
+
+    #[test]
+    fn patches_of_an_image_are_taken_as_often_as_there_are_selections_of_them() {
+        let images = images(ramp(2 * 3 * 8 * 8), (2, 3, 8, 8));
+        let layout = PatchLayout::new(2, 2, 2, 1, vec![3, 1, 0, 2]).unwrap();
+        let taken = windows(&images, 2, &layout).unwrap();
+        let whole = windows(&images, 2, &PatchLayout::dense(2, 2, 2, 2)).unwrap();
+        let patches: Vec<&[f32]> = whole.chunks_exact(4 * 12).collect();
+        assert_eq!(taken[..], [patches[3], patches[1], patches[4], patches[4 + 2]].concat());
     }
 
     #[test]

@@ -48,10 +48,11 @@ pub struct Compared {
 
 /// The squared errors of each patch, averaged over its values, weighted by `removed`, over the sum of these weights.
 ///
-/// `pred` and `target` are `[patches, width]`, `removed` is `[patches]`.
+/// `pred` and `target` are `[patches, width]`, `removed` is `[patches]`. Of each image there may be several predictions, which follow each other.
 pub fn masked_mse(pred: &Values, target: Target, removed: &[f32]) -> Result<(Buffer, Compared)> {
     let (patches, width, total) = (removed.len(), pred.len() / removed.len(), total(removed));
-    assert_eq!([pred.len(), target.len()], [patches * width; 2]);
+    assert_eq!(pred.len(), patches * width);
+    let masks = target.masks(pred);
     let normalizes = matches!(target, Target::Pixels { normalize: true, .. });
     let statistics = normalizes.then(|| scratch(2 * patches)).transpose()?;
     let compared = Compared { target, statistics, removed: upload_slice(removed)?, total };
@@ -75,6 +76,7 @@ pub fn masked_mse(pred: &Values, target: Target, removed: &[f32]) -> Result<(Buf
                 height,
                 columns,
                 *side,
+                masks,
                 *removed,
                 patches,
                 width
@@ -88,7 +90,8 @@ pub fn masked_mse(pred: &Values, target: Target, removed: &[f32]) -> Result<(Buf
 /// The gradient of [`masked_mse`] with respect to `pred`, times `grad`, `[1]`.
 pub fn masked_mse_grad(pred: &Values, compared: &Compared, grad: &Values) -> Result<Buffer> {
     let Compared { target, statistics, removed, total } = compared;
-    assert_eq!((pred.len(), grad.len()), (target.len(), 1));
+    assert_eq!(grad.len(), 1);
+    let masks = target.masks(pred);
     let width = pred.len() / removed.len();
     let divisor = width as f64 * total;
     let output = unspecified(pred.len())?;
@@ -112,6 +115,7 @@ pub fn masked_mse_grad(pred: &Values, compared: &Compared, grad: &Values) -> Res
                 height,
                 columns,
                 *side,
+                masks,
                 *removed,
                 *grad,
                 divisor,
@@ -125,12 +129,15 @@ pub fn masked_mse_grad(pred: &Values, compared: &Compared, grad: &Values) -> Res
 }
 
 impl Target {
-    /// How many values there are.
-    fn len(&self) -> usize {
-        match self {
+    /// How often each image is predicted.
+    fn masks(&self, pred: &Values) -> usize {
+        let values = match self {
             Self::Values(values) => values.len(),
             Self::Pixels { images, .. } => images.shape.numel(),
-        }
+        };
+        let masks = pred.len() / values;
+        assert_eq!(pred.len(), masks * values);
+        masks
     }
 }
 
@@ -165,8 +172,9 @@ mod tests {
         let case = Case::relative(1e-7, "rounded once, from sums in double precision");
         for (channels, side, normalize) in [(3, 4, false), (3, 4, true), (1, 5, true), (2, 16, true)] {
             for (card, processor) in in_both_forms((2, channels, 2 * side, 3 * side)) {
-                let pred = noise(1, 12 * side * side * channels);
-                let removed: Vec<f32> = (0..12).map(|patch| [1.0, 0.0, 0.5][patch % 3]).collect();
+                // Of each image two predictions.
+                let pred = noise(1, 24 * side * side * channels);
+                let removed: Vec<f32> = (0..24).map(|patch| [1.0, 0.0, 0.5][patch % 3]).collect();
                 let card = pixels_target(&card, side, normalize).unwrap();
                 let processor = cpu::pixels_target(&processor, side, normalize).unwrap();
                 same_losses_and_gradients(case, &pred, (card, processor), &removed);

@@ -12,16 +12,17 @@ static KERNELS: Source = source!("patches");
 /// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches only.
 ///
 /// From images `[B, channels, rows * cell * k, cols * cell * k]` to `[B, P * cell * cell, channels * k * k]`, with columns (channel, row,
-/// column) as in a flattened weight `[O, channels, k, k]`.
+/// column) as in a flattened weight `[O, channels, k, k]`. A layout of `B * M` takes patches of every image `M` times.
 pub fn windows(images: &Uploaded, k: usize, layout: &PatchLayout) -> Result<Buffer> {
     let PatchLayout { rows, cols, cell, kept, .. } = *layout;
     let (batch, channels, height, width) = images.shape.dims4()?;
-    assert_eq!((batch, height, width), (layout.batch(), rows * cell * k, cols * cell * k));
+    assert_eq!((height, width), (rows * cell * k, cols * cell * k));
+    let per_image = layout.batch() / batch * kept;
     let y = unspecified(layout.ids.len() * cell * cell * channels * k * k)?;
     let ids = card()?.lists.uploaded(&layout.ids)?;
     let [values, tables] = images.addresses()?;
     let arguments =
-        arguments![y, values, tables, channels, height, width, *ids, cols, cell, kept, k, y.len()];
+        arguments![y, values, tables, channels, height, width, *ids, cols, cell, per_image, k, y.len()];
     KERNELS.launch(images.kernel(pixels!("windows")), Grid::elements(y.len()), arguments)?;
     Ok(y)
 }
@@ -57,10 +58,14 @@ mod tests {
     #[test]
     fn windows_are_taken_as_on_the_cpu() {
         let case = Case::exact("copies");
-        for (channels, cell, k, ids) in
-            [(1, 1, 1, vec![0, 5]), (3, 2, 4, vec![4, 1, 0, 3]), (2, 4, 1, vec![5, 2, 3, 0, 1, 4])]
-        {
-            let layout = PatchLayout::new(2, 3, cell, ids.len() / 2, ids).unwrap();
+        for (channels, cell, k, kept, ids) in [
+            (1, 1, 1, 1, vec![0, 5]),
+            (3, 2, 4, 2, vec![4, 1, 0, 3]),
+            (2, 4, 1, 3, vec![5, 2, 3, 0, 1, 4]),
+            // Two selections of each image.
+            (3, 2, 4, 2, vec![4, 1, 0, 3, 5, 2, 1, 3]),
+        ] {
+            let layout = PatchLayout::new(2, 3, cell, kept, ids).unwrap();
             for (card, processor) in in_both_forms((2, channels, 2 * cell * k, 3 * cell * k)) {
                 let expected = cpu::windows(&processor, k, &layout).unwrap();
                 case.same(&windows(&card, k, &layout).unwrap(), &expected);

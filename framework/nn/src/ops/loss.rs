@@ -30,19 +30,22 @@ impl From<Vec<f32>> for PatchTarget {
 
 /// The mean squared error of the removed patches (`forward_loss` of the official `models_convmae.py`).
 ///
-/// `pred` is `[B, L, P]`, as the target; `removed`, `[B, L]`, is 1 where a patch was removed and 0 where it was kept. The squared
-/// errors are averaged over each patch, then over the removed patches of the whole batch.
+/// `pred` is `[B, L, P]`, as the target; `removed`, `[B, L]`, is 1 where a patch was removed and 0 where it was kept. Where images are the
+/// target, there may be `M` predictions of each, `[B * M, L, P]`, which follow each other. The squared errors are averaged over each
+/// patch, then over the removed patches of the whole batch.
 ///
 /// # Errors
 /// If the shapes do not fit, or no patch is removed.
 pub fn masked_mse(pred: Tensor, target: impl Into<PatchTarget>, removed: &[f32]) -> Result<Tensor> {
     let (batch, patches, width) = pred.dims3()?;
     let target = target.into();
-    let count = target.check(width)?;
-    if (count, removed.len()) != (batch * patches * width, batch * patches) {
+    let (images, values) = target.check(batch, width)?;
+    let fits = batch.is_multiple_of(images) && values == patches * width;
+    if !fits || removed.len() != batch * patches {
         return Err(Error::Shape(format!(
-            "a prediction {:?} does not fit {count} target values with {} mask values",
+            "a prediction {:?} does not fit {} target values with {} mask values",
             pred.shape(),
+            images * values,
             removed.len()
         )));
     }
@@ -64,13 +67,16 @@ pub fn masked_mse(pred: Tensor, target: impl Into<PatchTarget>, removed: &[f32])
 }
 
 impl PatchTarget {
-    /// How many values there are, in patches of `width` values.
-    fn check(&self, width: usize) -> Result<usize> {
+    /// How many images there are, and how many values each has in patches of `width` values.
+    fn check(&self, batch: usize, width: usize) -> Result<(usize, usize)> {
         let (images, side) = match self {
-            Self::Values(values) => return Ok(values.len()),
+            Self::Values(values) if values.len().is_multiple_of(batch) => {
+                return Ok((batch, values.len() / batch));
+            }
+            Self::Values(values) => return Ok((1, values.len())),
             Self::Pixels { images, side, .. } => (images, *side),
         };
-        let (_, channels, rows, columns) = images.shape().dims4()?;
+        let (count, channels, rows, columns) = images.shape().dims4()?;
         let divides = side > 0 && rows.is_multiple_of(side) && columns.is_multiple_of(side);
         if !divides || side * side * channels != width {
             return Err(Error::Shape(format!(
@@ -78,7 +84,7 @@ impl PatchTarget {
                 images.shape()
             )));
         }
-        Ok(images.shape().numel())
+        Ok((count, channels * rows * columns))
     }
 }
 
@@ -132,6 +138,27 @@ mod tests {
                 loss(PatchTarget::Pixels { images, side: 2, normalize }).assert_close(&expected, 1e-7);
             }
         }
+    }
+
+    #[test]
+    fn each_prediction_of_an_image_is_compared_with_that_image() {
+        let images = Images::from_vec(noise(2, 2 * 3 * 4 * 6), (2, 3, 4, 6));
+        let pred = noise(1, 3 * images.shape().numel());
+        let removed: Vec<f32> = (0..36).map(|patch| (patch % 5 % 2) as f32).collect();
+        for normalize in [false, true] {
+            let mut patches = patchify(&images.values(), 3, 4, 6, 2);
+            if normalize {
+                normalize_patches(&mut patches, 12);
+            }
+            let values: Vec<f32> = patches.chunks_exact(72).flat_map(|image| image.repeat(3)).collect();
+            let pixels = PatchTarget::Pixels { images: images.clone(), side: 2, normalize };
+            let [own, expected] = [pixels, values.into()]
+                .map(|target| run(&pred, (6, 6, 12), &[], |pred| masked_mse(pred, target.clone(), &removed)));
+            own.assert_close(&expected, 1e-7);
+        }
+        let pred = Tensor::from_vec(noise(1, 3 * 72), (3, 6, 12), &Tape::none()).unwrap();
+        let target = PatchTarget::Pixels { images, side: 2, normalize: false };
+        assert!(matches!(masked_mse(pred, target, &[1.0; 18]), Err(Error::Shape(_))));
     }
 
     #[test]

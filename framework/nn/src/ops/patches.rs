@@ -8,22 +8,23 @@ use crate::{Images, PatchLayout, Shape, Tensor};
 /// The pixels under the windows of a convolution with kernel = stride = `k`, at the kept patches of a layout only.
 ///
 /// From images `[B, C, rows * cell * k, cols * cell * k]` to `[B, P * cell * cell, C * k * k]`, with columns (channel, row, column) as in
-/// a flattened weight `[O, C, k, k]`. On no tape: images get no gradient.
+/// a flattened weight `[O, C, k, k]`. On no tape: images get no gradient. A layout of `B * M` is `M` selections of patches per image, which
+/// follow each other.
 ///
 /// # Errors
 /// If the images do not fit the layout, or the device fails.
 pub fn image_patches(images: &Images, k: usize, layout: &PatchLayout) -> Result<Tensor> {
     let (batch, channels, height, width) = images.shape().dims4()?;
     let side = layout.cell * k;
-    let expected = (layout.batch(), layout.rows * side, layout.cols * side);
-    if (batch, height, width) != expected {
+    let (selections, expected) = (layout.batch(), (layout.rows * side, layout.cols * side));
+    if (height, width) != expected || !selections.is_multiple_of(batch) {
         return Err(Error::Shape(format!(
-            "{batch} images of {height} x {width} pixels do not fit the patches of {} images of {} x {}",
-            expected.0, expected.1, expected.2
+            "{batch} images of {height} x {width} pixels do not fit the patches of {selections} images of {} x {}",
+            expected.0, expected.1
         )));
     }
     let rows = patches::windows(images.on_device()?, k, layout)?;
-    Tensor::from_buffer(rows, Shape::from((batch, layout.positions(), channels * k * k)))
+    Tensor::from_buffer(rows, Shape::from((selections, layout.positions(), channels * k * k)))
 }
 
 /// Joins `k x k` neighbouring positions: `[B, P * cell * cell, C]` to `[B, P * (cell / k)^2, C * k * k]`, with columns

@@ -48,7 +48,9 @@ pub fn batch_tensors(batch: &Batch, mask: Option<&Mask>) -> TensorMap {
     }
     if let Some(mask) = mask.filter(|mask| mask.stages.is_empty()) {
         let tokens = mask.grid.tokens();
-        let noise: Vec<f32> = mask.ids_restore.iter().map(|rank| *rank as f32 / tokens as f32).collect();
+        // The first mask of each image has the others' tokens in their order, too.
+        let places = mask.ids_restore.chunks_exact(tokens).step_by(mask.masks).flatten();
+        let noise: Vec<f32> = places.map(|place| *place as f32 / tokens as f32).collect();
         insert("noise", vec![count, tokens], &noise);
     }
     tensors

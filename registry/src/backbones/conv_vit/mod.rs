@@ -27,7 +27,7 @@ use module::ConvViTModule;
 /// `DET/models/convmae.py` and `modeling/backbone/convmae.py` of Official-ConvMAE-Det for detection). Yields
 /// the levels `s1`, `s2` and `s3`, and with `s4` a coarser one.
 ///
-/// Under a block-wise mask only the kept patches are computed, at every stage; the numbers are those of the
+/// Under block-wise masks only the kept patches are computed, at every stage; the numbers are those of the
 /// dense computation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn what_needs_all_patches_is_refused_under_a_mask() {
-        let plan = MaskPlan { kept: 6, independent_stages: false };
+        let plan = MaskPlan { masks: 1, kept: 6, independent_stages: false };
         for (key, value) in [
             ("relative_positions", json!("bias")),
             ("window", json!({ "size": 2, "global_blocks": [] })),

@@ -50,8 +50,9 @@ impl BackboneModule for ConvViTModule {
 
     fn forward(&self, images: &Images, mask: Option<&Rc<Mask>>, ctx: &Context) -> Result<Features> {
         let [cell1, cell2, _] = self.cells;
-        let (batch, ..) = images.shape().dims4()?;
-        let layout = self.layout(batch, mask)?;
+        let (count, ..) = images.shape().dims4()?;
+        let layout = self.layout(count, mask)?;
+        let batch = layout.batch();
         let [layout1, layout2] = [cell1, cell2].map(|cell| Rc::new(layout.with_cell(cell)));
 
         let visible = self.visible(mask, 0, cell1);
@@ -95,16 +96,19 @@ impl BackboneModule for ConvViTModule {
 }
 
 impl ConvViTModule {
-    /// The patches that the convolutional stages compute.
-    fn layout(&self, batch: usize, mask: Option<&Rc<Mask>>) -> Result<PatchLayout> {
+    /// The patches that the convolutional stages compute, under each mask of each image.
+    fn layout(&self, images: usize, mask: Option<&Rc<Mask>>) -> Result<PatchLayout> {
         let (rows, cols) = (self.grid.rows, self.grid.cols);
         match mask {
             Some(mask) if self.sparse => PatchLayout::new(rows, cols, 1, mask.kept, mask.ids_keep.clone()),
-            _ => Ok(PatchLayout::dense(batch, rows, cols, 1)),
+            _ => {
+                let masks = mask.map_or(1, |mask| mask.masks);
+                Ok(PatchLayout::dense(images * masks, rows, cols, 1))
+            }
         }
     }
 
-    /// Which positions of a densely computed stage the depthwise convolution sees, `[B, L * cell * cell]`
+    /// Which positions of a densely computed stage the depthwise convolution sees, `[B * M, L * cell * cell]`
     /// grouped by patch.
     fn visible(&self, mask: Option<&Rc<Mask>>, stage: usize, cell: usize) -> Option<Rc<[f32]>> {
         let mask = mask.filter(|_| !self.sparse && self.masked_convolution)?;
@@ -182,7 +186,7 @@ mod tests {
         };
         let image = ImageShape { channels: 3, height: 16, width: 24 };
         let grid = spec.mask_grid(image).unwrap();
-        let plan = MaskPlan { kept: 2, independent_stages: false };
+        let plan = MaskPlan { masks: 1, kept: 2, independent_stages: false };
         let module = spec.build(&Scope::new(3), image, Some(&plan)).unwrap();
         let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
         let noise = ctx.uniform("noise", 2, grid.tokens()).unwrap();

@@ -7,15 +7,15 @@ struct Rows {
     __device__ __forceinline__ float operator()(unsigned patch, unsigned i) const { return values[patch * width + i]; }
 };
 
-/// The patches of `side x side` pixels of images, the channel last.
+/// The patches of `side x side` pixels of images, the channel last; those of each image `masks` times.
 template <class Pixel>
 struct Patches {
     Images<Pixel> images;
-    unsigned side;
+    unsigned side, masks;
     __device__ __forceinline__ float operator()(unsigned patch, unsigned i) const {
         const unsigned cols = images.width / side, of_image = images.height / side * cols;
         const unsigned position = i / images.channels, id = patch % of_image;
-        return images(patch / of_image, i % images.channels, id / cols * side + position / side,
+        return images(patch / of_image / masks, i % images.channels, id / cols * side + position / side,
                       id % cols * side + position % side);
     }
 };
@@ -93,16 +93,16 @@ extern "C" __global__ void masked_mse_grad_rows(float *y, const Statistics *stat
 #define OF_PIXELS(Pixel, pixel)                                                                                             \
     extern "C" __global__ void patch_errors_##pixel(double *errors, Statistics *statistics, const float *pred,              \
                                                     const Pixel *pixels, const float *tables, unsigned channels,            \
-                                                    unsigned height, unsigned image_width, unsigned side,                   \
+                                                    unsigned height, unsigned image_width, unsigned side, unsigned masks,   \
                                                     const float *removed, unsigned patches, unsigned width) {               \
-        const Patches<Pixel> target{{pixels, tables, channels, height, image_width}, side};                                 \
+        const Patches<Pixel> target{{pixels, tables, channels, height, image_width}, side, masks};                          \
         patch_errors(errors, statistics, pred, target, removed, patches, width);                                            \
     }                                                                                                                       \
     extern "C" __global__ void masked_mse_grad_##pixel(                                                                     \
         float *y, const Statistics *statistics, const float *pred, const Pixel *pixels, const float *tables,                \
-        unsigned channels, unsigned height, unsigned image_width, unsigned side, const float *removed, const float *grad,   \
-        double divisor, unsigned width, unsigned count) {                                                                   \
-        const Patches<Pixel> target{{pixels, tables, channels, height, image_width}, side};                                 \
+        unsigned channels, unsigned height, unsigned image_width, unsigned side, unsigned masks, const float *removed,      \
+        const float *grad, double divisor, unsigned width, unsigned count) {                                                \
+        const Patches<Pixel> target{{pixels, tables, channels, height, image_width}, side, masks};                          \
         masked_mse_grad(y, statistics, pred, target, removed, grad, divisor, width, count);                                 \
     }
 FOR_EACH_PIXEL(OF_PIXELS)

@@ -18,9 +18,9 @@ extern "C" __global__ void split_cells(float *y, const float *x, unsigned channe
     each(count, [=](unsigned i) { y[i] = x[merged(i, channels, cell, k)]; });
 }
 
-/// The pixels under the windows of a convolution with kernel = stride = `k`, at the patches `ids`, `kept` of each image.
+/// The pixels under the windows of a convolution with kernel = stride = `k`, at the patches `ids`, `per_image` of each image.
 template <class Pixel>
-__device__ void windows(float *y, Images<Pixel> images, const unsigned *ids, unsigned cols, unsigned cell, unsigned kept,
+__device__ void windows(float *y, Images<Pixel> images, const unsigned *ids, unsigned cols, unsigned cell, unsigned per_image,
                         unsigned k, unsigned count) {
     const unsigned channels = images.channels;
     each(count, [=](unsigned i) {
@@ -28,14 +28,14 @@ __device__ void windows(float *y, Images<Pixel> images, const unsigned *ids, uns
         const unsigned position = window % (cell * cell), patch = window / (cell * cell), id = ids[patch];
         const unsigned row = (id / cols * cell + position / cell) * k + tap / k;
         const unsigned col = (id % cols * cell + position % cell) * k + tap % k;
-        y[i] = images(patch / kept, channel, row, col);
+        y[i] = images(patch / per_image, channel, row, col);
     });
 }
 
 #define WINDOWS(Pixel, pixel)                                                                                           \
     extern "C" __global__ void windows_##pixel(float *y, const Pixel *pixels, const float *tables, unsigned channels,    \
                                                unsigned height, unsigned width, const unsigned *ids, unsigned cols,     \
-                                               unsigned cell, unsigned kept, unsigned k, unsigned count) {              \
-        windows(y, Images<Pixel>{pixels, tables, channels, height, width}, ids, cols, cell, kept, k, count);            \
+                                               unsigned cell, unsigned per_image, unsigned k, unsigned count) {         \
+        windows(y, Images<Pixel>{pixels, tables, channels, height, width}, ids, cols, cell, per_image, k, count);       \
     }
 FOR_EACH_PIXEL(WINDOWS)
