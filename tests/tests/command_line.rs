@@ -22,6 +22,9 @@ fn the_version_names_backend_vectors_and_commit() {
     let backend = if arithmetic() == Arithmetic::Cpu { "cpu" } else { "cuda" };
     assert!(told.starts_with(&format!("convmae {}\n", env!("CARGO_PKG_VERSION"))), "{told}");
     assert!(told.contains(&format!("\nbackend: {backend}\nvectors: ")), "{told}");
+    let connects = if cfg!(feature = "mpi") { "MPI" } else { "no, built without the feature `mpi`" };
+    let processes = told.lines().find_map(|line| line.strip_prefix("several processes: "));
+    assert!(processes.is_some_and(|processes| processes.contains(connects)), "{told}");
     let commit = convmae_commit::checked_out(&file(""));
     let registry = match commit {
         Some(commit) => format!("\n  convmae-registry {} ({commit})\n", env!("CARGO_PKG_VERSION")),

@@ -53,10 +53,10 @@ pub fn run(args: Args, log: LogFile, communicator: Rc<dyn Communicator>) -> Resu
     let Args { recipe, out, resume, extend, dry_run, stop_with_stdin, must_finish } = args;
     let extend = length(&extend)?;
     let (sources, run) = recipe.sources()?;
-    if dry_run {
-        return try_out(&sources, out.or(run));
-    }
     let is_first = communicator.is_first();
+    if dry_run {
+        return if is_first { try_out(&sources, out.or(run)) } else { Ok(()) };
+    }
     let options =
         RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log, communicator };
     let Outcome { run, step, interrupted, .. } = engine::run(&options)?;

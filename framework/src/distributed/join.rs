@@ -21,6 +21,14 @@ fn reach(launch: Launch) -> Result<Rc<dyn Communicator>, CommunicationError> {
     Ok(Rc::new(super::mpi::Mpi::start(launch)?))
 }
 
+/// What connects the processes of this program, if anything does: `Open MPI v5.0.7, ..`.
+pub fn engine() -> Option<String> {
+    #[cfg(feature = "mpi")]
+    return super::mpi::library();
+    #[cfg(not(feature = "mpi"))]
+    None
+}
+
 #[cfg(not(feature = "mpi"))]
 fn reach(launch: Launch) -> Result<Rc<dyn Communicator>, CommunicationError> {
     Err(CommunicationError::Launch {

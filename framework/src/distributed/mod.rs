@@ -7,7 +7,7 @@ mod mpi;
 mod single;
 pub mod tree;
 
-pub use join::join;
+pub use join::{engine, join};
 pub use single::SingleProcess;
 
 use schemars::JsonSchema;

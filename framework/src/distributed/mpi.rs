@@ -118,9 +118,14 @@ impl Communicator for Mpi {
     }
 
     fn engine(&self) -> Option<String> {
-        // Of several lines the first is the name.
-        ferrompi::Mpi::library_version().ok()?.lines().next().map(|line| line.trim().to_owned())
+        library()
     }
+}
+
+/// The library that this program was built with, and its version.
+pub fn library() -> Option<String> {
+    // Of several lines the first is the name.
+    ferrompi::Mpi::library_version().ok()?.lines().next().map(|line| line.trim().to_owned())
 }
 
 impl Drop for Mpi {
