@@ -66,8 +66,8 @@ mod tests {
         let grid = MaskGrid { rows: 14, cols: 14, cells: vec![4, 2] };
         let masker = ComplementaryMasker::default();
         assert_eq!(masker.plan(&grid), Ok(MaskPlan { masks: 4, kept: 49, independent_stages: false }));
-        let ctx = Context::eval(stream(Purpose::Step, &[0]));
-        let mask = masker.draw(&grid, 3, &ctx).unwrap();
+        let ctx = || Context::eval(stream(Purpose::Step, &[0]));
+        let mask = masker.draw(&grid, 3, &ctx()).unwrap();
         assert_eq!((mask.ids_keep.len(), mask.removed.len()), (3 * 196, 3 * 4 * 196));
         for image in mask.ids_keep.chunks_exact(196) {
             let mut seen = image.to_vec();
@@ -79,7 +79,7 @@ mod tests {
             assert!(kept.iter().all(|&token| removed[token as usize] == 0.0));
         }
         // The first share is what a single mask of the same noise keeps.
-        let alone = BlockwiseMasker { mask_ratio: 0.75 }.draw(&grid, 3, &ctx).unwrap();
+        let alone = BlockwiseMasker { mask_ratio: 0.75 }.draw(&grid, 3, &ctx()).unwrap();
         let first: Vec<u32> =
             mask.ids_keep.chunks_exact(196).flat_map(|image| image[..49].to_vec()).collect();
         assert_eq!(first, alone.ids_keep);

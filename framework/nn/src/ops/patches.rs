@@ -91,8 +91,10 @@ mod tests {
             [(4, 2), (4, 3), (3, 3), (4, 0)].map(|(cell, k)| merges(cell, k)),
             [true, false, false, false]
         );
-        let images = Images::from_vec(vec![0.0; 3 * 64], (1, 3, 8, 8));
+        // Patches are of each image equally often.
+        let images = Images::from_vec(vec![0.0; 2 * 3 * 64], (2, 3, 8, 8));
         let fits = |k, batch| image_patches(&images, k, &PatchLayout::dense(batch, 2, 2, 1)).is_ok();
-        assert_eq!([(4, 1), (2, 1), (4, 2)].map(|(k, batch)| fits(k, batch)), [true, false, false]);
+        let cases = [(4, 2), (4, 4), (2, 2), (4, 3), (4, 1)];
+        assert_eq!(cases.map(|(k, batch)| fits(k, batch)), [true, true, false, false, false]);
     }
 }
