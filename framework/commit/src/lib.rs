@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 /// What cargo writes into a package that it uploads or installs.
 const VCS_INFO: &str = ".cargo_vcs_info.json";
 
-/// Lets the package whose build script calls it know the commit that is checked out where it lies, as the variable
-/// `CONVMAE_PACKAGE_COMMIT` of its compiler. Built outside git it has none. When another commit is checked out or made, only this
+/// Lets the package whose build script calls it know the commit that is checked out where it lies, as the variable `PACKAGE_COMMIT` of
+/// its compiler. `cargo run` gives it to the program, too, where a name with `CONVMAE_` would set a key of the recipe. Built outside git
+/// there is none. When another commit is checked out or made, only this
 /// package and those that depend on it are built again.
 pub fn emit() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -19,7 +20,7 @@ pub fn emit() {
         println!("cargo::rerun-if-changed={}", file.display());
     }
     if let Some(commit) = packaged(&folder).or_else(|| checked_out(&folder)) {
-        println!("cargo::rustc-env=CONVMAE_PACKAGE_COMMIT={commit}");
+        println!("cargo::rustc-env=PACKAGE_COMMIT={commit}");
     }
 }
 

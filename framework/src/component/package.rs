@@ -32,7 +32,7 @@ macro_rules! package {
         $crate::component::Package {
             name: ::std::borrow::Cow::Borrowed(env!("CARGO_PKG_NAME")),
             version: ::std::borrow::Cow::Borrowed(env!("CARGO_PKG_VERSION")),
-            commit: match option_env!("CONVMAE_PACKAGE_COMMIT") {
+            commit: match option_env!("PACKAGE_COMMIT") {
                 Some(commit) => Some(::std::borrow::Cow::Borrowed(commit)),
                 None => None,
             },
