@@ -13,7 +13,7 @@ pub mod distributed;
 pub mod engine;
 pub mod experiment;
 pub mod graph;
-mod guard;
+pub mod guard;
 pub mod loader;
 pub mod metrics;
 pub mod reference;

@@ -510,3 +510,35 @@ fn several_datasets_are_one_training_set_that_is_known_again() {
     let mixed = ["check", "classes.yaml", "--data"].into_iter().chain(sets).chain(["--set", few]);
     folder.fails(mixed, 2, &["`datasets.0` and `datasets.1` do not agree: only the second one has classes"]);
 }
+
+/// Six images in folders, ten in Parquet files of Hugging Face, all of cat, dog and fox; the latter twice.
+#[test]
+fn data_of_several_forms_are_one_training_set_that_is_resumed() {
+    let folder = classes(&["cat", "dog", "fox"]);
+    let parquet =
+        format!("{{ type: ParquetImages, files: {}/*.parquet }}", data("cases/hf_images").display());
+    let mix = format!(
+        "data.train.dataset={{ type: Concat, datasets: [{{ type: ImageFolder, root: data, split: train }}, \
+         {{ type: Repeat, times: 2, dataset: {parquet} }}] }}"
+    );
+    let val = format!("data.val.dataset={parquet}");
+    let sets = ["--set", &mix, "--set", &val];
+    let told = stdout(&folder.succeeds(["check", "classes.yaml", "--data"].into_iter().chain(sets)));
+    assert!(told.contains("data.train: 26 samples") && told.contains("data.val: 10 samples"), "{told}");
+    let run = |out: &str, more: &[&str]| {
+        let args = ["run", "classes.yaml", "--out", out].into_iter().chain(sets).chain(more.iter().copied());
+        folder.succeeds(args);
+    };
+    run("whole", &[]);
+    let weights = |run: &str| fs::read(folder.path(run).join("model.safetensors")).unwrap();
+    run("threads", &["--set", "data.workers=3"]);
+    assert!(weights("whole") == weights("threads"));
+    // Other images under the same names are another training set.
+    fs::remove_file(folder.path("threads/model.safetensors")).unwrap();
+    fs::remove_file(folder.path("data/train/cat/img_0.png")).unwrap();
+    let resume = ["run", "classes.yaml", "--out", "threads", "--resume"].into_iter().chain(sets);
+    folder.fails(resume, 2, &["25 samples, it had 26"]);
+    let few = "data.train.dataset.datasets.0.labelled=false";
+    let mixed = ["check", "classes.yaml", "--data"].into_iter().chain(sets).chain(["--set", few]);
+    folder.fails(mixed, 2, &["`datasets.0` and `datasets.1` do not agree: only the second one has classes"]);
+}
