@@ -50,6 +50,8 @@ impl Shard {
                 }
             }
             let metadata = reader.get_metadata().map_err(unreadable)?;
+            // `polars` does not name the type of a group.
+            #[allow(clippy::redundant_closure_for_method_calls)]
             let groups = metadata.row_groups.iter().map(|group| group.num_rows()).collect();
             let stated = metadata.key_value_metadata().iter().flatten();
             let about =
@@ -107,6 +109,7 @@ fn read_column(reader: ParquetReader<File>, column: &str) -> Result<Column, Stri
     frame.column(column).cloned().map_err(unreadable)
 }
 
+#[allow(clippy::needless_pass_by_value)] // For `map_err`.
 fn unreadable(error: PolarsError) -> String {
     format!("not a readable Parquet file: {error}")
 }

@@ -34,10 +34,10 @@ fn write(folder: &Path, name: &str, images: Vec<Option<Vec<u8>>>, labels: Column
     json!(path)
 }
 
-fn png(value: u8) -> Option<Vec<u8>> {
+fn png(value: u8) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     RgbImage::from_pixel(4, 4, Rgb([value; 3])).write_to(&mut bytes, ImageFormat::Png).unwrap();
-    Some(bytes.into_inner())
+    bytes.into_inner()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn threads_that_read_in_any_order_get_the_same_images() {
 fn columns_may_be_called_otherwise_and_hold_bytes_alone() {
     let folder = tempfile::tempdir().unwrap();
     let labels = Column::new("label".into(), [1_i32, 0]);
-    let file = write(folder.path(), "a.parquet", vec![png(10), png(20)], labels);
+    let file = write(folder.path(), "a.parquet", vec![Some(png(10)), Some(png(20))], labels);
     let samples = open(&file, &json!({ "classes": ["no", "yes"] })).unwrap();
     assert_eq!(samples.get(1).unwrap().rgb("").unwrap().get_pixel(0, 0).0, [20; 3]);
     assert_eq!((samples.class(0), samples.classes(TaskKind::Classify).unwrap().len()), (Some(1), 2));
@@ -106,7 +106,7 @@ fn columns_may_be_called_otherwise_and_hold_bytes_alone() {
 fn images_without_a_class_or_bytes_are_corrupt_each_by_its_row() {
     let folder = tempfile::tempdir().unwrap();
     let labels = |labels: [i64; 4]| Column::new("label".into(), labels);
-    let images = || vec![png(10), None, Some(b"no image".to_vec()), png(40)];
+    let images = || vec![Some(png(10)), None, Some(b"no image".to_vec()), Some(png(40))];
     let file = write(folder.path(), "a.parquet", images(), labels([0, 0, 0, -1]));
     let samples = open(&file, &json!({})).unwrap();
     assert!(samples.get(0).is_ok());
