@@ -313,7 +313,7 @@ fn differences_have_a_column_and_a_sign() {
     assert_eq!(sheet.rows[0][0].text(&sheet.columns[0]), ("80.8".to_owned(), Some("paper 80.0".to_owned())));
     let csv = sheet.render(Format::Csv, false);
     assert!(
-        csv.starts_with("top-1,top-1 std,top-1 n,top-1 paper,top-1 difference,Δ\n80.75,,1,80.0,0.75,0.75\n"),
+        csv.starts_with("top-1,top-1 std,top-1 n,top-1 paper,top-1 difference,Δ\n80.75,,1,80,0.75,0.75\n"),
         "{csv}"
     );
 }
