@@ -305,6 +305,12 @@ impl Train {
     pub fn lengths(&self) -> impl Iterator<Item = Span> {
         std::iter::once(self.length).chain(self.extended.iter().copied())
     }
+
+    /// Optimizer steps of a training that is stated in iterations.
+    pub fn iterations(&self) -> Option<u64> {
+        let steps = |length| if let Span::Iterations(steps) = length { Some(steps) } else { None };
+        self.lengths().map(steps).sum()
+    }
 }
 
 /// An exponential moving average of the parameters.

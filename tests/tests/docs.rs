@@ -293,6 +293,7 @@ pages! {
     representations: "docs/src/representations.md";
     runs: "docs/src/runs.md";
     segmentation: "docs/src/segmentation.md";
+    story: "docs/src/story.md";
     sweeps: "docs/src/sweeps.md";
     tables: "docs/src/tables.md";
     tutorial_1: "docs/src/tutorial/first_run.md";

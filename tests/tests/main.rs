@@ -42,6 +42,7 @@ mod runs;
 mod schema;
 mod segmentation;
 mod segmentation_golden;
+mod story;
 mod support;
 mod sweep;
 mod sweep_mistakes;

@@ -30,6 +30,24 @@ fn the_base_segmentor_has_the_official_size() {
     assert_eq!(parameters, [91_091_716, 67_275_414, 1_808_534]);
 }
 
+/// Added up by hand from mmsegmentation's layers; the README of Alpha-VL/ConvMAE states 163 M.
+#[test]
+fn the_segmentor_of_the_mae_baseline_has_the_size_of_its_source() {
+    let recipe = recipe("segmentation/upernet_mae_base_160k.yaml");
+    let json = stdout(&Folder::new().succeeds(["check", recipe.to_str().unwrap(), "--json"]));
+    let checked: Value = serde_json::from_str(&json).unwrap();
+    let parameters: Vec<_> =
+        checked["nodes"].as_array().unwrap().iter().map(|node| &node["parameters"]).collect();
+    assert_eq!(parameters, [87_023_424, 7_081_728, 67_963_542, 1_808_534]);
+    assert_eq!(checked["trainable"], 163_877_228);
+    // `num_layers + 2` layers of `layer_decay_optimizer_constructor.py`: the first to 0.65^13, necks and heads to 1.
+    let groups = checked["training"]["groups"].as_array().unwrap();
+    let scales: std::collections::BTreeSet<String> =
+        groups.iter().map(|group| format!("{:.4}", group["lr_scale"].as_f64().unwrap())).collect();
+    let expected = (0..14).map(|layer| format!("{:.4}", 0.65_f64.powi(13 - layer))).collect();
+    assert_eq!(scales, expected);
+}
+
 #[test]
 fn a_segmentor_starts_from_a_pretraining_run_and_eval_finds_what_the_run_found() {
     let (folder, messages) = segmented();

@@ -120,6 +120,12 @@ fn every_combination_is_run_once() {
         assert_eq!(summary.get("recipe_digest"), Some(&run["digest"]));
         assert_eq!(summary.get("parameters"), Some(&run["parameters"]));
     }
+    assert!(stderr(&first).contains("report: runs/tiny/report.html\n"), "{}", stderr(&first));
+    let page = fs::read_to_string(folder.path("runs/tiny/report.html")).unwrap();
+    assert!(
+        page.contains("<h1>tiny</h1>")
+            && page.contains("mask-CheckerboardMasker_multi_scale_fusion-false_seed-1")
+    );
     let again = folder.succeeds(["sweep", "sweep.yaml"]);
     assert!(stderr(&again).contains("8 of 8 runs are finished already"), "{}", stderr(&again));
     assert!(!stderr(&again).contains("started"), "{}", stderr(&again));

@@ -11,7 +11,7 @@ use super::output::{CliError, print};
 use crate::columns::aligned;
 use crate::engine::terminate_after;
 use crate::recipe::Sources;
-use crate::report::clock;
+use crate::report::{Report, clock};
 use crate::shell;
 use crate::sweep::local::{LocalOptions, RunEnd, SweepOutcome};
 use crate::sweep::{Plan, SlurmOptions, Sweep, SweepError};
@@ -111,7 +111,23 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     if args.json {
         printed = print(&indented_json(&table.json()));
     }
+    report(&sweep, &plan);
     args.conclude(&plan, &outcome).and(printed)
+}
+
+/// Writes `report.html` of all runs that there are. A page that cannot be written is no fault of theirs.
+fn report(sweep: &Sweep, plan: &Plan) {
+    let runs: Vec<PathBuf> =
+        plan.runs.iter().map(|run| run.directory.clone()).filter(|run| run.is_dir()).collect();
+    if runs.is_empty() {
+        return;
+    }
+    let page = plan.root.join("report.html");
+    let report = Report::read(&runs).map(|report| report.with_title(Some(sweep.name().to_owned())));
+    match report.and_then(|report| report.write(&page)) {
+        Ok(()) => say(format!("report: {}", page.display())),
+        Err(fault) => tracing::warn!("no report: {fault}"),
+    }
 }
 
 fn slurm(args: &Args, sweep: &Sweep, plan: &Plan) -> Result<(), CliError> {

@@ -43,6 +43,6 @@ pub use setup::{
     Inspection, Look, Outlook, RunWeights, SplitReport, TrainedOptions, checkpoint_of_run, inspect,
     weights_of_run,
 };
-pub(crate) use timing::cost;
+pub(crate) use timing::{cost, training_seconds};
 pub use trace::{TraceOptions, trace};
 pub(crate) use train::TrainingPlan;

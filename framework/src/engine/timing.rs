@@ -7,6 +7,8 @@ use serde_json::Value;
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 use super::bench::{BenchReport, DataSpeed};
+use super::train::TrainingPlan;
+use crate::experiment::Experiment;
 use crate::recipe::Recipe;
 use crate::weights::atomic;
 
@@ -44,6 +46,18 @@ impl Timing {
 /// What is known of the step of a recipe on this machine.
 pub fn recall(recipe: &Recipe) -> Option<Timing> {
     serde_json::from_str(&std::fs::read_to_string(file(recipe)?).ok()?).ok()
+}
+
+/// Seconds of the training of a recipe on this machine: of the slower of training and loading, evaluation not counted. `None` where
+/// nothing has timed its steps, or its length is in epochs of data that cannot be opened.
+pub fn training_seconds(recipe: &Recipe, experiment: &Experiment) -> Option<f64> {
+    let timing = recall(recipe)?;
+    let (train, data) = (&experiment.train, &experiment.data.train);
+    let steps = train.iterations().or_else(|| {
+        let samples = data.dataset.open().ok()?.len();
+        TrainingPlan::of(train, samples, data.batch_size).map(|plan| plan.steps)
+    })?;
+    Some(timing.seconds_per_image() * (data.batch_size * train.accumulate) as f64 * steps as f64)
 }
 
 /// Keeps what was found for those who ask. Nothing depends on it: where it cannot be written, nothing is kept.

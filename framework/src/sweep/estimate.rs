@@ -10,9 +10,8 @@ use super::command::{arguments, program};
 use super::local::threads;
 use super::plan::{Plan, PlannedRun};
 use super::state::RunState;
-use crate::component::{Dataset, Span};
+use crate::component::Dataset;
 use crate::engine::TrainingPlan;
-use crate::experiment::Train;
 
 impl Plan {
     /// Optimizer steps of every run. Those of a length in epochs depend on the size of the training set,
@@ -20,7 +19,7 @@ impl Plan {
     pub fn steps(&self) -> Vec<Option<u64>> {
         let mut sizes: HashMap<String, Option<usize>> = HashMap::new();
         let steps = |run: &PlannedRun| {
-            iterations(&run.train).or_else(|| {
+            run.train.iterations().or_else(|| {
                 let size = *sizes.entry(run.dataset.to_string()).or_insert_with(|| size(run));
                 TrainingPlan::of(&run.train, size?, run.batch_size).map(|plan| plan.steps)
             })
@@ -47,11 +46,6 @@ impl Plan {
         }
         Ok(seconds)
     }
-}
-
-/// Optimizer steps of a training that is stated in iterations.
-fn iterations(train: &Train) -> Option<u64> {
-    train.lengths().map(|length| if let Span::Iterations(steps) = length { Some(steps) } else { None }).sum()
 }
 
 fn size(run: &PlannedRun) -> Option<usize> {

@@ -54,6 +54,8 @@ pub struct PlannedRun {
     pub images_per_step: usize,
     /// The run whose weights it starts from: an index of [`Plan::runs`].
     pub upstream: Option<usize>,
+    /// The combinations of the sweep that come to it, by their numbers.
+    pub(super) variants: Vec<usize>,
     /// That run.
     pub(super) source: Option<Box<PlannedRun>>,
     /// Its resolved recipe.
@@ -66,6 +68,13 @@ pub struct PlannedRun {
     pub(super) dataset: Value,
     /// What tells how long a step takes: the model and its images.
     pub(super) cost: String,
+}
+
+impl PlannedRun {
+    /// Whether a combination of the sweep comes to both.
+    pub fn shares_a_combination(&self, other: &Self) -> bool {
+        self.variants.iter().any(|variant| other.variants.contains(variant))
+    }
 }
 
 impl Sweep {
@@ -183,8 +192,8 @@ impl Expansion<'_> {
         let slugs = slugs(&named, &self.sweep.block.axes());
         let stage_name = &self.sweep.stages.0[stage].name;
         for (((run, axes), slug), identity) in shared.into_iter().zip(axes).zip(slugs).zip(identities) {
-            for variant in run.variants {
-                self.run_of[stage][variant] = Some(self.runs.len());
+            for variant in &run.variants {
+                self.run_of[stage][*variant] = Some(self.runs.len());
             }
             let name = if stage_name.is_empty() { slug } else { format!("{stage_name}/{slug}") };
             self.runs.push(PlannedRun {
@@ -200,6 +209,7 @@ impl Expansion<'_> {
                 length: run.resolved.train.length,
                 images_per_step: run.resolved.batch_size * run.resolved.train.accumulate,
                 upstream: run.upstream,
+                variants: run.variants,
                 source: run.upstream.map(|upstream| Box::new(self.runs[upstream].clone())),
                 recipe: run.resolved.recipe,
                 batch_size: run.resolved.batch_size,

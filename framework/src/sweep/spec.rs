@@ -77,6 +77,16 @@ impl Sweep {
         named.map(|stage| stage.name.as_str()).collect()
     }
 
+    /// Whether two stages are one, or one starts from the other, if not at once.
+    pub fn are_chained(&self, one: &str, other: &str) -> bool {
+        let stages = &self.stages.0;
+        let starts_from = |stage: &str, source: &str| {
+            let at = stages.iter().position(|known| known.name == stage);
+            at.is_some_and(|at| self.stages.lineage(at).any(|from| stages[from].name == source))
+        };
+        starts_from(one, other) || starts_from(other, one)
+    }
+
     fn text(&self, key: &str) -> &str {
         self.document.value().get(key).and_then(Value::as_str).unwrap_or_default()
     }

@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashSet};
 use super::spec::{ColumnSpec, RowSpec, TableSpec};
 use crate::recipe::{Problem, list, nearest};
 
-/// Columns of `convmae runs` that a table can show, besides `metrics.*`, `train.*` and `recipe.*`.
-const FIGURES: [&str; 14] = [
+/// What a table can show, besides `metrics.*`, `train.*`, `recipe.*` and `difference.*`.
+const FIGURES: [&str; 15] = [
     "label",
     "parameters",
     "gmacs",
+    "hours",
     "run",
     "name",
     "status",
@@ -34,7 +35,11 @@ pub fn problems(table: &TableSpec) -> Vec<Problem> {
             problems
                 .push(within(Problem::new("name", format!("there is a column `{}` already", column.name))));
         }
-        problems.extend(problem_of_source(column).map(within));
+        let problem = match column.difference_of() {
+            Some(of) => problem_of_difference(column, of, &table.columns),
+            None => problem_of_source(column),
+        };
+        problems.extend(problem.map(within));
     }
     for (at, row) in table.rows.iter().enumerate() {
         let within = |problem: Problem| problem.within(&format!("rows.{at}"));
@@ -51,12 +56,32 @@ fn problem_of_source(column: &ColumnSpec) -> Option<Problem> {
         return None;
     }
     let near = nearest(from, FIGURES).map(|near| format!("did you mean `{near}`?"));
-    let valid =
-        || format!("a column is one of {}, or `metrics.NAME`, `train.NAME`, `recipe.KEY`", list(FIGURES));
+    let valid = || {
+        format!(
+            "a column is one of {}, or `metrics.NAME`, `train.NAME`, `recipe.KEY`, `difference.COLUMN`",
+            list(FIGURES)
+        )
+    };
     Some(
         Problem::new("from", format!("`{from}` is nothing that a table can show"))
             .help(near.unwrap_or_else(valid)),
     )
+}
+
+/// What has a difference is a figure of runs, or is computed.
+fn problem_of_difference(column: &ColumnSpec, of: &str, columns: &[ColumnSpec]) -> Option<Problem> {
+    let figures = || columns.iter().filter(|other| other.from != "label" && other.difference_of().is_none());
+    let names = || figures().map(|other| other.name.as_str());
+    if !names().any(|name| name == of) {
+        let problem = Problem::new("from", format!("there is no column `{of}` with figures"));
+        return Some(problem.help(match nearest(of, names()) {
+            Some(near) => format!("did you mean `difference.{near}`?"),
+            None => format!("the columns are {}", list(names())),
+        }));
+    }
+    let stage = column.stage.as_ref()?;
+    let problem = Problem::new("stage", format!("`{stage}`, but it is about the stage of `{of}`"));
+    Some(problem.help("remove `stage`"))
 }
 
 fn problem_of_row(row: &RowSpec) -> Option<Problem> {

@@ -25,6 +25,15 @@ pub fn number(value: f64, digits: Option<usize>) -> String {
     }
 }
 
+/// The same with its sign, `+0.3` or `−0.3`.
+pub fn signed(value: f64, digits: Option<usize>) -> String {
+    let text = number(value, digits);
+    match text.strip_prefix('-') {
+        Some(size) => format!("−{size}"),
+        None => format!("+{text}"),
+    }
+}
+
 /// The number in `100 epochs`.
 pub fn epochs(text: &str) -> Option<f64> {
     let (number, unit) = text.split_once(' ')?;
@@ -51,6 +60,7 @@ mod tests {
         assert_eq!(number(0.123_456, None), "0.1235");
         assert_eq!(number(-0.04, Some(1)), "0.0");
         assert_eq!(number(-0.06, Some(1)), "-0.1");
+        assert_eq!([0.26, -0.26, -0.04].map(|value| signed(value, Some(1))), ["+0.3", "−0.3", "+0.0"]);
     }
 
     #[test]

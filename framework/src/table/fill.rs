@@ -12,6 +12,10 @@ use super::spec::{Best, ColumnSpec, RowSpec, TableSpec};
 use crate::metrics::Spread;
 use crate::terminal::visible;
 
+/// What is said where the time of a row's runs is not known.
+const NOT_TIMED: &str = "Not known on this machine: `convmae check RECIPE --time` times the steps of a recipe, and how many there \
+                         are in an epoch the data say.";
+
 /// The table with its values.
 pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
     let mut notes = Notes::default();
@@ -27,6 +31,11 @@ pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
         let row = RowRuns { at, spec, plan, found };
         let said: Vec<_> = notes::of_row(spec, plan).into_iter().map(|text| notes.number(&text)).collect();
         let mut cells: Vec<Cell> = table.columns.iter().map(|column| row.cell(column, &mut notes)).collect();
+        for (at, column) in table.columns.iter().enumerate() {
+            if let Some(of) = column.difference_of().and_then(|of| named(&table.columns, of)) {
+                cells[at] = difference(&cells[of], column);
+            }
+        }
         if let Some(first) = cells.first_mut() {
             first.notes.splice(0..0, said);
         }
@@ -35,8 +44,12 @@ pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
     }
     for (at, (column, heading)) in table.columns.iter().zip(&mut sheet.columns).enumerate() {
         let cells = || sheet.rows.iter().map(|row| &row[at]);
-        heading.numeric =
-            cells().any(|cell| matches!(cell.ours, Some(Content::Figure(_))) || cell.paper.is_some());
+        let is_number = |cell: &Cell| {
+            matches!(cell.ours, Some(Content::Figure(_) | Content::Difference(_))) || cell.paper.is_some()
+        };
+        heading.numeric = column.difference_of().is_some() || column.is_hours() || cells().any(is_number);
+        heading.has_differences =
+            table.columns.iter().any(|other| other.difference_of() == Some(column.name.as_str()));
         heading.quoted = cells().any(|cell| cell.paper.is_some());
         if let Some(best) = column.best {
             mark(&mut sheet.rows, at, best);
@@ -48,7 +61,29 @@ pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
 
 fn heading(column: &ColumnSpec) -> Heading {
     let measured = !is_label(column) && !is_computed(column);
-    Heading { name: visible(&column.name), digits: column.digits, measured, numeric: false, quoted: false }
+    Heading {
+        name: visible(&column.name),
+        digits: column.digits,
+        measured,
+        numeric: false,
+        quoted: false,
+        has_differences: false,
+    }
+}
+
+/// The place of a column.
+fn named(columns: &[ColumnSpec], name: &str) -> Option<usize> {
+    columns.iter().position(|column| column.name == name)
+}
+
+/// What a column of differences shows of a cell: a dash where ours is awaited.
+fn difference(of: &Cell, column: &ColumnSpec) -> Cell {
+    let difference = of.difference().map(|difference| difference * column.scale.unwrap_or(1.0));
+    Cell {
+        ours: difference.map(Content::Difference),
+        awaited: of.awaited && of.paper.is_some(),
+        ..Cell::default()
+    }
 }
 
 fn is_label(column: &ColumnSpec) -> bool {
@@ -57,7 +92,8 @@ fn is_label(column: &ColumnSpec) -> bool {
 
 /// Whether its values are known before anything is run.
 fn is_computed(column: &ColumnSpec) -> bool {
-    matches!(column.from.as_str(), "parameters" | "gmacs") || column.from.starts_with("recipe.")
+    matches!(column.from.as_str(), "parameters" | "gmacs" | "hours")
+        || ["recipe.", "difference."].iter().any(|group| column.from.starts_with(group))
 }
 
 /// Marks the best values of a column, if there are several to choose from.
@@ -91,6 +127,9 @@ impl<'t> RowRuns<'t> {
         let beside = paper.is_some() && !self.plan.runs.is_empty();
         let awaited = !runs.is_empty() || self.spec.unavailable.is_some() || beside;
         let mut cell = Cell { paper, awaited, ..Cell::default() };
+        if column.is_hours() {
+            return Cell { paper, ..self.hours(column, notes) };
+        }
         if is_computed(column) {
             let values = runs.iter().map(|(at, run)| self.computed(*at, run, &column.from));
             cell.ours = distinct(&values.collect::<Vec<_>>(), column);
@@ -115,6 +154,23 @@ impl<'t> RowRuns<'t> {
             }
         }
         cell.ours = aggregate(&values, column);
+        cell
+    }
+
+    /// What the training of all runs of the row takes, or of those of the column's stage.
+    fn hours(&self, column: &ColumnSpec, notes: &mut Notes) -> Cell {
+        let known =
+            self.plan.runs.iter().filter(|run| column.stage.as_ref().is_none_or(|stage| run.stage == *stage));
+        let seconds: Vec<Option<f64>> = known.filter_map(|run| Some(run.known.as_ref()?.seconds)).collect();
+        let mut cell = Cell { awaited: !seconds.is_empty(), ..Cell::default() };
+        match seconds.into_iter().sum::<Option<f64>>() {
+            _ if !cell.awaited => {}
+            Some(seconds) => {
+                let hours = seconds / 3600.0 * column.scale.unwrap_or(1.0);
+                cell.ours = Some(Content::Figure(Spread::exact(hours)));
+            }
+            None => cell.notes.push(notes.number(NOT_TIMED)),
+        }
         cell
     }
 

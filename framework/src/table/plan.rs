@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::error::TableError;
-use super::spec::{Paths, RowSpec, TableSpec, is_pattern};
+use super::spec::{ColumnSpec, Paths, RowSpec, TableSpec, is_pattern};
 use crate::condition::Condition;
+use crate::engine::training_seconds;
 use crate::graph::{self, Checked, catalog};
 use crate::recipe::{Catalog, Diagnostics, Document, Problem, Recipe, Sources, clean, list, nearest};
 use crate::sweep::{self, PlannedRun, Sweep};
@@ -44,6 +45,8 @@ pub struct Known {
     pub digest: String,
     pub parameters: usize,
     pub gmacs: f64,
+    /// Seconds that its training takes here, if the table asks for them and they are known.
+    pub seconds: Option<f64>,
     /// Whether runs with other seeds are of this recipe, too.
     pub any_seed: bool,
 }
@@ -56,25 +59,30 @@ pub struct Planner<'d> {
     /// Where runs are looked for.
     root: &'d Path,
     catalog: Catalog,
+    /// Whether the table asks how long runs take.
+    asks_seconds: bool,
     /// Sweeps that were expanded, by their files.
     sweeps: BTreeMap<PathBuf, (Sweep, sweep::Plan)>,
 }
 
 impl<'d> Planner<'d> {
     pub fn new(document: &'d Document, folder: &'d Path, root: &'d Path) -> Self {
-        Self { document, folder, root, catalog: catalog(), sweeps: BTreeMap::new() }
+        Self { document, folder, root, catalog: catalog(), asks_seconds: false, sweeps: BTreeMap::new() }
     }
 
     /// The runs of all rows.
     pub fn rows(mut self, table: &TableSpec) -> Result<Vec<RowPlan>, TableError> {
-        table.rows.iter().enumerate().map(|(at, row)| self.row(&format!("rows.{at}"), row)).collect()
+        self.asks_seconds = table.columns.iter().any(ColumnSpec::is_hours);
+        let shown: HashSet<&str> =
+            table.columns.iter().filter_map(|column| column.stage.as_deref()).collect();
+        table.rows.iter().enumerate().map(|(at, row)| self.row(&format!("rows.{at}"), row, &shown)).collect()
     }
 
-    fn row(&mut self, place: &str, row: &RowSpec) -> Result<RowPlan, TableError> {
+    fn row(&mut self, place: &str, row: &RowSpec, shown: &HashSet<&str>) -> Result<RowPlan, TableError> {
         if let Some(file) = &row.sweep {
             let file = self.file(&format!("{place}.sweep"), file)?;
             self.expand(&file)?;
-            return Ok(self.of_sweep(place, row, &file)?);
+            return Ok(self.of_sweep(place, row, &file, shown)?);
         }
         let mut runs = Vec::new();
         if let Some(recipe) = &row.recipe {
@@ -99,12 +107,18 @@ impl<'d> Planner<'d> {
         Ok(RowPlan { runs, last_stage })
     }
 
-    /// The runs that meet the conditions of a row, in its stage, and those of other stages that they start
-    /// from or that start from them.
+    /// The runs that meet the conditions of a row, in its stage; those of other stages that they start from or
+    /// that start from them; and beside them, of the stages that columns name, those of the same combinations.
     ///
     /// # Errors
     /// When the sweep has no such stage, key or value.
-    fn of_sweep(&self, place: &str, row: &RowSpec, file: &Path) -> Result<RowPlan, Diagnostics> {
+    fn of_sweep(
+        &self,
+        place: &str,
+        row: &RowSpec,
+        file: &Path,
+        shown: &HashSet<&str>,
+    ) -> Result<RowPlan, Diagnostics> {
         let Some((sweep, plan)) = self.sweeps.get(file) else { return Ok(RowPlan::default()) };
         let stages = sweep.stages();
         let stage = match &row.stage {
@@ -145,8 +159,12 @@ impl<'d> Planner<'d> {
         if let Some(folder) = self.sweep_folder(sweep) {
             command.extend(["--out".to_owned(), folder.to_string_lossy().into_owned()]);
         }
-        let related =
-            (0..plan.runs.len()).filter(|&run| selected.iter().any(|&other| is_related(plan, run, other)));
+        let belongs = |run: usize, other: usize| {
+            let of = &plan.runs[run];
+            let is_beside = shown.contains(of.stage.as_str()) && !sweep.are_chained(&of.stage, stage);
+            is_related(plan, run, other) || (is_beside && of.shares_a_combination(&plan.runs[other]))
+        };
+        let related = (0..plan.runs.len()).filter(|&run| selected.iter().any(|&other| belongs(run, other)));
         let runs = related.map(|at| {
             let run = &plan.runs[at];
             Ok(RequiredRun {
@@ -190,12 +208,13 @@ impl<'d> Planner<'d> {
 
     /// What is known of a recipe.
     fn known(&self, sources: &Sources) -> Result<Known, Diagnostics> {
-        let (recipe, Checked { summary, .. }) = graph::load(sources, &self.catalog)?;
+        let (recipe, Checked { summary, experiment, .. }) = graph::load(sources, &self.catalog)?;
         Ok(Known {
             file: sources.recipe.clone(),
             digest: recipe.digest(),
             parameters: summary.parameters,
             gmacs: summary.macs.computed as f64 / 1e9,
+            seconds: self.asks_seconds.then(|| training_seconds(&recipe, &experiment)).flatten(),
             any_seed: false,
             recipe,
         })

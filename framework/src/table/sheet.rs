@@ -29,6 +29,8 @@ pub struct Heading {
     pub numeric: bool,
     /// Whether a row quotes a paper for it.
     pub quoted: bool,
+    /// Whether another column shows its differences from the papers.
+    pub has_differences: bool,
 }
 
 /// A cell.
@@ -53,6 +55,8 @@ pub enum Content {
     Text(String),
     /// A number, or a mean over runs.
     Figure(Spread),
+    /// Ours minus the paper's, which has a sign.
+    Difference(f64),
 }
 
 impl Cell {
@@ -61,6 +65,7 @@ impl Cell {
     pub fn figure(&self) -> Option<f64> {
         match &self.ours {
             Some(Content::Figure(figure)) => Some(figure.mean),
+            Some(Content::Difference(difference)) => Some(*difference),
             Some(Content::Text(_)) => None,
             None => self.paper,
         }
@@ -85,6 +90,7 @@ impl Cell {
         let ours = self.ours.as_ref().map(|content| match content {
             Content::Text(text) => text.clone(),
             Content::Figure(figure) => super::figure::text(figure, column.digits),
+            Content::Difference(difference) => super::figure::signed(*difference, column.digits),
         });
         match (ours, self.paper) {
             (None, Some(paper)) if !self.awaited => (number(paper), None),
@@ -94,10 +100,9 @@ impl Cell {
             }
             (Some(ours), None) => (ours, None),
             (Some(ours), Some(paper)) => {
-                let difference = self.difference().map(number).map(|text| match text.strip_prefix('-') {
-                    Some(size) => format!(", −{size}"),
-                    None => format!(", +{text}"),
-                });
+                let difference = self.difference().filter(|_| !column.has_differences);
+                let difference =
+                    difference.map(|value| format!(", {}", super::figure::signed(value, column.digits)));
                 (ours, Some(format!("paper {}{}", number(paper), difference.unwrap_or_default())))
             }
         }

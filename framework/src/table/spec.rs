@@ -31,11 +31,13 @@ pub struct ColumnSpec {
     #[schemars(length(min = 1))]
     pub name: String,
     /// Where its values come from: `label`; `parameters` and `gmacs`, computed from the model without
-    /// training; `recipe.KEY`, a value of the recipe; or, once there are runs, a column of `convmae runs`
-    /// such as `metrics.top1` or `seconds`.
+    /// training; `hours`, what the training of the row's runs takes on this machine, once `bench` has timed
+    /// their steps; `recipe.KEY`, a value of the recipe; `difference.COLUMN`, our figure in another column minus
+    /// the paper's; or, once there are runs, a column of `convmae runs` such as `metrics.top1` or `seconds`.
     #[schemars(extend("examples" = ["metrics.top1"]))]
     pub from: String,
-    /// The stage of a row that it is about (`pretrain`, `finetune`); the last one of a row if left out.
+    /// The stage of a row that it is about (`pretrain`, `finetune`); the last one of a row if left out, of `hours`
+    /// all of them.
     #[serde(default)]
     pub stage: Option<String>,
     /// What values are multiplied by: `1e-6` for millions.
@@ -189,6 +191,18 @@ pub struct StageFields {
     /// The run directories; `runs/<name of the recipe>` if left out.
     #[serde(default)]
     pub run: Paths,
+}
+
+impl ColumnSpec {
+    /// The name of the column whose differences from a paper it shows.
+    pub fn difference_of(&self) -> Option<&str> {
+        self.from.strip_prefix("difference.")
+    }
+
+    /// Whether it tells how long runs take.
+    pub fn is_hours(&self) -> bool {
+        self.from == "hours"
+    }
 }
 
 impl StageSpec {

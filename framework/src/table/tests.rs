@@ -7,13 +7,14 @@ use serde_json::json;
 
 use super::Table;
 use super::fill::fill;
-use super::plan::{RequiredRun, RowPlan};
+use super::plan::{Known, RequiredRun, RowPlan};
 use super::render::Format;
 use super::runs::{Found, State};
 use super::sheet::{Cell, Content, Heading, Sheet, SourceRun};
 use super::spec::TableSpec;
+use crate::graph::catalog;
 use crate::metrics::Spread;
-use crate::recipe::Diagnostics;
+use crate::recipe::{Diagnostics, Sources, read};
 use crate::report::RunDir;
 
 fn text(text: &str) -> Cell {
@@ -32,6 +33,7 @@ fn sheet() -> Sheet {
         numeric,
         measured: numeric,
         quoted: numeric,
+        has_differences: false,
     };
     Sheet {
         title: "Results on A & B_1 <100%>".to_owned(),
@@ -278,4 +280,116 @@ fn texts_of_runs_stay_in_their_cells_and_lines() {
     }
     let html = sheet.render(Format::Html, false);
     assert!(html.contains("<code>b`c</code> &lt;b&gt;") && html.contains("<code>runs/x`y</code>"), "{html}");
+}
+
+#[test]
+fn differences_have_a_column_and_a_sign() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |name: &str, top1: f64| {
+        run(&root.path().join(name), &json!({ "status": "finished", "val.top1": top1 }));
+        RowPlan { runs: vec![required(root.path().join(name))], last_stage: String::new() }
+    };
+    let missing = RowPlan { runs: vec![required(root.path().join("gone"))], last_stage: String::new() };
+    let plans = [run("above", 80.75), run("below", 79.5), run("alone", 70.0), missing, RowPlan::default()];
+    let spec: TableSpec = serde_json::from_value(json!({
+        "title": "t",
+        "columns": [
+            { "name": "top-1", "from": "metrics.top1", "digits": 1 },
+            { "name": "Δ", "from": "difference.top-1", "digits": 2 },
+        ],
+        "rows": [
+            { "label": "above", "run": "x", "quoted": { "top-1": 80.0, "source": "s" } },
+            { "label": "below", "run": "x", "quoted": { "top-1": 80.0, "source": "s" } },
+            { "label": "alone", "run": "x" },
+            { "label": "missing", "run": "x", "quoted": { "top-1": 80.0, "source": "s" } },
+            { "label": "quoted", "quoted": { "top-1": 80.0, "source": "s" } },
+        ],
+    }))
+    .unwrap();
+    let sheet = fill(&spec, &plans, &Found::look(&plans).unwrap());
+    let texts: Vec<_> = sheet.rows.iter().map(|row| row[1].text(&sheet.columns[1])).collect();
+    assert_eq!(texts, ["+0.75", "−0.50", "", "–", ""].map(|text| (text.to_owned(), None)));
+    // It is not said twice.
+    assert_eq!(sheet.rows[0][0].text(&sheet.columns[0]), ("80.8".to_owned(), Some("paper 80.0".to_owned())));
+    let csv = sheet.render(Format::Csv, false);
+    assert!(
+        csv.starts_with("top-1,top-1 std,top-1 n,top-1 paper,top-1 difference,Δ\n80.75,,1,80,0.75,0.75\n"),
+        "{csv}"
+    );
+}
+
+#[test]
+fn columns_of_differences_that_differ_from_nothing_are_refused() {
+    let refused = |column: &str| {
+        let columns = format!("- {{ name: top-1, from: metrics.top1 }}\n- {column}");
+        let diagnostics = load(&format!("title: t\ncolumns:\n{columns}\nrows: []\n")).unwrap_err();
+        let finding = &diagnostics.findings()[0];
+        format!("{finding} {}", finding.help.clone().unwrap_or_default())
+    };
+    let text = refused("{ name: x, from: difference.top1 }");
+    assert!(text.contains("no column `top1` with figures did you mean `difference.top-1`?"), "{text}");
+    let text = refused("{ name: x, from: difference.top-1, stage: finetune }");
+    assert!(
+        text.contains("columns.1.stage: `finetune`, but it is about the stage of `top-1` remove `stage`"),
+        "{text}"
+    );
+    let text = refused("{ name: x, from: difference.x }");
+    assert!(text.contains("no column `x` with figures"), "{text}");
+}
+
+#[test]
+fn a_row_costs_the_hours_of_all_its_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    fs::write(&file, "name: a\n").unwrap();
+    let recipe = read(&Sources { recipe: file, ..Sources::default() }, &catalog()).unwrap();
+    let known = |seconds: Option<f64>| Known {
+        file: "a.yaml".into(),
+        recipe: recipe.clone(),
+        digest: String::new(),
+        parameters: 1,
+        gmacs: 1.0,
+        seconds,
+        any_seed: false,
+    };
+    let run = |stage: &str, seconds: Option<f64>| RequiredRun {
+        stage: stage.to_owned(),
+        known: Some(known(seconds)),
+        ..required("runs/gone".into())
+    };
+    let plan = |runs: Vec<RequiredRun>| RowPlan { runs, last_stage: "finetune".to_owned() };
+    let plans = [
+        plan(vec![
+            run("pretrain", Some(7200.0)),
+            run("finetune", Some(1800.0)),
+            run("finetune", Some(1800.0)),
+        ]),
+        plan(vec![run("pretrain", None), run("finetune", Some(1800.0))]),
+        plan(vec![required("runs/gone".into())]),
+        RowPlan::default(),
+    ];
+    let spec: TableSpec = serde_json::from_value(json!({
+        "title": "t",
+        "columns": [
+            { "name": "Hours", "from": "hours", "digits": 1 },
+            { "name": "Minutes", "from": "hours", "scale": 60.0, "stage": "finetune", "digits": 0 },
+        ],
+        "rows": [
+            { "label": "a", "recipe": "a.yaml" },
+            { "label": "b", "recipe": "a.yaml" },
+            { "label": "c", "run": "runs/gone" },
+            { "label": "d", "unavailable": "x" },
+        ],
+    }))
+    .unwrap();
+    let sheet = fill(&spec, &plans, &Found::look(&plans).unwrap());
+    let texts: Vec<Vec<String>> = sheet
+        .rows
+        .iter()
+        .map(|row| row.iter().zip(&sheet.columns).map(|(cell, column)| cell.text(column).0).collect())
+        .collect();
+    assert_eq!(texts, [["3.0", "60"], ["–", "30"], ["", ""], ["", ""]]);
+    let noted: Vec<bool> = sheet.rows.iter().map(|row| !row[0].notes.is_empty()).collect();
+    assert_eq!(noted[..3], [false, true, false]);
+    assert!(sheet.notes.iter().any(|note| note.starts_with("Not known on this machine: `convmae check")));
 }

@@ -6,7 +6,7 @@ use convmae_framework::component::{
     Backbone, BackboneModule, Features, ImageShape, Level, LevelShape, Macs, Mask, MaskGrid, MaskPlan,
     Problem,
 };
-use convmae_framework::nn::layers::{Block, LayerNorm, MergeConv};
+use convmae_framework::nn::layers::{Block, BlockConfig, LayerNorm, MergeConv};
 use convmae_framework::nn::ops::{PrependToken, Sequential};
 use convmae_framework::nn::{self, Context, Images, Init, Param, PatchLayout, Scope};
 use schemars::JsonSchema;
@@ -20,7 +20,8 @@ use crate::transformer::{
 
 /// The vision transformer of MAE, the paper's baseline: a patch embedding, a cls token, transformer blocks
 /// over the kept tokens (`models_mae.py` of facebookresearch/mae; `modeling/backbone/vit.py` of detectron2
-/// for detection, without a cls token and a last LayerNorm). Yields the level `s1`.
+/// for detection, without a cls token and a last LayerNorm; `backbones/mae.py` of mmsegmentation, with
+/// `out_indices`). Yields the level `s1`, or one for each of `out_indices`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ViT {
@@ -52,10 +53,18 @@ pub struct ViT {
     pub cls_token: bool,
     /// Whether a LayerNorm ends the blocks.
     pub final_norm: bool,
+    /// The blocks, counted from 0, whose tokens are the levels `s1`, `s2`, ..; the last block if left out, and the
+    /// last of several in any case.
+    #[schemars(extend("examples" = [[3, 5, 7, 11]]))]
+    pub out_indices: Option<Vec<usize>>,
     /// Which blocks attend within windows; none if left out. Without a cls token only.
     pub window: Option<WindowAttention>,
-    /// What the attention scores learn about the offset between two tokens. Without a cls token only.
+    /// What the attention scores learn about the offset between two tokens. Beside a cls token `bias` only.
     pub relative_positions: RelativePositionKind,
+    /// Initial value of learned factors of the channels of both branches of the transformer blocks (layer
+    /// scale); none if left out.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub init_values: Option<f32>,
     /// The values that the parameters start with, where no weights are loaded.
     pub init: InitialValues,
 }
@@ -73,8 +82,10 @@ impl Default for ViT {
             pos_embed_grid: None,
             cls_token: true,
             final_norm: true,
+            out_indices: None,
             window: None,
             relative_positions: RelativePositionKind::default(),
+            init_values: None,
             init: InitialValues::default(),
         }
     }
@@ -85,7 +96,10 @@ impl ViT {
     fn check_grid(&self, mask: Option<&MaskPlan>) -> Result<(), Problem> {
         let keys = [
             ("window", self.window.is_some()),
-            ("relative_positions", self.relative_positions != RelativePositionKind::None),
+            (
+                "relative_positions",
+                !matches!(self.relative_positions, RelativePositionKind::None | RelativePositionKind::Bias),
+            ),
             ("pos_embed_grid", self.pos_embed_grid.is_some()),
         ];
         for (key, is_on) in keys {
@@ -101,7 +115,24 @@ impl ViT {
             let message = "without a cls token it needs all patches, and a masker takes some away";
             return Err(Problem::new("cls_token", message).help("remove it, or the masker"));
         }
+        if mask.is_some() && self.relative_positions != RelativePositionKind::None {
+            let message = "it needs the tokens of a grid, and a masker takes some away";
+            return Err(Problem::new("relative_positions", message).help("remove it, or the masker"));
+        }
         Ok(())
+    }
+
+    /// How many blocks lead to each level from the one before.
+    fn stages(&self) -> Result<Vec<usize>, Problem> {
+        let Some(indices) = &self.out_indices else { return Ok(vec![self.depth]) };
+        let ends: Vec<usize> = indices.iter().map(|index| index + 1).collect();
+        let ascend = ends.array_windows().all(|[one, next]| one < next);
+        if !ascend || ends.last() != Some(&self.depth) {
+            let message = format!("{indices:?} of {} blocks, counted from 0", self.depth);
+            return Err(Problem::new("out_indices", message).help("they ascend, up to the last block"));
+        }
+        let starts = std::iter::once(&0).chain(&ends);
+        Ok(starts.zip(&ends).map(|(start, end)| end - start).collect())
     }
 }
 
@@ -143,9 +174,26 @@ impl Backbone for ViT {
         // The layers of the layer-wise learning rate decay.
         let first = scope.at_layer(0);
         let cls_token = || first.param("cls_token", &[1, 1, dim], &Init::Normal { std: 0.02 });
-        let attention =
-            GridAttention { grid: tokens, window: self.window.as_ref(), positions: self.relative_positions };
-        let blocks = plain_blocks(self.num_heads, self.mlp_ratio);
+        let attention = GridAttention {
+            grid: tokens,
+            cls_token: self.cls_token,
+            window: self.window.as_ref(),
+            positions: self.relative_positions,
+        };
+        let blocks =
+            BlockConfig { init_values: self.init_values, ..plain_blocks(self.num_heads, self.mlp_ratio) };
+        let level = LevelShape {
+            name: String::new(),
+            rows: grid.rows,
+            cols: grid.cols,
+            kept: mask.map_or(grid.tokens(), |mask| mask.kept),
+            cell: 1,
+            prefix_tokens: usize::from(self.cls_token),
+            channels: dim,
+            stride: patch,
+        };
+        let stages = self.stages()?;
+        let named = |at| LevelShape { name: format!("s{at}"), ..level.clone() };
         let module = ViTModule {
             cls_token: self.cls_token.then(cls_token),
             pos_embed: PositionEmbedding::new(
@@ -175,16 +223,8 @@ impl Backbone for ViT {
                 attention.configure(scope, dim, self.depth, blocks)?,
             )?,
             norm: self.final_norm.then(|| LayerNorm::new(&scope.child("norm"), dim, TRANSFORMER_EPS)),
-            level: LevelShape {
-                name: "s1".to_owned(),
-                rows: grid.rows,
-                cols: grid.cols,
-                kept: mask.map_or(grid.tokens(), |mask| mask.kept),
-                cell: 1,
-                prefix_tokens: usize::from(self.cls_token),
-                channels: dim,
-                stride: patch,
-            },
+            levels: (1..=stages.len()).map(named).collect(),
+            stages,
         };
         Ok(Box::new(module))
     }
@@ -193,7 +233,10 @@ impl Backbone for ViT {
 convmae_framework::register!(Backbone: ViT);
 
 struct ViTModule {
-    level: LevelShape,
+    /// All of one shape.
+    levels: Vec<LevelShape>,
+    /// How many blocks lead to each.
+    stages: Vec<usize>,
     cls_token: Option<Param>,
     pos_embed: PositionEmbedding,
     proj: MergeConv,
@@ -203,19 +246,20 @@ struct ViTModule {
 
 impl BackboneModule for ViTModule {
     fn levels(&self) -> Vec<LevelShape> {
-        vec![self.level.clone()]
+        self.levels.clone()
     }
 
     fn macs(&self) -> Macs {
-        let blocks: u64 = self.blocks.iter().map(|block| block.macs(self.level.tokens())).sum();
+        let level = &self.levels[0];
+        let blocks: u64 = self.blocks.iter().map(|block| block.macs(level.tokens())).sum();
         Macs {
-            computed: self.proj.macs(self.level.kept) + blocks,
-            dense: self.proj.macs(self.level.rows * self.level.cols) + blocks,
+            computed: self.proj.macs(level.kept) + blocks,
+            dense: self.proj.macs(level.rows * level.cols) + blocks,
         }
     }
 
     fn forward(&self, images: &Images, mask: Option<&Rc<Mask>>, ctx: &Context) -> nn::Result<Features> {
-        let LevelShape { rows, cols, kept, prefix_tokens, .. } = self.level;
+        let LevelShape { rows, cols, kept, prefix_tokens, .. } = self.levels[0];
         let (count, ..) = images.shape().dims4()?;
         let layout = match mask {
             Some(mask) => PatchLayout::new(rows, cols, 1, kept, mask.ids_keep.clone())?,
@@ -223,14 +267,22 @@ impl BackboneModule for ViTModule {
         };
         let batch = layout.batch();
         let positions = self.pos_embed.layers(&layout, prefix_tokens);
-        let tokens = Sequential::new()
+        let mut layers = Sequential::new()
             .then(self.proj.pixel_layers())
             .then_all(self.cls_token.clone().map(|token| PrependToken { token }))
-            .then(positions)
-            .then_all(self.blocks.iter().map(|block| block.layers(batch, ctx)))
-            .then_all(self.norm.clone())
-            .forward(self.proj.pixels(images, &layout)?, ctx)?;
-        Ok(Features { levels: vec![Level { shape: self.level.clone(), tokens }], mask: mask.cloned() })
+            .then(positions);
+        let (mut tokens, mut blocks) = (self.proj.pixels(images, &layout)?, self.blocks.as_slice());
+        let mut levels = Vec::with_capacity(self.levels.len());
+        for (shape, &stage) in self.levels.iter().zip(&self.stages) {
+            let of_stage;
+            (of_stage, blocks) = blocks.split_at(stage);
+            let norm = self.norm.clone().filter(|_| blocks.is_empty());
+            let of_stage = of_stage.iter().map(|block| block.layers(batch, ctx));
+            tokens = layers.then_all(of_stage).then_all(norm).forward(tokens, ctx)?;
+            levels.push(Level { shape: shape.clone(), tokens: tokens.clone() });
+            layers = Sequential::new();
+        }
+        Ok(Features { levels, mask: mask.cloned() })
     }
 }
 
@@ -282,6 +334,44 @@ mod tests {
         assert_eq!((shape("cls_token"), shape("norm.weight")), (None, None));
     }
 
+    /// `backbones/mae.py` of mmsegmentation and `backbone/beit.py` of `BEiT`'s segmentation, where the grid is 4 x 6.
+    #[test]
+    fn several_levels_are_the_tokens_behind_their_blocks() {
+        let options = json!({
+            "depth": 4, "out_indices": [0, 2, 3], "final_norm": false, "train_pos_embed": true,
+            "relative_positions": "bias", "init_values": 0.5,
+        });
+        let scope = Scope::new(0);
+        let module = narrow(&options).build(&scope, IMAGE, None).unwrap();
+        let names: Vec<_> = module.levels().iter().map(|level| level.name.clone()).collect();
+        assert_eq!(names, ["s1", "s2", "s3"]);
+        let params = scope.params();
+        let shape = |name: &str| params.iter().find(|param| param.name() == name).map(Param::shape);
+        assert_eq!(shape("pos_embed"), Some(&[1, 25, 8][..]));
+        assert_eq!(shape("blocks.3.attn.relative_position_bias_table"), Some(&[7 * 11 + 3, 2][..]));
+        assert_eq!(shape("blocks.0.gamma_1"), Some(&[8][..]));
+        let forward = |spec: &serde_json::Value| -> Vec<Vec<f32>> {
+            let module = narrow(spec).build(&Scope::new(0), IMAGE, None).unwrap();
+            let pixels = (0..3 * 32 * 48).map(|at| (at as f32 * 0.3).sin()).collect();
+            let ctx = Context::eval(stream(Purpose::Evaluate, &[0]));
+            let features = module.forward(&Images::from_vec(pixels, (1, 3, 32, 48)), None, &ctx).unwrap();
+            features.levels.iter().map(|level| level.tokens.to_vec().unwrap()).collect()
+        };
+        let several = forward(&options);
+        // Each is what a transformer of so many blocks yields.
+        for (at, depth) in [1, 3, 4].into_iter().enumerate() {
+            let mut shallow = options.clone();
+            (shallow["depth"], shallow["out_indices"]) = (json!(depth), json!(null));
+            assert_eq!(forward(&shallow), [several[at].clone()]);
+        }
+        for indices in [json!([0, 2]), json!([2, 0, 3]), json!([]), json!([4])] {
+            let mut options = options.clone();
+            options["out_indices"] = indices;
+            let problem = narrow(&options).build(&Scope::describe(), IMAGE, None).err().unwrap();
+            assert_eq!(problem.key, "out_indices");
+        }
+    }
+
     /// timm's `VisionTransformer`, and detectron2's `ViT`.
     #[test]
     fn a_model_from_scratch_starts_with_the_values_of_timm() {
@@ -331,6 +421,7 @@ mod tests {
     fn what_needs_a_grid_is_refused_beside_a_cls_token() {
         for (key, value) in [
             ("relative_positions", json!("decomposed")),
+            ("relative_positions", json!("shared_bias")),
             ("window", json!({ "size": 2, "global_blocks": [] })),
             ("pos_embed_grid", json!(3)),
         ] {
@@ -339,5 +430,10 @@ mod tests {
             assert_eq!(problem.key, key);
             assert!(problem.message.contains("cls token"), "{}", problem.message);
         }
+        let mask = MaskPlan { masks: 1, kept: 6, independent_stages: false };
+        let biased = narrow(&json!({ "relative_positions": "bias" }));
+        let problem = biased.build(&Scope::describe(), IMAGE, Some(&mask)).err().unwrap();
+        assert_eq!(problem.key, "relative_positions");
+        assert!(problem.message.contains("a masker takes some away"), "{}", problem.message);
     }
 }

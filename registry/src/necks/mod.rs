@@ -1,10 +1,12 @@
 //! Necks: features to features.
 
+mod feature_2_pyramid;
 mod fpn;
 mod simple_feature_pyramid;
 #[cfg(test)]
 mod tests;
 
+pub use feature_2_pyramid::Feature2Pyramid;
 pub use fpn::Fpn;
 pub use simple_feature_pyramid::SimpleFeaturePyramid;
 

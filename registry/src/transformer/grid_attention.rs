@@ -26,7 +26,8 @@ pub enum RelativePositionKind {
     /// Nothing.
     #[default]
     None,
-    /// In each block a bias for every offset and head (`relative_position_bias_table`; Swin, `BEiT`).
+    /// In each block a bias for every offset and head (`relative_position_bias_table`; Swin, `BEiT`), and three for
+    /// a cls token: as the query of any other token, as the key of any other, and as both.
     Bias,
     /// The same, shared by all blocks with windows (`windowed_rel_pos_bias`) and by all others
     /// (`global_rel_pos_bias`; `MIMDet`).
@@ -40,6 +41,8 @@ pub enum RelativePositionKind {
 pub struct GridAttention<'a> {
     /// Rows and columns.
     pub grid: (usize, usize),
+    /// Whether a cls token comes before those of the grid; with a bias only.
+    pub cls_token: bool,
     /// Within windows.
     pub window: Option<&'a WindowAttention>,
     /// By relative position.
@@ -71,6 +74,9 @@ impl<'a> GridAttention<'a> {
             let grid = self.attended(windows.is_some());
             let relative_positions = match self.positions {
                 RelativePositionKind::None => None,
+                RelativePositionKind::Bias if self.cls_token => {
+                    Some(RelativePositions::bias_with_cls_token(&scope, config.heads, grid))
+                }
                 RelativePositionKind::Bias => Some(RelativePositions::bias(&scope, config.heads, grid)),
                 RelativePositionKind::SharedBias => shared[usize::from(windows.is_some())].clone(),
                 RelativePositionKind::Decomposed => {

@@ -7,7 +7,7 @@ use super::{Buffer, Values, relative_position};
 use crate::Result;
 use crate::error::Error;
 
-pub use crate::cpu::attention::{Dims, PositionTables, RelativePositions, offsets};
+pub use crate::cpu::attention::{Dims, PositionTables, RelativePositions, bias_rows};
 
 static KERNELS: Source = source!("attention");
 
@@ -231,9 +231,13 @@ mod tests {
         let ((card_qkv, qkv), (card_grad, grad)) = (stored(&qkv), stored(&noise(3, len)));
         let rows = (1..=dims.keys).rfind(|rows| rows * rows <= dims.keys && dims.keys.is_multiple_of(*rows));
         let grid = (rows.unwrap(), dims.keys / rows.unwrap());
-        let table = noise(2, offsets(grid) * dims.heads);
+        let (table, cls_table) = (
+            noise(2, bias_rows(grid, false) * dims.heads),
+            noise(4, bias_rows((1, dims.keys - 1), true) * dims.heads),
+        );
         let axes = [grid.0, grid.1].map(|side| noise(side as u64, (2 * side - 1) * dims.head_dim));
         let (card_table, card_axes) = (on_card(&table), axes.each_ref().map(|axis| on_card(axis)));
+        let card_cls_table = on_card(&cls_table);
         let cpu_tables =
             [PositionTables::Bias(&*table), PositionTables::Decomposed(axes.each_ref().map(Vec::as_slice))];
         let card_tables = [
@@ -241,9 +245,21 @@ mod tests {
             PositionTables::Decomposed(card_axes.each_ref().map(|axis| &**axis)),
         ];
         let positions = cpu_tables.into_iter().zip(card_tables).map(|(cpu, card)| {
-            Some((RelativePositions { grid, tables: cpu }, RelativePositions { grid, tables: card }))
+            let cls_token = false;
+            Some((
+                RelativePositions { grid, cls_token, tables: cpu },
+                RelativePositions { grid, cls_token, tables: card },
+            ))
         });
-        for positions in std::iter::once(None).chain(positions) {
+        // A cls token before a row of others.
+        let (grid, cls_token) = ((1, dims.keys - 1), true);
+        let with_cls_token = (dims.keys > 1).then(|| {
+            (
+                RelativePositions { grid, cls_token, tables: PositionTables::Bias(&*cls_table) },
+                RelativePositions { grid, cls_token, tables: PositionTables::Bias(&*card_cls_table) },
+            )
+        });
+        for positions in [None].into_iter().chain(positions).chain([with_cls_token]) {
             let (own, card) =
                 (positions.as_ref().map(|(own, _)| own), positions.as_ref().map(|(_, card)| card));
             let (output, normalisers) = cpu::forward(&qkv, own, dims).unwrap();

@@ -1,6 +1,6 @@
 //! The biases of all scores of an attention by relative position, and what follows from their gradients.
 
-use super::attention::{Dims, PositionTables, RelativePositions, offsets};
+use super::attention::{Dims, PositionTables, RelativePositions, bias_rows};
 use super::buffer::unspecified;
 use super::module::{Grid, Source, arguments, source};
 use super::storage::stored;
@@ -12,17 +12,18 @@ static KERNELS: Source = source!("relative_position");
 /// The biases: `[H, N, N]` of a table of all offsets, `[B, H, N, N]` of products with queries.
 pub fn forward(qkv: &Values, positions: &RelativePositions<'_, Values>, dims: Dims) -> Result<Buffer> {
     let Dims { batch, keys: tokens, heads, head_dim, .. } = dims;
-    let (rows, cols) = positions.grid;
-    assert_eq!(rows * cols, tokens, "the grid is that of the tokens");
+    let ((rows, cols), cls) = (positions.grid, usize::from(positions.cls_token));
+    assert_eq!(rows * cols + cls, tokens, "the grid is that of the tokens");
     match positions.tables {
         PositionTables::Bias(table) => {
-            assert_eq!(table.len(), offsets((rows, cols)) * heads);
+            assert_eq!(table.len(), bias_rows(positions.grid, positions.cls_token) * heads);
             let biases = unspecified(heads * tokens * tokens)?;
-            let arguments = arguments![biases, *table, rows, cols, heads, biases.len()];
+            let arguments = arguments![biases, *table, rows, cols, cls, heads, biases.len()];
             KERNELS.launch("expand", Grid::elements(biases.len()), arguments)?;
             Ok(biases)
         }
         PositionTables::Decomposed([by_row, by_col]) => {
+            assert_eq!(cls, 0, "a cls token has no row and no column");
             let lens = [rows, cols].map(|side| (2 * side - 1) * head_dim);
             assert_eq!([by_row, by_col].map(Values::len), lens);
             // Of every query those of all rows of keys, then those of all columns.
@@ -48,11 +49,11 @@ pub fn backward(
     grad_qkv: &mut Values,
 ) -> Result<Vec<Buffer>> {
     let Dims { batch, keys: tokens, heads, head_dim, .. } = dims;
-    let (rows, cols) = positions.grid;
+    let ((rows, cols), cls) = (positions.grid, usize::from(positions.cls_token));
     match positions.tables {
         PositionTables::Bias(_) => {
-            let table = unspecified(offsets((rows, cols)) * heads)?;
-            let arguments = arguments![table, *grad, rows, cols, heads, table.len()];
+            let table = unspecified(bias_rows(positions.grid, positions.cls_token) * heads)?;
+            let arguments = arguments![table, *grad, rows, cols, cls, heads, table.len()];
             KERNELS.launch("grad_table", Grid::elements(table.len()), arguments)?;
             Ok(vec![table])
         }

@@ -245,6 +245,21 @@ mod tests {
     }
 
     #[test]
+    fn with_positions_of_a_cls_token_its_residual_equals_the_composition() {
+        // A cls token and a grid of 1 x 7.
+        assert_equals_composition(
+            |scope| {
+                let positions = RelativePositions::bias_with_cls_token(scope, 2, (1, 7));
+                Attention::new(scope, 6, 2).unwrap().with_positions(Some(positions))
+            },
+            |attn, x| {
+                let qkv = oracle::linear(x, &attn.qkv)?;
+                oracle::linear(oracle::attention(qkv, attn.heads, attn.positions.as_ref())?, &attn.proj)
+            },
+        );
+    }
+
+    #[test]
     fn within_windows_it_equals_attention_of_images_of_their_own() {
         // Two windows of four tokens; two of nine places, some of which (8) are beside the grid.
         let tiles = [0, 1, 4, 5, 2, 3, 6, 7];

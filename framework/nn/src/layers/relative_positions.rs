@@ -1,6 +1,6 @@
 //! Learned biases of attention by the offset of two tokens.
 
-use crate::backend::attention::{PositionTables, RelativePositions as Kernel, offsets};
+use crate::backend::attention::{PositionTables, RelativePositions as Kernel, bias_rows};
 use crate::backend::{Buffer, Values};
 use crate::error::{Error, Result};
 use crate::{Init, Param, Scope};
@@ -10,6 +10,8 @@ use crate::{Init, Param, Scope};
 pub struct RelativePositions {
     /// Rows and columns, `R` and `C`.
     grid: (usize, usize),
+    /// Whether a cls token comes before those of the grid.
+    cls_token: bool,
     tables: Tables,
 }
 
@@ -22,8 +24,19 @@ enum Tables {
 impl RelativePositions {
     /// A bias for every offset and head: `relative_position_bias_table`, `[(2 R - 1)(2 C - 1), heads]`, zeros at first (Swin, `BEiT`).
     pub fn bias(scope: &Scope, heads: usize, grid: (usize, usize)) -> Self {
-        let shape = [offsets(grid), heads];
-        Self { grid, tables: Tables::Bias(scope.param("relative_position_bias_table", &shape, &Init::ZEROS)) }
+        Self::with_table(scope, heads, grid, false)
+    }
+
+    /// The same with a cls token before those of the grid, for which the table has three rows more: its biases as the query of any other
+    /// token, as the key of any other, and as both (`BEiT`).
+    pub fn bias_with_cls_token(scope: &Scope, heads: usize, grid: (usize, usize)) -> Self {
+        Self::with_table(scope, heads, grid, true)
+    }
+
+    fn with_table(scope: &Scope, heads: usize, grid: (usize, usize), cls_token: bool) -> Self {
+        let shape = [bias_rows(grid, cls_token), heads];
+        let table = scope.param("relative_position_bias_table", &shape, &Init::ZEROS);
+        Self { grid, cls_token, tables: Tables::Bias(table) }
     }
 
     /// The product of the query, not scaled, with an embedding of the offset in rows, plus that with one of the offset in columns:
@@ -32,7 +45,12 @@ impl RelativePositions {
         let table = |(name, side): (&str, usize)| {
             scope.param(name, &[(2 * side).saturating_sub(1), head_dim], &Init::ZEROS)
         };
-        Self { grid, tables: Tables::Decomposed([("rel_pos_h", grid.0), ("rel_pos_w", grid.1)].map(table)) }
+        let cls_token = false;
+        Self {
+            grid,
+            cls_token,
+            tables: Tables::Decomposed([("rel_pos_h", grid.0), ("rel_pos_w", grid.1)].map(table)),
+        }
     }
 
     /// Multiply-accumulates for that many queries of all heads together `dim` wide.
@@ -46,6 +64,11 @@ impl RelativePositions {
     /// Rows and columns.
     pub fn grid(&self) -> (usize, usize) {
         self.grid
+    }
+
+    /// Whether a cls token comes before those of the grid.
+    pub fn has_cls_token(&self) -> bool {
+        self.cls_token
     }
 
     /// The tables: one, or those of rows and of columns.
@@ -64,7 +87,8 @@ impl RelativePositions {
             Tables::Decomposed(_) => head_dim,
         };
         for table in self.params() {
-            if grid.0 * grid.1 != tokens || table.shape().last() != Some(&width) {
+            if grid.0 * grid.1 + usize::from(self.cls_token) != tokens || table.shape().last() != Some(&width)
+            {
                 return Err(Error::Shape(format!(
                     "{}: biases {:?} of a grid of {} x {} do not fit {tokens} tokens and {heads} heads of {head_dim} channels",
                     table.name(),
@@ -80,12 +104,14 @@ impl RelativePositions {
 
     /// Lets `attend` use the values.
     pub(super) fn with<T>(&self, attend: impl FnOnce(&Kernel<'_, Values>) -> T) -> T {
-        let grid = self.grid;
-        match &self.tables {
-            Tables::Bias(table) => attend(&Kernel { grid, tables: PositionTables::Bias(&table.values()) }),
+        let Self { grid, cls_token, ref tables } = *self;
+        match tables {
+            Tables::Bias(table) => {
+                attend(&Kernel { grid, cls_token, tables: PositionTables::Bias(&table.values()) })
+            }
             Tables::Decomposed(tables) => {
                 let [rows, cols] = tables.each_ref().map(Param::values);
-                attend(&Kernel { grid, tables: PositionTables::Decomposed([&rows, &cols]) })
+                attend(&Kernel { grid, cls_token, tables: PositionTables::Decomposed([&rows, &cols]) })
             }
         }
     }

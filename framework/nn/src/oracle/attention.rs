@@ -28,7 +28,9 @@ pub fn attention(qkv: Tensor, heads: usize, positions: Option<&RelativePositions
         Some(([rows, cols], grid)) => scores.try_add(decomposed(part(0)?, [rows, cols], grid, &tape)?)?,
         Some((tables, grid)) => {
             let by_head = (batch, heads, tokens, tokens);
-            let biases = biases(&tables[0], grid, &tape)?.try_broadcast_like::<_, Axis<0>>(&by_head)?;
+            let cls_token = positions.is_some_and(RelativePositions::has_cls_token);
+            let biases =
+                biases(&tables[0], grid, cls_token, &tape)?.try_broadcast_like::<_, Axis<0>>(&by_head)?;
             // What is broadcast cannot change its shape without a copy.
             let biased = scores.try_reshape_like(&by_head)?.try_add(biases)?;
             biased.try_reshape_like(&(batch * heads, tokens, tokens))?
@@ -42,11 +44,20 @@ pub fn attention(qkv: Tensor, heads: usize, positions: Option<&RelativePositions
 }
 
 /// The biases of all scores, `[H, N, N]`.
-fn biases(table: &Param, grid: (usize, usize), tape: &Tape) -> Result<T3> {
-    let (offsets, heads) = (table.shape()[0], table.shape()[1]);
-    let table: T2 = table.tensor(tape)?.try_reshape_like(&(offsets, heads))?;
-    let tokens = grid.0 * grid.1;
-    let index = offsets_of(grid, |[row, col]| row * (2 * grid.1 - 1) + col);
+fn biases(table: &Param, grid: (usize, usize), cls_token: bool, tape: &Tape) -> Result<T3> {
+    let (rows, heads) = (table.shape()[0], table.shape()[1]);
+    let table: T2 = table.tensor(tape)?.try_reshape_like(&(rows, heads))?;
+    let mut index = offsets_of(grid, |[row, col]| row * (2 * grid.1 - 1) + col);
+    let mut tokens = grid.0 * grid.1;
+    if cls_token {
+        let rows = rows as u32;
+        let of_cls = std::iter::once(rows - 1).chain(std::iter::repeat_n(rows - 3, tokens));
+        let others = index
+            .chunks(tokens)
+            .flat_map(|of_query| std::iter::once(&(rows - 2)).chain(of_query).copied().collect::<Vec<_>>());
+        index = of_cls.chain(others).collect();
+        tokens += 1;
+    }
     let by_head = dense(gather(table, &index)?.try_permute::<_, Axes2<1, 0>>()?)?;
     Ok(by_head.try_reshape_like(&(heads, tokens, tokens))?)
 }

@@ -8,7 +8,7 @@ use super::SplitReport;
 use super::footprint::Footprint;
 use super::shares::Shares;
 use crate::columns::aligned;
-use crate::component::{ParameterGroup, Span};
+use crate::component::ParameterGroup;
 use crate::engine::EngineError;
 use crate::engine::timing::{self, Timing};
 use crate::engine::train::TrainingPlan;
@@ -72,17 +72,13 @@ impl Outlook {
             .map_err(|problem| recipe.diagnose(vec![problem.within("optimizer")]))?;
         let samples = data.and_then(|data| data.first()).map(|train| train.samples);
         let steps = samples.and_then(|samples| TrainingPlan::of(train, samples, batch_size));
-        let stated = train.lengths().map(|length| match length {
-            Span::Iterations(steps) => Some(steps),
-            Span::Epochs(_) => None,
-        });
         let trained = groups.iter().map(|group| group.parameters as usize).sum();
         let shares = |processes| Shares::of(recipe, train, batch_size, trained, processes);
         Ok(Self {
             images_per_step,
             lr: experiment.optimizer.base_lr(images_per_step),
             steps_per_epoch: steps.as_ref().map(|plan| plan.steps_per_epoch),
-            steps: steps.map(|plan| plan.steps).or_else(|| stated.sum()),
+            steps: steps.map(|plan| plan.steps).or_else(|| train.iterations()),
             groups,
             memory: with_memory.then(|| {
                 Footprint::of(recipe, processes.unwrap_or(1)).map_or_else(Memory::Unknown, Memory::Known)

@@ -33,7 +33,7 @@ pub(super) fn write(runs: &[Run], variants: &Variants, folder: &Path) -> Result<
     }
     for metric in swept_metrics(runs, variants) {
         for (at, key) in variants.keys.iter().enumerate() {
-            let over = OverKey::new(runs, variants, at, metric);
+            let Some(over) = OverKey::new(runs, variants, at, metric) else { continue };
             let lines: Vec<Line> = over.lines().collect();
             let names: Vec<_> =
                 over.names().zip(0..).map(|(name, entry)| (name, palette::key(entry))).collect();

@@ -1,6 +1,6 @@
 //! What was validated over the values of each key that was swept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, PreEscaped, html};
 
@@ -22,7 +22,7 @@ pub(super) fn section(runs: &[Run], variants: &Variants) -> Option<Markup> {
     let (first, others) = metrics.split_first()?;
     let charts = |metric: &str| {
         html! {
-            div.curves { @for at in 0..variants.keys.len() { (figure(runs, variants, at, metric)) } }
+            div.curves { @for at in 0..variants.keys.len() { @if let Some(figure) = figure(runs, variants, at, metric) { (figure) } } }
         }
     };
     Some(html! {
@@ -46,10 +46,10 @@ pub(super) fn swept_metrics<'a>(runs: &'a [Run], variants: &Variants) -> Vec<&'a
     metrics
 }
 
-fn figure(runs: &[Run], variants: &Variants, at: usize, metric: &str) -> Markup {
-    let over = OverKey::new(runs, variants, at, metric);
+fn figure(runs: &[Run], variants: &Variants, at: usize, metric: &str) -> Option<Markup> {
+    let over = OverKey::new(runs, variants, at, metric)?;
     let title = format!("{} over {}", metric.replace('_', " "), variants.keys[at].name);
-    html! {
+    Some(html! {
         figure {
             figcaption {
                 h3 { (title) }
@@ -62,7 +62,7 @@ fn figure(runs: &[Run], variants: &Variants, at: usize, metric: &str) -> Markup 
                 None => p.empty { "no finite value" },
             }
         }
-    }
+    })
 }
 
 /// A metric over a key.
@@ -81,7 +81,8 @@ struct NamedLine {
 }
 
 impl<'a> OverKey<'a> {
-    pub(super) fn new(runs: &[Run], variants: &'a Variants, at: usize, metric: &str) -> Self {
+    /// `None` where the runs that have the metric have one value of the key.
+    pub(super) fn new(runs: &[Run], variants: &'a Variants, at: usize, metric: &str) -> Option<Self> {
         let key = &variants.keys[at];
         let (places, labels) = places(key);
         let others: Vec<&SweptKey> =
@@ -112,13 +113,17 @@ impl<'a> OverKey<'a> {
             });
             lines[known].1.entry(place).or_default().push(value);
         }
+        let seen: BTreeSet<usize> = lines.iter().flat_map(|(_, places)| places.keys().copied()).collect();
+        if seen.len() < 2 {
+            return None;
+        }
         let spreads = |places: BTreeMap<usize, Vec<f64>>| {
             let spread = |(place, values): (usize, Vec<f64>)| Some((order[place], Spread::of(&values)?));
             places.into_iter().filter_map(spread).collect()
         };
         let lines =
             lines.into_iter().map(|(name, places)| NamedLine { name, points: spreads(places) }).collect();
-        Self { labels, lines }
+        Some(Self { labels, lines })
     }
 
     /// The names of the lines: the values of the other keys.
@@ -197,13 +202,13 @@ mod tests {
         let runs = runs(&GRID);
         let variants = Variants::of(&runs);
         let at = |name: &str| variants.keys.iter().position(|key| key.name == name).unwrap_or(9);
-        let over = OverKey::new(&runs, &variants, at("lr"), "top1");
+        let over = OverKey::new(&runs, &variants, at("lr"), "top1").unwrap();
         assert!(over.labels.is_none());
         let means =
             |line: usize| over.lines[line].points.iter().map(|(at, of)| (*at, of.mean)).collect::<Vec<_>>();
         assert_eq!((over.lines[0].name.as_str(), means(0)), ("mask Random", vec![(0.1, 3.0), (0.2, 1.0)]));
         assert_eq!((over.lines[1].name.as_str(), means(1)), ("mask Block", vec![(0.1, 7.0), (0.2, 8.0)]));
-        let over = OverKey::new(&runs, &variants, at("mask"), "top1");
+        let over = OverKey::new(&runs, &variants, at("mask"), "top1").unwrap();
         assert_eq!(over.labels, Some(vec!["Block", "Random"]));
         let page = section(&runs, &variants).map(Markup::into_string).unwrap_or_default();
         assert_eq!(page.matches("<svg class=\"plot\"").count(), 2);

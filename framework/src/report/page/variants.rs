@@ -12,11 +12,15 @@ use crate::recipe::{differences, short_key};
 /// A label of more keys would be no name.
 const MOST_KEYS: usize = 3;
 
+/// What the names of recipes are called beside keys.
+const RECIPE: &str = "recipe";
+
 /// The runs of a page by variant, in the order of their first runs.
 #[derive(Debug, Default)]
 pub(super) struct Variants {
     pub(super) all: Vec<Variant>,
-    /// The keys that tell the variants apart, those with the most values first.
+    /// The keys that tell the variants apart, those with the most values first; where recipes are too unlike
+    /// for a few keys, their names and the keys that tell variants of one name apart.
     pub(super) keys: Vec<SweptKey>,
 }
 
@@ -60,15 +64,23 @@ impl Variants {
             }
         }
         let names: Vec<&str> = differences.iter().map(|difference| difference.key.as_str()).collect();
-        let keys = telling(&names, &values, &all).into_iter().map(|at| SweptKey {
+        let mut told = telling(&names, &values, &all, None);
+        let is_block = |at: &usize| differences[*at].values.iter().flatten().any(|value| value.is_object());
+        let are_unlike = told.len() > MOST_KEYS || told.iter().any(is_block);
+        let recipe = recipe_names(runs, &all).filter(|_| are_unlike);
+        if let Some(recipe) = &recipe {
+            told = telling(&names, &values, &all, Some(&recipe.values));
+        }
+        let keys = told.into_iter().map(|at| SweptKey {
             name: short_key(names[at], &names),
-            values: values[at].clone(),
+            values: differences[at].values.iter().map(|value| shown(*value)).collect(),
             numbers: differences[at].values.iter().map(|value| value.and_then(Value::as_f64)).collect(),
         });
-        let keys: Vec<_> = keys.collect();
+        let keys: Vec<_> = recipe.into_iter().chain(keys).collect();
         let is_grouped = all.iter().any(|runs| runs.len() > 1);
+        let firsts: Vec<usize> = all.iter().map(|runs| runs[0]).collect();
         let variant = |numbers: Vec<usize>| {
-            let label = label(&keys, numbers[0]).filter(|_| is_grouped);
+            let label = label(&keys, numbers[0], &firsts).filter(|_| is_grouped);
             Variant { label: label.unwrap_or_else(|| common_label(runs, &numbers)), runs: numbers }
         };
         Self { all: all.into_iter().map(variant).collect(), keys }
@@ -85,8 +97,23 @@ impl Variants {
     }
 }
 
-/// As few keys as tell variants apart: those that tell most first, a `type` before the keys that come with it.
-fn telling(names: &[&str], values: &[Vec<String>], variants: &[Vec<usize>]) -> Vec<usize> {
+/// The names of the recipes, where all runs of a variant have one and there are several.
+fn recipe_names(runs: &[Run], variants: &[Vec<usize>]) -> Option<SweptKey> {
+    let is_one = |of: &Vec<usize>| of.iter().all(|run| runs[*run].name() == runs[of[0]].name());
+    let values: Vec<String> = runs.iter().map(|run| run.name().to_owned()).collect();
+    let are_several = values.iter().any(|name| *name != values[0]);
+    let is_told = are_several && values.iter().all(|name| !name.is_empty()) && variants.iter().all(is_one);
+    is_told.then(|| SweptKey { name: RECIPE.to_owned(), values, numbers: None })
+}
+
+/// As few keys as tell variants apart, beside what is `known` of each run: those that tell most first, a `type`
+/// before the keys that come with it.
+fn telling(
+    names: &[&str],
+    values: &[Vec<String>],
+    variants: &[Vec<usize>],
+    known: Option<&[String]>,
+) -> Vec<usize> {
     let count = |key: usize| {
         let mut distinct: Vec<&str> = variants.iter().map(|runs| values[key][runs[0]].as_str()).collect();
         distinct.sort_unstable();
@@ -96,14 +123,18 @@ fn telling(names: &[&str], values: &[Vec<String>], variants: &[Vec<usize>]) -> V
     let mut order: Vec<usize> = (0..names.len()).collect();
     let is_type = |key: usize| names[key].rsplit('.').next() == Some("type");
     order.sort_by_key(|&key| (Reverse(count(key)), !is_type(key)));
-    let (mut told, mut chosen) = (1, Vec::new());
+    let with = |chosen: &[usize]| {
+        let told = variants.iter().map(|runs| {
+            let known = known.map(|known| known[runs[0]].as_str());
+            known
+                .into_iter()
+                .chain(chosen.iter().map(|&key| values[key][runs[0]].as_str()))
+                .collect::<Vec<_>>()
+        });
+        told.collect::<HashSet<_>>().len()
+    };
+    let (mut told, mut chosen) = (with(&[]), Vec::new());
     for key in order {
-        let with = |chosen: &[usize]| {
-            let told = variants
-                .iter()
-                .map(|runs| chosen.iter().map(|&key| values[key][runs[0]].as_str()).collect::<Vec<_>>());
-            told.collect::<HashSet<_>>().len()
-        };
         let more = with(&[chosen.as_slice(), &[key]].concat());
         if more > told {
             (told, chosen) = (more, [chosen.as_slice(), &[key]].concat());
@@ -112,9 +143,17 @@ fn telling(names: &[&str], values: &[Vec<String>], variants: &[Vec<usize>]) -> V
     chosen
 }
 
-/// `mask_ratio 0.75, lr 0.001`; `None` without keys, or of too many.
-fn label(keys: &[SweptKey], run: usize) -> Option<String> {
-    let parts: Vec<String> = keys.iter().map(|key| format!("{} {}", key.name, key.values[run])).collect();
+/// `mask_ratio 0.75, lr 0.001`, or `convmae_finetune, lr 0.001` where recipes have names; `None` without keys,
+/// or of too many. Those of `variants` stand for all.
+fn label(keys: &[SweptKey], run: usize, variants: &[usize]) -> Option<String> {
+    let (recipe, keys) = match keys {
+        [recipe, keys @ ..] if recipe.name == RECIPE => (Some(&recipe.values), keys),
+        keys => (None, keys),
+    };
+    let alike = |other: &&usize| recipe.is_none_or(|names| names[**other] == names[run]);
+    let is_alone = variants.iter().filter(alike).count() == 1;
+    let parts = keys.iter().filter(|_| !is_alone).map(|key| format!("{} {}", key.name, key.values[run]));
+    let parts: Vec<String> = recipe.map(|names| names[run].clone()).into_iter().chain(parts).collect();
     (1..=MOST_KEYS).contains(&parts.len()).then(|| parts.join(", "))
 }
 
@@ -126,6 +165,15 @@ fn common_label(runs: &[Run], numbers: &[usize]) -> String {
         _ if first.name().is_empty() => format!("{} and {} more", first.label, numbers.len() - 1),
         _ => first.name().to_owned(),
     }
+}
+
+/// A value in few words: a block by its `type` or its name, and by the run or the file that it starts from.
+fn shown(value: Option<&Value>) -> String {
+    let said = value.and_then(Value::as_object).and_then(|block| {
+        let stated = ["type", "name", "run", "weights"].into_iter().filter_map(|key| block.get(key));
+        stated.filter(|value| !value.is_null()).map(|value| shown(Some(value))).next()
+    });
+    said.unwrap_or_else(|| text(value))
 }
 
 /// A value as it is said: `unset`, a text without quotes.
@@ -202,5 +250,31 @@ mod tests {
         let of = |seed: u64, ratio: f64| json!({"seed": seed, "init_from": {"run": {"seed": seed, "ratio": ratio}}});
         let recipes = [of(0, 0.5), of(1, 0.5), of(0, 0.6)];
         assert_eq!(told(&recipes), [("ratio 0.5".to_owned(), vec![0, 1]), ("ratio 0.6".to_owned(), vec![2])]);
+    }
+    #[test]
+    fn recipes_that_are_unlike_go_by_their_names() {
+        let pretrained = json!({"name": "pretrain", "seed": 3, "mask": {"type": "Random"}});
+        let of = |name: &str, seed: u64, head: Value, from: Value| json!({"name": name, "seed": seed, "head": head, "init_from": from});
+        let (linear, boxes) = (json!({"type": "Linear"}), json!({"type": "Box", "sizes": [1]}));
+        let runs = [
+            pretrained.clone(),
+            of("probe", 0, linear.clone(), json!({"run": pretrained})),
+            of("probe", 1, linear.clone(), json!({"run": pretrained})),
+            of("probe", 0, linear, Value::Null),
+            of("detect", 0, boxes, Value::Null),
+        ];
+        let labels: Vec<String> = told(&runs).into_iter().map(|(label, _)| label).collect();
+        assert_eq!(labels, ["pretrain", "probe, init_from pretrain", "probe, init_from null", "detect"]);
+        // Of one name the key says it.
+        let labels: Vec<String> = told(&runs[1..4]).into_iter().map(|(label, _)| label).collect();
+        assert_eq!(labels, ["init_from pretrain", "init_from null"]);
+        // Names that go with seeds say nothing of variants.
+        let runs = [
+            of("a", 0, json!({"type": "Box"}), Value::Null),
+            of("b", 1, json!({"type": "Box"}), Value::Null),
+            json!({"name": "c", "seed": 0, "init_from": null}),
+        ];
+        let labels: Vec<String> = told(&runs).into_iter().map(|(label, _)| label).collect();
+        assert_eq!(labels, ["head Box", "head unset"]);
     }
 }

@@ -37,6 +37,7 @@ fn value(cell: &Cell, part: &str) -> String {
     let number = match (part, &cell.ours) {
         ("", Some(Content::Text(text))) => return text.clone(),
         ("n", _) => return figure.map(|figure| figure.n.to_string()).unwrap_or_default(),
+        ("", Some(Content::Difference(difference))) => Some(*difference),
         ("", _) => figure.map(|figure| figure.mean),
         ("std", _) => figure.and_then(|figure| figure.std),
         ("paper", _) => cell.paper,

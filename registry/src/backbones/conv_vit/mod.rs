@@ -311,8 +311,12 @@ impl Backbone for ConvViT {
             windows: None,
             relative_positions: None,
         };
-        let attention =
-            GridAttention { grid: tokens, window: self.window.as_ref(), positions: self.relative_positions };
+        let attention = GridAttention {
+            grid: tokens,
+            cls_token: false,
+            window: self.window.as_ref(),
+            positions: self.relative_positions,
+        };
         let module = ConvViTModule {
             cells: self.cells(),
             masked_convolution: self.masked_convolution,

@@ -41,7 +41,7 @@ impl Shard {
         let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         let opened = caught(|| {
             let mut reader = ParquetReader::new(file);
-            let schema = reader.schema().map_err(|error| unreadable(&error))?;
+            let schema = reader.schema().map_err(unreadable)?;
             let names: Vec<String> = schema.iter_names().map(ToString::to_string).collect();
             for (key, column) in [("image", Some(image)), ("label", label)] {
                 if let Some(column) = column.filter(|column| !names.iter().any(|name| name == column)) {
@@ -49,9 +49,9 @@ impl Shard {
                     return Err(format!("no column `{column}` (`{key}`); its columns are {there}"));
                 }
             }
-            let metadata = reader.get_metadata().map_err(|error| unreadable(&error))?;
-            // polars does not export the type that the method is of.
-            #[expect(clippy::redundant_closure_for_method_calls)]
+            let metadata = reader.get_metadata().map_err(unreadable)?;
+            // `polars` does not name the type of a group.
+            #[allow(clippy::redundant_closure_for_method_calls)]
             let groups = metadata.row_groups.iter().map(|group| group.num_rows()).collect();
             let stated = metadata.key_value_metadata().iter().flatten();
             let about =
@@ -96,8 +96,8 @@ fn read_labels(reader: ParquetReader<File>, column: &str) -> Result<Vec<Option<u
     if !labels.dtype().is_integer() {
         return Err(format!("`{column}` holds {}, not indices of classes", labels.dtype()));
     }
-    let indices = labels.cast(&DataType::Int64).map_err(|error| unreadable(&error))?;
-    let indices = indices.i64().map_err(|error| unreadable(&error))?;
+    let indices = labels.cast(&DataType::Int64).map_err(unreadable)?;
+    let indices = indices.i64().map_err(unreadable)?;
     // Test sets of benchmarks have -1.
     Ok(indices.iter().map(|class| class.and_then(|class| u32::try_from(class).ok())).collect())
 }
@@ -105,11 +105,12 @@ fn read_labels(reader: ParquetReader<File>, column: &str) -> Result<Vec<Option<u
 fn read_column(reader: ParquetReader<File>, column: &str) -> Result<Column, String> {
     // On this thread, where a panic is caught.
     let reader = reader.read_parallel(ParallelStrategy::None).with_columns(Some(vec![column.to_owned()]));
-    let frame = reader.finish().map_err(|error| unreadable(&error))?;
-    frame.column(column).cloned().map_err(|error| unreadable(&error))
+    let frame = reader.finish().map_err(unreadable)?;
+    frame.column(column).cloned().map_err(unreadable)
 }
 
-fn unreadable(error: &PolarsError) -> String {
+#[allow(clippy::needless_pass_by_value)] // For `map_err`.
+fn unreadable(error: PolarsError) -> String {
     format!("not a readable Parquet file: {error}")
 }
 

@@ -16,7 +16,7 @@ use backward::{Backward, split_cross, split_packed};
 pub use heads::Dims;
 use heads::Inputs;
 use positions::Biases;
-pub use positions::{PositionTables, RelativePositions, offsets};
+pub use positions::{PositionTables, RelativePositions, bias_rows};
 
 use super::Buffer;
 use crate::Result;

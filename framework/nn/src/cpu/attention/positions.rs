@@ -17,6 +17,8 @@ use crate::cpu::{Buffer, Output, reduce};
 pub struct RelativePositions<'a, V: ?Sized = [f32]> {
     /// Rows and columns, `R` and `C`; `N = R C`.
     pub grid: (usize, usize),
+    /// Whether a cls token comes before those of the grid, `N = R C + 1`: with a table of biases only.
+    pub cls_token: bool,
     /// What the biases follow from.
     pub tables: PositionTables<'a, V>,
 }
@@ -24,7 +26,7 @@ pub struct RelativePositions<'a, V: ?Sized = [f32]> {
 /// What the biases of [`RelativePositions`] follow from; the first row of a table belongs to the smallest offset.
 #[derive(Debug)]
 pub enum PositionTables<'a, V: ?Sized = [f32]> {
-    /// A bias for every offset and head, `[(2 R - 1)(2 C - 1), H]` (Swin, `BEiT`).
+    /// A bias for every offset and head, `[(2 R - 1)(2 C - 1), H]` (Swin, `BEiT`). With a cls token [`CLS_ROWS`] follow.
     Bias(&'a V),
     /// Products of the query, not scaled, with the embedding of the offset in rows, `[2 R - 1, d]`, and with that of the offset in
     /// columns, `[2 C - 1, d]`, added up (decomposed relative positions: `MViTv2`, `ViTDet`).
@@ -32,18 +34,27 @@ pub enum PositionTables<'a, V: ?Sized = [f32]> {
 }
 
 /// The number of offsets on a grid of rows and columns.
-pub fn offsets((rows, cols): (usize, usize)) -> usize {
+pub(super) fn offsets((rows, cols): (usize, usize)) -> usize {
     (2 * rows).saturating_sub(1) * (2 * cols).saturating_sub(1)
+}
+
+/// The rows of a table of biases that a cls token has: as the query of any other token, as the key of any other, and as both.
+pub const CLS_ROWS: usize = 3;
+
+/// The rows of a table of biases.
+pub fn bias_rows(grid: (usize, usize), cls_token: bool) -> usize {
+    offsets(grid) + CLS_ROWS * usize::from(cls_token)
 }
 
 /// The tables of a call, by head.
 pub(super) struct Biases {
     grid: (usize, usize),
+    cls_token: bool,
     tables: Tables,
 }
 
 enum Tables {
-    /// `[H, (2 R - 1)(2 C - 1)]`.
+    /// `[H, (2 R - 1)(2 C - 1)]`, behind the rows of a cls token.
     Bias(Vec<f32>),
     /// `[2 R - 1, d]` and `[2 C - 1, d]`, of all heads.
     Decomposed([Vec<f32>; 2]),
@@ -51,27 +62,28 @@ enum Tables {
 
 impl Biases {
     pub fn new(positions: &RelativePositions<'_>, dims: Dims) -> Self {
-        let grid = positions.grid;
-        assert_eq!(grid.0 * grid.1, dims.keys, "the grid is that of the tokens");
+        let RelativePositions { grid, cls_token, .. } = *positions;
+        assert_eq!(grid.0 * grid.1 + usize::from(cls_token), dims.keys, "the grid is that of the tokens");
         let tables = match positions.tables {
             PositionTables::Bias(table) => {
-                assert_eq!(table.len(), offsets(grid) * dims.heads);
+                assert_eq!(table.len(), bias_rows(grid, cls_token) * dims.heads);
                 let of_head = |head| table.iter().skip(head).step_by(dims.heads).rev();
                 Tables::Bias((0..dims.heads).flat_map(of_head).copied().collect())
             }
             PositionTables::Decomposed(tables) => {
+                assert!(!cls_token, "a cls token has no row and no column");
                 let sides = [grid.0, grid.1];
                 assert_eq!(tables.map(<[f32]>::len), sides.map(|side| (2 * side - 1) * dims.head_dim));
                 Tables::Decomposed(tables.map(|table| reversed_rows(table, dims.head_dim)))
             }
         };
-        Self { grid, tables }
+        Self { grid, cls_token, tables }
     }
 
     /// The length of the gradients that one head collects.
     pub fn grad_len(&self) -> usize {
         match &self.tables {
-            Tables::Bias(_) => offsets(self.grid),
+            Tables::Bias(_) => bias_rows(self.grid, self.cls_token),
             Tables::Decomposed(tables) => tables.iter().map(Vec::len).sum(),
         }
     }
@@ -105,7 +117,8 @@ pub(super) struct HeadBiases<'a> {
 }
 
 enum HeadTables<'a> {
-    Bias(&'a [f32]),
+    /// Those of a cls token, if there is one, and those by offset.
+    Bias(&'a [f32], &'a [f32]),
     Decomposed([Axis<'a>; 2]),
 }
 
@@ -165,8 +178,9 @@ impl<'a> HeadBiases<'a> {
     pub fn new<S: Simd>(simd: S, biases: &'a Biases, head: usize, dims: Dims) -> Self {
         let tables = match &biases.tables {
             Tables::Bias(table) => {
-                let len = offsets(biases.grid);
-                HeadTables::Bias(&table[head * len..][..len])
+                let len = biases.grad_len();
+                let (cls, table) = table[head * len..][..len].split_at(len - offsets(biases.grid));
+                HeadTables::Bias(cls, table)
             }
             Tables::Decomposed([rows, cols]) => {
                 HeadTables::Decomposed([Axis::new(simd, rows, dims), Axis::new(simd, cols, dims)])
@@ -191,8 +205,20 @@ impl<'a> HeadBiases<'a> {
             &mut row[..dims.keys]
         });
         match &mut self.tables {
-            HeadTables::Bias(table) => {
+            HeadTables::Bias(cls, table) => {
                 for (query, biases) in (from..).zip(biases) {
+                    let (query, biases) = match (*cls, query, biases) {
+                        ([own, _, as_query], 0, [first, others @ ..]) => {
+                            *first = own * LOG2_E;
+                            others.fill(as_query * LOG2_E);
+                            continue;
+                        }
+                        ([_, as_key, _], _, [first, others @ ..]) => {
+                            *first = as_key * LOG2_E;
+                            (query - 1, others)
+                        }
+                        (_, _, biases) => (query, biases),
+                    };
                     let (row, col) = starts(query, grid);
                     let table = table[row * (2 * cols - 1) + col..].chunks(2 * cols - 1);
                     for (biases, table) in biases.chunks_exact_mut(cols).zip(table) {
@@ -223,6 +249,7 @@ impl<'a> HeadBiases<'a> {
 /// The gradients of the biases of one head.
 pub(super) struct HeadBiasGrads<'a> {
     grid: (usize, usize),
+    cls_rows: usize,
     dims: Dims,
     /// What the head collects: as long as [`Biases::grad_len`] says.
     sums: &'a mut [f32],
@@ -270,13 +297,13 @@ impl AxisGrads {
 impl<'a> HeadBiasGrads<'a> {
     #[inline(always)]
     pub fn new<S: Simd>(simd: S, biases: &HeadBiases<'_>, sums: &'a mut [f32], dims: Dims) -> Self {
-        let axes = match &biases.tables {
-            HeadTables::Bias(_) => None,
+        let (cls_rows, axes) = match &biases.tables {
+            HeadTables::Bias(cls, _) => (cls.len(), None),
             HeadTables::Decomposed([rows, cols]) => {
-                Some([AxisGrads::new(simd, rows, dims), AxisGrads::new(simd, cols, dims)])
+                (0, Some([AxisGrads::new(simd, rows, dims), AxisGrads::new(simd, cols, dims)]))
             }
         };
-        Self { grid: biases.grid, dims, sums, axes }
+        Self { grid: biases.grid, cls_rows, dims, sums, axes }
     }
 
     /// Adds what follows from the gradients of the scores of packed queries, from number `from` on, which may be a part of the gradient
@@ -296,9 +323,22 @@ impl<'a> HeadBiasGrads<'a> {
             &row[..keys]
         });
         let Some([by_row, by_col]) = &mut self.axes else {
+            let (cls, by_offset) = self.sums.split_at_mut(self.cls_rows);
             for (query, grads) in (from..).zip(grads) {
+                let (query, grads) = match (&mut *cls, query, grads) {
+                    ([own, _, as_query], 0, [first, others @ ..]) => {
+                        *own += first;
+                        *as_query += sum(others);
+                        continue;
+                    }
+                    ([_, as_key, _], _, [first, others @ ..]) => {
+                        *as_key += first;
+                        (query - 1, others)
+                    }
+                    (_, _, grads) => (query, grads),
+                };
                 let (row, col) = starts(query, grid);
-                let sums = self.sums[row * (2 * cols - 1) + col..].chunks_mut(2 * cols - 1);
+                let sums = by_offset[row * (2 * cols - 1) + col..].chunks_mut(2 * cols - 1);
                 for (sums, grads) in sums.zip(grads.chunks_exact(cols)) {
                     reduce::add(&mut sums[..cols], grads);
                 }

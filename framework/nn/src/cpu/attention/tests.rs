@@ -1,4 +1,5 @@
 use super::heads::QUERIES;
+use super::positions::offsets;
 use super::*;
 use crate::testing::{assert_close, check_gradient, noise, on_threads, wide};
 
@@ -27,10 +28,20 @@ fn reference(q: &[f64], kv: &[f64], bias: Option<&[f64]>, dims: Dims) -> Vec<f64
 }
 
 /// The biases of all scores, `[B, H, N, N]`, by their definition: from a table of all offsets, or from those of rows and of columns.
+/// One token more than the grid has is a cls token, whose rows are the last three.
 fn biases(q: &[f64], tables: &[&[f64]], (rows, cols): (usize, usize), dims: Dims) -> Vec<f64> {
     let Dims { batch, keys, heads, head_dim, .. } = dims;
+    let cls = keys - rows * cols;
     let bias = |at: usize| {
         let (b, h, m, n) = (at / keys / keys / heads, at / keys / keys % heads, at / keys % keys, at % keys);
+        let of_cls = |row: usize| tables[0][(offsets((rows, cols)) + row) * heads + h];
+        match (cls, m, n) {
+            (1, 0, 0) => return of_cls(2),
+            (1, 0, _) => return of_cls(0),
+            (1, _, 0) => return of_cls(1),
+            _ => {}
+        }
+        let (m, n) = (m - cls, n - cls);
         let (row, col) = (m / cols + rows - 1 - n / cols, m % cols + cols - 1 - n % cols);
         let q = &q[((b * keys + m) * heads + h) * head_dim..][..head_dim];
         let product = |table: &[f64], row: usize| -> f64 {
@@ -61,24 +72,36 @@ fn small(queries: usize) -> Dims {
     Dims { batch: 2, queries, keys: 5, heads: 2, head_dim: 3 }
 }
 
-/// Tables of noise by relative position of both kinds, for a grid.
-fn tables(grid: (usize, usize), dims: Dims) -> [Vec<Vec<f32>>; 2] {
+/// Tables of noise by relative position of both kinds, for a grid; of the first kind where there is a cls token, too.
+fn tables(grid: (usize, usize), dims: Dims) -> Vec<Vec<Vec<f32>>> {
     let embeddings = |seed, side: usize| noise(seed, (2 * side - 1) * dims.head_dim);
-    [vec![noise(2, offsets(grid) * dims.heads)], vec![embeddings(3, grid.0), embeddings(4, grid.1)]]
+    let cls_token = dims.keys > grid.0 * grid.1;
+    let bias = vec![noise(2, bias_rows(grid, cls_token) * dims.heads)];
+    match cls_token {
+        true => vec![bias],
+        false => vec![bias, vec![embeddings(3, grid.0), embeddings(4, grid.1)]],
+    }
 }
 
-fn positions(grid: (usize, usize), tables: &[Vec<f32>]) -> RelativePositions<'_> {
+fn positions(grid: (usize, usize), tables: &[Vec<f32>], dims: Dims) -> RelativePositions<'_> {
+    let cls_token = dims.keys > grid.0 * grid.1;
     let tables = match tables {
         [rows, cols] => PositionTables::Decomposed([rows.as_slice(), cols]),
         tables => PositionTables::Bias(tables[0].as_slice()),
     };
-    RelativePositions { grid, tables }
+    RelativePositions { grid, cls_token, tables }
 }
 
 #[test]
 fn with_positions_outputs_equal_their_definition_and_gradients_finite_differences() {
-    let (grid, dims) = ((2, 3), Dims { batch: 2, queries: 6, keys: 6, heads: 2, head_dim: 3 });
-    let (qkv, grad) = (large_noise(1, 2 * 6 * 18), noise(5, 2 * 6 * 6));
+    for tokens in [6, 7] {
+        positions_equal_their_definition((2, 3), tokens);
+    }
+}
+
+fn positions_equal_their_definition(grid: (usize, usize), tokens: usize) {
+    let dims = Dims { batch: 2, queries: tokens, keys: tokens, heads: 2, head_dim: 3 };
+    let (qkv, grad) = (large_noise(1, 2 * tokens * 18), noise(5, 2 * tokens * 6));
     let output = |qkv: &[f64], tables: &[&[f64]]| {
         let tokens = qkv.chunks_exact(18).map(|token| token.split_at(6));
         let (q, kv): (Vec<_>, Vec<_>) = tokens.unzip();
@@ -88,7 +111,7 @@ fn with_positions_outputs_equal_their_definition_and_gradients_finite_difference
     let loss = |y: Vec<f64>| y.iter().zip(&grad).map(|(y, &grad)| y * f64::from(grad)).sum();
 
     for tables in tables(grid, dims) {
-        let positions = positions(grid, &tables);
+        let positions = positions(grid, &tables, dims);
         let wide_tables: Vec<Vec<f64>> = tables.iter().map(|table| wide(table)).collect();
         let wide_tables: Vec<&[f64]> = wide_tables.iter().map(|table| &**table).collect();
         let (own, normalisers) = forward(&qkv, Some(&positions), dims).unwrap();
@@ -108,8 +131,14 @@ fn with_positions_outputs_equal_their_definition_and_gradients_finite_difference
 
 #[test]
 fn more_queries_than_a_block_have_their_own_positions() {
-    let (grid, head_dim) = ((9, QUERIES / 8), 12);
-    let tokens = grid.0 * grid.1;
+    let grid = (9, QUERIES / 8);
+    for tokens in [grid.0 * grid.1, grid.0 * grid.1 + 1] {
+        blocks_have_their_own_positions(grid, tokens);
+    }
+}
+
+fn blocks_have_their_own_positions(grid: (usize, usize), tokens: usize) {
+    let head_dim = 12;
     let dims = Dims { batch: 1, queries: tokens, keys: tokens, heads: 2, head_dim };
     let qkv = noise(1, tokens * 72);
     let (q, kv) = unpack(&qkv, dims);
@@ -117,7 +146,7 @@ fn more_queries_than_a_block_have_their_own_positions() {
     for tables in tables(grid, dims) {
         let wide_tables: Vec<Vec<f64>> = tables.iter().map(|table| wide(table)).collect();
         let wide_tables: Vec<&[f64]> = wide_tables.iter().map(|table| &**table).collect();
-        let (own, _) = forward(&qkv, Some(&positions(grid, &tables)), dims).unwrap();
+        let (own, _) = forward(&qkv, Some(&positions(grid, &tables, dims)), dims).unwrap();
         assert_close(&own, &reference(&q, &kv, Some(&biases(&q, &wide_tables, grid, dims)), dims), 1e-6);
     }
 }
@@ -144,7 +173,7 @@ fn more_queries_than_a_block_give_the_same_as_a_bias_of_zeros() {
     let (qkv, grad) = (noise(1, tokens * 72), noise(2, tokens * 24));
     let (q, kv) = unpack(&qkv, dims);
     let zeros = vec![vec![0.0; offsets((1, tokens)) * 2]];
-    let zeros = positions((1, tokens), &zeros);
+    let zeros = positions((1, tokens), &zeros, dims);
     let (plain, normalisers) = forward(&qkv, None, dims).unwrap();
     let (biased, _) = forward(&qkv, Some(&zeros), dims).unwrap();
     assert_close(&plain, &reference(&wide(&q), &wide(&kv), None, dims), 1e-6);
@@ -202,7 +231,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     };
     assert_eq!(all(1, None), all(3, None));
     for tables in tables((7, 7), dims) {
-        let positions = positions((7, 7), &tables);
+        let positions = positions((7, 7), &tables, dims);
         assert_eq!(all(1, Some(&positions)), all(3, Some(&positions)));
     }
 }

@@ -1,31 +1,46 @@
 #include "common.cuh"
 
-/// The row of the table for a query and a key: by the offset between them on a grid of `rows` and `cols`.
-__device__ __forceinline__ unsigned table_row(unsigned query, unsigned key, unsigned rows, unsigned cols) {
+/// The row of the table for a query and a key: by the offset between them on a grid of `rows` and `cols`. With a cls token before the
+/// grid (`cls` is 1, else 0) the last three rows are for that as query, as key, and as both.
+__device__ __forceinline__ unsigned table_row(unsigned query, unsigned key, unsigned rows, unsigned cols, unsigned cls) {
+    if (cls && (!query || !key)) {
+        return (2 * rows - 1) * (2 * cols - 1) + (query ? 1 : key ? 0 : 2);
+    }
+    query -= cls;
+    key -= cls;
     const unsigned dy = query / cols + rows - 1 - key / cols, dx = query % cols + cols - 1 - key % cols;
     return dy * (2 * cols - 1) + dx;
 }
 
-extern "C" __global__ void expand(float *biases, const float *table, unsigned rows, unsigned cols, unsigned heads,
-                                  unsigned count) {
-    const unsigned tokens = rows * cols;
+extern "C" __global__ void expand(float *biases, const float *table, unsigned rows, unsigned cols, unsigned cls,
+                                  unsigned heads, unsigned count) {
+    const unsigned tokens = rows * cols + cls;
     each(count, [=](unsigned i) {
         const unsigned head = i / tokens / tokens, query = i / tokens % tokens, key = i % tokens;
-        biases[i] = table[table_row(query, key, rows, cols) * heads + head];
+        biases[i] = table[table_row(query, key, rows, cols, cls) * heads + head];
     });
 }
 
 /// For each value of the table the sum over the queries that have a key at its offset.
-extern "C" __global__ void grad_table(float *table, const float *grad, unsigned rows, unsigned cols, unsigned heads,
-                                      unsigned count) {
-    const unsigned tokens = rows * cols;
+extern "C" __global__ void grad_table(float *table, const float *grad, unsigned rows, unsigned cols, unsigned cls,
+                                      unsigned heads, unsigned count) {
+    const unsigned tokens = rows * cols + cls, offsets = (2 * rows - 1) * (2 * cols - 1);
     each(count, [=](unsigned i) {
         const unsigned head = i % heads, offset = i / heads;
+        if (offset >= offsets) {
+            const float *of_head = grad + size_t(head) * tokens * tokens;
+            float sum = offset == offsets + 2 ? of_head[0] : 0;
+            for (unsigned other = 1; offset < offsets + 2 && other < tokens; ++other) {
+                sum += of_head[offset == offsets ? other : other * tokens];
+            }
+            table[i] = sum;
+            return;
+        }
         const int dy = int(offset / (2 * cols - 1)) - int(rows - 1), dx = int(offset % (2 * cols - 1)) - int(cols - 1);
         float sum = 0;
         for (int y = max(dy, 0); y < int(rows) + min(dy, 0); ++y) {
             for (int x = max(dx, 0); x < int(cols) + min(dx, 0); ++x) {
-                const unsigned query = y * cols + x, key = (y - dy) * cols + x - dx;
+                const unsigned query = y * cols + x + cls, key = (y - dy) * cols + x - dx + cls;
                 sum += grad[(head * tokens + query) * tokens + key];
             }
         }
