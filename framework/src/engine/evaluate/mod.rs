@@ -78,7 +78,7 @@ impl Evaluation {
         });
         let tasks: Vec<TaskKind> = tasks.chain(results.as_ref().map(|_| TaskKind::Detect)).collect();
         let samples = loader.pipeline().samples.as_ref();
-        let mut first_image = (share(loader, communicator).first() * loader.batch_size()) as u64;
+        let mut first_image = (share(loader, communicator).number(0) * loader.batch_size()) as u64;
         let started = measures.iter().map(|measure| Running::start(measure, samples)).collect();
         let mut running: Vec<_> = together(communicator, started)?;
         let measure = |batch: Result<Batch, DataError>| {

@@ -124,6 +124,7 @@ impl Session {
             EngineError::Usage(format!("the checkpoint of step {step} has another state: {error}"))
         })?;
         self.refuse_other_size(&state)?;
+        self.refuse_other_normalization(&state)?;
         resumed.refuse_other_data(&state.index_digests, &self.prepared.index_digests)?;
         self.prepared.trainer.restore(step, tensors)?;
         self.prepared.restore_corrupt(state.corrupt_train, state.corrupt_val);
@@ -177,6 +178,18 @@ impl Session {
         Err(EngineError::Usage(format!(
             "the training set has {samples} samples, it had {} when the checkpoint was saved; start a new run with `--out`",
             state.samples
+        )))
+    }
+
+    /// Refuses to go on with batches of other sizes for `BatchNorm`.
+    fn refuse_other_normalization(&self, state: &RunState) -> Result<(), EngineError> {
+        let (before, now) = (state.normalized_together, self.prepared.trainer.normalized_together());
+        if before == now {
+            return Ok(());
+        }
+        Err(EngineError::Usage(format!(
+            "BatchNorm with `sync` has normalised the batches of {before} processes together, and would those of {now}: resume \
+             with {before} (`mpirun --oversubscribe` starts more than there are cores), or start a new run with `--out`"
         )))
     }
 

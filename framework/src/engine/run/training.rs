@@ -19,7 +19,6 @@ use crate::engine::together::{first, gather};
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::engine::train::{StepResult, UploadAhead};
 use crate::experiment::Checkpointing;
-use crate::loader::Share;
 use crate::report::logging::LOG_ONLY;
 use crate::report::{
     ClassTable, ConfusionTable, EventLog, FeatureMap, PictureSet, Progress, Split, Status, StepReport,
@@ -83,8 +82,7 @@ impl Session {
     fn epoch(&mut self, progress: &mut Progress) -> Result<bool, EngineError> {
         let plan = self.prepared.trainer.plan().clone();
         let position = plan.position(self.prepared.trainer.steps_done());
-        let communicator = self.communicator();
-        let share = Share::of_groups(communicator.rank(), communicator.size(), plan.accumulate as usize);
+        let share = self.prepared.trainer.share();
         let epoch = self.prepared.train.epoch_of(share, position.epoch, position.batch as usize);
         let mut batches = UploadAhead(epoch);
         for _ in position.step..plan.steps_per_epoch {
@@ -309,6 +307,7 @@ impl Session {
         let state = RunState {
             samples: self.prepared.train.pipeline().samples.len(),
             seconds: self.seconds(),
+            normalized_together: trainer.normalized_together(),
             best: self.best,
             waited: self.early.as_ref().map(|early| early.waited.clone()).unwrap_or_default(),
             evaluation: self.evaluation.metrics.iter().map(finite).collect(),
