@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::early_stop::EarlyStopper;
 use super::resumed::{Resumed, has_last};
-use super::signal::StopSignal;
+use super::signal::{Stop, StopSignal};
 use super::state::RunState;
 use crate::component::Span;
 use crate::data::Batch;
@@ -35,8 +35,8 @@ pub struct Outcome {
     pub run: PathBuf,
     /// Optimizer steps done.
     pub step: u64,
-    /// Whether it was stopped by a signal before its end.
-    pub interrupted: bool,
+    /// What stopped it before its end.
+    pub interrupted: Option<Stop>,
     /// The last evaluation.
     pub evaluation: Evaluation,
 }
@@ -208,7 +208,7 @@ impl Session {
     }
 
     /// How the run ended.
-    pub fn outcome(self, interrupted: bool) -> Outcome {
+    pub fn outcome(self, interrupted: Option<Stop>) -> Outcome {
         Outcome {
             run: self.dir.root().to_path_buf(),
             step: self.prepared.trainer.steps_done(),
