@@ -1,5 +1,6 @@
 //! Several processes, started by `mpirun`, train as one does.
 
+mod bench;
 mod eval;
 mod slurm;
 mod sync;
@@ -243,7 +244,7 @@ fn what_processes_cannot_share_is_told_with_what_they_can() {
     let output = check.arg(program()).args(["check", "tiny.yaml"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
-        said.matches("only `run` and `eval` work with several processes").count(),
+        said.matches("only `run`, `eval` and `bench` work with several processes").count(),
         1,
         "{said}"
     );

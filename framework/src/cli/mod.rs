@@ -95,6 +95,7 @@ impl Command {
         match self {
             Self::Run(args) => Some(args.together),
             Self::Eval(args) => Some(args.together),
+            Self::Bench(args) => Some(args.together),
             _ => None,
         }
     }
@@ -136,7 +137,7 @@ pub fn main() -> ExitCode {
     let log = logging::init(if speaks { verbosity } else { i8::MIN });
     let result = match cli.command {
         command if launch.is_some() && command.together().is_none() => Err(CliError::Usage {
-            message: "only `run` and `eval` work with several processes".to_owned(),
+            message: "only `run`, `eval` and `bench` work with several processes".to_owned(),
             help: Some("start other commands without `mpirun` and `srun`".to_owned()),
         }),
         Command::Run(args) => run::run(args, log, Rc::clone(&communicator)),
@@ -146,7 +147,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(&args),
         Command::Embed(args) => embed::run(args),
         Command::Export(args) => export::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => bench::run(&args, Rc::clone(&communicator)),
         Command::Report(args) => report::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Init(args) => init::run(&args),

@@ -25,7 +25,7 @@ mod together;
 mod trace;
 pub mod train;
 
-pub use bench::{BenchOptions, BenchReport, DataSpeed, Item as BenchItem, bench};
+pub use bench::{BenchOptions, BenchReport, DataSpeed, Exchanged, Item as BenchItem, bench};
 pub use browse::{BrowseOptions, browse};
 pub use embed::{EmbedOptions, Embedding, embed};
 pub use error::EngineError;
