@@ -45,7 +45,8 @@ fn lasts_longer(watched: &Weak<Waiting>, limit: Duration) -> bool {
     while let Some(waiting) = watched.upgrade() {
         let now = *locked(&waiting);
         drop(waiting);
-        waited = if now.is_some() && now == call { waited + looked.elapsed().min(MOST) } else { Duration::ZERO };
+        waited =
+            if now.is_some() && now == call { waited + looked.elapsed().min(MOST) } else { Duration::ZERO };
         if waited > limit {
             return true;
         }

@@ -138,10 +138,7 @@ pub enum DataSpeed {
 }
 
 /// Times training steps on random images, and the loading of the recipe's own. Every process takes a batch of a step.
-pub fn bench(
-    options: &BenchOptions,
-    communicator: Rc<dyn Communicator>,
-) -> Result<BenchReport, EngineError> {
+pub fn bench(options: &BenchOptions, communicator: Rc<dyn Communicator>) -> Result<BenchReport, EngineError> {
     let loaded = graph::load(&options.sources, &catalog()).map_err(EngineError::from);
     let loaded = loaded.and_then(|(recipe, checked)| {
         open_device(&recipe, &checked.experiment)?;
