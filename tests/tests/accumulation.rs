@@ -9,6 +9,7 @@ use convmae_framework::component::Span;
 use convmae_framework::data::Batch;
 use convmae_framework::distributed::tree::sum_parts;
 use convmae_framework::distributed::{CommunicationError, Communicator, Reduction, SingleProcess};
+use convmae_framework::engine::EngineError;
 use convmae_framework::engine::train::{StepResult, Trainer, TrainerParts, TrainingPlan};
 use convmae_framework::graph::{Model, catalog, check};
 use convmae_framework::nn::backend::{self, Values};
@@ -86,14 +87,21 @@ struct Step {
 
 /// A step of a recipe over batches of this size, of which this process takes its share.
 fn step(recipe: PathBuf, batch_size: usize, communicator: Rc<dyn Communicator>) -> Step {
-    let sources = Sources { recipe, ..Sources::default() };
-    let checked = check(&load(&sources, &catalog()).unwrap()).unwrap();
+    step_of(&Sources { recipe, ..Sources::default() }, batch_size, communicator, false, |_| None).unwrap()
+}
+
+/// A step of a recipe, with or without shared statistics (`sync`), in which reading this process's batches, from 0, may fail.
+fn step_of(
+    sources: &Sources,
+    batch_size: usize,
+    communicator: Rc<dyn Communicator>,
+    sync: bool,
+    fails: impl Fn(usize) -> Option<EngineError>,
+) -> Result<Step, EngineError> {
+    let checked = check(&load(sources, &catalog()).unwrap()).unwrap();
     let model = Model::build(&checked.plan, checked.image, &Scope::new(0)).unwrap();
     let params = model.params();
     let whole = model.example(IMAGES, 7);
-    let own = IMAGES / communicator.size() * communicator.rank()..;
-    let cut = own.step_by(batch_size).take(IMAGES / batch_size / communicator.size());
-    let batches: Vec<Batch> = cut.map(|first| part(&whole, first, batch_size)).collect();
     let mut trainer = Trainer::new(TrainerParts {
         optimizer: checked.experiment.optimizer.build(&params).unwrap(),
         base_lr: 1e-3,
@@ -107,14 +115,19 @@ fn step(recipe: PathBuf, batch_size: usize, communicator: Rc<dyn Communicator>) 
         seed: 3,
         communicator,
         reduction: Reduction::Tree,
+        sync,
     })
     .unwrap();
-    let result = trainer.step_with(batches.into_iter().map(Ok), |ctx| ctx).unwrap();
+    let own = (0..IMAGES / batch_size).filter(|&number| trainer.share().has(number)).enumerate();
+    let batches: Vec<_> = own
+        .map(|(at, number)| fails(at).map_or_else(|| Ok(part(&whole, number * batch_size, batch_size)), Err))
+        .collect();
+    let result = trainer.step_with(batches.into_iter(), |ctx| ctx)?;
     let gradient = |param: &Param| {
         let grad = param.grad()?;
         Some((param.name().to_owned(), backend::download(&grad).unwrap()))
     };
-    Step { result, gradients: params.iter().filter_map(gradient).collect() }
+    Ok(Step { result, gradients: params.iter().filter_map(gradient).collect() })
 }
 
 /// `count` images of a batch, from `first` on.
@@ -183,6 +196,71 @@ fn two_processes_give_the_losses_and_gradients_of_one() {
     }
     assert_eq!(together[0].result, alone.result, "losses come in order");
     assert!(together[0].gradients == alone.gradients, "gradients are added up in pairs");
+}
+
+/// A model whose every `BatchNorm` shares its statistics among processes.
+fn with_sync() -> Sources {
+    let sets =
+        ["init_from=null", "model.backbone.s4=max_pool", "model.decode.sync=true", "model.aux.sync=true"];
+    Sources {
+        recipe: data("tiny_segmentation.yaml"),
+        sets: sets.map(str::to_owned).into(),
+        ..Sources::default()
+    }
+}
+
+/// What every one of some threads makes of a step, by its rank.
+fn in_threads<R: Send + 'static>(
+    size: usize,
+    step: impl Fn(Threads) -> R + Clone + Send + 'static,
+) -> Vec<R> {
+    let threads: Vec<_> = Threads::all(size)
+        .into_iter()
+        .map(|process| {
+            let step = step.clone();
+            std::thread::spawn(move || step(process))
+        })
+        .collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+#[test]
+fn processes_that_share_statistics_give_the_losses_and_gradients_of_one_with_their_batches_in_one() {
+    // 32 images at a time.
+    let alone = step_of(&with_sync(), 32, Rc::new(SingleProcess), true, |_| None).unwrap();
+    for processes in [2, 4] {
+        let together = in_threads(processes, move |process| {
+            step_of(&with_sync(), 32 / processes, Rc::new(process), true, |_| None).unwrap()
+        });
+        for process in &together {
+            assert_eq!(process.result, together[0].result, "every process has the same figures");
+            assert!(process.gradients == together[0].gradients, "every process has the same gradients");
+        }
+        assert_same(&alone, &together[0]);
+    }
+    let apart = step_of(&with_sync(), 16, Rc::new(SingleProcess), true, |_| None).unwrap();
+    let differ = |((_, a), (_, b)): (&(String, Vec<f32>), &(String, Vec<f32>))| {
+        let largest = a.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+        a.iter().zip(b).any(|(a, b)| (a - b).abs() > 1e-2 * largest)
+    };
+    assert!(alone.gradients.iter().zip(&apart.gradients).any(differ), "the statistics matter");
+}
+
+#[test]
+fn a_process_that_fails_ends_a_step_whose_statistics_are_shared() {
+    // Before, and between, batches of which the others wait for the statistics.
+    for fails_at in 0..2 {
+        let messages = in_threads(4, move |process| {
+            let fails = process.rank == 2;
+            let gone =
+                |at| (fails && at == fails_at).then(|| EngineError::Usage("the disk is gone".to_owned()));
+            step_of(&with_sync(), 8, Rc::new(process), true, gone).err().unwrap().to_string()
+        });
+        for (rank, message) in messages.iter().enumerate() {
+            assert_eq!(message.starts_with("process 2: "), rank != 2, "{message}");
+            assert!(message.contains("the disk is gone"), "{message}");
+        }
+    }
 }
 
 #[test]

@@ -115,8 +115,15 @@ const _: fn(&Values, &Values) -> Result<batch_norm::Moments> = batch_norm::runni
 const _: fn(&mut Values, &mut Values, &batch_norm::Moments, usize, f32) -> Result<()> =
     batch_norm::update_running;
 const _: fn(&Values, &batch_norm::Moments, Option<[&Values; 2]>, f32) -> Result<Buffer> = batch_norm::forward;
-const _: fn(&Values, &mut Values, &batch_norm::Moments, Option<&Values>, f32, bool) -> Result<[Buffer; 2]> =
-    batch_norm::backward;
+const _: fn(&Values, &Values, &batch_norm::Moments, f32) -> Result<[Buffer; 2]> = batch_norm::grad_affine;
+const _: fn(
+    &Values,
+    &mut Values,
+    &batch_norm::Moments,
+    Option<&Values>,
+    f32,
+    Option<([&Values; 2], usize)>,
+) -> Result<()> = batch_norm::grad_input;
 
 // The biases of scores by position are never held for all of them at once, where that can be had.
 const _: fn(

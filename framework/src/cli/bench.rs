@@ -1,17 +1,24 @@
 //! `convmae bench`: training throughput of a recipe.
 
 use std::fmt::Write as _;
+use std::rc::Rc;
 
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
-use crate::engine::{self, BenchItem, BenchOptions, BenchReport, DataSpeed};
+use super::together_args::TogetherArgs;
+use crate::distributed::Communicator;
+use crate::engine::{self, BenchItem, BenchOptions, BenchReport, DataSpeed, Exchanged, together};
 
 /// Time training steps of a recipe on random images: images per second, the share of what a matrix product
 /// reaches here, memory, and where the time goes. The loading of the recipe's own images is timed by itself.
+///
+/// Of several processes (`mpirun`, `srun`) each takes a batch of a step, and it is told what they take to add up their gradients.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    pub together: TogetherArgs,
     /// Steps to time.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
@@ -24,14 +31,16 @@ pub struct Args {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Args) -> Result<(), CliError> {
+pub fn run(args: &Args, communicator: Rc<dyn Communicator>) -> Result<(), CliError> {
     let options = BenchOptions {
-        sources: args.recipe.sources()?.0,
+        sources: together(communicator.as_ref(), args.recipe.sources())?.0,
         steps: args.steps as usize,
         warmup: args.warmup as usize,
     };
-    let report = engine::bench(&options)?;
+    let is_first = communicator.is_first();
+    let report = engine::bench(&options, communicator)?;
     match args.json {
+        _ if !is_first => Ok(()),
         // Plain data with string keys always serialises.
         true => print(&serde_json::to_string_pretty(&report).unwrap_or_default()),
         false => print(&text(&report)),
@@ -65,6 +74,16 @@ fn text(report: &BenchReport) -> String {
         DataSpeed::ImagesPerS(speed) => writeln!(text, "data    {speed:.1} images/s are loaded"),
         DataSpeed::NotMeasured(reason) => writeln!(text, "data    not measured: {reason}"),
     };
+    if let Some(exchanged) = &report.processes {
+        let Exchanged { processes, gradient_bytes, wait_seconds, exchange_seconds, allreduce_seconds } =
+            exchanged;
+        let _ = writeln!(
+            text,
+            "others  {processes} processes add up {:.1} MB in {exchange_seconds:.3} s, after {wait_seconds:.3} s of waiting; \
+             a plain allreduce of as much takes {allreduce_seconds:.3} s",
+            *gradient_bytes as f64 / 1e6
+        );
+    }
     for (heading, items) in [("phase", &report.phases), ("node", &report.nodes), ("kernel", &report.kernels)]
     {
         let _ = writeln!(

@@ -1,12 +1,14 @@
 //! `convmae check`: validates a recipe; shapes, parameters and multiply-adds of its model.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use clap::ValueEnum;
 
 use super::complete;
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
+use crate::distributed::SingleProcess;
 use crate::engine::{self, BenchOptions, Inspection, Look, Outlook, inspect, plot_schedule};
 use crate::graph::{self, Checked, catalog, check, dot, mermaid, warn, warnings};
 use crate::recipe::{Recipe, list, read};
@@ -72,7 +74,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         plot_schedule(&recipe, &checked, path)?;
     }
     if args.time {
-        engine::bench(&BenchOptions { sources, steps: 3, warmup: 1 })?;
+        engine::bench(&BenchOptions { sources, steps: 3, warmup: 1 }, Rc::new(SingleProcess))?;
     }
     let data = inspection.as_ref().map(|inspection| inspection.data.as_slice());
     let outlook = || Outlook::of(&recipe, &checked, data, args.memory, args.processes.map(usize::from));

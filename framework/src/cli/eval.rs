@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::output::{CliError, print};
+use super::together_args::TogetherArgs;
 use super::trained_args::TrainedArgs;
-use crate::engine::{self, EvalReport};
+use crate::distributed::Communicator;
+use crate::engine::{self, EvalReport, together};
 use crate::metrics::coco::{FilesReport, IouType, evaluate_files};
 use crate::terminal::indented_json;
 
@@ -15,11 +17,15 @@ use crate::terminal::indented_json;
 /// `convmae eval runs/NAME` evaluates a run, `convmae eval RECIPE --weights FILE` any weights file; with `--results FILE.json` the objects
 /// that are found are written for other tools. `convmae eval --results FILE.json --annotations INSTANCES.json` evaluates such a file,
 /// whatever tool has written it: the figures of pycocotools, in percent.
+///
+/// Several processes (`mpirun`, `srun`) share the images of a model; the figures are those of one.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("recipe", |recipe| recipe.required(false).required_unless_present("annotations")))]
 pub struct Args {
     #[command(flatten)]
     model: TrainedArgs,
+    #[command(flatten)]
+    pub together: TogetherArgs,
     /// Write the objects that are found to this file, in COCO's results format (JSON), which pycocotools reads; with `--annotations`, the
     /// file that is evaluated.
     #[arg(long, value_name = "FILE")]
@@ -42,8 +48,10 @@ pub struct Args {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Args) -> Result<(), CliError> {
+pub fn run(args: &Args, communicator: &dyn Communicator) -> Result<(), CliError> {
+    let is_first = communicator.is_first();
     let text = match (&args.results, &args.annotations) {
+        (Some(_), Some(_)) if !is_first => return Ok(()),
         (Some(results), Some(annotations)) => {
             let report = evaluate_files(results, annotations, &args.types, args.tide)?;
             let FilesReport { images, detections, summaries } = report;
@@ -61,7 +69,11 @@ pub fn run(args: &Args) -> Result<(), CliError> {
             }
         }
         (results, _) => {
-            let report = engine::eval(&args.model.options()?, results.as_deref())?;
+            let report = engine::eval(
+                &together(communicator, args.model.options())?,
+                results.as_deref(),
+                communicator,
+            )?;
             let EvalReport { name, weights, images, corrupt_samples, metrics } = report;
             let about = json!({
                 "name": name, "weights": weights, "images": images, "corrupt_samples": corrupt_samples,
@@ -76,7 +88,7 @@ pub fn run(args: &Args) -> Result<(), CliError> {
             }
         }
     };
-    print(&text)
+    if is_first { print(&text) } else { Ok(()) }
 }
 
 fn json(mut report: Value, metrics: &[(String, f64)]) -> String {

@@ -26,9 +26,11 @@ mod report;
 mod run;
 mod runs;
 mod schema;
+mod slurm_job;
 mod sweep;
 mod table;
 mod table_file;
+mod together_args;
 mod trace;
 mod trained_args;
 mod version;
@@ -40,11 +42,12 @@ use std::rc::Rc;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::distributed::launch::Launch;
-use crate::distributed::{self, SingleProcess};
+use crate::distributed::{self, CommunicationError, Communicator, SingleProcess};
 use crate::engine::EngineError;
 use crate::report::logging;
 pub use output::CliError;
 use output::complain;
+use together_args::TogetherArgs;
 
 /// Masked image modelling from YAML recipes: `ConvMAE` (Gao et al., NeurIPS 2022) and its ablations.
 #[derive(Debug, Parser)]
@@ -86,6 +89,18 @@ enum Command {
     Man(man::Args),
 }
 
+impl Command {
+    /// How several processes share its work, if they do.
+    fn together(&self) -> Option<TogetherArgs> {
+        match self {
+            Self::Run(args) => Some(args.together),
+            Self::Eval(args) => Some(args.together),
+            Self::Bench(args) => Some(args.together),
+            _ => None,
+        }
+    }
+}
+
 /// The `main` of the program, and of any program that brings components of its own: link them with
 /// `use my_crate as _;`, then `fn main() -> ExitCode { convmae_framework::cli::main() }`.
 pub fn main() -> ExitCode {
@@ -99,8 +114,11 @@ pub fn main() -> ExitCode {
         return code;
     }
     let joined = Launch::of_environment().and_then(|launch| {
-        let together = matches!(cli.command, Command::Run(_));
-        Ok((launch, if together { distributed::join(launch)? } else { Rc::new(SingleProcess) }))
+        let communicator: Rc<dyn Communicator> = match cli.command.together() {
+            Some(together) => distributed::join(launch, together.timeout(), give_up)?,
+            None => Rc::new(SingleProcess),
+        };
+        Ok((launch, communicator))
     });
     // It is left behind what is said: processes end together, and the launcher ends those that are late.
     let (launch, communicator) = match joined {
@@ -118,18 +136,18 @@ pub fn main() -> ExitCode {
     let verbosity = i8::try_from(cli.verbose).unwrap_or(i8::MAX) - i8::try_from(cli.quiet).unwrap_or(i8::MAX);
     let log = logging::init(if speaks { verbosity } else { i8::MIN });
     let result = match cli.command {
-        command if launch.is_some() && !matches!(command, Command::Run(_)) => Err(CliError::Usage {
-            message: "only `run` works with several processes".to_owned(),
+        command if launch.is_some() && command.together().is_none() => Err(CliError::Usage {
+            message: "only `run`, `eval` and `bench` work with several processes".to_owned(),
             help: Some("start other commands without `mpirun` and `srun`".to_owned()),
         }),
         Command::Run(args) => run::run(args, log, Rc::clone(&communicator)),
         Command::Check(args) => check::run(&args),
         Command::Browse(args) => browse::run(args),
-        Command::Eval(args) => eval::run(&args),
+        Command::Eval(args) => eval::run(&args, communicator.as_ref()),
         Command::Predict(args) => predict::run(&args),
         Command::Embed(args) => embed::run(args),
         Command::Export(args) => export::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => bench::run(&args, Rc::clone(&communicator)),
         Command::Report(args) => report::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Init(args) => init::run(&args),
@@ -156,4 +174,11 @@ pub fn main() -> ExitCode {
             code
         }
     }
+}
+
+/// Ends this process, whose main thread waits for others in vain; the launcher ends these.
+fn give_up(error: CommunicationError) {
+    complain(EngineError::from(error).into());
+    // Without what a library does at the end of a process, as it would wait, too.
+    signal_hook::low_level::exit(1);
 }

@@ -56,6 +56,14 @@ pub enum CliError {
     /// The run was stopped by a signal, where that is a failure.
     #[error("stopped by a signal after step {0}, before its end")]
     Stopped(u64),
+    /// The run is stopped, and its job is not back in the queue.
+    #[error("the state is saved, but the job {job} could not be put back into the queue: {reason}")]
+    Requeue {
+        /// Its number.
+        job: String,
+        /// What Slurm says.
+        reason: String,
+    },
     /// Standard output could not be written.
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),

@@ -6,9 +6,11 @@ use std::rc::Rc;
 use super::check;
 use super::output::{CliError, print};
 use super::recipe_args::RecipeArgs;
+use super::slurm_job::SlurmJob;
+use super::together_args::TogetherArgs;
 use crate::component::Span;
 use crate::distributed::Communicator;
-use crate::engine::{self, Outcome, RunOptions};
+use crate::engine::{self, Outcome, RunOptions, Stop, together};
 use crate::graph::catalog;
 use crate::recipe::{Sources, read};
 use crate::report::logging::LogFile;
@@ -23,6 +25,8 @@ use crate::terminal::say;
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    pub together: TogetherArgs,
     /// The run directory; `runs/<name>` if left out.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -34,6 +38,10 @@ pub struct Args {
     /// directory of the run may stand in the place of the recipe.
     #[arg(long, value_name = "LENGTH", num_args = 1..=2)]
     extend: Vec<String>,
+    /// In a job of Slurm: where a warning stops the run (`#SBATCH --signal=USR1@180`), put the job back into the queue, from where it
+    /// goes on.
+    #[arg(long, requires = "resume")]
+    requeue: bool,
     /// Only try: check the recipe, its data and its weights, as `check --data` does, take one optimizer step, and evaluate the
     /// first batch of the validation set. No file is written.
     #[arg(long, conflicts_with_all = ["resume", "extend"])]
@@ -50,9 +58,12 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: Args, log: LogFile, communicator: Rc<dyn Communicator>) -> Result<(), CliError> {
     let command = args.recipe.to_shell("run");
-    let Args { recipe, out, resume, extend, dry_run, stop_with_stdin, must_finish } = args;
-    let extend = length(&extend)?;
-    let (sources, run) = recipe.sources()?;
+    let Args { recipe, together: _, out, resume, extend, requeue, dry_run, stop_with_stdin, must_finish } =
+        args;
+    let own = length(&extend).and_then(|extend| {
+        Ok((extend, recipe.sources()?, requeue.then(SlurmJob::of_environment).transpose()?))
+    });
+    let (extend, (sources, run), job) = together(communicator.as_ref(), own)?;
     let is_first = communicator.is_first();
     if dry_run {
         return if is_first { try_out(&sources, out.or(run)) } else { Ok(()) };
@@ -60,17 +71,24 @@ pub fn run(args: Args, log: LogFile, communicator: Rc<dyn Communicator>) -> Resu
     let options =
         RunOptions { sources, out: out.or(run), resume, extend, stop_with_stdin, log, communicator };
     let Outcome { run, step, interrupted, .. } = engine::run(&options)?;
-    let message = match interrupted {
-        true => format!(
-            "stopped after step {step}, the state is saved; continue with\n  {command} --out {} --resume",
-            quote(&run.to_string_lossy())
-        ),
-        false => format!("done: {}", run.join("report.html").display()),
-    };
     if is_first {
+        let message = match (interrupted, job) {
+            (None, _) => format!("done: {}", run.join("report.html").display()),
+            (Some(Stop::Warned), Some(job)) => {
+                job.requeue()?;
+                format!(
+                    "stopped after step {step}, the state is saved; the job {} is back in the queue",
+                    job.number()
+                )
+            }
+            (Some(_), _) => format!(
+                "stopped after step {step}, the state is saved; continue with\n  {command} --out {} --resume",
+                quote(&run.to_string_lossy())
+            ),
+        };
         say(message);
     }
-    if interrupted && must_finish { Err(CliError::Stopped(step)) } else { Ok(()) }
+    if interrupted.is_some() && must_finish { Err(CliError::Stopped(step)) } else { Ok(()) }
 }
 
 /// Checks a recipe, and takes a step of its run.

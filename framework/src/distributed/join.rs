@@ -1,24 +1,34 @@
 //! How a process meets those that it was started with.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::launch::Launch;
 use super::{CommunicationError, Communicator, SingleProcess};
 
-/// The processes that were started together with this one, as the launcher tells; without one, this process alone.
+/// The processes that were started together with this one, as the launcher tells; without one, this process alone. One that waits longer
+/// than `timeout` for the others calls `give_up`, on a thread of its own.
 ///
 /// # Errors
 /// If the program cannot reach others.
-pub fn join(launch: Option<Launch>) -> Result<Rc<dyn Communicator>, CommunicationError> {
+pub fn join(
+    launch: Option<Launch>,
+    timeout: Duration,
+    give_up: impl FnOnce(CommunicationError) + Send + 'static,
+) -> Result<Rc<dyn Communicator>, CommunicationError> {
     match launch {
         None => Ok(Rc::new(SingleProcess)),
-        Some(launch) => reach(launch),
+        Some(launch) => reach(launch, timeout, give_up),
     }
 }
 
 #[cfg(feature = "mpi")]
-fn reach(launch: Launch) -> Result<Rc<dyn Communicator>, CommunicationError> {
-    Ok(Rc::new(super::mpi::Mpi::start(launch)?))
+fn reach(
+    launch: Launch,
+    timeout: Duration,
+    give_up: impl FnOnce(CommunicationError) + Send + 'static,
+) -> Result<Rc<dyn Communicator>, CommunicationError> {
+    Ok(Rc::new(super::mpi::Mpi::start(launch, timeout, give_up)?))
 }
 
 /// What connects the processes of this program, if anything does: `Open MPI v5.0.7, ..`.
@@ -30,7 +40,11 @@ pub fn engine() -> Option<String> {
 }
 
 #[cfg(not(feature = "mpi"))]
-fn reach(launch: Launch) -> Result<Rc<dyn Communicator>, CommunicationError> {
+fn reach(
+    launch: Launch,
+    _: Duration,
+    _: impl FnOnce(CommunicationError) + Send + 'static,
+) -> Result<Rc<dyn Communicator>, CommunicationError> {
     Err(CommunicationError::Launch {
         message: format!(
             "started with {} processes, but this program knows no others: each would train for itself",

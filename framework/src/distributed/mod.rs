@@ -6,6 +6,8 @@ pub mod launch;
 mod mpi;
 mod single;
 pub mod tree;
+#[cfg(feature = "mpi")]
+mod watchdog;
 
 pub use join::{engine, join};
 pub use single::SingleProcess;
@@ -68,6 +70,19 @@ pub enum CommunicationError {
         rank: usize,
         /// What the library that connects them says.
         reason: String,
+    },
+    /// A process has waited in vain.
+    #[error(
+        "process {rank} has waited {seconds} s for the others: one of them hangs, or its machine is gone"
+    )]
+    #[diagnostic(help(
+        "all are ended; a run goes on from its last checkpoint with `--resume`, and `--timeout` lets them wait longer"
+    ))]
+    Lost {
+        /// The process that says so.
+        rank: usize,
+        /// How long it has waited.
+        seconds: u64,
     },
     /// What started the processes and this program do not fit.
     #[error("{message}")]

@@ -1,33 +1,48 @@
 //! Processes that MPI connects. Nothing else of the program knows it.
 
+use std::time::Duration;
+
 use ferrompi::{ReduceOp, ThreadLevel};
 
 use super::launch::Launch;
 use super::tree::sum_parts;
+use super::watchdog::Watchdog;
 use super::{CommunicationError, Communicator, Reduction};
 use crate::nn::backend::{Values, read, write};
 
 /// Bytes that go out at once: enough for the network, little beside a model.
 const BUCKET_BYTES: usize = 25 << 20;
 
+/// By how much longer a process waits than the one before it: the first that gives up speaks for all, and ends them.
+const LATER: Duration = Duration::from_secs(2);
+
 /// All processes that were started together.
 pub struct Mpi {
     world: ferrompi::Communicator,
-    // MPI ends with it.
-    _environment: ferrompi::Mpi,
+    watchdog: Watchdog,
+    /// MPI ends with it.
+    environment: Option<ferrompi::Mpi>,
 }
 
 impl Mpi {
-    /// Meets the other processes.
+    /// Meets the other processes. `give_up` is called where one has waited longer than `timeout` for the others.
     ///
     /// # Errors
     /// If MPI cannot be used, or knows of other processes than the launcher.
-    pub fn start(launch: Launch) -> Result<Self, CommunicationError> {
+    pub fn start(
+        launch: Launch,
+        timeout: Duration,
+        give_up: impl FnOnce(CommunicationError) + Send + 'static,
+    ) -> Result<Self, CommunicationError> {
         // Threads compute; this one alone speaks.
         let environment = ferrompi::Mpi::init_thread(ThreadLevel::Funneled).map_err(|error| {
             CommunicationError::Unreachable { rank: launch.rank, reason: error.to_string() }
         })?;
-        let mpi = Self { world: environment.world(), _environment: environment };
+        let limit = timeout + LATER * u32::try_from(launch.rank).unwrap_or(u32::MAX);
+        let watchdog = Watchdog::new(limit, move || {
+            give_up(CommunicationError::Lost { rank: launch.rank, seconds: limit.as_secs() });
+        });
+        let mpi = Self { world: environment.world(), watchdog, environment: Some(environment) };
         if (mpi.rank(), mpi.size()) != (launch.rank, launch.size) {
             let message = format!(
                 "started as process {} of {}, but the MPI of this program knows {}",
@@ -49,7 +64,7 @@ impl Mpi {
     /// Replaces a bucket, a multiple of the number of processes long, by its sum. In order: every process adds up its part of all
     /// buckets, and hands it to the others.
     fn sum(&self, bucket: &mut [f32], reduction: Reduction, received: &mut [f32]) -> ferrompi::Result<()> {
-        match reduction {
+        self.watchdog.watch(|| match reduction {
             Reduction::Fast => self.world.allreduce_inplace(bucket, ReduceOp::Sum),
             Reduction::Tree => {
                 let part = bucket.len() / self.size();
@@ -58,7 +73,7 @@ impl Mpi {
                 sum_parts(received, part);
                 self.world.allgather(&received[..part], bucket)
             }
-        }
+        })
     }
 }
 
@@ -114,7 +129,7 @@ impl Communicator for Mpi {
             let parts = all.chunks_exact(longest).zip(lengths);
             Ok(parts.map(|(part, length)| part[..length as usize].to_vec()).collect())
         };
-        gather().map_err(|error: ferrompi::Error| self.unreachable(&error))
+        self.watchdog.watch(gather).map_err(|error: ferrompi::Error| self.unreachable(&error))
     }
 
     fn engine(&self) -> Option<String> {
@@ -129,11 +144,13 @@ pub fn library() -> Option<String> {
 }
 
 impl Drop for Mpi {
-    /// The others would wait for a process that panics.
+    /// The others would wait for a process that panics. The end waits for them, too.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.world.abort(101);
         }
+        let environment = self.environment.take();
+        self.watchdog.watch(|| drop(environment));
     }
 }
 

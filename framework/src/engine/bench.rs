@@ -1,6 +1,7 @@
 //! How fast a recipe trains on this machine, and where the time goes.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,12 @@ use serde::Serialize;
 
 use crate::component::Span;
 use crate::data::Batch;
+use crate::distributed::{Communicator, Reduction};
 use crate::experiment::{Data, Experiment};
 use crate::graph::{self, Checked, Model, catalog};
 use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::backend::step_end::IS_LATE;
+use crate::nn::backend::{Values, zeros};
 use crate::nn::profile::{self, Cost, Place, Profile};
 use crate::nn::{Images, Scope, ceiling, device};
 use crate::recipe::Sources;
@@ -20,6 +23,7 @@ use super::EngineError;
 use super::setup::device::open_device;
 use super::setup::{Loading, build_trainer, warn_of_memory};
 use super::timing::{self, Timing};
+use super::together::together;
 use super::train::{Trainer, TrainingPlan};
 
 /// How long batches are loaded to see how fast that goes.
@@ -41,7 +45,7 @@ pub struct BenchOptions {
 pub struct BenchReport {
     /// Name of the experiment.
     pub name: String,
-    /// Images of a step.
+    /// Images of a step, of this process.
     pub batch_size: usize,
     /// What it was computed on: `cpu`, `cuda:0 (NVIDIA H200)`.
     pub device: String,
@@ -49,7 +53,7 @@ pub struct BenchReport {
     pub threads: usize,
     /// Wall-clock seconds of a training step on images in memory.
     pub seconds_per_step: Timings,
-    /// Images of a step over its median time.
+    /// Images of a step, of all processes, over its median time.
     pub images_per_s: f64,
     /// Billions of floating-point operations per second: twice the multiply-adds of the forward, three times
     /// (the backward has a product for each input and one for each weight).
@@ -70,6 +74,24 @@ pub struct BenchReport {
     pub kernels: Vec<Item>,
     /// How fast the training images are loaded by themselves.
     pub data: DataSpeed,
+    /// What several processes tell each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<Exchanged>,
+}
+
+/// What several processes tell each other in a step.
+#[derive(Debug, Serialize)]
+pub struct Exchanged {
+    /// How many there are.
+    pub processes: usize,
+    /// Bytes of the gradient that they add up.
+    pub gradient_bytes: usize,
+    /// Seconds of a step in which this process waits until all have their gradients.
+    pub wait_seconds: f64,
+    /// Seconds of a step in which the gradients are added up.
+    pub exchange_seconds: f64,
+    /// Seconds in which the library that connects the processes adds up as much (`train.reduction: fast`): half of the times took less.
+    pub allreduce_seconds: f64,
 }
 
 /// Times of the steps in seconds.
@@ -115,23 +137,29 @@ pub enum DataSpeed {
     NotMeasured(String),
 }
 
-/// Times training steps on random images, and the loading of the recipe's own.
-pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
-    let (recipe, Checked { experiment, plan, image, .. }) = graph::load(&options.sources, &catalog())?;
-    open_device(&recipe, &experiment)?;
+/// Times training steps on random images, and the loading of the recipe's own. Every process takes a batch of a step.
+pub fn bench(options: &BenchOptions, communicator: Rc<dyn Communicator>) -> Result<BenchReport, EngineError> {
+    let loaded = graph::load(&options.sources, &catalog()).map_err(EngineError::from);
+    let loaded = loaded.and_then(|(recipe, checked)| {
+        open_device(&recipe, &checked.experiment)?;
+        Ok((recipe, checked))
+    });
+    let (recipe, Checked { experiment, plan, image, .. }) = together(communicator.as_ref(), loaded)?;
+    let processes = communicator.size();
     let Experiment { name, seed, data, optimizer, schedule, train, .. } = experiment;
     let batch_size = data.train.batch_size;
-    warn_of_memory(&recipe, batch_size, 1);
+    warn_of_memory(&recipe, batch_size, processes);
     let data = load_data(data, image.channels, seed);
 
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
     let flops = 2.0 * 3.0 * model.macs().computed as f64 * batch_size as f64;
-    let training =
-        TrainingPlan::new(1, batch_size, 1, Span::Epochs((options.warmup + 2 * options.steps) as f64))
-            .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
+    let epochs = Span::Epochs((options.warmup + 2 * options.steps) as f64);
+    let training = TrainingPlan::new(processes, batch_size, processes, epochs)
+        .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
     let batch = model.example(batch_size, seed);
-    let mut trainer = build_trainer(&recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
+    let trainer = build_trainer(&recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
+    let mut trainer = trainer.among(communicator);
     time_steps(&mut trainer, &batch, options.warmup)?;
     // Spans wait for a card, which is late else: steps are timed before they are profiled.
     let before = if IS_LATE { Some(time_steps(&mut trainer, &batch, options.steps)?) } else { None };
@@ -143,25 +171,60 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, EngineError> {
     let peak_memory_bytes = device::peak_memory();
     let matmul_ceiling_gflops = ceiling::matmul_gflops()?;
     let seconds_per_step = timings(all);
+    let phases = items(&profile, options.steps, |place| place.phase);
+    let exchanged = (processes > 1).then(|| Exchanged::of(&trainer, &phases, options.steps)).transpose()?;
     let gflops = flops / seconds_per_step.median / 1e9;
     let report = BenchReport {
         name,
         batch_size,
         device: device::describe()?,
         threads: rayon::current_num_threads(),
-        images_per_s: batch_size as f64 / seconds_per_step.median,
+        images_per_s: (processes * batch_size) as f64 / seconds_per_step.median,
         gflops,
         matmul_ceiling_gflops,
         share_of_ceiling: gflops / matmul_ceiling_gflops,
         peak_memory_bytes,
-        phases: items(&profile, options.steps, |place| place.phase),
+        phases,
         nodes: items(&profile, options.steps, |place| &place.node),
         kernels: items(&profile, options.steps, |place| place.kernel),
         seconds_per_step,
         data,
+        processes: exchanged,
     };
-    timing::remember(&recipe, &Timing::of(&report));
+    if processes == 1 {
+        timing::remember(&recipe, &Timing::of(&report));
+    }
     Ok(report)
+}
+
+impl Exchanged {
+    /// What it was in the phases of a step; the library adds up as much so many times.
+    fn of(trainer: &Trainer, phases: &[Item], times: usize) -> Result<Self, EngineError> {
+        let communicator = trainer.communicator();
+        let seconds = |name| phases.iter().find(|phase| phase.name == name).map_or(0.0, |phase| phase.total);
+        let params = trainer.model.params();
+        let mut gradients = params
+            .iter()
+            .filter(|param| param.grad().is_some())
+            .map(|param| zeros(param.numel()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut all = Vec::with_capacity(times);
+        for _ in 0..times {
+            // All begin at once.
+            communicator.all_gather(&[])?;
+            let start = Instant::now();
+            let values: Vec<&mut Values> = gradients.iter_mut().map(|gradient| &mut **gradient).collect();
+            communicator.all_reduce(values, Reduction::Fast)?;
+            all.push(start.elapsed().as_secs_f64());
+        }
+        Ok(Self {
+            processes: communicator.size(),
+            gradient_bytes: gradients.iter().map(|gradient| gradient.len() * size_of::<f32>()).sum(),
+            wait_seconds: seconds("wait"),
+            exchange_seconds: seconds("exchange"),
+            allreduce_seconds: timings(all).median,
+        })
+    }
 }
 
 /// Seconds of so many steps; of a late device the last one waits for what the others have left.

@@ -25,7 +25,7 @@ mod together;
 mod trace;
 pub mod train;
 
-pub use bench::{BenchOptions, BenchReport, DataSpeed, Item as BenchItem, bench};
+pub use bench::{BenchOptions, BenchReport, DataSpeed, Exchanged, Item as BenchItem, bench};
 pub use browse::{BrowseOptions, browse};
 pub use embed::{EmbedOptions, Embedding, embed};
 pub use error::EngineError;
@@ -35,7 +35,7 @@ pub use export::export;
 pub use init::initial_weights;
 pub use predict::{ClassProbability, Prediction, Wanted, predict};
 pub use prune::{PruneOptions, Pruned, prune};
-pub use run::{DryRun, Outcome, RunOptions, dry_run, run};
+pub use run::{DryRun, Outcome, RunOptions, Stop, dry_run, run};
 pub(crate) use run::{StopSignal, terminate_after};
 pub use schedule_plot::plot_schedule;
 pub use setup::lineage::{changes_since, lineage, lineage_of, source_has_changed, source_of, started_from};
@@ -44,5 +44,6 @@ pub use setup::{
     weights_of_run,
 };
 pub(crate) use timing::{cost, training_seconds};
+pub(crate) use together::together;
 pub use trace::{TraceOptions, trace};
 pub(crate) use train::TrainingPlan;

@@ -31,9 +31,9 @@ impl Share {
         Self::of_groups(rank, size, batches.div_ceil(size).max(1) * size)
     }
 
-    /// The first batch that belongs to it.
-    pub fn first(self) -> usize {
-        self.rank * self.each
+    /// The number of a batch, from 0, among all, by its number among those that belong to it.
+    pub fn number(self, own: usize) -> usize {
+        own / self.each * self.group + self.rank * self.each + own % self.each
     }
 
     /// Whether a batch, from 0, belongs to it.
@@ -47,7 +47,9 @@ mod tests {
     use super::*;
 
     fn of(share: Share, batches: usize) -> Vec<usize> {
-        (0..batches).filter(|&number| share.has(number)).collect()
+        let numbers: Vec<_> = (0..batches).filter(|&number| share.has(number)).collect();
+        assert_eq!(numbers, (0..numbers.len()).map(|own| share.number(own)).collect::<Vec<_>>());
+        numbers
     }
 
     #[test]

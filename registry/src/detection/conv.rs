@@ -13,7 +13,7 @@ pub enum Norm {
     /// Nothing; the convolution has a bias.
     #[default]
     None,
-    /// `BatchNorm`: each channel by its statistics, eps 1e-5 (`BN`, and `SyncBN` of a single process).
+    /// `BatchNorm`: each channel by its statistics, eps 1e-5 (`BN`, and with `sync` `SyncBN`).
     Batch,
     /// `LayerNorm`: each position by the statistics of its channels, eps 1e-6 (`LN`).
     Layer,
@@ -59,6 +59,21 @@ impl NormConv2d {
     #[must_use]
     pub fn relu(self) -> Self {
         Self { relu: true, ..self }
+    }
+
+    /// With the statistics of all processes that train together, if `sync` ([`BatchNorm::sync`]) and the norm has such.
+    #[must_use]
+    pub fn sync(self, sync: bool) -> Self {
+        let sync_norm = |norm| match norm {
+            NormLayer::Batch(norm) => NormLayer::Batch(norm.sync(sync)),
+            norm @ NormLayer::Layer(_) => norm,
+        };
+        Self { norm: self.norm.map(sync_norm), ..self }
+    }
+
+    /// Whether other processes wait for this one here, so that it has to come by without maps, too.
+    pub fn is_shared(&self) -> bool {
+        matches!(&self.norm, Some(NormLayer::Batch(norm)) if norm.is_shared())
     }
 
     /// Its layers, on maps `[B, H, W, I]`: `[B, H, W, O]`.

@@ -93,12 +93,14 @@ impl Head for FcnHead {
             return Err(Problem::new("channels", message).help("set it to the level's, or add a convolution"));
         }
         let class_weight = checks::class_weight(self.class_weight.as_deref(), self.num_classes)?;
+        let module = |scope: &Scope, inputs: usize| {
+            ConvModule::new(scope, inputs, self.channels, self.kernel_size).sync(self.sync)
+        };
         let conv = |at: usize| {
             let inputs = if at == 0 { level.channels } else { self.channels };
-            ConvModule::new(&scope.child("convs").child(at), inputs, self.channels, self.kernel_size)
+            module(&scope.child("convs").child(at), inputs)
         };
-        let inputs = level.channels + self.channels;
-        let cat = || ConvModule::new(&scope.child("conv_cat"), inputs, self.channels, self.kernel_size);
+        let cat = || module(&scope.child("conv_cat"), level.channels + self.channels);
         Ok(Box::new(FcnModule {
             convs: (0..self.num_convs).map(conv).collect(),
             conv_cat: self.concat_input.then(cat),

@@ -66,29 +66,26 @@ impl Head for UperHead {
         let (last, finer) = unmasked_levels(inputs)?;
         let channels = self.channels;
         let class_weight = checks::class_weight(self.class_weight.as_deref(), self.num_classes)?;
+        let module = |scope: &Scope, inputs: usize, kernel: usize| {
+            ConvModule::new(scope, inputs, channels, kernel).sync(self.sync)
+        };
         let list = |name: &str, kernel: usize, inputs: &dyn Fn(&LevelShape) -> usize| {
-            let conv =
-                |(at, level)| ConvModule::new(&scope.child(name).child(at), inputs(level), channels, kernel);
+            let conv = |(at, level)| module(&scope.child(name).child(at), inputs(level), kernel);
             finer.iter().enumerate().map(conv).collect::<Vec<_>>()
         };
         let pooled = |(at, &side)| {
             let scope = scope.child("psp_modules").child(at).child(1);
-            (side, ConvModule::new(&scope, last.channels, channels, 1))
+            (side, module(&scope, last.channels, 1))
         };
         let stacked = last.channels + self.pool_scales.len() * channels;
         Ok(Box::new(UperModule {
             classifier: PixelClassifier::new(scope, channels, self.num_classes, self.dropout)
                 .weighted(class_weight),
             psp_modules: self.pool_scales.iter().enumerate().map(pooled).collect(),
-            bottleneck: ConvModule::new(&scope.child("bottleneck"), stacked, channels, 3),
+            bottleneck: module(&scope.child("bottleneck"), stacked, 3),
             lateral_convs: list("lateral_convs", 1, &|level| level.channels),
             fpn_convs: list("fpn_convs", 3, &|_| channels),
-            fpn_bottleneck: ConvModule::new(
-                &scope.child("fpn_bottleneck"),
-                inputs.levels.len() * channels,
-                channels,
-                3,
-            ),
+            fpn_bottleneck: module(&scope.child("fpn_bottleneck"), inputs.levels.len() * channels, 3),
             positions: inputs.levels.iter().map(LevelShape::positions).collect(),
         }))
     }

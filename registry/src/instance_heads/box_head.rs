@@ -119,7 +119,8 @@ impl InstanceHead for BoxHead {
     ) -> Result<Box<dyn InstanceHeadModule>, Problem> {
         let (regions, pooler) = pooling(inputs, self.pooler_resolution, self.sampling_ratio)?;
         let (head, predictor) = (scope.child("box_head"), scope.child("box_predictor"));
-        let (convs, channels) = tower(&head, "conv", channels_of(inputs)?, &self.conv_dims, self.norm);
+        let (convs, channels) =
+            tower(&head, "conv", channels_of(inputs)?, &self.conv_dims, self.norm, self.sync);
         let mut features = channels * self.pooler_resolution * self.pooler_resolution;
         let mut fcs = Vec::new();
         for (at, &outputs) in self.fc_dims.iter().enumerate() {
@@ -208,7 +209,7 @@ impl BoxModule {
         let sampled = sampled.collect::<Result<Vec<SampledProposals>>>()?;
         let boxes: Vec<_> = sampled.iter().map(|sampled| sampled.boxes.clone()).collect();
         let targets: Vec<_> = sampled.iter().flat_map(|sampled| sampled.targets.clone()).collect();
-        if targets.is_empty() {
+        if targets.is_empty() && !self.convs.iter().any(NormConv2d::is_shared) {
             return Ok(Found { losses: Vec::new(), regions: vec![Regions::default(); batch.len()] });
         }
         let [logits, deltas] = self.predict(features, &boxes, ctx)?;

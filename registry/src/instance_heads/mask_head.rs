@@ -78,7 +78,8 @@ impl InstanceHead for MaskHead {
                 Problem::new("conv_dims", "it is empty").help("the last one is that of the deconvolution")
             );
         };
-        let (convs, channels) = tower(&scope, "mask_fcn", channels_of(inputs)?, convolved, self.norm);
+        let (convs, channels) =
+            tower(&scope, "mask_fcn", channels_of(inputs)?, convolved, self.norm, self.sync);
         // PyTorch takes the first axis of a weight, here the inputs, for that of the outputs.
         let init = Init::kaiming_normal(channels * 4);
         let masks = if self.cls_agnostic_mask { 1 } else { self.num_classes };
@@ -150,7 +151,7 @@ impl MaskModule {
             regions.push(positive);
         }
         let boxes: Vec<_> = regions.iter().map(|regions| regions.boxes.clone()).collect();
-        let value = match masks.is_empty() {
+        let value = match masks.is_empty() && !self.convs.iter().any(NormConv2d::is_shared) {
             // The statistics of norms stay as they are.
             true => Tensor::from_vec(vec![0.0], (), &Tape::none())?,
             false => mask_rcnn_loss(self.predict(features, &boxes, ctx)?, &classes, &masks)?,

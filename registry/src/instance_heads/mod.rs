@@ -51,11 +51,19 @@ fn channels_of(inputs: &InstanceHeadInputs) -> Result<usize, Problem> {
 }
 
 /// 3x3 convolutions with `ReLU` on maps of some channels, called `<name>1` and so on, and the channels of the last.
-fn tower(scope: &Scope, name: &str, channels: usize, dims: &[usize], norm: Norm) -> (Vec<NormConv2d>, usize) {
+fn tower(
+    scope: &Scope,
+    name: &str,
+    channels: usize,
+    dims: &[usize],
+    norm: Norm,
+    sync: bool,
+) -> (Vec<NormConv2d>, usize) {
     let mut inputs = channels;
     let conv = |(at, &outputs): (usize, &usize)| {
         let (scope, init) = (scope.child(format!("{name}{}", at + 1)), Init::kaiming_normal(outputs * 9));
-        NormConv2d::new(&scope, std::mem::replace(&mut inputs, outputs), outputs, 3, norm, &init).relu()
+        let inputs = std::mem::replace(&mut inputs, outputs);
+        NormConv2d::new(&scope, inputs, outputs, 3, norm, &init).sync(sync).relu()
     };
     let convs = dims.iter().enumerate().map(conv).collect();
     (convs, inputs)

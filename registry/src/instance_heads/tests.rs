@@ -1,6 +1,8 @@
 //! The heads against the official detector: `tests/data/detection`, from the maps of its pyramid on.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use convmae_framework::component::{
     Features, Found, ImageShape, InstanceHead, InstanceHeadInputs, InstanceHeadModule, Level, LevelShape,
@@ -9,6 +11,7 @@ use convmae_framework::component::{
 use convmae_framework::data::{Batch, Normalization, Target};
 use convmae_framework::nn::backend::download;
 use convmae_framework::nn::backward::backward;
+use convmae_framework::nn::layers::shared_statistics::{self, Exchange, Part};
 use convmae_framework::nn::{Context, Param, Scope, Tape, Tensor};
 use convmae_framework::random::{self, Purpose};
 
@@ -249,4 +252,48 @@ fn wrong_wiring_is_named() {
     assert!(message(&mask_head(), &[2, 4], Some(1)).contains("strides [4, 16]"));
     assert!(message(&rpn(), &[2, 3], None).contains("there are 5 for 2 levels"));
     assert!(message(&rpn(), &[], None).contains("no features"));
+}
+
+/// Counts how often a process meets the others, of which there are none.
+#[derive(Default)]
+struct Counter(Cell<usize>);
+
+impl Exchange for Counter {
+    fn exchange(&self, own: Part) -> nn::Result<Vec<Part>> {
+        self.0.set(self.0.get() + 1);
+        Ok(vec![own])
+    }
+
+    fn is_first(&self) -> bool {
+        true
+    }
+}
+
+/// The others would wait for it.
+#[test]
+fn a_head_with_sync_comes_by_at_every_normalisation_without_regions_too() {
+    let empty = Batch { targets: vec![Target::default(); 2], ..batch() };
+    let regions = vec![Regions::default(); 2];
+    let heads: [(&dyn InstanceHead, usize); 2] = [
+        (&BoxHead { sync: true, ..box_head() }, 4),
+        // The last of the convolutions' widths is that of the deconvolution, which has no norm.
+        (&MaskHead { sync: true, ..mask_head() }, 4),
+    ];
+    for (head, norms) in heads {
+        let (module, params) = build(head, "roi_heads", 5, Some(100));
+        let before: Vec<_> = params.iter().map(|param| param.to_vec().unwrap()).collect();
+        let (met, ctx) = (Rc::new(Counter::default()), context(true));
+        let found = shared_statistics::among(met.clone(), || {
+            let found = module.forward(&features("", 5, &ctx.tape), Some(&regions), &empty, &ctx).unwrap();
+            backward(Loss::total(found.losses.clone()).unwrap().unwrap()).unwrap();
+            found
+        });
+        assert_eq!(met.0.get(), 2 * norms, "forward and backward");
+        assert!(found.losses.iter().all(|loss| loss.value.to_vec().unwrap() == [0.0]));
+        for (param, before) in params.iter().zip(before) {
+            assert_eq!(param.to_vec().unwrap(), before, "{}", param.name());
+            let grad = param.grad().map(|grad| download(&grad).unwrap()).unwrap_or_default();
+            assert!(grad.iter().all(|&value| value == 0.0), "{}", param.name());
+        }
+    }
 }

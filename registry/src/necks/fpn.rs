@@ -42,7 +42,7 @@ impl Neck for Fpn {
         _: ImageShape,
         levels: &[LevelShape],
     ) -> std::result::Result<Box<dyn NeckModule>, Problem> {
-        let Self { channels, norm, .. } = *self;
+        let Self { channels, norm, sync } = *self;
         if let Some([finer, coarser]) =
             levels.array_windows().find(|[finer, coarser]| coarser.stride != 2 * finer.stride)
         {
@@ -57,7 +57,7 @@ impl Neck for Fpn {
             let conv = |name: &str, inputs: usize, kernel: usize| {
                 let scope = scope.child(format!("fpn_{name}{}", output.stride.ilog2()));
                 let init = Init::c2_xavier(inputs * kernel * kernel);
-                NormConv2d::new(&scope, inputs, channels, kernel, norm, &init)
+                NormConv2d::new(&scope, inputs, channels, kernel, norm, &init).sync(sync)
             };
             let (lateral, output_conv) = (conv("lateral", level.channels, 1), conv("output", channels, 3));
             Ok(Stage { lateral, output: output_conv, level: output })

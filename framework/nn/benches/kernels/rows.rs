@@ -55,7 +55,11 @@ pub fn batch_norm(suite: &mut Suite) {
         b.iter(|| batch_norm::forward(&x, &moments, None, 1e-5));
     });
     suite.bench("batch_norm backward", &shape, Work::flops(11 * len).reads(3 * len).updates(len), |b| {
-        b.iter(|| batch_norm::backward(&x, &mut grad, &moments, Some(&ones), 1e-5, true));
+        b.iter(|| {
+            let grads = batch_norm::grad_affine(&x, &grad, &moments, 1e-5).unwrap();
+            let batch = Some((grads.each_ref().map(|grad| &**grad), rows));
+            batch_norm::grad_input(&x, &mut grad, &moments, Some(&ones), 1e-5, batch)
+        });
     });
 }
 

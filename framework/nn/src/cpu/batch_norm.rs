@@ -93,25 +93,51 @@ pub fn forward(x: &[f32], moments: &Moments, affine: Option<[&[f32]; 2]>, eps: f
     Ok(output)
 }
 
-/// Replaces the gradient of the output by that of the input; returns those of weight and bias, `[C]` each. `of_batch`: whether the
-/// moments are those of `x`, and so have a gradient.
-pub fn backward(
+/// The gradients of weight and bias, `[C]` each, from that of the output.
+pub fn grad_affine(x: &[f32], grad: &[f32], moments: &Moments, eps: f32) -> Result<[Buffer; 2]> {
+    let channels = moments.mean.len();
+    assert_eq!(grad.len(), x.len());
+    let mut shift = sum_chunks(x.len() / channels, 2 * channels, |rows, sum: &mut [f32]| {
+        let (shift, scale) = sum.split_at_mut(channels);
+        let range = rows.start * channels..rows.end * channels;
+        add_grad_affine(&x[range.clone()], &grad[range], &moments.mean, shift, scale);
+    });
+    let mut scale = shift.split_off(channels);
+    scale.iter_mut().zip(moments.inverse_std(eps)).for_each(|(scale, inverse_std)| *scale *= inverse_std);
+    Ok([scale.into(), shift.into()])
+}
+
+/// Replaces the gradient of the output by that of the input. `batch`: the gradients of weight and bias ([`grad_affine`]) of all rows that
+/// the moments are of, and how many these are; `None` where the moments are given, and so have no gradient.
+pub fn grad_input(
     x: &[f32],
     grad: &mut [f32],
     moments: &Moments,
     weight: Option<&[f32]>,
     eps: f32,
-    of_batch: bool,
-) -> Result<[Buffer; 2]> {
-    let channels = moments.mean.len();
-    let (ones, rows) = (vec![1.0; channels], x.len() / channels);
+    batch: Option<([&[f32]; 2], usize)>,
+) -> Result<()> {
+    let Moments { mean, .. } = moments;
+    let channels = mean.len();
+    assert_eq!(grad.len(), x.len());
+    let (ones, zeros) = (vec![1.0; channels], vec![0.0; channels]);
     let inverse_std = moments.inverse_std(eps);
-    let (shift, scale) = grad_affine(x, grad, &moments.mean, &inverse_std);
-    let mean = |sums: &[f32]| sums.iter().map(|sum| sum / rows as f32).collect::<Vec<f32>>();
-    let means = of_batch.then(|| (mean(&shift), mean(&scale)));
-    let means = means.as_ref().map(|(shift, scale)| (shift.as_slice(), scale.as_slice()));
-    grad_input(x, grad, &moments.mean, &inverse_std, weight.unwrap_or(&ones), means);
-    Ok([scale.into(), shift.into()])
+    let gain: Vec<f32> = inverse_std
+        .iter()
+        .zip(weight.unwrap_or(&ones))
+        .map(|(inverse_std, weight)| inverse_std * weight)
+        .collect();
+    let Some(([scale, shift], rows)) = batch else {
+        normalize(grad, &zeros, &gain, &zeros);
+        return Ok(());
+    };
+    let shift: Vec<f32> = shift.iter().map(|sum| sum / rows as f32).collect();
+    let slope: Vec<f32> =
+        inverse_std.iter().zip(scale).map(|(inverse_std, sum)| inverse_std * (sum / rows as f32)).collect();
+    grad.par_chunks_mut(ROWS * channels).zip(x.par_chunks(ROWS * channels)).for_each(|(grad, x)| {
+        grad_input_rows(grad, x, mean, &gain, &shift, &slope);
+    });
+    Ok(())
 }
 
 /// `x = (x - mean) * scale + shift`, each `[C]`.
@@ -129,20 +155,6 @@ multiversion! {
     }
 }
 
-/// The gradients of shift and scale: the column sums of `grad`, and of `grad * (x - mean) * inverse_std`.
-fn grad_affine(x: &[f32], grad: &[f32], mean: &[f32], inverse_std: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let channels = mean.len();
-    assert_eq!(grad.len(), x.len());
-    let mut shift = sum_chunks(x.len() / channels, 2 * channels, |rows, sum: &mut [f32]| {
-        let (shift, scale) = sum.split_at_mut(channels);
-        let range = rows.start * channels..rows.end * channels;
-        add_grad_affine(&x[range.clone()], &grad[range], mean, shift, scale);
-    });
-    let mut scale = shift.split_off(channels);
-    scale.iter_mut().zip(inverse_std).for_each(|(scale, inverse_std)| *scale *= inverse_std);
-    (shift, scale)
-}
-
 multiversion! {
     /// Adds the sums of `grad`, and of `grad * (x - mean)`, over the rows.
     fn add_grad_affine(x: &[f32], grad: &[f32], mean: &[f32], shift: &mut [f32], scale: &mut [f32]) {
@@ -153,31 +165,6 @@ multiversion! {
             }
         }
     }
-}
-
-/// Replaces the gradient of the output by that of the input; the affine weight is `weight`.
-///
-/// `means` are the gradients of [`grad_affine`] over `N` where the moments are those of the batch, and `None` where they are given.
-fn grad_input(
-    x: &[f32],
-    grad: &mut [f32],
-    mean: &[f32],
-    inverse_std: &[f32],
-    weight: &[f32],
-    means: Option<(&[f32], &[f32])>,
-) {
-    let channels = mean.len();
-    assert_eq!(grad.len(), x.len());
-    let gain: Vec<f32> =
-        inverse_std.iter().zip(weight).map(|(inverse_std, weight)| inverse_std * weight).collect();
-    let Some((shift, scale)) = means else {
-        return normalize(grad, &vec![0.0; channels], &gain, &vec![0.0; channels]);
-    };
-    let slope: Vec<f32> =
-        inverse_std.iter().zip(scale).map(|(inverse_std, scale)| inverse_std * scale).collect();
-    grad.par_chunks_mut(ROWS * channels).zip(x.par_chunks(ROWS * channels)).for_each(|(grad, x)| {
-        grad_input_rows(grad, x, mean, &gain, shift, &slope);
-    });
 }
 
 multiversion! {

@@ -68,20 +68,11 @@ pub fn forward(x: &Values, moments: &Moments, affine: Option<[&Values; 2]>, eps:
     Ok(y)
 }
 
-/// Replaces the gradient of the output by that of the input; returns those of weight and bias, `[C]` each. `of_batch`: whether the
-/// moments are those of `x`, and so have a gradient.
-pub fn backward(
-    x: &Values,
-    grad: &mut Values,
-    moments: &Moments,
-    weight: Option<&Values>,
-    eps: f32,
-    of_batch: bool,
-) -> Result<[Buffer; 2]> {
+/// The gradients of weight and bias, `[C]` each, from that of the output.
+pub fn grad_affine(x: &Values, grad: &Values, moments: &Moments, eps: f32) -> Result<[Buffer; 2]> {
     let Moments { mean, var } = moments;
     let channels = mean.len();
     assert!(x.len().is_multiple_of(channels) && grad.len() == x.len());
-    assert!(weight.is_none_or(|weight| weight.len() == channels));
     let (rows, chunks) = (x.len() / channels, chunks(x.len() / channels, channels));
     let partial = unspecified(chunks * 2 * channels)?;
     let arguments = arguments![partial, *grad, *x, *mean, rows, channels];
@@ -89,11 +80,29 @@ pub fn backward(
     let [grad_weight, grad_bias] = [unspecified(channels)?, unspecified(channels)?];
     let arguments = arguments![grad_weight, grad_bias, partial, *var, eps, chunks, channels];
     KERNELS.launch("finish_grads", Grid::elements(channels), arguments)?;
-    let rows = if of_batch { rows } else { 0 };
+    Ok([grad_weight, grad_bias])
+}
+
+/// Replaces the gradient of the output by that of the input. `batch`: the gradients of weight and bias ([`grad_affine`]) of all rows that
+/// the moments are of, and how many these are; `None` where the moments are given, and so have no gradient.
+pub fn grad_input(
+    x: &Values,
+    grad: &mut Values,
+    moments: &Moments,
+    weight: Option<&Values>,
+    eps: f32,
+    batch: Option<([&Values; 2], usize)>,
+) -> Result<()> {
+    let Moments { mean, var } = moments;
+    let channels = mean.len();
+    assert!(x.len().is_multiple_of(channels) && grad.len() == x.len());
+    assert!(weight.is_none_or(|weight| weight.len() == channels));
+    assert!(batch.is_none_or(|(grads, _)| grads.iter().all(|grad| grad.len() == channels)));
+    let rows = batch.map_or(0, |(_, rows)| rows);
+    let [grad_weight, grad_bias] = [batch.map(|([weight, _], _)| weight), batch.map(|([_, bias], _)| bias)];
     let arguments =
         arguments![*grad, *x, *mean, *var, weight, grad_weight, grad_bias, eps, rows, channels, x.len()];
-    KERNELS.launch("backward_input", Grid::elements(x.len()), arguments)?;
-    Ok([grad_weight, grad_bias])
+    KERNELS.launch("backward_input", Grid::elements(x.len()), arguments)
 }
 
 #[cfg(test)]
@@ -146,9 +155,12 @@ mod tests {
                 let (weight, card_weight) =
                     (affine.map(|[weight, _]| weight), card_affine.map(|[weight, _]| weight));
                 let (mut grad_x, mut card_grad_x) = (grad.clone(), on_card(&grad));
-                let grads = cpu::backward(&x, &mut grad_x, &moments, weight, 1e-2, of_batch).unwrap();
-                let card_grads =
-                    backward(&card_x, &mut card_grad_x, &card_moments, card_weight, 1e-2, of_batch).unwrap();
+                let grads = cpu::grad_affine(&x, &grad, &moments, 1e-2).unwrap();
+                let card_grads = grad_affine(&card_x, &card_grad_x, &card_moments, 1e-2).unwrap();
+                let batch = of_batch.then(|| (grads.each_ref().map(|grad| &**grad), rows));
+                cpu::grad_input(&x, &mut grad_x, &moments, weight, 1e-2, batch).unwrap();
+                let batch = of_batch.then(|| (card_grads.each_ref().map(|grad| &**grad), rows));
+                grad_input(&card_x, &mut card_grad_x, &card_moments, card_weight, 1e-2, batch).unwrap();
                 case.same(&card_grad_x, &grad_x);
                 card_grads.iter().zip(&grads).for_each(|(card, cpu)| case.same(card, cpu));
             }

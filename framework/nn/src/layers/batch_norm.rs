@@ -1,6 +1,9 @@
 //! Batch normalisation with its running statistics.
 
+use std::rc::Rc;
+
 use super::running_statistics;
+use super::shared_statistics::{self, Exchange};
 use crate::backend::Buffer;
 use crate::backend::batch_norm::{self, Moments};
 use crate::error::{Error, Result};
@@ -39,6 +42,15 @@ pub struct BatchNorm {
     pub momentum: f32,
     /// Added to the variance; 1e-5 in PyTorch.
     pub eps: f32,
+    /// Whether the batch is that of all processes that train together (`SyncBatchNorm`): all of them have to come by, if without rows.
+    pub sync: bool,
+}
+
+/// What rows are normalised by.
+struct Normalizer {
+    moments: Moments,
+    /// The rows that the moments are of, and the processes that they are shared with; nothing of given moments.
+    batch: Option<(usize, Option<Rc<dyn Exchange>>)>,
 }
 
 impl BatchNorm {
@@ -62,7 +74,23 @@ impl BatchNorm {
             num_batches_tracked: scope.buffer("num_batches_tracked", &[], &Init::ZEROS),
             momentum: 0.1,
             eps,
+            sync: false,
         }
+    }
+
+    /// With the statistics of all processes that train together, if `sync`.
+    #[must_use]
+    pub fn sync(self, sync: bool) -> Self {
+        Self { sync, ..self }
+    }
+
+    /// Whether other processes wait for this one here, so that it has to come by without rows, too.
+    pub fn is_shared(&self) -> bool {
+        self.others().is_some()
+    }
+
+    fn others(&self) -> Option<Rc<dyn Exchange>> {
+        if self.sync && self.is_trained() { shared_statistics::others() } else { None }
     }
 
     /// `[.., C]` to `[.., C]`.
@@ -82,22 +110,34 @@ impl BatchNorm {
         self.affine.as_ref().is_none_or(|affine| affine.iter().any(Param::requires_grad))
     }
 
-    /// The mean and the variance that rows are normalised by.
-    fn moments(&self, x: &Buffer, training: bool) -> Result<Moments> {
+    /// By what rows are normalised.
+    fn normalizer(&self, x: &Buffer, training: bool) -> Result<Normalizer> {
+        let given = || batch_norm::running_moments(&self.running_mean.values(), &self.running_var.values());
         if !training {
-            return batch_norm::running_moments(&self.running_mean.values(), &self.running_var.values());
+            return Ok(Normalizer { moments: given()?, batch: None });
         }
-        let (channels, rows) = (self.channels(), x.len() / self.channels());
+        let (channels, own) = (self.channels(), x.len() / self.channels());
+        let others = self.others();
+        let of_own = (own > 0).then(|| batch_norm::moments(x, channels)).transpose()?;
+        let of_all = match &others {
+            Some(others) => {
+                shared_statistics::moments(others.as_ref(), &self.running_mean, of_own.as_ref(), own)?
+            }
+            None => of_own.map(|moments| (moments, own)),
+        };
+        let Some((moments, rows)) = of_all else {
+            return Ok(Normalizer { moments: given()?, batch: None });
+        };
         if rows == 1 {
             return Err(Error::Value(format!(
                 "{}: batch normalisation in training needs more than one row per channel; raise the batch size",
                 self.running_mean.name()
             )));
         }
-        let moments = batch_norm::moments(x, channels)?;
         let running = [&self.running_mean, &self.running_var, &self.num_batches_tracked];
-        running_statistics::track(&moments, running, rows, self.momentum)?;
-        Ok(moments)
+        let tells = others.as_ref().is_none_or(|others| others.is_first());
+        running_statistics::track(&moments, running, rows, self.momentum, tells)?;
+        Ok(Normalizer { moments, batch: Some((rows, others)) })
     }
 }
 
@@ -115,18 +155,28 @@ impl Layer for BatchNorm {
 
     fn forward(self: Box<Self>, x: Buffer, _: Shape, pass: Pass) -> Result<(Buffer, LayerBackward)> {
         let training = pass.training && self.is_trained();
-        let moments = self.moments(&x, training)?;
+        let Normalizer { moments, batch } = self.normalizer(&x, training)?;
         let y = {
             let affine = self.affine.as_ref().map(|affine| affine.each_ref().map(Param::values));
             let affine = affine.as_ref().map(|affine| affine.each_ref().map(|values| &**values));
             batch_norm::forward(&x, &moments, affine, self.eps)?
         };
         let backward = move |mut grad: Buffer| {
-            let grads = {
-                let weight = self.affine.as_ref().map(|[weight, _]| weight.values());
-                batch_norm::backward(&x, &mut grad, &moments, weight.as_deref(), self.eps, training)?
+            let own = batch_norm::grad_affine(&x, &grad, &moments, self.eps)?;
+            let shared = match &batch {
+                Some((_, Some(others))) => {
+                    let rows = x.len() / self.channels();
+                    Some(shared_statistics::grad_affine(others.as_ref(), &self.running_mean, &own, rows)?)
+                }
+                _ => None,
             };
-            for (param, grad) in self.affine.iter().flatten().zip(grads) {
+            {
+                let weight = self.affine.as_ref().map(|[weight, _]| weight.values());
+                let of_batch = shared.as_ref().unwrap_or(&own).each_ref().map(|grad| &**grad);
+                let of_batch = batch.as_ref().map(|(rows, _)| (of_batch, *rows));
+                batch_norm::grad_input(&x, &mut grad, &moments, weight.as_deref(), self.eps, of_batch)?;
+            }
+            for (param, grad) in self.affine.iter().flatten().zip(own) {
                 param.add_grad(grad)?;
             }
             Ok(Some(grad))

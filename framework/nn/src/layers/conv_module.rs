@@ -24,6 +24,12 @@ impl ConvModule {
         }
     }
 
+    /// With the statistics of all processes that train together, if `sync` ([`BatchNorm::sync`]).
+    #[must_use]
+    pub fn sync(self, sync: bool) -> Self {
+        Self { bn: self.bn.sync(sync), ..self }
+    }
+
     /// `[B, H, W, I]` to `[B, H, W, O]`.
     ///
     /// # Errors

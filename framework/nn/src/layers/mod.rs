@@ -21,6 +21,7 @@ mod patch_embed;
 mod relative_positions;
 mod residual;
 pub mod running_statistics;
+pub mod shared_statistics;
 mod windows;
 
 pub use attention::Attention;

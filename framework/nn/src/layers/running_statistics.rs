@@ -50,10 +50,20 @@ pub fn apply(statistics: &[BatchStatistics], params: &[Param]) -> Result<()> {
     Ok(())
 }
 
-/// Lets the moments of a batch enter the running ones: now, or when they are [`apply`]d.
-pub(super) fn track(moments: &Moments, params: [&Param; 3], rows: usize, momentum: f32) -> Result<()> {
+/// Lets the moments of a batch enter the running ones: now, or when they are [`apply`]d. Of a batch that is that of several processes one
+/// of them `tells`.
+pub(super) fn track(
+    moments: &Moments,
+    params: [&Param; 3],
+    rows: usize,
+    momentum: f32,
+    tells: bool,
+) -> Result<()> {
     if COLLECTED.with_borrow(Option::is_none) {
         return enter(moments, params, rows, momentum);
+    }
+    if !tells {
+        return Ok(());
     }
     let params = params.map(|param| param.name().to_owned());
     let (mean, var) = (download(&moments.mean)?, download(&moments.var)?);

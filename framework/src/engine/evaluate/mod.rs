@@ -18,7 +18,7 @@ use crate::random::{self, Purpose};
 use crate::report::FeatureMap;
 
 use super::EngineError;
-use super::together::{gather, together};
+use super::together::{first, gather, together};
 use measure::Running;
 
 /// The metrics of an evaluation, by name.
@@ -36,8 +36,8 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// Evaluates a model on every sample once. Masks are the same every time, whatever the batch size. What
-    /// the processes have measured of their shares is put together, so that each has the metrics of all samples. The objects that this
-    /// process finds go to `results`, too, if there is such a file.
+    /// the processes have measured of their shares is put together, so that each has the metrics of all samples. The objects that are
+    /// found go to `results`, too, if there is such a file: that of the first process has all of them.
     pub fn run(
         predictor: Predictor<'_>,
         loader: &Loader,
@@ -78,7 +78,7 @@ impl Evaluation {
         });
         let tasks: Vec<TaskKind> = tasks.chain(results.as_ref().map(|_| TaskKind::Detect)).collect();
         let samples = loader.pipeline().samples.as_ref();
-        let mut first_image = (share(loader, communicator).first() * loader.batch_size()) as u64;
+        let mut first_image = (share(loader, communicator).number(0) * loader.batch_size()) as u64;
         let started = measures.iter().map(|measure| Running::start(measure, samples)).collect();
         let mut running: Vec<_> = together(communicator, started)?;
         let measure = |batch: Result<Batch, DataError>| {
@@ -99,6 +99,12 @@ impl Evaluation {
             loader.remember_corrupt(corrupt);
         }
         loader.check_corrupt()?;
+        if let Some(results) = results {
+            let handed_over = gather(communicator, Ok(results.hand_over()))?;
+            first(communicator, || {
+                Ok(handed_over.into_iter().try_for_each(|images| results.take(images))?)
+            })?;
+        }
         let mut evaluation = Self::default();
         for (measure, running) in measures.iter().zip(running) {
             let mut whole = measure.meter(samples);

@@ -12,7 +12,7 @@ mod write;
 
 pub use dry_run::{DryRun, dry_run};
 pub use session::Outcome;
-pub use signal::{StopSignal, terminate_after};
+pub use signal::{Stop, StopSignal, terminate_after};
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -63,7 +63,7 @@ pub fn run(options: &RunOptions) -> Result<Outcome, EngineError> {
     let session = together(communicator, ready.into_session(options, is_intact))?;
     if is_intact && session.is_finished() {
         tracing::info!("the run in {} is finished", session.dir.root().display());
-        return Ok(session.outcome(false));
+        return Ok(session.outcome(None));
     }
     if options.stop_with_stdin {
         session.stop.follow(std::io::stdin());

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::early_stop::EarlyStopper;
 use super::resumed::{Resumed, has_last};
-use super::signal::StopSignal;
+use super::signal::{Stop, StopSignal};
 use super::state::RunState;
 use crate::component::Span;
 use crate::data::Batch;
@@ -35,8 +35,8 @@ pub struct Outcome {
     pub run: PathBuf,
     /// Optimizer steps done.
     pub step: u64,
-    /// Whether it was stopped by a signal before its end.
-    pub interrupted: bool,
+    /// What stopped it before its end.
+    pub interrupted: Option<Stop>,
     /// The last evaluation.
     pub evaluation: Evaluation,
 }
@@ -124,6 +124,7 @@ impl Session {
             EngineError::Usage(format!("the checkpoint of step {step} has another state: {error}"))
         })?;
         self.refuse_other_size(&state)?;
+        self.refuse_other_normalization(&state)?;
         resumed.refuse_other_data(&state.index_digests, &self.prepared.index_digests)?;
         self.prepared.trainer.restore(step, tensors)?;
         self.prepared.restore_corrupt(state.corrupt_train, state.corrupt_val);
@@ -180,6 +181,18 @@ impl Session {
         )))
     }
 
+    /// Refuses to go on with batches of other sizes for `BatchNorm`.
+    fn refuse_other_normalization(&self, state: &RunState) -> Result<(), EngineError> {
+        let (before, now) = (state.normalized_together, self.prepared.trainer.normalized_together());
+        if before == now {
+            return Ok(());
+        }
+        Err(EngineError::Usage(format!(
+            "BatchNorm with `sync` has normalised the batches of {before} processes together, and would those of {now}: resume \
+             with {before} (`mpirun --oversubscribe` starts more than there are cores), or start a new run with `--out`"
+        )))
+    }
+
     /// Tells what becomes of the schedule where the training goes on after its end.
     pub fn tell_extension(&self, more: Span) {
         let trainer = &self.prepared.trainer;
@@ -195,7 +208,7 @@ impl Session {
     }
 
     /// How the run ended.
-    pub fn outcome(self, interrupted: bool) -> Outcome {
+    pub fn outcome(self, interrupted: Option<Stop>) -> Outcome {
         Outcome {
             run: self.dir.root().to_path_buf(),
             step: self.prepared.trainer.steps_done(),

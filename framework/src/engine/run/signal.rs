@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -18,40 +19,58 @@ const WARNINGS: [c_int; 4] = {
 #[cfg(not(unix))]
 const WARNINGS: [c_int; 0] = [];
 
+/// What stops a run before its end: the stronger one is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stop {
+    /// A warning that the end is near.
+    Warned,
+    /// Somebody's wish.
+    Asked,
+}
+
 /// Tells whether the run was asked to stop.
 #[derive(Clone, Default)]
-pub struct StopSignal(Arc<AtomicBool>);
+pub struct StopSignal {
+    asked: Arc<AtomicBool>,
+    warned: Arc<AtomicBool>,
+}
 
 impl StopSignal {
     /// Listens for SIGINT and SIGTERM, the second one of which ends the program at once, and for warnings,
     /// unless they are ignored, as by `nohup`.
     pub fn listen() -> io::Result<Self> {
         let stop = Self::default();
-        let asked = Arc::new(AtomicBool::new(false));
+        let once = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked))?;
-            flag::register(signal, Arc::clone(&asked))?;
-            flag::register(signal, Arc::clone(&stop.0))?;
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&once))?;
+            flag::register(signal, Arc::clone(&once))?;
+            flag::register(signal, Arc::clone(&stop.asked))?;
         }
         for signal in WARNINGS.into_iter().filter(|signal| !is_ignored(*signal)) {
-            flag::register(signal, Arc::clone(&stop.0))?;
+            flag::register(signal, Arc::clone(&stop.warned))?;
         }
         Ok(stop)
     }
 
     /// Is set, too, when the reader comes to its end: a pipe from a process that is gone.
     pub fn follow(&self, mut reader: impl Read + Send + 'static) {
-        let stop = Arc::clone(&self.0);
+        let asked = Arc::clone(&self.asked);
         // It ends with the process; nobody waits for it.
         std::thread::spawn(move || {
             let _ = io::copy(&mut reader, &mut io::sink());
-            stop.store(true, Ordering::Relaxed);
+            asked.store(true, Ordering::Relaxed);
         });
     }
 
     /// Whether a signal has arrived.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.get().is_some()
+    }
+
+    /// What has arrived.
+    pub fn get(&self) -> Option<Stop> {
+        let arrived = |flag: &AtomicBool, stop| flag.load(Ordering::Relaxed).then_some(stop);
+        arrived(&self.asked, Stop::Asked).or_else(|| arrived(&self.warned, Stop::Warned))
     }
 }
 

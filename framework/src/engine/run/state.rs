@@ -12,6 +12,9 @@ use crate::loader::CorruptSample;
 pub struct RunState {
     /// Samples of the training set: another number would be another run.
     pub samples: usize,
+    /// Processes whose batches are normalised together (`sync`); 1 in checkpoints of older programs.
+    #[serde(default = "one")]
+    pub normalized_together: usize,
     /// Seconds of training, over all sessions of the run.
     pub seconds: f64,
     /// The best value so far of the metric that decides.
@@ -42,4 +45,8 @@ pub struct RunState {
     pub corrupt_train: Vec<CorruptSample>,
     /// Unreadable samples met in validation, over all sessions.
     pub corrupt_val: Vec<CorruptSample>,
+}
+
+fn one() -> usize {
+    1
 }

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::session::{Outcome, Session};
+use super::signal::Stop;
 use super::state::RunState;
 use super::write::{write_report, write_summary};
 use crate::component::Span;
@@ -19,7 +20,6 @@ use crate::engine::together::{first, gather};
 use crate::engine::train::checkpoint::{Checkpoint, Kind};
 use crate::engine::train::{StepResult, UploadAhead};
 use crate::experiment::Checkpointing;
-use crate::loader::Share;
 use crate::report::logging::LOG_ONLY;
 use crate::report::{
     ClassTable, ConfusionTable, EventLog, FeatureMap, PictureSet, Progress, Split, Status, StepReport,
@@ -43,8 +43,8 @@ impl Session {
         }
     }
 
-    /// Whether a signal ended the run.
-    fn train_to_end(&mut self) -> Result<bool, EngineError> {
+    /// What ended the run before its end.
+    fn train_to_end(&mut self) -> Result<Option<Stop>, EngineError> {
         let plan = self.prepared.trainer.plan().clone();
         let start = self.prepared.trainer.steps_done();
         self.announce();
@@ -60,16 +60,16 @@ impl Session {
             true => Progress::new(plan.steps, start, plan.steps_per_epoch),
             false => Progress::hidden(),
         };
-        let mut interrupted = false;
+        let mut interrupted = None;
         if start == 0 {
             self.take_pictures(0)?;
             // From here on the directory tells what the run is of, and what it started from.
             self.first(|session| write_summary(session, &Status::Running))?;
         }
-        while !self.is_at_end() && !interrupted {
+        while !self.is_at_end() && interrupted.is_none() {
             interrupted = self.epoch(&mut progress)?;
         }
-        if interrupted {
+        if interrupted.is_some() {
             self.save(Kind::Last)?;
             self.write(&Status::Interrupted)?;
             progress.finish();
@@ -79,12 +79,11 @@ impl Session {
         Ok(interrupted)
     }
 
-    /// The rest of the current epoch. Returns whether a signal asks to stop.
-    fn epoch(&mut self, progress: &mut Progress) -> Result<bool, EngineError> {
+    /// The rest of the current epoch. Returns what asks to stop.
+    fn epoch(&mut self, progress: &mut Progress) -> Result<Option<Stop>, EngineError> {
         let plan = self.prepared.trainer.plan().clone();
         let position = plan.position(self.prepared.trainer.steps_done());
-        let communicator = self.communicator();
-        let share = Share::of_groups(communicator.rank(), communicator.size(), plan.accumulate as usize);
+        let share = self.prepared.trainer.share();
         let epoch = self.prepared.train.epoch_of(share, position.epoch, position.batch as usize);
         let mut batches = UploadAhead(epoch);
         for _ in position.step..plan.steps_per_epoch {
@@ -95,12 +94,12 @@ impl Session {
             if step < plan.steps {
                 self.periodic(step, progress)?;
             }
-            if interrupted || self.is_at_end() {
+            if interrupted.is_some() || self.is_at_end() {
                 self.settle(progress)?;
                 return Ok(interrupted);
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn step(
@@ -120,17 +119,17 @@ impl Session {
     }
 
     /// Tells the other processes what they have to know between steps: whether one was asked to stop, and which samples are corrupt.
-    fn exchange(&self, stepped: Result<(), EngineError>) -> Result<bool, EngineError> {
+    fn exchange(&self, stepped: Result<(), EngineError>) -> Result<Option<Stop>, EngineError> {
         let communicator = self.communicator();
         if communicator.size() == 1 {
-            return stepped.map(|()| self.stop.is_set());
+            return stepped.map(|()| self.stop.get());
         }
         let train = &self.prepared.train;
-        let own = stepped.map(|()| (self.stop.is_set(), train.corrupt()));
+        let own = stepped.map(|()| (self.stop.get(), train.corrupt()));
         let told = gather(communicator.as_ref(), own)?;
-        let mut interrupted = false;
-        for (is_stopped, corrupt) in told {
-            interrupted |= is_stopped;
+        let mut interrupted = None;
+        for (stop, corrupt) in told {
+            interrupted = interrupted.max(stop);
             train.remember_corrupt(corrupt);
         }
         train.check_corrupt()?;
@@ -308,6 +307,7 @@ impl Session {
         let finite = |(name, value): &(String, f64)| (name.clone(), value.is_finite().then_some(*value));
         let state = RunState {
             samples: self.prepared.train.pipeline().samples.len(),
+            normalized_together: trainer.normalized_together(),
             seconds: self.seconds(),
             best: self.best,
             waited: self.early.as_ref().map(|early| early.waited.clone()).unwrap_or_default(),

@@ -328,6 +328,7 @@ pub fn build_trainer(
         seed,
         communicator: Rc::new(SingleProcess),
         reduction: shares::reduction(train),
+        sync: shares::sync(recipe),
     })?;
     Ok(trainer)
 }

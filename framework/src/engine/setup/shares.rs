@@ -26,6 +26,9 @@ pub struct Shares {
     pub gradients: usize,
     /// In which order gradients are added up.
     pub reduction: Reduction,
+    /// Images that BatchNorm normalises together, where processes share its statistics (`sync`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalized_together: Option<usize>,
 }
 
 impl Shares {
@@ -51,19 +54,35 @@ impl Shares {
             bytes_per_step: 2 * bytes * (processes as u64 - 1) / processes as u64,
             gradients: gradients(train, processes),
             reduction: reduction(train),
+            normalized_together: sync(recipe).then_some(processes * batch_size),
         })
     }
 }
 
 impl fmt::Display for Shares {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { processes, batches, batch_size, bytes_per_step, gradients, reduction } = *self;
+        let Self {
+            processes,
+            batches,
+            batch_size,
+            bytes_per_step,
+            gradients,
+            reduction,
+            normalized_together,
+        } = *self;
         write!(
             f,
             "{processes}, each of {batches} of a step's batches of {batch_size}; each sends {}",
             size(bytes_per_step)
         )?;
         write!(f, " a step and holds {gradients} gradients; ")?;
+        if let Some(images) = normalized_together {
+            return write!(
+                f,
+                "BatchNorm with `sync` is over the {images} images that they compute at a time: the results of one process with \
+                 batches of {images} up to rounding"
+            );
+        }
         match reduction {
             Reduction::Tree if batches.is_power_of_two() => {
                 f.write_str("the same bits as one process has on such a machine")
@@ -91,27 +110,18 @@ pub fn gradients(train: &Train, processes: usize) -> usize {
     }
 }
 
-/// Refuses what so many processes cannot do together: a step whose batches they cannot share evenly, statistics that they would have to
-/// share.
+/// Whether a node of the model shares the statistics of batches among processes.
+pub fn sync(recipe: &Recipe) -> bool {
+    let nodes = recipe.get("model").and_then(Value::as_object);
+    nodes.is_some_and(|nodes| nodes.values().any(|node| node.get("sync") == Some(&Value::Bool(true))))
+}
+
+/// Refuses a step whose batches so many processes cannot share evenly.
 ///
 /// # Errors
-/// Both, at their places in the recipe.
+/// At its place in the recipe.
 pub fn check(recipe: &Recipe, train: &Train, processes: usize) -> Result<(), Diagnostics> {
-    if processes == 1 {
-        return Ok(());
-    }
-    let nodes = recipe.get("model").and_then(Value::as_object).into_iter().flatten();
-    let synced = nodes.filter(|(_, node)| node.get("sync") == Some(&Value::Bool(true)));
-    let mut problems: Vec<_> = synced
-        .map(|(name, _)| {
-            let message = "the statistics of batches are not shared among processes";
-            let help = "`sync: false`: every process normalises by the statistics of its own batches, as one does with \
-                        `train.accumulate`";
-            Problem::new(format!("model.{name}.sync"), message).help(help)
-        })
-        .collect();
-    problems.extend(uneven(train.accumulate, processes));
-    if problems.is_empty() { Ok(()) } else { Err(recipe.diagnose(problems)) }
+    uneven(train.accumulate, processes).map_or(Ok(()), |problem| Err(recipe.diagnose(vec![problem])))
 }
 
 fn uneven(batches: usize, processes: usize) -> Option<Problem> {

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 mod ema;
 mod gradient_sum;
+mod meeting;
 mod plan;
 mod queued;
 mod tensors;

@@ -61,8 +61,7 @@ struct Losses {
 }
 
 impl Queued {
-    /// What the step came to; waits for it. The losses of all processes are added up in the order of the step's
-    /// batches.
+    /// What the step came to; waits for it. The losses are added up batch after batch, process after process.
     ///
     /// # Errors
     /// A loss, or the norm of the gradient, that is not finite; if the device or another process fails.

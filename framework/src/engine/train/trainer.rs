@@ -7,21 +7,23 @@ use crate::data::Batch;
 use crate::distributed::{Communicator, Reduction};
 use crate::experiment::Ema;
 use crate::graph::Model;
+use crate::loader::Share;
 use crate::nn::backend::Values;
 use crate::nn::backend::step_end::{IS_LATE, Readback, StepEnd};
 use crate::nn::backward::backward;
 use crate::nn::layers::running_statistics::{self, BatchStatistics};
+use crate::nn::layers::shared_statistics;
 use crate::nn::{Context, Error, Param, Tensor, profile};
 use crate::random::{self, Purpose};
 use crate::weights::TensorMap;
 
 use super::ema::EmaState;
 use super::gradient_sum::{self, GradientSum};
+use super::meeting::Meeting;
 use super::plan::TrainingPlan;
 use super::queued::{Queued, QueuedBatch, StepResult};
 use super::tensors::{param_tensors, restore_params};
 use crate::engine::EngineError;
-use crate::engine::together::gather;
 
 /// A model with what trains it.
 pub struct Trainer {
@@ -38,6 +40,7 @@ pub struct Trainer {
     seed: u64,
     communicator: Rc<dyn Communicator>,
     reduction: Reduction,
+    sync: bool,
     step: u64,
     end: StepEnd,
     /// The last step, if its result is not known.
@@ -68,6 +71,8 @@ pub struct TrainerParts {
     pub communicator: Rc<dyn Communicator>,
     /// In which order gradients are added up.
     pub reduction: Reduction,
+    /// Whether processes share statistics of the batches that they normalise at the same time.
+    pub sync: bool,
 }
 
 /// A step that was begun.
@@ -98,6 +103,7 @@ impl Trainer {
             seed: parts.seed,
             communicator: parts.communicator,
             reduction: parts.reduction,
+            sync: parts.sync,
             step: 0,
             end: StepEnd::new()?,
             queued: None,
@@ -135,8 +141,20 @@ impl Trainer {
         Rc::clone(&self.communicator)
     }
 
-    /// One optimizer step over `plan.accumulate` batches, or over what is left of an epoch; of several processes each takes an equal share of
-    /// them, in order of rank. What is random about an image depends on its number among those of the step,
+    /// Processes whose batches are normalised together.
+    pub fn normalized_together(&self) -> usize {
+        if self.sync { self.communicator.size() } else { 1 }
+    }
+
+    /// Which batches of every step this process takes: consecutive ones, so that gradients are added up in their order. Where processes
+    /// share statistics, those that are normalised at the same time are consecutive: as one batch of one process.
+    pub fn share(&self) -> Share {
+        let (rank, size) = (self.communicator.rank(), self.communicator.size());
+        Share::of_groups(rank, size, if self.sync { size } else { self.plan.accumulate as usize })
+    }
+
+    /// One optimizer step over `plan.accumulate` batches, or over what is left of an epoch; of several processes each takes its
+    /// [`share`](Self::share) of them. What is random about an image depends on its number among those of the step,
     /// not on how these are cut into batches.
     ///
     /// Returns what the step came to, or where the device tells that late ([`IS_LATE`]) what the step before
@@ -188,8 +206,11 @@ impl Trainer {
         let done = if self.communicator.size() == 1 {
             self.backward(batches, prepare)?
         } else {
-            let (own, statistics) = running_statistics::collect(|| self.backward(batches, prepare));
-            self.reduce(own, statistics)?
+            let meeting = Rc::new(Meeting::new(self.communicator()));
+            let (own, statistics) = running_statistics::collect(|| {
+                shared_statistics::among(meeting.clone(), || self.backward(batches, prepare))
+            });
+            self.reduce(&meeting, own, statistics)?
         };
         let _span = profile::phase("optimizer");
         let queued = Queued { step: self.step, lr, readback: self.end_step(&done)?, batches: done };
@@ -210,14 +231,14 @@ impl Trainer {
         batches: impl Iterator<Item = Result<Batch, EngineError>>,
         prepare: impl Fn(Context) -> Context,
     ) -> Result<Vec<QueuedBatch>, EngineError> {
-        let (processes, rank) = (self.communicator.size(), self.communicator.rank());
-        let own = self.plan.accumulate as usize / processes;
-        let mut image = (self.plan.images_per_step / processes * rank) as u64;
+        let (own, share) = (self.plan.accumulate as usize / self.communicator.size(), self.share());
+        let batch_size = self.plan.images_per_step / self.plan.accumulate as usize;
         let mut sum = GradientSum::new(self.reduction, own);
         let mut done = Vec::with_capacity(own);
-        for batch in batches.take(own) {
+        for (at, batch) in batches.take(own).enumerate() {
             let batch = batch?;
             let rng = random::stream(Purpose::Step, &[self.seed, self.step]);
+            let image = (share.number(at) * batch_size) as u64;
             let mut ctx = prepare(Context::train(rng).with_first_image(image));
             ctx.checkpoint_activations = self.checkpoint_activations;
             let (total, of_batch) = {
@@ -227,7 +248,6 @@ impl Trainer {
             let _span = profile::phase("backward");
             backward(total)?;
             sum.add(&self.params)?;
-            image += batch.len() as u64;
             done.push(QueuedBatch { ids: batch.ids, ..of_batch });
         }
         let _span = profile::phase("backward");
@@ -238,17 +258,20 @@ impl Trainer {
     /// Adds up the gradients of all processes, once all have theirs, and takes in the statistics of their batches.
     fn reduce(
         &self,
+        meeting: &Meeting,
         own: Result<Vec<QueuedBatch>, EngineError>,
         statistics: Vec<BatchStatistics>,
     ) -> Result<Vec<QueuedBatch>, EngineError> {
-        let communicator = self.communicator.as_ref();
-        let _span = profile::phase("exchange");
         let (done, own) = match own {
             Ok(done) => (done, Ok((gradient_sum::present(&self.params), statistics))),
             Err(error) => (Vec::new(), Err(error)),
         };
-        let (present, statistics): (Vec<_>, Vec<_>) = gather(communicator, own)?.into_iter().unzip();
-        gradient_sum::all_reduce(&self.params, &present, communicator, self.reduction)?;
+        let (present, statistics): (Vec<_>, Vec<_>) = {
+            let _span = profile::phase("wait");
+            meeting.end(own)?.into_iter().unzip()
+        };
+        let _span = profile::phase("exchange");
+        gradient_sum::all_reduce(&self.params, &present, self.communicator.as_ref(), self.reduction)?;
         running_statistics::apply(&statistics.concat(), &self.params)?;
         Ok(done)
     }

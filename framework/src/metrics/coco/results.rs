@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::average_precision::xywh;
 use crate::component::Regions;
@@ -18,7 +18,10 @@ pub struct ResultsFile {
     path: PathBuf,
     /// By class; classes are numbered from 0 if nothing gives them numbers.
     category_ids: Option<Vec<u64>>,
-    file: BufWriter<File>,
+    /// Of the process that writes it.
+    file: Option<BufWriter<File>>,
+    /// What another process is to write.
+    handed_over: Vec<ImageResults>,
     /// The images that are in it.
     images: HashSet<u64>,
     detections: usize,
@@ -32,6 +35,14 @@ pub struct ResultsError {
     pub path: PathBuf,
     /// What is wrong.
     pub source: io::Error,
+}
+
+/// What was found in an image, as the file tells it.
+#[derive(Serialize, Deserialize)]
+pub struct ImageResults {
+    image_id: u64,
+    /// JSON of each object.
+    entries: Vec<String>,
 }
 
 /// An entry of the file.
@@ -54,8 +65,19 @@ impl ResultsFile {
         let failed = |source| ResultsError { path: path.to_owned(), source };
         let mut file = BufWriter::new(File::create(path).map_err(failed)?);
         file.write_all(b"[").map_err(failed)?;
-        let category_ids = category_ids.map(<[u64]>::to_vec);
-        Ok(Self { path: path.to_owned(), category_ids, file, images: HashSet::new(), detections: 0 })
+        Ok(Self { file: Some(file), ..Self::of_another(path, category_ids) })
+    }
+
+    /// The file of another process, which is handed what is [added](Self::add).
+    pub fn of_another(path: &Path, category_ids: Option<&[u64]>) -> Self {
+        Self {
+            path: path.to_owned(),
+            category_ids: category_ids.map(<[u64]>::to_vec),
+            file: None,
+            handed_over: Vec::new(),
+            images: HashSet::new(),
+            detections: 0,
+        }
     }
 
     /// Writes what was found in the images of a batch, in pixels of the images as they were read.
@@ -63,27 +85,53 @@ impl ResultsFile {
     /// # Errors
     /// If the disk is full, an image has no number, or its class none.
     pub fn add(&mut self, batch: &Batch, found: &[Regions]) -> Result<(), ResultsError> {
-        let written = self.write(batch, found);
+        let written = self.entries(batch, found).and_then(|images| self.write_all(images));
         written.map_err(|source| ResultsError { path: self.path.clone(), source })
     }
 
-    fn write(&mut self, batch: &Batch, found: &[Regions]) -> io::Result<()> {
-        for ((name, original), regions) in batch.ids.iter().zip(&batch.originals).zip(found) {
-            let number = || io::Error::other(format!("{name} has no number in the annotations"));
-            let image_id = original.image_id.ok_or_else(number)?;
+    /// What another process is to [`take`](Self::take).
+    pub fn hand_over(&mut self) -> Vec<ImageResults> {
+        std::mem::take(&mut self.handed_over)
+    }
+
+    /// Writes what another process has found.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    pub fn take(&mut self, images: Vec<ImageResults>) -> Result<(), ResultsError> {
+        self.write_all(images).map_err(|source| ResultsError { path: self.path.clone(), source })
+    }
+
+    fn write_all(&mut self, images: Vec<ImageResults>) -> io::Result<()> {
+        for image in images {
             // In place of a corrupt image comes the next one, which is there once.
-            if !self.images.insert(image_id) {
+            if !self.images.insert(image.image_id) {
                 continue;
             }
-            let entries = (0..regions.len()).into_par_iter();
-            for entry in entries.map(|at| self.entry(image_id, original, regions, at)).collect::<Vec<_>>() {
+            let Some(file) = &mut self.file else {
+                self.handed_over.push(image);
+                continue;
+            };
+            for entry in image.entries {
                 let separator: &[u8] = if self.detections == 0 { b"\n" } else { b",\n" };
-                self.file.write_all(separator)?;
-                serde_json::to_writer(&mut self.file, &entry?)?;
+                file.write_all(separator)?;
+                file.write_all(entry.as_bytes())?;
                 self.detections += 1;
             }
         }
         Ok(())
+    }
+
+    fn entries(&self, batch: &Batch, found: &[Regions]) -> io::Result<Vec<ImageResults>> {
+        let mut images = Vec::with_capacity(batch.len());
+        for ((name, original), regions) in batch.ids.iter().zip(&batch.originals).zip(found) {
+            let number = || io::Error::other(format!("{name} has no number in the annotations"));
+            let image_id = original.image_id.ok_or_else(number)?;
+            let entry = |at| Ok(serde_json::to_string(&self.entry(image_id, original, regions, at)?)?);
+            let entries = (0..regions.len()).into_par_iter().map(entry).collect::<io::Result<_>>()?;
+            images.push(ImageResults { image_id, entries });
+        }
+        Ok(images)
     }
 
     fn entry(
@@ -113,8 +161,11 @@ impl ResultsFile {
     /// # Errors
     /// If it cannot be written.
     pub fn finish(mut self) -> Result<usize, ResultsError> {
-        let ended = self.file.write_all(b"\n]\n").and_then(|()| self.file.flush());
-        ended.map_err(|source| ResultsError { path: self.path.clone(), source })?;
+        let end = |file: &mut BufWriter<File>| file.write_all(b"\n]\n").and_then(|()| file.flush());
+        self.file
+            .as_mut()
+            .map_or(Ok(()), end)
+            .map_err(|source| ResultsError { path: self.path.clone(), source })?;
         Ok(self.detections)
     }
 }

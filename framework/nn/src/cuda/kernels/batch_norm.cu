@@ -51,7 +51,7 @@ extern "C" __global__ void finish_grads(float *grad_weight, float *grad_bias, co
     });
 }
 
-/// `rows` is 0 where the moments are not those of the batch. The weight may be null.
+/// `rows` is 0 where the moments are not those of the batch, and the gradients of weight and bias may be null. The weight may be null.
 extern "C" __global__ void backward_input(float *grad, const float *x, const float *mean, const float *var,
                                           const float *weight, const float *grad_weight, const float *grad_bias,
                                           float eps, unsigned rows, unsigned channels, unsigned count) {
