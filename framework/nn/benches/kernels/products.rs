@@ -10,9 +10,17 @@ use crate::rows::{GELU, GELU_BACKWARD};
 use crate::suite::Suite;
 use crate::{BATCH, KEPT, PATCHES, noise};
 
-/// Rows, channels and hidden channels of the MLPs of the first stage, of the third, and of the decoder.
-const MLPS: [(usize, usize, usize); 3] =
-    [(BATCH * KEPT * 16, 256, 1024), (BATCH * KEPT, 768, 3072), (BATCH * PATCHES, 512, 2048)];
+/// Rows, channels and hidden channels of the MLPs of the first stage, of the third, and of the decoder; then of all stages and the decoder
+/// of `recipes/quickstart.yaml`.
+const MLPS: [(usize, usize, usize); 7] = [
+    (BATCH * KEPT * 16, 256, 1024),
+    (BATCH * KEPT, 768, 3072),
+    (BATCH * PATCHES, 512, 2048),
+    (8192, 32, 128),
+    (2048, 64, 256),
+    (512, 128, 512),
+    (2048, 96, 384),
+];
 
 /// Operations of a softmax for each score: largest and sum, difference, `exp`, scaling.
 const SOFTMAX: usize = 30;

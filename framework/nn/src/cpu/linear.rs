@@ -1,8 +1,8 @@
 //! `y = x W^T + b` on rows.
 
 use super::chunks::sum_rows;
-use super::gemm::{Matrix, Segment, Threads, gemm, gemm_then};
-use super::simd::vectorized;
+use super::gemm::{AHEAD, Matrix, Segment, Threads, gemm, gemm_then};
+use super::simd::{prefetch, vectorized};
 use super::{Buffer, Output, gelu, reduce};
 use crate::Result;
 
@@ -31,6 +31,7 @@ pub fn forward_residual(
     residual: &[f32],
 ) -> Result<Buffer> {
     Ok(product(x, weight, inputs, outputs, &mut [], |Segment { row, cols, out, .. }| {
+        prefetch(residual.as_ptr().wrapping_add((row + AHEAD) * outputs + cols.start), cols.len());
         vectorized(|| {
             reduce::add(out, &residual[row * outputs..][cols.clone()]);
             if let Some(bias) = bias {

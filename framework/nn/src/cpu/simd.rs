@@ -4,19 +4,17 @@ use pulp::Simd;
 
 pub(super) use crate::simd::{multiversion, vectorized};
 
-/// Asks the machine to bring `len` values into its cache, from `start` values after the first of `values` on. They may lie outside
-/// of `values`.
+/// Asks the machine to bring `len` values from `first` on into its cache. They may lie anywhere.
 #[inline(always)]
-pub fn prefetch<T>(values: &[T], start: usize, len: usize) {
+pub fn prefetch<T>(first: *const T, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     for line in (0..len * size_of::<T>()).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        let address = values.as_ptr().wrapping_add(start).cast::<i8>().wrapping_add(line);
         // SAFETY: a prefetch is a hint: it reads nothing and faults at no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(first.cast::<i8>().wrapping_add(line)) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (values, start, len);
+    let _ = (first, len);
 }
 
 /// `2^x` to about two units in the last place, without branches or calls; next to nothing below the normal range.

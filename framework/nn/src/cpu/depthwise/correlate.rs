@@ -98,7 +98,10 @@ impl<S: Simd, const SIDE: usize, const W: usize> WithSimd for CorrelatePatch<'_,
             surroundings.locate(map, patch, (row, col));
             for (block, taps) in taps.chunks_exact(kernel * kernel).enumerate() {
                 x.prefetch((patch + conv.ahead()) * patch_blocks + done, SIDE * SIDE);
-                prefetch(output, (patch_blocks + done) * block_len, SIDE * SIDE * block_len);
+                prefetch(
+                    output.as_ptr().wrapping_add((patch_blocks + done) * block_len),
+                    SIDE * SIDE * block_len,
+                );
                 done += SIDE * SIDE;
                 let sums = [[bias.get(0, block); SIDE]; SIDE];
                 let sums = correlate(simd, x, block, &surroundings.columns, taps, kernel, sums);

@@ -34,7 +34,7 @@ impl<'a, S: Simd, const W: usize> Rows<'a, S, W> {
     /// Asks for blocks that are read soon, counted from the first row's first on.
     #[inline(always)]
     pub fn prefetch(&self, start: usize, len: usize) {
-        prefetch(self.values, start, len);
+        prefetch(self.values.as_ptr().wrapping_add(start), len);
     }
 
     /// One block of those of `SIDE` successive rows that a range names, and zeros.

@@ -1,5 +1,7 @@
 //! Factors of products.
 
+use std::ops::Range;
+
 /// A matrix in a slice. Transposing it copies nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
@@ -26,6 +28,13 @@ impl<'a> Matrix<'a> {
             assert!(len.is_some_and(|len| values.len() >= len), "the slice holds no {rows} x {cols}");
         }
         Self { values, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// Some of its columns.
+    #[must_use]
+    pub(super) fn cols(self, cols: Range<usize>) -> Self {
+        let values = self.values.get(cols.start * self.col_stride..).unwrap_or_default();
+        Self { values, cols: cols.len(), ..self }
     }
 
     /// The transposed matrix.

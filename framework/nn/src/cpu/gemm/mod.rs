@@ -10,7 +10,7 @@ mod target;
 pub use instructions::Instructions;
 pub use matrix::Matrix;
 use target::Target;
-pub use target::{Segment, Threads};
+pub use target::{AHEAD, Segment, Threads};
 
 use super::Output;
 use crate::dry_run::is_dry;
@@ -129,22 +129,38 @@ mod tests {
 
     #[test]
     fn the_product_does_not_depend_on_the_number_of_threads() {
-        let (m, n, k) = (197, 130, 600);
+        let (m, n, k) = (197, 130, 1600);
         let (a, b) = (noise(3, m * k), noise(4, k * n));
-        let product = |threads| {
-            on_threads(threads, || {
-                let mut out = vec![0.0; m * n];
-                gemm(
-                    &mut out,
-                    Output::Replace,
-                    1.0,
-                    Matrix::new(&a, m, k),
-                    Matrix::new(&b, n, k).t(),
-                    Threads::All,
-                );
-                out
-            })
-        };
-        assert_eq!(product(1), product(3));
+        for a in [Matrix::new(&a, m, k), Matrix::new(&a, k, m).t()] {
+            let product = |threads| {
+                on_threads(threads, || {
+                    let mut out = vec![0.0; m * n];
+                    gemm(&mut out, Output::Replace, 1.0, a, Matrix::new(&b, n, k).t(), Threads::All);
+                    out
+                })
+            };
+            assert_eq!(product(1), product(3));
+        }
+    }
+
+    #[test]
+    fn long_sums_of_few_values_are_complete_before_they_are_finished() {
+        // Eight stretches, the last of them shorter.
+        let (m, n, k) = (20, 33, 5001);
+        let (a, b) = (noise(5, k * m), noise(6, k * n));
+        let expected = reference(m, n, k, |i, j| {
+            (a.get(j * m + i).copied().unwrap_or(0.0), b.get(i * n + j).copied().unwrap_or(0.0))
+        });
+        let (a, b) = (Matrix::new(&a, k, m).t(), Matrix::new(&b, k, n));
+        let mut out = vec![f32::NAN; m * n];
+        gemm(&mut out, Output::Replace, 0.5, a, b, Threads::All);
+        gemm(&mut out, Output::Add, 0.5, a, b, Threads::All);
+        assert_close(&out, &expected, 1e-5);
+        let mut squares = vec![f32::NAN; m * n];
+        gemm_then(&mut out, &mut squares, a, b, |Segment { out, second, .. }| {
+            second.iter_mut().zip(out).for_each(|(square, out)| *square = *out * *out);
+        });
+        let expected: Vec<f64> = expected.iter().map(|sum| sum * sum).collect();
+        assert_close(&squares, &expected, 1e-5);
     }
 }

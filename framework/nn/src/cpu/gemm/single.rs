@@ -1,24 +1,30 @@
 //! Products in `f32`, by the crate `gemm`.
 
 use gemm::Parallelism;
+use rayon::prelude::*;
 
 use super::matrix::Matrix;
 use super::target::{Segment, Target, Threads, Tile, even_part};
-use crate::cpu::Output;
+use crate::cpu::simd::vectorized;
 use crate::cpu::transpose::transpose;
+use crate::cpu::{Buffer, Output, reduce};
 
-/// Rows of the largest tiles of the output that one thread computes. Many rows and few columns keep their part of `b` in the cache.
-const TILE_ROWS: usize = 1024;
+/// Rows and columns of the tiles that one thread computes, the best first, where `a` is read as it lies: many rows and few columns keep
+/// their part of `b` in the cache. The first that gives enough tiles is taken. Measured on the shapes of the base model and of
+/// `quickstart.yaml`.
+const TILES: [[usize; 2]; 4] = [[1024, 128], [1024, 64], [512, 64], [256, 64]];
 
-/// Columns of the tiles, where there are enough of them for several threads; else half of that. Measured on the shapes of the base
-/// model: wider and narrower ones are slower.
-const TILE_COLS: usize = 128;
+/// The same where `a` is transposed: the crate packs it for each tile anew.
+const TILES_OF_TRANSPOSED: [[usize; 2]; 4] = [[512, 256], [256, 256], [128, 256], [128, 128]];
 
 /// What the sides of tiles are multiples of.
 const UNIT: usize = 16;
 
 /// Tiles that keep several threads busy.
 const ENOUGH: usize = 8;
+
+/// Terms of a sum that are worth a tile of their own, where there are too few.
+const STRETCH: usize = 512;
 
 /// Rows of a tile from which on it pays to copy the columns of a transposed `b` to row-major order first, which the crate does slowly.
 const STRAIGHTENED: usize = 128;
@@ -32,35 +38,92 @@ pub fn product<F: Fn(Segment<'_>) + Sync>(
     b: Matrix<'_>,
     threads: Threads,
 ) {
-    let shape = match threads {
-        Threads::One => target.shape(),
-        Threads::All => tile_shape(target.shape()),
+    let (shape, stretches) = match threads {
+        Threads::One => (target.shape(), 1),
+        Threads::All => partition(target.shape(), a),
     };
+    if stretches > 1 {
+        return sum_of_stretches(target, mode, factor, a, b, (shape, stretches));
+    }
     target.each_tile(0..a.rows, shape, threads, |mut tile| {
-        let (cols, height) = (tile.cols.clone(), tile.rows.len());
-        if b.col_stride > 1 && b.row_stride == 1 && height >= STRAIGHTENED {
-            let line = |col: usize| &b.values[col * b.col_stride..][..b.rows];
-            let straight = transpose(&cols.clone().map(line).collect::<Vec<_>>());
-            multiply(&mut tile, mode, factor, a, Matrix::new(&straight, b.rows, cols.len()));
-        } else {
-            let values = b.values.get(cols.start * b.col_stride..).unwrap_or_default();
-            multiply(&mut tile, mode, factor, a, Matrix { values, cols: cols.len(), ..b });
+        multiply(&mut tile, mode, factor, a, b);
+        tile.finish();
+    });
+}
+
+/// [`product`] with all threads, where there are few tiles and long sums: these are computed in stretches at the same time, which are then
+/// added in their order.
+fn sum_of_stretches<F: Fn(Segment<'_>) + Sync>(
+    mut target: Target<'_, F>,
+    mode: Output,
+    factor: f32,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    (shape, stretches): ([usize; 2], usize),
+) {
+    let ([m, n], len) = (target.shape(), a.cols.div_ceil(stretches));
+    let mut sums = Buffer::unspecified(stretches * m * n);
+    sums.par_chunks_mut(m * n).enumerate().for_each(|(at, sums)| {
+        let terms = at * len..((at + 1) * len).min(a.cols);
+        let (a, b) = (a.cols(terms.clone()), b.t().cols(terms).t());
+        let mut target = Target::new(sums, &mut [], [m, n], None::<fn(Segment<'_>)>);
+        target.each_tile(0..m, shape, Threads::All, |mut tile| {
+            multiply(&mut tile, Output::Replace, factor, a, b);
+        });
+    });
+    target.each_tile(0..m, shape, Threads::All, |mut tile| {
+        for row in tile.rows.clone() {
+            let (start, out) = (row * n + tile.cols.start, tile.row(row));
+            for (at, sums) in sums.chunks_exact(m * n).enumerate() {
+                let sums = &sums[start..][..out.len()];
+                match mode {
+                    Output::Replace if at == 0 => out.copy_from_slice(sums),
+                    _ => vectorized(|| reduce::add(out, sums)),
+                }
+            }
         }
         tile.finish();
     });
 }
 
-/// Rows and columns of the tiles of an output: the same for any number of threads.
-fn tile_shape([m, n]: [usize; 2]) -> [usize; 2] {
-    let (height, width) = (even_part(m, TILE_ROWS, UNIT), even_part(n, TILE_COLS, UNIT));
-    match m.div_ceil(height) * n.div_ceil(width) {
-        ENOUGH.. => [height, width],
-        _ => [height, even_part(n, TILE_COLS / 2, UNIT)],
+/// Rows and columns of the tiles of an output, and in how many stretches its sums are computed: the same for any number of threads.
+fn partition([m, n]: [usize; 2], a: Matrix<'_>) -> ([usize; 2], usize) {
+    let (shapes, stretches) = match a.col_stride {
+        1 => (TILES, 1),
+        _ => (TILES_OF_TRANSPOSED, (a.cols / STRETCH).max(1)),
+    };
+    let mut partition = ([m, n], 1);
+    for [height, width] in shapes {
+        let shape = [even_part(m, height, UNIT), even_part(n, width, UNIT)];
+        let tiles = m.div_ceil(shape[0]) * n.div_ceil(shape[1]);
+        partition = (shape, stretches.min(ENOUGH.div_ceil(tiles)));
+        if tiles * partition.1 >= ENOUGH {
+            break;
+        }
+    }
+    partition
+}
+
+/// A tile of the product.
+fn multiply<F: Fn(Segment<'_>)>(
+    tile: &mut Tile<'_, F>,
+    mode: Output,
+    factor: f32,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+) {
+    let cols = tile.cols.clone();
+    if b.col_stride > 1 && b.row_stride == 1 && tile.rows.len() >= STRAIGHTENED {
+        let line = |col: usize| &b.values[col * b.col_stride..][..b.rows];
+        let straight = transpose(&cols.clone().map(line).collect::<Vec<_>>());
+        multiply_by(tile, mode, factor, a, Matrix::new(&straight, b.rows, cols.len()));
+    } else {
+        multiply_by(tile, mode, factor, a, b.cols(cols));
     }
 }
 
 /// A tile of the product, with the columns of `b` that it needs.
-fn multiply<F: Fn(Segment<'_>)>(
+fn multiply_by<F: Fn(Segment<'_>)>(
     tile: &mut Tile<'_, F>,
     mode: Output,
     factor: f32,

@@ -5,6 +5,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::cpu::simd::prefetch;
+
+/// Rows before a row is finished that what is finished with it is asked for: short parts of rows far from each other are not foreseen by
+/// the machine.
+pub const AHEAD: usize = 8;
+
 /// Who computes a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
@@ -113,6 +119,9 @@ impl<F: Fn(Segment<'_>)> Tile<'_, F> {
     pub fn finish(mut self) {
         let Some(finish) = &self.target.finish else { return };
         for row in self.rows.clone() {
+            if let Some(second) = self.target.second {
+                prefetch(second.wrapping_add(self.offset(row + AHEAD)), self.cols.len());
+            }
             let second = self.target.second.map(|second| {
                 // SAFETY: as in `row`; the second output is as large as the first, and another slice.
                 unsafe { std::slice::from_raw_parts_mut(second.add(self.offset(row)), self.cols.len()) }
