@@ -239,11 +239,12 @@ fn processes_that_share_statistics_give_the_losses_and_gradients_of_one_with_the
         assert_same(&alone, &together[0]);
     }
     let apart = step_of(&with_sync(), 16, Rc::new(SingleProcess), true, |_| None).unwrap();
-    let differ = |((_, a), (_, b)): (&(String, Vec<f32>), &(String, Vec<f32>))| {
+    let differ = |at: usize| {
+        let [a, b] = [&alone, &apart].map(|step| &step.gradients[at].1);
         let largest = a.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
         a.iter().zip(b).any(|(a, b)| (a - b).abs() > 1e-2 * largest)
     };
-    assert!(alone.gradients.iter().zip(&apart.gradients).any(differ), "the statistics matter");
+    assert!((0..alone.gradients.len()).any(differ), "the statistics matter");
 }
 
 #[test]
