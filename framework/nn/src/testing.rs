@@ -4,8 +4,9 @@
 use dfdx::tensor_ops::{SumTo as _, TryMul as _};
 use rand::Rng as _;
 
-use super::backend::download;
+use super::backend::{download, zeros};
 use super::backward::backward;
+use super::ops::operation;
 use super::tensor::Tensor;
 use super::{Context, Init, Param, Result, Scope, Shape, Tape};
 use crate::random::{self, Purpose};
@@ -126,6 +127,12 @@ pub fn loss(y: Tensor) -> Tensor {
 
 fn weighted(y: Tensor, weights: Vec<f32>) -> Tensor {
     let flat = (y.numel(),);
+    if weights.is_empty() {
+        // dfdx adds up no empty tensor.
+        let grad = |_| Ok(vec![Some(zeros(0)?)]);
+        return operation(vec![y], (), |_, records| Ok((zeros(1)?, records.then(|| Box::new(grad) as _))))
+            .unwrap();
+    }
     let weights = Tensor::from_vec(weights, flat, &Tape::none()).unwrap().typed(flat).unwrap();
     Tensor::from_typed(y.typed(flat).unwrap().try_mul(weights).unwrap().sum::<(), _>()).unwrap()
 }
