@@ -288,7 +288,8 @@ fn a_head_with_sync_comes_by_at_every_normalisation_without_regions_too() {
             backward(Loss::total(found.losses.clone()).unwrap().unwrap()).unwrap();
             found
         });
-        assert_eq!(met.0.get(), 2 * norms, "forward and backward");
+        // Where nobody has a row, there are no gradients to share.
+        assert_eq!(met.0.get(), norms);
         assert!(found.losses.iter().all(|loss| loss.value.to_vec().unwrap() == [0.0]));
         for (param, before) in params.iter().zip(before) {
             assert_eq!(param.to_vec().unwrap(), before, "{}", param.name());
