@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::spec::{ColumnSpec, RowSpec, TableSpec};
 use crate::recipe::{Problem, list, nearest};
 
-/// What a table can show, besides `metrics.*`, `train.*`, `recipe.*` and `difference.*`.
+/// What a table can show, besides `metrics.*`, `train.*`, `recipe.*`, `difference.*` and `paired.*`.
 const FIGURES: [&str; 15] = [
     "label",
     "parameters",
@@ -35,12 +35,15 @@ pub fn problems(table: &TableSpec) -> Vec<Problem> {
             problems
                 .push(within(Problem::new("name", format!("there is a column `{}` already", column.name))));
         }
-        let problem = match column.difference_of() {
-            Some(of) => problem_of_difference(column, of, &table.columns),
-            None => problem_of_source(column),
+        let problem = match (column.difference_of(), column.paired_of()) {
+            (Some(of), _) => problem_of_derived(column, "difference", of, &table.columns),
+            (_, Some(of)) => problem_of_derived(column, "paired", of, &table.columns)
+                .or_else(|| table.baseline.is_none().then(no_baseline)),
+            _ => problem_of_source(column),
         };
         problems.extend(problem.map(within));
     }
+    problems.extend(problem_of_baseline(table));
     for (at, row) in table.rows.iter().enumerate() {
         let within = |problem: Problem| problem.within(&format!("rows.{at}"));
         problems.extend(problem_of_row(row).map(within));
@@ -58,7 +61,8 @@ fn problem_of_source(column: &ColumnSpec) -> Option<Problem> {
     let near = nearest(from, FIGURES).map(|near| format!("did you mean `{near}`?"));
     let valid = || {
         format!(
-            "a column is one of {}, or `metrics.NAME`, `train.NAME`, `recipe.KEY`, `difference.COLUMN`",
+            "a column is one of {}, or `metrics.NAME`, `train.NAME`, `recipe.KEY`, `difference.COLUMN`, \
+             `paired.COLUMN`",
             list(FIGURES)
         )
     };
@@ -68,14 +72,34 @@ fn problem_of_source(column: &ColumnSpec) -> Option<Problem> {
     )
 }
 
+fn no_baseline() -> Problem {
+    let problem = Problem::new("from", "the table does not say what it compares with");
+    problem.help("give the label of a row: `baseline: LABEL`")
+}
+
+fn problem_of_baseline(table: &TableSpec) -> Option<Problem> {
+    let label = table.baseline.as_ref()?;
+    let labels = || table.rows.iter().map(|row| row.label.as_str());
+    let problem = match labels().filter(|other| other == label).count() {
+        1 => return None,
+        0 => Problem::new("baseline", format!("no row has the label `{label}`")),
+        _ => Problem::new("baseline", format!("several rows have the label `{label}`")),
+    };
+    Some(match nearest(label, labels()) {
+        Some(near) if near != label => problem.help(format!("did you mean `{near}`?")),
+        _ => problem.help("name one row"),
+    })
+}
+
 /// What has a difference is a figure of runs, or is computed.
-fn problem_of_difference(column: &ColumnSpec, of: &str, columns: &[ColumnSpec]) -> Option<Problem> {
-    let figures = || columns.iter().filter(|other| other.from != "label" && other.difference_of().is_none());
+fn problem_of_derived(column: &ColumnSpec, kind: &str, of: &str, columns: &[ColumnSpec]) -> Option<Problem> {
+    let is_derived = |other: &ColumnSpec| other.difference_of().is_some() || other.paired_of().is_some();
+    let figures = || columns.iter().filter(|other| other.from != "label" && !is_derived(other));
     let names = || figures().map(|other| other.name.as_str());
     if !names().any(|name| name == of) {
         let problem = Problem::new("from", format!("there is no column `{of}` with figures"));
         return Some(problem.help(match nearest(of, names()) {
-            Some(near) => format!("did you mean `difference.{near}`?"),
+            Some(near) => format!("did you mean `{kind}.{near}`?"),
             None => format!("the columns are {}", list(names())),
         }));
     }

@@ -1,5 +1,6 @@
 //! Numbers and means as they stand in a table.
 
+use super::paired::PairedDifference;
 use crate::metrics::Spread;
 use crate::runs::significant;
 
@@ -10,6 +11,14 @@ pub fn text(figure: &Spread, digits: Option<usize>) -> String {
         Some(std) => format!("{} ± {} ({n})", number(mean, digits), number(std, digits)),
         None => number(mean, digits),
     }
+}
+
+/// `+0.9 [−0.2, +2.0] (4)`: the mean, its 95 % confidence interval, and the number of seeds.
+pub fn paired(difference: &PairedDifference, digits: Option<usize>) -> String {
+    let PairedDifference { mean, interval, n } = *difference;
+    let interval = interval.map(|ends| ends.map(|end| signed(end, digits)).join(", "));
+    let interval = interval.map(|interval| format!(" [{interval}]")).unwrap_or_default();
+    format!("{}{interval} ({n})", signed(mean, digits))
 }
 
 /// A number with so many digits behind the point, or four significant ones.
@@ -52,6 +61,14 @@ mod tests {
         let figure = Spread::of(&[83.63, 83.66, 83.52, 83.46]).unwrap();
         assert_eq!(text(&figure, Some(2)), "83.57 ± 0.09 (4)");
         assert_eq!(text(&Spread::exact(49.64), None), "49.64");
+    }
+
+    #[test]
+    fn a_paired_difference_stands_with_its_interval_and_the_number_of_seeds() {
+        let difference = PairedDifference { mean: 0.9, interval: Some([-0.18, 1.98]), n: 4 };
+        assert_eq!(paired(&difference, Some(1)), "+0.9 [−0.2, +2.0] (4)");
+        let one = PairedDifference { mean: -0.5, interval: None, n: 1 };
+        assert_eq!(paired(&one, Some(1)), "−0.5 (1)");
     }
 
     #[test]

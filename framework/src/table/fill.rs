@@ -1,10 +1,13 @@
 //! Fills the cells of a table from its runs.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::code::code;
 use super::figure::epochs;
 use super::notes::{self, Notes};
+use super::paired::PairedDifference;
 use super::plan::{RequiredRun, RowPlan};
 use super::runs::{Found, State};
 use super::sheet::{Cell, Content, Heading, Sheet, SourceRun};
@@ -15,6 +18,10 @@ use crate::terminal::visible;
 /// What is said where the time of a row's runs is not known.
 const NOT_TIMED: &str = "Not known on this machine: `convmae check RECIPE --time` times the steps of a recipe, and how many there \
                          are in an epoch the data say.";
+
+/// What is said where a seed does not tell the runs of a row apart.
+const SEED_TWICE: &str =
+    "Not compared with the baseline: several runs of a row have one seed, or a run has none.";
 
 /// The table with its values.
 pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
@@ -27,13 +34,20 @@ pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
         notes: Vec::new(),
         sources: Vec::new(),
     };
-    for (at, (spec, plan)) in table.rows.iter().zip(rows).enumerate() {
-        let row = RowRuns { at, spec, plan, found };
-        let said: Vec<_> = notes::of_row(spec, plan).into_iter().map(|text| notes.number(&text)).collect();
+    let rows = table.rows.iter().zip(rows).enumerate();
+    let rows: Vec<RowRuns<'_>> = rows.map(|(at, (spec, plan))| RowRuns { at, spec, plan, found }).collect();
+    let baseline = table.baseline.as_ref().and_then(|label| rows.iter().find(|row| row.spec.label == *label));
+    for row in &rows {
+        let said = notes::of_row(row.spec, row.plan).into_iter().map(|text| notes.number(&text));
+        let said: Vec<_> = said.collect();
         let mut cells: Vec<Cell> = table.columns.iter().map(|column| row.cell(column, &mut notes)).collect();
         for (at, column) in table.columns.iter().enumerate() {
             if let Some(of) = column.difference_of().and_then(|of| named(&table.columns, of)) {
                 cells[at] = difference(&cells[of], column);
+            }
+            let paired = column.paired_of().and_then(|of| named(&table.columns, of));
+            if let (Some(of), Some(baseline)) = (paired, baseline) {
+                cells[at] = row.paired(baseline, &table.columns[of], column, &mut notes);
             }
         }
         if let Some(first) = cells.first_mut() {
@@ -47,7 +61,8 @@ pub fn fill(table: &TableSpec, rows: &[RowPlan], found: &Found) -> Sheet {
         let is_number = |cell: &Cell| {
             matches!(cell.ours, Some(Content::Figure(_) | Content::Difference(_))) || cell.paper.is_some()
         };
-        heading.numeric = column.difference_of().is_some() || column.is_hours() || cells().any(is_number);
+        let is_derived = column.difference_of().is_some() || column.paired_of().is_some();
+        heading.numeric = is_derived || column.is_hours() || cells().any(is_number);
         heading.has_differences =
             table.columns.iter().any(|other| other.difference_of() == Some(column.name.as_str()));
         heading.quoted = cells().any(|cell| cell.paper.is_some());
@@ -65,6 +80,7 @@ fn heading(column: &ColumnSpec) -> Heading {
         name: visible(&column.name),
         digits: column.digits,
         measured,
+        paired: column.paired_of().is_some(),
         numeric: false,
         quoted: false,
         has_differences: false,
@@ -93,7 +109,7 @@ fn is_label(column: &ColumnSpec) -> bool {
 /// Whether its values are known before anything is run.
 fn is_computed(column: &ColumnSpec) -> bool {
     matches!(column.from.as_str(), "parameters" | "gmacs" | "hours")
-        || ["recipe.", "difference."].iter().any(|group| column.from.starts_with(group))
+        || ["recipe.", "difference.", "paired."].iter().any(|group| column.from.starts_with(group))
 }
 
 /// Marks the best values of a column, if there are several to choose from.
@@ -141,12 +157,11 @@ impl<'t> RowRuns<'t> {
             cell.notes.push(notes.number(&note));
             return cell;
         }
-        let finished = runs.iter().filter(|(at, _)| *self.found.of(self.at, *at) == State::Finished);
         let mut values = Vec::new();
-        for (at, run) in finished {
-            match self.found.value(self.at, *at, &column.from) {
+        for (at, value) in self.measured(column) {
+            match value {
                 Value::Null => {
-                    let directory = code(&run.directory.display().to_string());
+                    let directory = code(&self.plan.runs[at].directory.display().to_string());
                     let note = format!("{directory} has no {}.", code(&column.from));
                     cell.notes.push(notes.number(&note));
                 }
@@ -155,6 +170,41 @@ impl<'t> RowRuns<'t> {
         }
         cell.ours = aggregate(&values, column);
         cell
+    }
+
+    /// What a column `paired.COLUMN` shows: this row minus the baseline, in the units of the column that it compares.
+    fn paired(&self, baseline: &Self, of: &ColumnSpec, column: &ColumnSpec, notes: &mut Notes) -> Cell {
+        if self.at == baseline.at || self.plan.runs.is_empty() {
+            return Cell::default();
+        }
+        let mut cell = Cell { awaited: true, ..Cell::default() };
+        let scale = column.scale.unwrap_or(1.0);
+        match (self.by_seed(of, scale), baseline.by_seed(of, scale)) {
+            (Some(figures), Some(others)) => {
+                cell.ours = PairedDifference::between(&figures, &others).map(Content::Paired);
+            }
+            _ => cell.notes.push(notes.number(SEED_TWICE)),
+        }
+        cell
+    }
+
+    /// The figures of the finished runs by their seeds; `None` where those do not tell them apart.
+    fn by_seed(&self, column: &ColumnSpec, scale: f64) -> Option<BTreeMap<u64, f64>> {
+        let mut figures = BTreeMap::new();
+        for (at, value) in self.measured(column) {
+            let seed = self.found.value(self.at, at, "seed").as_u64()?;
+            if let Some(Ok(figure)) = content(&value, column) {
+                figures.insert(seed, figure * scale).is_none().then_some(())?;
+            }
+        }
+        Some(figures)
+    }
+
+    /// What a column shows of the finished runs, null where one has no such figure.
+    fn measured(&self, column: &ColumnSpec) -> impl Iterator<Item = (usize, Value)> {
+        let runs = self.runs_of(column).into_iter().map(|(at, _)| at);
+        let finished = runs.filter(|at| *self.found.of(self.at, *at) == State::Finished);
+        finished.map(|at| (at, self.found.value(self.at, at, &column.from)))
     }
 
     /// What the training of all runs of the row takes, or of those of the column's stage.

@@ -11,6 +11,7 @@ mod error;
 mod figure;
 mod fill;
 mod notes;
+mod paired;
 mod plan;
 mod produce;
 mod recipes;

@@ -1,6 +1,7 @@
 //! A filled table, independent of its format.
 
 use super::code::code;
+use super::paired::PairedDifference;
 use crate::metrics::Spread;
 use crate::terminal::visible;
 
@@ -25,6 +26,8 @@ pub struct Heading {
     pub digits: Option<usize>,
     /// Whether its values are figures of runs, which have a mean, a deviation and a count.
     pub measured: bool,
+    /// Whether it compares rows with the baseline, which has an interval and a count.
+    pub paired: bool,
     /// Whether any of its values is a number.
     pub numeric: bool,
     /// Whether a row quotes a paper for it.
@@ -57,6 +60,8 @@ pub enum Content {
     Figure(Spread),
     /// Ours minus the paper's, which has a sign.
     Difference(f64),
+    /// Ours minus the baseline's, seed by seed.
+    Paired(PairedDifference),
 }
 
 impl Cell {
@@ -66,6 +71,7 @@ impl Cell {
         match &self.ours {
             Some(Content::Figure(figure)) => Some(figure.mean),
             Some(Content::Difference(difference)) => Some(*difference),
+            Some(Content::Paired(paired)) => Some(paired.mean),
             Some(Content::Text(_)) => None,
             None => self.paper,
         }
@@ -91,6 +97,7 @@ impl Cell {
             Content::Text(text) => text.clone(),
             Content::Figure(figure) => super::figure::text(figure, column.digits),
             Content::Difference(difference) => super::figure::signed(*difference, column.digits),
+            Content::Paired(paired) => super::figure::paired(paired, column.digits),
         });
         match (ours, self.paper) {
             (None, Some(paper)) if !self.awaited => (number(paper), None),

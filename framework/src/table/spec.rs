@@ -21,6 +21,9 @@ pub struct TableSpec {
     pub columns: Vec<ColumnSpec>,
     /// The rows, from top to bottom.
     pub rows: Vec<RowSpec>,
+    /// The label of the row that columns `paired.COLUMN` compare the others with.
+    #[serde(default)]
+    pub baseline: Option<String>,
 }
 
 /// A column.
@@ -33,7 +36,7 @@ pub struct ColumnSpec {
     /// Where its values come from: `label`; `parameters` and `gmacs`, computed from the model without
     /// training; `hours`, what the training of the row's runs takes on this machine, once `bench` has timed
     /// their steps; `recipe.KEY`, a value of the recipe; `difference.COLUMN`, our figure in another column minus
-    /// the paper's; or, once there are runs, a column of `convmae runs` such as `metrics.top1` or `seconds`.
+    /// the paper's; `paired.COLUMN`, our figure minus that of the row `baseline`, seed by seed; or, once there are runs, a column of `convmae runs` such as `metrics.top1` or `seconds`.
     #[schemars(extend("examples" = ["metrics.top1"]))]
     pub from: String,
     /// The stage of a row that it is about (`pretrain`, `finetune`); the last one of a row if left out, of `hours`
@@ -197,6 +200,11 @@ impl ColumnSpec {
     /// The name of the column whose differences from a paper it shows.
     pub fn difference_of(&self) -> Option<&str> {
         self.from.strip_prefix("difference.")
+    }
+
+    /// The name of the column in which it compares a row with the baseline.
+    pub fn paired_of(&self) -> Option<&str> {
+        self.from.strip_prefix("paired.")
     }
 
     /// Whether it tells how long runs take.

@@ -32,6 +32,7 @@ fn sheet() -> Sheet {
         digits,
         numeric,
         measured: numeric,
+        paired: false,
         quoted: numeric,
         has_differences: false,
     };
@@ -316,6 +317,75 @@ fn differences_have_a_column_and_a_sign() {
         csv.starts_with("top-1,top-1 std,top-1 n,top-1 paper,top-1 difference,Δ\n80.75,,1,80,0.75,0.75\n"),
         "{csv}"
     );
+}
+
+#[test]
+fn rows_are_compared_with_the_baseline_seed_by_seed() {
+    let root = tempfile::tempdir().unwrap();
+    let row = |name: &str, runs: &[(u64, f64)]| {
+        let runs = runs.iter().enumerate().map(|(at, (seed, top1))| {
+            let directory = root.path().join(format!("{name}_{at}"));
+            run(&directory, &json!({ "status": "finished", "seed": seed, "val.top1": top1 }));
+            required(directory)
+        });
+        RowPlan { runs: runs.collect(), last_stage: String::new() }
+    };
+    let plans = [
+        row("plain", &[(0, 30.0), (1, 32.0), (2, 34.0)]),
+        row("better", &[(2, 35.0), (0, 31.0), (1, 33.0)]),
+        row("partly", &[(1, 31.5), (9, 99.0)]),
+        row("twice", &[(0, 31.0), (0, 32.0)]),
+        row("elsewhere", &[(7, 31.0)]),
+        RowPlan::default(),
+    ];
+    let label = |label: &str| json!({ "label": label, "run": "x" });
+    let spec: TableSpec = serde_json::from_value(json!({
+        "title": "t",
+        "baseline": "plain",
+        "columns": [
+            { "name": "top-1", "from": "metrics.top1", "digits": 1 },
+            { "name": "Gain", "from": "paired.top-1", "digits": 1, "best": "max" },
+        ],
+        "rows": [
+            label("plain"), label("better"), label("partly"), label("twice"), label("elsewhere"),
+            { "label": "quoted", "quoted": { "top-1": 80.0, "source": "s" } },
+        ],
+    }))
+    .unwrap();
+    let sheet = fill(&spec, &plans, &Found::look(&plans).unwrap());
+    let texts: Vec<String> = sheet.rows.iter().map(|row| row[1].text(&sheet.columns[1]).0).collect();
+    // The means lie two points apart within a row and one point between rows: within seeds that is sure.
+    assert_eq!(texts, ["", "+1.0 [+1.0, +1.0] (3)", "−0.5 (1)", "–", "–", ""]);
+    let noted: Vec<usize> = sheet.rows.iter().map(|row| row[1].notes.len()).collect();
+    assert_eq!(noted, [0, 0, 0, 1, 0, 0]);
+    assert!(sheet.notes.iter().any(|note| note.contains("several runs of a row have one seed")));
+    assert!(sheet.rows[1][1].best && !sheet.rows[2][1].best);
+    let csv = sheet.render(Format::Csv, false);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(
+        lines[0],
+        "top-1,top-1 std,top-1 n,top-1 paper,top-1 difference,Gain,Gain low,Gain high,Gain n"
+    );
+    assert_eq!(lines[2], "33,2,3,,,1,1,1,3");
+    assert_eq!(lines[3].rsplit(',').take(4).collect::<Vec<_>>(), ["1", "", "", "-0.5"]);
+}
+
+#[test]
+fn a_baseline_is_the_label_of_one_row() {
+    let refused = |baseline: &str, labels: [&str; 2]| {
+        let rows = labels.map(|label| format!("- {{ label: {label}, run: x }}\n")).concat();
+        let columns = "- { name: top-1, from: metrics.top1 }\n- { name: x, from: paired.top-1 }";
+        let diagnostics =
+            load(&format!("title: t\n{baseline}columns:\n{columns}\nrows:\n{rows}")).unwrap_err();
+        let finding = &diagnostics.findings()[0];
+        format!("{finding} {}", finding.help.clone().unwrap_or_default())
+    };
+    let text = refused("", ["a", "b"]);
+    assert!(text.contains("columns.1.from: the table does not say what it compares with"), "{text}");
+    let text = refused("baseline: basline\n", ["baseline", "b"]);
+    assert!(text.contains("no row has the label `basline` did you mean `baseline`?"), "{text}");
+    let text = refused("baseline: a\n", ["a", "a"]);
+    assert!(text.contains("several rows have the label `a` name one row"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Comma-separated values, with every digit.
 
 use crate::runs::csv_row;
+use crate::table::paired::PairedDifference;
 use crate::table::sheet::{Cell, Content, Heading, Sheet};
 
 pub fn render(sheet: &Sheet, sources: bool) -> String {
@@ -25,16 +26,28 @@ pub fn render(sheet: &Sheet, sources: bool) -> String {
 /// What a column has besides its values.
 fn parts(column: &Heading) -> impl Iterator<Item = &'static str> {
     let measured = column.measured.then_some(["std", "n"]);
+    let paired = column.paired.then_some(["low", "high", "n"]);
     let quoted = column.quoted.then_some(["paper", "difference"]);
-    measured.into_iter().chain(quoted).flatten()
+    let measured = measured.into_iter().chain(quoted).flatten();
+    paired.into_iter().flatten().chain(measured)
 }
 
 fn value(cell: &Cell, part: &str) -> String {
+    if let Some(Content::Paired(PairedDifference { mean, interval, n })) = cell.ours {
+        let [low, high] = interval.map_or([None; 2], |ends| ends.map(Some));
+        let number = match part {
+            "n" => return n.to_string(),
+            "low" => low,
+            "high" => high,
+            _ => Some(mean),
+        };
+        return text(number);
+    }
     let figure = match &cell.ours {
         Some(Content::Figure(figure)) => Some(figure),
         _ => None,
     };
-    let number = match (part, &cell.ours) {
+    text(match (part, &cell.ours) {
         ("", Some(Content::Text(text))) => return text.clone(),
         ("n", _) => return figure.map(|figure| figure.n.to_string()).unwrap_or_default(),
         ("", Some(Content::Difference(difference))) => Some(*difference),
@@ -42,6 +55,9 @@ fn value(cell: &Cell, part: &str) -> String {
         ("std", _) => figure.and_then(|figure| figure.std),
         ("paper", _) => cell.paper,
         _ => cell.difference(),
-    };
+    })
+}
+
+fn text(number: Option<f64>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
 }
