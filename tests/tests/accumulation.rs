@@ -8,11 +8,11 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use convmae_framework::component::Span;
 use convmae_framework::data::Batch;
 use convmae_framework::distributed::tree::sum_parts;
-use convmae_framework::distributed::{CommunicationError, Communicator, Reduction, SingleProcess};
+use convmae_framework::distributed::{CommunicationError, Communicator, Pending, Reduction, SingleProcess};
 use convmae_framework::engine::EngineError;
 use convmae_framework::engine::train::{StepResult, Trainer, TrainerParts, TrainingPlan};
 use convmae_framework::graph::{Model, catalog, check};
-use convmae_framework::nn::backend::{self, Values};
+use convmae_framework::nn::backend;
 use convmae_framework::nn::{Images, Param, Scope};
 use convmae_framework::recipe::{Sources, load};
 use convmae_framework::report::{MetricLog, Split};
@@ -20,6 +20,7 @@ use convmae_framework::report::{MetricLog, Split};
 use crate::support::{Folder, data};
 
 /// Threads as processes.
+#[derive(Clone)]
 struct Threads {
     rank: usize,
     given: Arc<Vec<Mutex<Vec<u8>>>>,
@@ -44,21 +45,8 @@ impl Communicator for Threads {
         self.given.len()
     }
 
-    fn all_reduce(&self, tensors: Vec<&mut Values>, _: Reduction) -> Result<(), CommunicationError> {
-        for values in tensors {
-            let own = backend::download(values).unwrap();
-            let own: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
-            let length = values.len();
-            let mut parts: Vec<f32> = self
-                .all_gather(&own)?
-                .concat()
-                .chunks_exact(4)
-                .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
-                .collect();
-            sum_parts(&mut parts, length);
-            backend::write(values, &parts[..length]).unwrap();
-        }
-        Ok(())
+    fn sum(&self, values: Vec<f32>, _: Reduction) -> Box<dyn Pending> {
+        Box::new(Asked { values, threads: self.clone() })
     }
 
     fn engine(&self) -> Option<String> {
@@ -73,6 +61,28 @@ impl Communicator for Threads {
         // Nobody gives anything else before all have read.
         self.barrier.wait();
         Ok(all)
+    }
+}
+
+/// A sum that is computed where it is waited for.
+struct Asked {
+    values: Vec<f32>,
+    threads: Threads,
+}
+
+impl Pending for Asked {
+    fn is_there(&mut self) -> bool {
+        false
+    }
+
+    fn wait(self: Box<Self>) -> Result<Vec<f32>, CommunicationError> {
+        let own: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let all = self.threads.all_gather(&own)?.concat();
+        let parts = all.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+        let mut parts: Vec<f32> = parts.collect();
+        sum_parts(&mut parts, self.values.len());
+        parts.truncate(self.values.len());
+        Ok(parts)
     }
 }
 

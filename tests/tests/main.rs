@@ -10,6 +10,7 @@ mod bench;
 mod browse;
 mod command_line;
 mod complementary_masks;
+mod completion;
 mod damage;
 mod data_on_disk;
 mod detection;

@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod backward;
 pub mod ceiling;
+pub mod completion;
 pub mod context;
 pub mod cpu;
 pub mod device;

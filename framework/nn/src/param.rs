@@ -13,7 +13,7 @@ use super::backend::{
 use super::device::{self, Precision};
 use super::error::{Error, Result};
 use super::tensor::Typed;
-use super::{Positions, Tape};
+use super::{Positions, Tape, completion};
 
 /// Whether a parameter is trained, kept, or a running statistic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +137,16 @@ impl Param {
             )));
         }
         self.check_allocated()
+    }
+
+    /// How many modules, optimizers and operations hold it.
+    pub(crate) fn owners(&self) -> usize {
+        Rc::strong_count(&self.0)
+    }
+
+    /// What tells it from other parameters.
+    pub(crate) fn address(&self) -> usize {
+        Rc::as_ptr(&self.0).addr()
     }
 
     /// The values in memory of the device, row-major. Empty in a scope that only describes.
@@ -271,7 +281,10 @@ impl Param {
             let mode = if *any { Output::Add } else { Output::Replace };
             *any = true;
             Some((&mut **values.as_mut()?, mode))
-        }))
+        }))?;
+        drop(grads);
+        completion::added(params.into_iter().flatten());
+        Ok(())
     }
 
     /// Adds to the gradient.
@@ -280,14 +293,25 @@ impl Param {
     /// If the device fails.
     pub fn add_grad(&self, values: Buffer) -> Result<()> {
         assert_eq!(values.len(), self.numel());
-        let gradient = &mut *self.0.grad.borrow_mut();
-        match &mut gradient.values {
-            Some(sum) if gradient.any => add_assign(sum, &values)?,
-            own if self.requires_grad() => *own = Some(values),
-            _ => return Ok(()),
+        if !self.requires_grad() {
+            return Ok(());
         }
-        gradient.any = true;
+        {
+            let Gradient { values: sum, any } = &mut *self.0.grad.borrow_mut();
+            match sum {
+                Some(sum) if *any => add_assign(sum, &values)?,
+                own => *own = Some(values),
+            }
+            *any = true;
+        }
+        completion::added(std::iter::once(self));
         Ok(())
+    }
+
+    /// Puts back a gradient that was [taken away](Self::take_grad), or what has become of it.
+    pub fn put_grad(&self, values: Buffer) {
+        assert_eq!(values.len(), self.numel());
+        *self.0.grad.borrow_mut() = Gradient { values: Some(values), any: true };
     }
 
     /// Takes the gradient away, with its memory, if there is one.

@@ -75,12 +75,18 @@ fn text(report: &BenchReport) -> String {
         DataSpeed::NotMeasured(reason) => writeln!(text, "data    not measured: {reason}"),
     };
     if let Some(exchanged) = &report.processes {
-        let Exchanged { processes, gradient_bytes, wait_seconds, exchange_seconds, allreduce_seconds } =
-            exchanged;
+        let Exchanged {
+            processes,
+            gradient_bytes,
+            wait_seconds,
+            exchange_seconds,
+            alone_seconds,
+            allreduce_seconds,
+        } = exchanged;
         let _ = writeln!(
             text,
-            "others  {processes} processes add up {:.1} MB in {exchange_seconds:.3} s, after {wait_seconds:.3} s of waiting; \
-             a plain allreduce of as much takes {allreduce_seconds:.3} s",
+            "others  {processes} processes add up {:.1} MB in {exchange_seconds:.3} s behind the backward, after {wait_seconds:.3} s of waiting; \
+             {alone_seconds:.3} s with nothing to compute meanwhile, a plain allreduce of as much {allreduce_seconds:.3} s",
             *gradient_bytes as f64 / 1e6
         );
     }

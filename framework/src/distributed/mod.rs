@@ -5,6 +5,8 @@ pub mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod single;
+#[cfg(feature = "mpi")]
+mod summing;
 pub mod tree;
 #[cfg(feature = "mpi")]
 mod watchdog;
@@ -16,7 +18,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::nn;
-use crate::nn::backend::Values;
 
 /// The processes that train one model together. Calls are collective: every process makes the same calls in
 /// the same order.
@@ -27,12 +28,9 @@ pub trait Communicator {
     /// How many processes there are.
     fn size(&self) -> usize;
 
-    /// Replaces the values of tensors, as many in every process and where the device computes, by their sums over
-    /// the processes: the same bits in all.
-    ///
-    /// # Errors
-    /// If a process cannot be reached, or the device fails.
-    fn all_reduce(&self, tensors: Vec<&mut Values>, reduction: Reduction) -> Result<(), CommunicationError>;
+    /// Begins to add up values, as many in every process: the same bits in all. Sums are a sequence of calls of their own, which other
+    /// calls may come in between of.
+    fn sum(&self, values: Vec<f32>, reduction: Reduction) -> Box<dyn Pending>;
 
     /// What every process gives, in order of rank.
     ///
@@ -47,6 +45,18 @@ pub trait Communicator {
     fn is_first(&self) -> bool {
         self.rank() == 0
     }
+}
+
+/// A sum over all processes that was begun. Every process has to wait for it.
+pub trait Pending {
+    /// Whether [`wait`](Self::wait) returns at once. One that is only computed there never says so.
+    fn is_there(&mut self) -> bool;
+
+    /// The sum.
+    ///
+    /// # Errors
+    /// If a process cannot be reached.
+    fn wait(self: Box<Self>) -> Result<Vec<f32>, CommunicationError>;
 }
 
 /// In which order what belongs to a step is added up.

@@ -1,17 +1,14 @@
 //! Processes that MPI connects. Nothing else of the program knows it.
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use ferrompi::{ReduceOp, ThreadLevel};
+use ferrompi::ThreadLevel;
 
 use super::launch::Launch;
-use super::tree::sum_parts;
+use super::summing::{Asked, Summing};
 use super::watchdog::Watchdog;
-use super::{CommunicationError, Communicator, Reduction};
-use crate::nn::backend::{Values, read, write};
-
-/// Bytes that go out at once: enough for the network, little beside a model.
-const BUCKET_BYTES: usize = 25 << 20;
+use super::{CommunicationError, Communicator, Pending, Reduction};
 
 /// By how much longer a process waits than the one before it: the first that gives up speaks for all, and ends them.
 const LATER: Duration = Duration::from_secs(2);
@@ -19,9 +16,17 @@ const LATER: Duration = Duration::from_secs(2);
 /// All processes that were started together.
 pub struct Mpi {
     world: ferrompi::Communicator,
-    watchdog: Watchdog,
+    summing: Summing,
+    watchdog: Rc<Watchdog>,
     /// MPI ends with it.
     environment: Option<ferrompi::Mpi>,
+}
+
+/// A sum on its way.
+struct MpiSum {
+    asked: Asked,
+    rank: usize,
+    watchdog: Rc<Watchdog>,
 }
 
 impl Mpi {
@@ -34,15 +39,25 @@ impl Mpi {
         timeout: Duration,
         give_up: impl FnOnce(CommunicationError) + Send + 'static,
     ) -> Result<Self, CommunicationError> {
-        // Threads compute; this one alone speaks.
-        let environment = ferrompi::Mpi::init_thread(ThreadLevel::Funneled).map_err(|error| {
-            CommunicationError::Unreachable { rank: launch.rank, reason: error.to_string() }
-        })?;
+        let unreachable = |error: ferrompi::Error| unreachable(launch.rank, &error);
+        // This thread speaks, and the one that adds up.
+        let environment = ferrompi::Mpi::init_thread(ThreadLevel::Multiple).map_err(unreachable)?;
+        if environment.thread_level() < ThreadLevel::Multiple {
+            return Err(CommunicationError::Launch {
+                message: format!(
+                    "this MPI ({}) does not let two threads speak at once (MPI_THREAD_MULTIPLE)",
+                    library().unwrap_or_default()
+                ),
+                help: "Open MPI and MPICH do; MVAPICH2 does with MV2_ENABLE_AFFINITY=0".to_owned(),
+            });
+        }
         let limit = timeout + LATER * u32::try_from(launch.rank).unwrap_or(u32::MAX);
         let watchdog = Watchdog::new(limit, move || {
             give_up(CommunicationError::Lost { rank: launch.rank, seconds: limit.as_secs() });
         });
-        let mpi = Self { world: environment.world(), watchdog, environment: Some(environment) };
+        let world = environment.world();
+        let summing = Summing::over(world.duplicate().map_err(unreachable)?);
+        let mpi = Self { world, summing, watchdog: Rc::new(watchdog), environment: Some(environment) };
         if (mpi.rank(), mpi.size()) != (launch.rank, launch.size) {
             let message = format!(
                 "started as process {} of {}, but the MPI of this program knows {}",
@@ -56,24 +71,23 @@ impl Mpi {
         }
         Ok(mpi)
     }
+}
 
-    fn unreachable(&self, error: &ferrompi::Error) -> CommunicationError {
-        CommunicationError::Unreachable { rank: self.rank(), reason: error.to_string() }
+fn unreachable(rank: usize, error: &impl ToString) -> CommunicationError {
+    CommunicationError::Unreachable { rank, reason: error.to_string() }
+}
+
+impl Pending for MpiSum {
+    fn is_there(&mut self) -> bool {
+        self.asked.is_there()
     }
 
-    /// Replaces a bucket, a multiple of the number of processes long, by its sum. In order: every process adds up its part of all
-    /// buckets, and hands it to the others.
-    fn sum(&self, bucket: &mut [f32], reduction: Reduction, received: &mut [f32]) -> ferrompi::Result<()> {
-        self.watchdog.watch(|| match reduction {
-            Reduction::Fast => self.world.allreduce_inplace(bucket, ReduceOp::Sum),
-            Reduction::Tree => {
-                let part = bucket.len() / self.size();
-                let received = &mut received[..bucket.len()];
-                self.world.alltoall(bucket, received)?;
-                sum_parts(received, part);
-                self.world.allgather(&received[..part], bucket)
-            }
-        })
+    fn wait(self: Box<Self>) -> Result<Vec<f32>, CommunicationError> {
+        let Self { asked, rank, watchdog } = *self;
+        match watchdog.watch(|| asked.wait()) {
+            Some(sum) => sum.map_err(|error| unreachable(rank, &error)),
+            None => Err(unreachable(rank, &"the thread that speaks to them has ended")),
+        }
     }
 }
 
@@ -86,34 +100,9 @@ impl Communicator for Mpi {
         self.world.size() as usize
     }
 
-    fn all_reduce(&self, tensors: Vec<&mut Values>, reduction: Reduction) -> Result<(), CommunicationError> {
-        let values: usize = tensors.iter().map(|values| values.len()).sum();
-        let whole = BUCKET_BYTES / size_of::<f32>();
-        let length = values.min(whole).div_ceil(self.size()) * self.size();
-        let (mut bucket, mut received) = (vec![0.0; length], vec![0.0; length]);
-        for mut tensors in buckets(tensors, whole) {
-            // What does not fit into a bucket is a bucket.
-            let own: usize = tensors.iter().map(|values| values.len()).sum();
-            let padded = own.div_ceil(self.size()) * self.size();
-            if padded > bucket.len() {
-                bucket.resize(padded, 0.0);
-                received.resize(padded, 0.0);
-            }
-            let mut start = 0;
-            for values in &tensors {
-                read(values, &mut bucket[start..start + values.len()])?;
-                start += values.len();
-            }
-            bucket[start..padded].fill(0.0);
-            self.sum(&mut bucket[..padded], reduction, &mut received)
-                .map_err(|error| self.unreachable(&error))?;
-            start = 0;
-            for values in &mut tensors {
-                write(values, &bucket[start..start + values.len()])?;
-                start += values.len();
-            }
-        }
-        Ok(())
+    fn sum(&self, values: Vec<f32>, reduction: Reduction) -> Box<dyn Pending> {
+        let (rank, watchdog) = (self.rank(), Rc::clone(&self.watchdog));
+        Box::new(MpiSum { asked: self.summing.ask(values, reduction), rank, watchdog })
     }
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommunicationError> {
@@ -129,7 +118,7 @@ impl Communicator for Mpi {
             let parts = all.chunks_exact(longest).zip(lengths);
             Ok(parts.map(|(part, length)| part[..length as usize].to_vec()).collect())
         };
-        self.watchdog.watch(gather).map_err(|error: ferrompi::Error| self.unreachable(&error))
+        self.watchdog.watch(gather).map_err(|error: ferrompi::Error| unreachable(self.rank(), &error))
     }
 
     fn engine(&self) -> Option<String> {
@@ -152,23 +141,4 @@ impl Drop for Mpi {
         let environment = self.environment.take();
         self.watchdog.watch(|| drop(environment));
     }
-}
-
-/// Tensors cut into parts of at most so many values, in order; one that has more is a part.
-fn buckets(tensors: Vec<&mut Values>, most: usize) -> Vec<Vec<&mut Values>> {
-    let mut buckets: Vec<Vec<&mut Values>> = Vec::new();
-    let mut room = 0;
-    for values in tensors {
-        match buckets.last_mut() {
-            Some(bucket) if values.len() <= room => {
-                room -= values.len();
-                bucket.push(values);
-            }
-            _ => {
-                room = most.saturating_sub(values.len());
-                buckets.push(vec![values]);
-            }
-        }
-    }
-    buckets
 }

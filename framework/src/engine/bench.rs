@@ -9,14 +9,13 @@ use serde::Serialize;
 
 use crate::component::Span;
 use crate::data::Batch;
-use crate::distributed::{Communicator, Reduction};
+use crate::distributed::{CommunicationError, Communicator, Reduction};
 use crate::experiment::{Data, Experiment};
 use crate::graph::{self, Checked, Model, catalog};
 use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::backend::step_end::IS_LATE;
-use crate::nn::backend::{Values, zeros};
 use crate::nn::profile::{self, Cost, Place, Profile};
-use crate::nn::{Images, Scope, ceiling, device};
+use crate::nn::{Images, Param, Scope, ceiling, device};
 use crate::recipe::Sources;
 
 use super::EngineError;
@@ -24,7 +23,7 @@ use super::setup::device::open_device;
 use super::setup::{Loading, build_trainer, warn_of_memory};
 use super::timing::{self, Timing};
 use super::together::together;
-use super::train::{Trainer, TrainingPlan};
+use super::train::{Exchange, Trainer, TrainingPlan};
 
 /// How long batches are loaded to see how fast that goes.
 const DATA_TIME: Duration = Duration::from_secs(5);
@@ -88,8 +87,10 @@ pub struct Exchanged {
     pub gradient_bytes: usize,
     /// Seconds of a step in which this process waits until all have their gradients.
     pub wait_seconds: f64,
-    /// Seconds of a step in which the gradients are added up.
+    /// Seconds of a step in which this process does nothing but add up gradients: the part that the backward does not hide.
     pub exchange_seconds: f64,
+    /// Seconds in which they are added up with nothing to compute meanwhile: half of the times took less.
+    pub alone_seconds: f64,
     /// Seconds in which the library that connects the processes adds up as much (`train.reduction: fast`): half of the times took less.
     pub allreduce_seconds: f64,
 }
@@ -203,26 +204,32 @@ impl Exchanged {
         let communicator = trainer.communicator();
         let seconds = |name| phases.iter().find(|phase| phase.name == name).map_or(0.0, |phase| phase.total);
         let params = trainer.model.params();
-        let mut gradients = params
-            .iter()
-            .filter(|param| param.grad().is_some())
-            .map(|param| zeros(param.numel()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut all = Vec::with_capacity(times);
-        for _ in 0..times {
-            // All begin at once.
-            communicator.all_gather(&[])?;
-            let start = Instant::now();
-            let values: Vec<&mut Values> = gradients.iter_mut().map(|gradient| &mut **gradient).collect();
-            communicator.all_reduce(values, Reduction::Fast)?;
-            all.push(start.elapsed().as_secs_f64());
-        }
+        let trained = params.iter().filter(|param| param.requires_grad());
+        let values: usize = trained.map(Param::numel).sum();
+        let median = |work: &dyn Fn() -> Result<(), CommunicationError>| {
+            let mut all = Vec::with_capacity(times);
+            for _ in 0..times {
+                // All begin at once.
+                communicator.all_gather(&[])?;
+                let start = Instant::now();
+                work()?;
+                all.push(start.elapsed().as_secs_f64());
+            }
+            Ok::<_, CommunicationError>(timings(all).median)
+        };
+        let alone = || {
+            let exchange = Exchange::new(&params, trainer.communicator(), trainer.reduction());
+            let present = exchange.present()?;
+            exchange.finish(&[present])
+        };
+        let allreduce = || communicator.sum(vec![0.0; values], Reduction::Fast).wait().map(drop);
         Ok(Self {
             processes: communicator.size(),
-            gradient_bytes: gradients.iter().map(|gradient| gradient.len() * size_of::<f32>()).sum(),
+            gradient_bytes: values * size_of::<f32>(),
             wait_seconds: seconds("wait"),
             exchange_seconds: seconds("exchange"),
-            allreduce_seconds: timings(all).median,
+            alone_seconds: median(&alone)?,
+            allreduce_seconds: median(&allreduce)?,
         })
     }
 }

@@ -21,7 +21,7 @@ fn it_tells_what_the_processes_take_to_add_up_their_gradients() {
     assert_eq!(alone["processes"], Value::Null);
     let exchanged = &two["processes"];
     assert_eq!(exchanged["processes"], 2);
-    for seconds in ["wait_seconds", "exchange_seconds", "allreduce_seconds"] {
+    for seconds in ["wait_seconds", "exchange_seconds", "alone_seconds", "allreduce_seconds"] {
         assert!(exchanged[seconds].as_f64().is_some_and(|seconds| seconds > 0.0), "{exchanged}");
     }
     // With two processes half of the gradient goes out, and half of the sum.

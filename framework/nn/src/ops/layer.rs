@@ -30,7 +30,8 @@ pub trait Layer: 'static {
 }
 
 /// From the gradient of a layer's output to that of its input, or to none where [`Pass::wants_input`] says that nobody asks for it. The
-/// gradients of parameters are added to them ([`crate::Param::accumulate_grad`]).
+/// gradients of parameters are added to them ([`crate::Param::accumulate_grad`]). It owns clones of these parameters: what nobody holds any
+/// more for a backward is taken for complete ([`crate::completion`]).
 pub type LayerBackward = Box<dyn FnOnce(Buffer) -> Result<Option<Buffer>>>;
 
 /// The circumstances of a [`Layer::forward`].

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 mod ema;
+mod exchange;
 mod gradient_sum;
 mod meeting;
 mod plan;
@@ -12,6 +13,7 @@ mod upload_ahead;
 mod window;
 
 pub use ema::EmaState;
+pub(crate) use exchange::Exchange;
 pub use plan::TrainingPlan;
 pub use queued::StepResult;
 pub use tensors::param_tensors;

@@ -11,6 +11,7 @@ use crate::loader::Share;
 use crate::nn::backend::Values;
 use crate::nn::backend::step_end::{IS_LATE, Readback, StepEnd};
 use crate::nn::backward::backward;
+use crate::nn::completion::Completion;
 use crate::nn::layers::running_statistics::{self, BatchStatistics};
 use crate::nn::layers::shared_statistics;
 use crate::nn::{Context, Error, Param, Tensor, profile};
@@ -18,7 +19,8 @@ use crate::random::{self, Purpose};
 use crate::weights::TensorMap;
 
 use super::ema::EmaState;
-use super::gradient_sum::{self, GradientSum};
+use super::exchange::Exchange;
+use super::gradient_sum::GradientSum;
 use super::meeting::Meeting;
 use super::plan::TrainingPlan;
 use super::queued::{Queued, QueuedBatch, StepResult};
@@ -141,6 +143,11 @@ impl Trainer {
         Rc::clone(&self.communicator)
     }
 
+    /// In which order gradients are added up.
+    pub fn reduction(&self) -> Reduction {
+        self.reduction
+    }
+
     /// Processes whose batches are normalised together.
     pub fn normalized_together(&self) -> usize {
         if self.sync { self.communicator.size() } else { 1 }
@@ -204,13 +211,14 @@ impl Trainer {
         let lr = self.lr(self.step);
         self.params.iter().for_each(Param::clear_grad);
         let done = if self.communicator.size() == 1 {
-            self.backward(batches, prepare)?
+            self.backward(batches, prepare, None)?
         } else {
             let meeting = Rc::new(Meeting::new(self.communicator()));
+            let exchange = Rc::new(Exchange::new(&self.params, self.communicator(), self.reduction));
             let (own, statistics) = running_statistics::collect(|| {
-                shared_statistics::among(meeting.clone(), || self.backward(batches, prepare))
+                shared_statistics::among(meeting.clone(), || self.backward(batches, prepare, Some(&exchange)))
             });
-            self.reduce(&meeting, own, statistics)?
+            self.reduce(&meeting, &exchange, own, statistics)?
         };
         let _span = profile::phase("optimizer");
         let queued = Queued { step: self.step, lr, readback: self.end_step(&done)?, batches: done };
@@ -225,15 +233,16 @@ impl Trainer {
         Ok(begun)
     }
 
-    /// Forward and backward of this process's batches of a step.
+    /// Forward and backward of this process's batches of a step. While the last backward runs, gradients that are complete go out.
     fn backward(
         &self,
         batches: impl Iterator<Item = Result<Batch, EngineError>>,
         prepare: impl Fn(Context) -> Context,
+        exchange: Option<&Rc<Exchange>>,
     ) -> Result<Vec<QueuedBatch>, EngineError> {
         let (own, share) = (self.plan.accumulate as usize / self.communicator.size(), self.share());
         let batch_size = self.plan.images_per_step / self.plan.accumulate as usize;
-        let mut sum = GradientSum::new(self.reduction, own);
+        let sum = Rc::new(GradientSum::new(&self.params, self.reduction, own));
         let mut done = Vec::with_capacity(own);
         for (at, batch) in batches.take(own).enumerate() {
             let batch = batch?;
@@ -241,37 +250,60 @@ impl Trainer {
             let image = (share.number(at) * batch_size) as u64;
             let mut ctx = prepare(Context::train(rng).with_first_image(image));
             ctx.checkpoint_activations = self.checkpoint_activations;
+            let is_last = at + 1 == own;
+            let completion = exchange.filter(|_| is_last).map(|exchange| self.completion(&sum, exchange));
             let (total, of_batch) = {
                 let _span = profile::phase("forward");
                 self.forward(&batch, &ctx)?
             };
             let _span = profile::phase("backward");
-            backward(total)?;
-            sum.add(&self.params)?;
+            match completion {
+                Some(completion) => completion.watch(|| backward(total))?,
+                None => backward(total)?,
+            };
+            sum.add()?;
             done.push(QueuedBatch { ids: batch.ids, ..of_batch });
         }
         let _span = profile::phase("backward");
-        sum.finish(&self.params)?;
+        sum.finish()?;
         Ok(done)
+    }
+
+    /// What gives out gradients of the last batch as soon as they are complete.
+    fn completion(&self, sum: &Rc<GradientSum>, exchange: &Rc<Exchange>) -> Completion {
+        let (sum, exchange) = (Rc::clone(sum), Rc::clone(exchange));
+        Completion::before_forward(&self.params, move |place| {
+            exchange.complete(place, sum.add_last(place));
+        })
     }
 
     /// Adds up the gradients of all processes, once all have theirs, and takes in the statistics of their batches.
     fn reduce(
         &self,
         meeting: &Meeting,
+        exchange: &Exchange,
         own: Result<Vec<QueuedBatch>, EngineError>,
         statistics: Vec<BatchStatistics>,
     ) -> Result<Vec<QueuedBatch>, EngineError> {
+        let own = own.and_then(|done| Ok((done, exchange.present()?)));
         let (done, own) = match own {
-            Ok(done) => (done, Ok((gradient_sum::present(&self.params), statistics))),
+            Ok((done, present)) => (done, Ok((present, statistics))),
             Err(error) => (Vec::new(), Err(error)),
         };
-        let (present, statistics): (Vec<_>, Vec<_>) = {
+        let all = {
             let _span = profile::phase("wait");
-            meeting.end(own)?.into_iter().unzip()
+            meeting.end(own)
         };
         let _span = profile::phase("exchange");
-        gradient_sum::all_reduce(&self.params, &present, self.communicator.as_ref(), self.reduction)?;
+        let all = match all {
+            Ok(all) => all,
+            Err(error) => {
+                exchange.abandon()?;
+                return Err(error);
+            }
+        };
+        let (present, statistics): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        exchange.finish(&present)?;
         running_statistics::apply(&statistics.concat(), &self.params)?;
         Ok(done)
     }
