@@ -2,6 +2,7 @@
 
 mod bench;
 mod eval;
+mod hosts;
 mod slurm;
 mod sync;
 mod waiting;
