@@ -19,6 +19,9 @@ use crate::terminal::visible;
 const NOT_TIMED: &str = "Not known on this machine: `convmae check RECIPE --time` times the steps of a recipe, and how many there \
                          are in an epoch the data say.";
 
+/// What is said where the time is that of runs.
+const MEASURED: &str = "As long as the runs took, with evaluation and whatever else the machine did: their steps were not timed here.";
+
 /// What is said where a seed does not tell the runs of a row apart.
 const SEED_TWICE: &str =
     "Not compared with the baseline: several runs of a row have one seed, or a run has none.";
@@ -209,19 +212,32 @@ impl<'t> RowRuns<'t> {
 
     /// What the training of all runs of the row takes, or of those of the column's stage.
     fn hours(&self, column: &ColumnSpec, notes: &mut Notes) -> Cell {
-        let known =
-            self.plan.runs.iter().filter(|run| column.stage.as_ref().is_none_or(|stage| run.stage == *stage));
-        let seconds: Vec<Option<f64>> = known.filter_map(|run| Some(run.known.as_ref()?.seconds)).collect();
-        let mut cell = Cell { awaited: !seconds.is_empty(), ..Cell::default() };
-        match seconds.into_iter().sum::<Option<f64>>() {
-            _ if !cell.awaited => {}
+        let is_meant = |run: &RequiredRun| column.stage.as_ref().is_none_or(|stage| run.stage == *stage);
+        let (mut cell, mut total, mut any_measured) = (Cell::default(), Some(0.0), false);
+        for (at, run) in self.plan.runs.iter().enumerate().filter(|(_, run)| is_meant(run)) {
+            let Some(known) = &run.known else { continue };
+            cell.awaited = true;
+            let measured = || self.seconds(at).inspect(|_| any_measured = true);
+            total = total.zip(known.seconds.or_else(measured)).map(|(total, seconds)| total + seconds);
+        }
+        match total {
+            _ if !cell.awaited => return cell,
             Some(seconds) => {
                 let hours = seconds / 3600.0 * column.scale.unwrap_or(1.0);
                 cell.ours = Some(Content::Figure(Spread::exact(hours)));
+                if any_measured {
+                    cell.notes.push(notes.number(MEASURED));
+                }
             }
             None => cell.notes.push(notes.number(NOT_TIMED)),
         }
         cell
+    }
+
+    /// How long a finished run took.
+    fn seconds(&self, at: usize) -> Option<f64> {
+        let is_finished = *self.found.of(self.at, at) == State::Finished;
+        self.found.value(self.at, at, "seconds").as_f64().filter(|_| is_finished)
     }
 
     /// Why there is no mean over these runs.

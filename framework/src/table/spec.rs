@@ -35,8 +35,9 @@ pub struct ColumnSpec {
     pub name: String,
     /// Where its values come from: `label`; `parameters` and `gmacs`, computed from the model without
     /// training; `hours`, what the training of the row's runs takes on this machine, once `bench` has timed
-    /// their steps; `recipe.KEY`, a value of the recipe; `difference.COLUMN`, our figure in another column minus
-    /// the paper's; `paired.COLUMN`, our figure minus that of the row `baseline`, seed by seed; or, once there are runs, a column of `convmae runs` such as `metrics.top1` or `seconds`.
+    /// their steps or they are finished; `recipe.KEY`, a value of the recipe; `difference.COLUMN`, our figure in
+    /// another column minus the paper's; `paired.COLUMN`, our figure minus that of the row `baseline`, seed by
+    /// seed; or, once there are runs, a column of `convmae runs` such as `metrics.top1` or `seconds`.
     #[schemars(extend("examples" = ["metrics.top1"]))]
     pub from: String,
     /// The stage of a row that it is about (`pretrain`, `finetune`); the last one of a row if left out, of `hours`

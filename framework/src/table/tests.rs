@@ -416,7 +416,7 @@ fn a_row_costs_the_hours_of_all_its_runs() {
     let known = |seconds: Option<f64>| Known {
         file: "a.yaml".into(),
         recipe: recipe.clone(),
-        digest: String::new(),
+        digest: recipe.digest(),
         parameters: 1,
         gmacs: 1.0,
         seconds,
@@ -428,6 +428,14 @@ fn a_row_costs_the_hours_of_all_its_runs() {
         ..required("runs/gone".into())
     };
     let plan = |runs: Vec<RequiredRun>| RowPlan { runs, last_stage: "finetune".to_owned() };
+    let made = tempfile::tempdir().unwrap();
+    drop(RunDir::create(made.path(), "name: a\n").unwrap());
+    fs::write(
+        made.path().join("summary.json"),
+        json!({ "status": "finished", "seconds": 3600.0 }).to_string(),
+    )
+    .unwrap();
+    let made = RequiredRun { directory: made.path().to_owned(), ..run("finetune", None) };
     let plans = [
         plan(vec![
             run("pretrain", Some(7200.0)),
@@ -437,6 +445,7 @@ fn a_row_costs_the_hours_of_all_its_runs() {
         plan(vec![run("pretrain", None), run("finetune", Some(1800.0))]),
         plan(vec![required("runs/gone".into())]),
         RowPlan::default(),
+        plan(vec![run("pretrain", Some(1800.0)), made]),
     ];
     let spec: TableSpec = serde_json::from_value(json!({
         "title": "t",
@@ -449,6 +458,7 @@ fn a_row_costs_the_hours_of_all_its_runs() {
             { "label": "b", "recipe": "a.yaml" },
             { "label": "c", "run": "runs/gone" },
             { "label": "d", "unavailable": "x" },
+            { "label": "e", "recipe": "a.yaml" },
         ],
     }))
     .unwrap();
@@ -458,8 +468,9 @@ fn a_row_costs_the_hours_of_all_its_runs() {
         .iter()
         .map(|row| row.iter().zip(&sheet.columns).map(|(cell, column)| cell.text(column).0).collect())
         .collect();
-    assert_eq!(texts, [["3.0", "60"], ["–", "30"], ["", ""], ["", ""]]);
+    assert_eq!(texts, [["3.0", "60"], ["–", "30"], ["", ""], ["", ""], ["1.5", "60"]]);
     let noted: Vec<bool> = sheet.rows.iter().map(|row| !row[0].notes.is_empty()).collect();
-    assert_eq!(noted[..3], [false, true, false]);
+    assert_eq!((&noted[..3], noted[4]), (&[false, true, false][..], true));
+    assert!(sheet.notes.iter().any(|note| note.starts_with("As long as the runs took")));
     assert!(sheet.notes.iter().any(|note| note.starts_with("Not known on this machine: `convmae check")));
 }
