@@ -1,18 +1,26 @@
 //! A thread that adds up over all processes what it is given, while the others compute.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use ferrompi::{Communicator, ReduceOp, Result};
+use ferrompi::{Communicator, ReduceOp, Request, Result};
 
 use super::Reduction;
 use super::tree::sum_parts;
+
+/// How long the thread leaves the processor to those who compute before it looks at the network again.
+const REST: Duration = Duration::from_micros(100);
 
 /// Adds up values over all processes, in the order in which they are given.
 pub struct Summing {
     /// The thread ends with it.
     given: Option<Sender<Given>>,
     thread: Option<JoinHandle<()>>,
+    /// Whether somebody does nothing but wait for a sum.
+    awaited: Arc<AtomicBool>,
 }
 
 struct Given {
@@ -25,21 +33,31 @@ struct Given {
 pub struct Asked {
     sum: Receiver<Result<Vec<f32>>>,
     there: Option<Result<Vec<f32>>>,
+    awaited: Arc<AtomicBool>,
+}
+
+/// The processes, and who waits.
+struct Network {
+    communicator: Communicator,
+    awaited: Arc<AtomicBool>,
+    /// Of the values that the others send; its memory stays.
+    received: Vec<f32>,
 }
 
 impl Summing {
     /// With a communicator that nobody else uses.
     pub fn over(communicator: Communicator) -> Self {
         let (given, taken) = channel::<Given>();
+        let awaited = Arc::<AtomicBool>::default();
+        let mut network = Network { communicator, awaited: Arc::clone(&awaited), received: Vec::new() };
         let thread = thread::spawn(move || {
-            let mut received = Vec::new();
             for Given { mut values, reduction, sum } in taken {
-                let done = add_up(&communicator, &mut values, reduction, &mut received);
+                let done = network.add_up(&mut values, reduction);
                 // Nobody asks any more where the run has failed.
                 let _ = sum.send(done.map(|()| values));
             }
         });
-        Self { given: Some(given), thread: Some(thread) }
+        Self { given: Some(given), thread: Some(thread), awaited }
     }
 
     /// Asks for a sum.
@@ -49,7 +67,7 @@ impl Summing {
             // Where the thread is gone the sum never comes, which is seen then.
             let _ = given.send(Given { values, reduction, sum });
         }
-        Asked { sum: receiver, there: None }
+        Asked { sum: receiver, there: None, awaited: Arc::clone(&self.awaited) }
     }
 }
 
@@ -78,27 +96,44 @@ impl Asked {
 
     /// The sum; `None` if the thread is gone.
     pub fn wait(self) -> Option<Result<Vec<f32>>> {
-        self.there.or_else(|| self.sum.recv().ok())
+        self.there.or_else(|| {
+            self.awaited.store(true, Ordering::Relaxed);
+            let sum = self.sum.recv().ok();
+            self.awaited.store(false, Ordering::Relaxed);
+            sum
+        })
     }
 }
 
-/// Replaces values by their sum. In order: every process adds up its part of all values, and hands it to the others.
-fn add_up(
-    communicator: &Communicator,
-    values: &mut Vec<f32>,
-    reduction: Reduction,
-    received: &mut Vec<f32>,
-) -> Result<()> {
-    if reduction == Reduction::Fast {
-        return communicator.allreduce_inplace(values, ReduceOp::Sum);
+impl Network {
+    /// Replaces values by their sum. In order: every process adds up its part of all values, and hands it to the others.
+    fn add_up(&mut self, values: &mut Vec<f32>, reduction: Reduction) -> Result<()> {
+        let Self { communicator, awaited, received } = self;
+        if reduction == Reduction::Fast {
+            return ferrompi::scope(|scope| {
+                complete(communicator.iallreduce_inplace(scope, values, ReduceOp::Sum)?, awaited)
+            });
+        }
+        let (length, processes) = (values.len(), communicator.size() as usize);
+        let part = length.div_ceil(processes);
+        values.resize(part * processes, 0.0);
+        received.resize(part * processes, 0.0);
+        ferrompi::scope(|scope| complete(communicator.ialltoall(scope, values, received)?, awaited))?;
+        sum_parts(received, part);
+        let own = &received[..part];
+        ferrompi::scope(|scope| complete(communicator.iallgather(scope, own, values)?, awaited))?;
+        values.truncate(length);
+        Ok(())
     }
-    let (length, processes) = (values.len(), communicator.size() as usize);
-    let part = length.div_ceil(processes);
-    values.resize(part * processes, 0.0);
-    received.resize(part * processes, 0.0);
-    communicator.alltoall(values, received)?;
-    sum_parts(received, part);
-    communicator.allgather(&received[..part], values)?;
-    values.truncate(length);
-    Ok(())
+}
+
+/// Waits for the network. A call of MPI that waits keeps a processor busy: it is made where nobody computes meanwhile.
+fn complete(mut request: Request<'_>, awaited: &AtomicBool) -> Result<()> {
+    while !awaited.load(Ordering::Relaxed) {
+        if request.test()?.is_some() {
+            return Ok(());
+        }
+        thread::sleep(REST);
+    }
+    request.wait().map(drop)
 }

@@ -71,7 +71,7 @@ impl Exchange {
     }
 
     /// Takes in that the gradient of the parameter at `place` is complete, unless it could not be added up, and gives out what can
-    /// go. What fails [`present`](Self::present) says.
+    /// go. What fails [`close`](Self::close) says.
     pub fn complete(&self, place: usize, sum: nn::Result<()>) {
         let state = &mut *self.state.borrow_mut();
         state.complete[place] = true;
@@ -85,7 +85,7 @@ impl Exchange {
     ///
     /// # Errors
     /// If buckets could not be given out, or something was added to a gradient that had gone.
-    pub fn present(&self) -> Result<Vec<bool>, CommunicationError> {
+    pub fn close(&self) -> Result<Vec<bool>, CommunicationError> {
         let state = &mut *self.state.borrow_mut();
         if let Some(error) = state.failed.take() {
             return Err(error);
@@ -293,7 +293,7 @@ mod tests {
         exchange.complete(2, Ok(()));
         assert_eq!(given()[1..], [[3.0, 3.0, 2.0, 2.0]]);
         params[0].clear_grad();
-        assert_eq!(exchange.present().unwrap(), [false, true, true, true]);
+        assert_eq!(exchange.close().unwrap(), [false, true, true, true]);
         assert_eq!(given()[2..], [[0.0; 3]]);
         // Another process has it.
         exchange.finish(&[vec![false, true, true, true], vec![true; 4]]).unwrap();
@@ -305,7 +305,7 @@ mod tests {
     fn what_no_process_has_stays_without_a_gradient() {
         let (params, _, exchange) = begin(&[1, 1]);
         params[0].clear_grad();
-        let present = exchange.present().unwrap();
+        let present = exchange.close().unwrap();
         exchange.finish(&[present.clone(), present]).unwrap();
         assert_eq!(gradients(&params), [None, Some(vec![22.0])]);
     }
@@ -316,7 +316,7 @@ mod tests {
         (0..7).rev().for_each(|place| exchange.complete(place, Ok(())));
         assert_eq!(others.given.borrow().len(), ON_THEIR_WAY);
         others.arrived.set(2);
-        exchange.present().unwrap();
+        exchange.close().unwrap();
         assert_eq!(others.given.borrow().len(), ON_THEIR_WAY + 2);
         exchange.finish(&[vec![true; 7]]).unwrap();
         assert_eq!(gradients(&params), (1..=7).map(|at| Some(vec![11.0 * at as f32; 4])).collect::<Vec<_>>());
@@ -334,13 +334,13 @@ mod tests {
     fn what_goes_wrong_on_the_way_is_told_at_the_end_of_the_backward() {
         let (_, others, exchange) = begin(&[4, 4]);
         exchange.complete(1, Err(nn::Error::Value("no memory".to_owned())));
-        assert_eq!(exchange.present().unwrap_err().to_string(), "no memory");
+        assert_eq!(exchange.close().unwrap_err().to_string(), "no memory");
         assert!(others.given.borrow().is_empty());
 
         let (params, _, exchange) = begin(&[4, 4]);
         exchange.complete(1, Ok(()));
         params[1].add_grad(upload(vec![1.0; 4]).unwrap()).unwrap();
-        let error = exchange.present().unwrap_err().to_string();
+        let error = exchange.close().unwrap_err().to_string();
         assert!(
             error.contains("added to the gradient of 1 behind the last operation that holds it"),
             "{error}"

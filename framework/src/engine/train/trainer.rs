@@ -285,7 +285,7 @@ impl Trainer {
         own: Result<Vec<QueuedBatch>, EngineError>,
         statistics: Vec<BatchStatistics>,
     ) -> Result<Vec<QueuedBatch>, EngineError> {
-        let own = own.and_then(|done| Ok((done, exchange.present()?)));
+        let own = own.and_then(|done| Ok((done, exchange.close()?)));
         let (done, own) = match own {
             Ok((done, present)) => (done, Ok((present, statistics))),
             Err(error) => (Vec::new(), Err(error)),
