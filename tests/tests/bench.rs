@@ -53,3 +53,21 @@ fn a_model_of_pixels_is_timed_on_random_labels() {
     let args = ["bench", recipe.to_str().unwrap(), "--steps", "1", "--warmup", "0"];
     assert!(stdout(&Folder::new().succeeds(args)).contains("images/s, "));
 }
+
+#[test]
+fn a_forward_is_timed_by_itself() {
+    let folder = Folder::new();
+    for recipe in ["tiny.yaml", "tiny_pixels.yaml"] {
+        let recipe = data(recipe);
+        let args =
+            ["bench", recipe.to_str().unwrap(), "--forward", "--steps", "2", "--warmup", "1", "--json"];
+        let report: Value = serde_json::from_str(&stdout(&folder.succeeds(args))).unwrap();
+        let phases = report["phases"].as_array().unwrap();
+        assert!(
+            phases.iter().all(|phase| phase["name"] == "forward") && seconds(&phases[0]) > 0.0,
+            "{report}"
+        );
+        let heads = report["nodes"].as_array().unwrap();
+        assert!(heads.len() > 1 && report["images_per_s"].as_f64().unwrap() > 0.0, "{report}");
+    }
+}

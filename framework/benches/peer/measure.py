@@ -30,6 +30,7 @@ class Settings:
     device: str
     precision: str
     compile: bool
+    forward: bool
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def compare(recipe: Recipe, model: dict[str, Any], settings: Settings) -> dict[s
     machine = f"{processor()}, {settings.threads} threads, {settings.device}, {settings.precision}"
     if settings.compile:
         machine += ", PyTorch's model compiled"
-    print(f"{machine}\n{recipe.path}, batch {settings.batch}, {settings.steps} steps after {settings.warmup}")
+    what = "forwards" if settings.forward else "steps"
+    print(f"{machine}\n{recipe.path}, batch {settings.batch}, {settings.steps} {what} after {settings.warmup}")
     samples: dict[str, list[Sample]] = {"pytorch": [], "convmae": []}
     for _ in range(settings.rounds):
         show("pytorch", time_pytorch(task, settings), settings.batch, samples)
@@ -89,6 +91,7 @@ def time_pytorch(task: dict[str, Any], settings: Settings) -> Sample:
 
 def time_convmae(recipe: Recipe, settings: Settings) -> Sample:
     count = ["--json", "--steps", str(settings.steps), "--warmup", str(settings.warmup)]
+    count += ["--forward"] if settings.forward else []
     answer, memory = run_child([*recipe.arguments("bench"), *count], settings.threads)
     seconds = answer["seconds_per_step"]["all"]
     return Sample(seconds, memory if settings.device == "cpu" else answer["peak_memory_bytes"], answer)

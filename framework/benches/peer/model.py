@@ -220,6 +220,27 @@ class Pretraining(Encoder):
         return (error * removed).sum() / removed.sum()
 
 
+class Classification(Encoder):
+    """A classifier on the mean of the tokens; `forward` gives the loss while it trains, logits `[B, K]` otherwise."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.pos_embed.requires_grad_()
+        self.fc_norm = nn.LayerNorm(config.embed_dim[2], eps=TOKEN_EPS)
+        self.head = nn.Linear(config.embed_dim[2], config.num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        _, _, tokens = self.stages(images, None)
+        for block in self.blocks3:
+            tokens = block(tokens)
+        logits = self.head(self.fc_norm(tokens.mean(dim=1)))
+        if not self.training:
+            return logits
+        # Soft targets, as Mixup and label smoothing make them.
+        targets = torch.full_like(logits, 1 / logits.shape[1])
+        return nn.functional.cross_entropy(logits, targets)
+
+
 def initialise(model: nn.Module, seed: int) -> None:
     """Every parameter drawn at random, none of them zero, so that no gradient is hidden by the initialisation."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares convmae with PyTorch: the same loss, speed and memory of training steps, the data path, regions of detection; with pycocotools: the evaluation of detections (README.md)."""
+"""Compares convmae with PyTorch: the same loss, speed and memory of training steps and forwards, the data path, regions of detection; with pycocotools: the evaluation of detections (README.md)."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ def arguments() -> argparse.Namespace:
         help="PyTorch's; with bf16, which is autocast to bfloat16, ours too",
     )
     time.add_argument("--compile", action="store_true", help="let torch.compile make PyTorch's model faster")
+    time.add_argument("--forward", action="store_true", help="time the forward of an evaluation instead")
     time.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     time.set_defaults(run=run_time)
 
@@ -138,9 +139,9 @@ def require(program: Path, build: str) -> None:
 def builder(original: str | Path | None) -> Callable[[Config], Any]:
     """What makes the PyTorch model: ours, or that of the original repository."""
     if original is None:
-        from model import Pretraining
+        from model import Classification, Pretraining
 
-        return Pretraining
+        return lambda config: (Classification if config.num_classes else Pretraining)(config)
     import original as official
 
     return lambda config: official.build(Path(original), config)
@@ -173,6 +174,7 @@ def run_time(args: argparse.Namespace) -> None:
         args.device,
         args.precision,
         args.compile,
+        args.forward,
     )
     recipe = recipe_of(args)
     if args.detectron2:

@@ -14,7 +14,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 # What the PyTorch model implements, and nothing else.
-IMPLEMENTED = {
+PRETRAINING = {
     "model.mask.type": "BlockwiseMasker",
     "model.backbone.type": "ConvViT",
     "model.backbone.drop_path": 0,
@@ -25,11 +25,21 @@ IMPLEMENTED = {
     "model.decoder.type": "MaeDecoder",
     "optimizer.type": "AdamW",
 }
+CLASSIFICATION = {
+    "model.backbone.type": "ConvViT",
+    "model.backbone.drop_path": 0,
+    "model.backbone.final_norm": False,
+    "model.backbone.multi_scale_fusion": False,
+    "model.backbone.train_pos_embed": True,
+    "model.head.type": "ClassificationHead",
+    "model.head.pool": "mean",
+    "optimizer.type": "AdamW",
+}
 
 
 @dataclass(frozen=True)
 class Config:
-    """The model of a recipe: ConvMAE pretraining."""
+    """The model of a recipe: ConvMAE pretraining, or a classifier on its encoder, which has no decoder and no mask."""
 
     image_size: int
     patch_size: list[int]
@@ -38,12 +48,13 @@ class Config:
     num_heads: int
     mlp_ratio: list[float]
     kernel_size: int
-    decoder_embed_dim: int
-    decoder_depth: int
-    decoder_num_heads: int
-    decoder_mlp_ratio: float
-    mask_ratio: float
-    norm_pix_loss: bool
+    decoder_embed_dim: int = 0
+    decoder_depth: int = 0
+    decoder_num_heads: int = 0
+    decoder_mlp_ratio: float = 0
+    mask_ratio: float = 0
+    norm_pix_loss: bool = False
+    num_classes: int = 0
 
     @property
     def patch(self) -> int:
@@ -85,16 +96,20 @@ class Recipe:
 
     def config(self) -> Config:
         """The model; ends the program where PyTorch's side lacks what the recipe asks for."""
-        for key, expected in IMPLEMENTED.items():
+        nodes = json.loads(run([*self.arguments("check"), "--json"]))["nodes"]
+        is_classifier = any(node["type"] == "ClassificationHead" for node in nodes)
+        for key, expected in (CLASSIFICATION if is_classifier else PRETRAINING).items():
             if (found := self.value(key)) != expected:
                 sys.exit(f"{self.path}: `{key}` is {found!r}; the PyTorch model only has {expected!r}")
-        backbone = ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "kernel_size")
+        names = ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "kernel_size")
+        backbone = {key: self.value(f"model.backbone.{key}") for key in names} | {"image_size": self.value("image_size")}
+        if is_classifier:
+            return Config(**backbone, num_classes=self.value("model.head.num_classes"))
         decoder = ("embed_dim", "depth", "num_heads", "mlp_ratio")
         return Config(
-            image_size=self.value("image_size"),
             mask_ratio=self.value("model.mask.mask_ratio"),
             norm_pix_loss=self.value("model.decoder.norm_pix_loss"),
-            **{key: self.value(f"model.backbone.{key}") for key in backbone},
+            **backbone,
             **{f"decoder_{key}": self.value(f"model.decoder.{key}") for key in decoder},
         )
 

@@ -1,4 +1,4 @@
-"""Full training steps of the PyTorch model, timed: forward, backward and AdamW on random images."""
+"""Steps of the PyTorch model on random images, timed: forward, backward and AdamW, or the forward of an evaluation alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def steps(build: Callable[[], nn.Module], image_size: int, settings: Settings) -
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.precision != "f32"
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    model = build().train().to(device)
+    model = build().train(not settings.forward).to(device)
     groups = parameter_groups(model, weight_decay=0.05)
     optimizer = torch.optim.AdamW(groups, lr=1.5e-4, betas=(0.9, 0.95))
     step_model = torch.compile(model) if settings.compile else model
@@ -35,18 +35,19 @@ def steps(build: Callable[[], nn.Module], image_size: int, settings: Settings) -
     for _ in range(settings.warmup + settings.steps):
         start = time.perf_counter()
         optimizer.zero_grad()
-        with torch.autocast(device, halves) if halves else nullcontext():
+        with torch.inference_mode(settings.forward), torch.autocast(device, halves) if halves else nullcontext():
             loss = step_model(images)
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        loss.item()  # waits for the device
+        if not settings.forward:
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        loss.sum().item()  # waits for the device
         if device != "cpu":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return {
         "seconds": seconds[settings.warmup :],
-        "loss": loss.item(),
+        "loss": None if settings.forward else loss.item(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "memory_after_import_bytes": imported,

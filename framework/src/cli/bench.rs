@@ -1,4 +1,4 @@
-//! `convmae bench`: training throughput of a recipe.
+//! `convmae bench`: throughput of a recipe, in training or in evaluation.
 
 use std::fmt::Write as _;
 use std::rc::Rc;
@@ -25,6 +25,9 @@ pub struct Args {
     /// Steps before these, which are not timed.
     #[arg(long, value_name = "N", default_value_t = 2)]
     warmup: u32,
+    /// Time the forward of an evaluation instead of training steps.
+    #[arg(long)]
+    forward: bool,
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -36,6 +39,7 @@ pub fn run(args: &Args, communicator: Rc<dyn Communicator>) -> Result<(), CliErr
         sources: together(communicator.as_ref(), args.recipe.sources())?.0,
         steps: args.steps as usize,
         warmup: args.warmup as usize,
+        forward: args.forward,
     };
     let is_first = communicator.is_first();
     let report = engine::bench(&options, communicator)?;
@@ -86,7 +90,7 @@ fn text(report: &BenchReport) -> String {
         let _ = writeln!(
             text,
             "others  {processes} processes add up {:.1} MB in {exchange_seconds:.3} s behind the backward, after {wait_seconds:.3} s of waiting; \
-             {alone_seconds:.3} s with nothing to compute meanwhile, a plain allreduce of as much {allreduce_seconds:.3} s",
+             {alone_seconds:.3} s with nothing to compute meanwhile, by an allreduce of MPI {allreduce_seconds:.3} s",
             *gradient_bytes as f64 / 1e6
         );
     }

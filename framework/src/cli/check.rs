@@ -74,7 +74,10 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         plot_schedule(&recipe, &checked, path)?;
     }
     if args.time {
-        engine::bench(&BenchOptions { sources, steps: 3, warmup: 1 }, Rc::new(SingleProcess))?;
+        engine::bench(
+            &BenchOptions { sources, steps: 3, warmup: 1, forward: false },
+            Rc::new(SingleProcess),
+        )?;
     }
     let data = inspection.as_ref().map(|inspection| inspection.data.as_slice());
     let outlook = || Outlook::of(&recipe, &checked, data, args.memory, args.processes.map(usize::from));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::component::Span;
+use crate::component::{Span, TaskKind};
 use crate::data::Batch;
 use crate::distributed::{CommunicationError, Communicator, Reduction};
 use crate::experiment::{Data, Experiment};
@@ -15,7 +15,8 @@ use crate::graph::{self, Checked, Model, catalog};
 use crate::loader::{Loader, LoaderOptions, Pipeline};
 use crate::nn::backend::step_end::IS_LATE;
 use crate::nn::profile::{self, Cost, Place, Profile};
-use crate::nn::{Images, Param, Scope, ceiling, device};
+use crate::nn::{Context, Images, Param, Scope, ceiling, device};
+use crate::random::{self, Purpose};
 use crate::recipe::Sources;
 
 use super::EngineError;
@@ -37,6 +38,8 @@ pub struct BenchOptions {
     pub steps: usize,
     /// Steps before these.
     pub warmup: usize,
+    /// Whether a step is the forward of an evaluation, and nothing else.
+    pub forward: bool,
 }
 
 /// What a recipe costs on this machine.
@@ -50,12 +53,12 @@ pub struct BenchReport {
     pub device: String,
     /// Threads of the kernels.
     pub threads: usize,
-    /// Wall-clock seconds of a training step on images in memory.
+    /// Wall-clock seconds of a training step, or of a forward, on images in memory.
     pub seconds_per_step: Timings,
     /// Images of a step, of all processes, over its median time.
     pub images_per_s: f64,
-    /// Billions of floating-point operations per second: twice the multiply-adds of the forward, three times
-    /// (the backward has a product for each input and one for each weight).
+    /// Billions of floating-point operations per second: twice the multiply-adds of the forward, of a training step three times
+    /// that (the backward has a product for each input and one for each weight).
     pub gflops: f64,
     /// Billions of floating-point operations per second of a large matrix product on the same device,
     /// measured after the steps.
@@ -91,7 +94,7 @@ pub struct Exchanged {
     pub exchange_seconds: f64,
     /// Seconds in which they are added up with nothing to compute meanwhile: half of the times took less.
     pub alone_seconds: f64,
-    /// Seconds in which the library that connects the processes adds up as much (`train.reduction: fast`): half of the times took less.
+    /// Seconds in which the library that connects the processes does (`train.reduction: fast`), likewise: half of the times took less.
     pub allreduce_seconds: f64,
 }
 
@@ -138,7 +141,13 @@ pub enum DataSpeed {
     NotMeasured(String),
 }
 
-/// Times training steps on random images, and the loading of the recipe's own. Every process takes a batch of a step.
+/// What is timed.
+enum Timed {
+    Training(Box<Trainer>),
+    Forward(Model),
+}
+
+/// Times training steps on random images, or forwards, and the loading of the recipe's own. Every process takes a batch of a step.
 pub fn bench(options: &BenchOptions, communicator: Rc<dyn Communicator>) -> Result<BenchReport, EngineError> {
     let loaded = graph::load(&options.sources, &catalog()).map_err(EngineError::from);
     let loaded = loaded.and_then(|(recipe, checked)| {
@@ -154,18 +163,23 @@ pub fn bench(options: &BenchOptions, communicator: Rc<dyn Communicator>) -> Resu
 
     let model =
         Model::build(&plan, image, &Scope::new(seed)).map_err(|problems| recipe.diagnose(problems))?;
-    let flops = 2.0 * 3.0 * model.macs().computed as f64 * batch_size as f64;
+    let passes = if options.forward { 1.0 } else { 3.0 };
+    let flops = 2.0 * passes * model.macs().computed as f64 * batch_size as f64;
     let epochs = Span::Epochs((options.warmup + 2 * options.steps) as f64);
     let training = TrainingPlan::new(processes, batch_size, processes, epochs)
         .ok_or_else(|| EngineError::Usage("there is nothing to train on".to_owned()))?;
     let batch = model.example(batch_size, seed);
-    let trainer = build_trainer(&recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
-    let mut trainer = trainer.among(communicator);
-    time_steps(&mut trainer, &batch, options.warmup)?;
+    let mut timed = if options.forward {
+        Timed::Forward(model)
+    } else {
+        let trainer = build_trainer(&recipe, model, optimizer.as_ref(), schedule, &train, training, seed)?;
+        Timed::Training(Box::new(trainer.among(communicator)))
+    };
+    timed.time(&batch, options.warmup)?;
     // Spans wait for a card, which is late else: steps are timed before they are profiled.
-    let before = if IS_LATE { Some(time_steps(&mut trainer, &batch, options.steps)?) } else { None };
+    let before = if IS_LATE { Some(timed.time(&batch, options.steps)?) } else { None };
     profile::start();
-    let profiled = time_steps(&mut trainer, &batch, options.steps)?;
+    let profiled = timed.time(&batch, options.steps)?;
     let profile = profile::finish();
     let all = before.unwrap_or(profiled);
     // Before the matrices of the ceiling are held, too.
@@ -173,7 +187,10 @@ pub fn bench(options: &BenchOptions, communicator: Rc<dyn Communicator>) -> Resu
     let matmul_ceiling_gflops = ceiling::matmul_gflops()?;
     let seconds_per_step = timings(all);
     let phases = items(&profile, options.steps, |place| place.phase);
-    let exchanged = (processes > 1).then(|| Exchanged::of(&trainer, &phases, options.steps)).transpose()?;
+    let exchanged = match &timed {
+        Timed::Training(trainer) if processes > 1 => Some(Exchanged::of(trainer, &phases, options.steps)?),
+        _ => None,
+    };
     let gflops = flops / seconds_per_step.median / 1e9;
     let report = BenchReport {
         name,
@@ -192,7 +209,7 @@ pub fn bench(options: &BenchOptions, communicator: Rc<dyn Communicator>) -> Resu
         data,
         processes: exchanged,
     };
-    if processes == 1 {
+    if processes == 1 && !options.forward {
         timing::remember(&recipe, &Timing::of(&report));
     }
     Ok(report)
@@ -217,38 +234,62 @@ impl Exchanged {
             }
             Ok::<_, CommunicationError>(timings(all).median)
         };
-        let alone = || {
-            let exchange = Exchange::new(&params, trainer.communicator(), trainer.reduction());
-            let present = exchange.present()?;
+        let alone = |reduction| {
+            let exchange = Exchange::new(&params, trainer.communicator(), reduction);
+            let present = exchange.close()?;
             exchange.finish(&[present])
         };
-        let allreduce = || communicator.sum(vec![0.0; values], Reduction::Fast).wait().map(drop);
         Ok(Self {
             processes: communicator.size(),
             gradient_bytes: values * size_of::<f32>(),
             wait_seconds: seconds("wait"),
             exchange_seconds: seconds("exchange"),
-            alone_seconds: median(&alone)?,
-            allreduce_seconds: median(&allreduce)?,
+            alone_seconds: median(&|| alone(trainer.reduction()))?,
+            allreduce_seconds: median(&|| alone(Reduction::Fast))?,
         })
     }
 }
 
-/// Seconds of so many steps; of a late device the last one waits for what the others have left.
-fn time_steps(trainer: &mut Trainer, batch: &Batch, steps: usize) -> Result<Vec<f64>, EngineError> {
-    let mut all = Vec::with_capacity(steps);
-    for step in 1..=steps {
-        let start = Instant::now();
-        // As of a loader: not on the device yet.
-        let images = Images::new(batch.images.pixels().clone(), batch.images.shape());
-        trainer.step(std::iter::once(Ok(Batch { images, ..batch.clone() })))?;
-        if step == steps {
-            trainer.wait()?;
-            device::synchronize()?;
+impl Timed {
+    /// Seconds of so many steps; of a late device the last one waits for what the others have left.
+    fn time(&mut self, batch: &Batch, steps: usize) -> Result<Vec<f64>, EngineError> {
+        let mut all = Vec::with_capacity(steps);
+        for step in 1..=steps {
+            let start = Instant::now();
+            // As of a loader: not on the device yet.
+            let images = Images::new(batch.images.pixels().clone(), batch.images.shape());
+            let batch = Batch { images, ..batch.clone() };
+            let is_last = step == steps;
+            match self {
+                Self::Training(trainer) => {
+                    trainer.step(std::iter::once(Ok(batch)))?;
+                    if is_last {
+                        trainer.wait()?;
+                    }
+                }
+                Self::Forward(model) => {
+                    let _span = profile::phase("forward");
+                    evaluate(model, &batch)?;
+                }
+            }
+            if is_last {
+                device::synchronize()?;
+            }
+            all.push(start.elapsed().as_secs_f64());
         }
-        all.push(start.elapsed().as_secs_f64());
+        Ok(all)
     }
-    Ok(all)
+}
+
+/// Computes what an evaluation does of a batch: predictions, or the losses of a model that predicts nothing.
+fn evaluate(model: &Model, batch: &Batch) -> Result<(), EngineError> {
+    let ctx = Context::eval(random::stream(Purpose::Evaluate, &[0]));
+    let outputs = model.forward(batch, &ctx)?;
+    let tasks = [TaskKind::Classify, TaskKind::Segment, TaskKind::Detect];
+    if model.predictions(&outputs, &tasks, batch, &ctx)?.is_empty() {
+        model.losses(&outputs, batch, &ctx)?;
+    }
+    Ok(())
 }
 
 fn load_data(data: Data, channels: usize, seed: u64) -> DataSpeed {
