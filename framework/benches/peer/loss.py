@@ -15,6 +15,7 @@ from model import initialise
 from recipe import REPOSITORY, Config, Recipe
 
 GOLDENS = REPOSITORY / "tests/data/pretrain"
+SEGMENTATION_GOLDENS = REPOSITORY / "tests/data/segmentation"
 
 Build = Callable[[Config], nn.Module]
 
@@ -33,6 +34,26 @@ def check_goldens(recipe: Recipe, build: Build) -> bool:
     loss.backward()
     gradients = load_file(GOLDENS / "grads_norm_pix_true.safetensors")
     return report("goldens", io["loss_norm_pix_true"], gradients, loss, model)
+
+
+def check_segmentor(recipe: Recipe, build: Build) -> bool:
+    """The same for the narrow segmentor."""
+    goldens = SEGMENTATION_GOLDENS
+    model = build(Recipe(recipe.program, goldens / "narrow.yaml", []).config())
+    model.load_state_dict(load_file(goldens / "narrow_weights.safetensors"))
+    io = load_file(goldens / "narrow_io.safetensors")
+    loss = model(io["input"], io["label"].long())
+    loss.backward()
+    gradients = {
+        name.removeprefix("train.grad."): value
+        for name, value in load_file(goldens / "narrow_grads.safetensors").items()
+        if name.startswith("train.grad.") and name != "train.grad.input"
+    }
+    # Zero but for rounding, before BatchNorm; and a BatchNorm over two values.
+    for name in ("backbone.fpn.0.bias", "decode_head.psp_modules.0.1.conv.weight"):
+        model.get_parameter(name).grad = None
+        del gradients[name]
+    return report("goldens", io["train.loss_total"], gradients, loss, model)
 
 
 def check_ours(recipe: Recipe, build: Build, config: Config, batch: int, seed: int) -> bool:

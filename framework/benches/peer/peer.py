@@ -140,18 +140,23 @@ def builder(original: str | Path | None) -> Callable[[Config], Any]:
     """What makes the PyTorch model: ours, or that of the original repository."""
     if original is None:
         from model import Classification, Pretraining
+        from segmentor import Segmentation
 
-        return lambda config: (Classification if config.num_classes else Pretraining)(config)
+        return lambda config: (
+            Segmentation(config) if config.decode_channels else Classification(config) if config.num_classes else Pretraining(config)
+        )
     import original as official
 
     return lambda config: official.build(Path(original), config)
 
 
 def run_loss(args: argparse.Namespace) -> None:
-    from loss import check_goldens, check_ours
+    from loss import check_goldens, check_ours, check_segmentor
 
     recipe, build = recipe_of(args), builder(args.original)
     config = recipe.config()
+    if config.decode_channels:
+        sys.exit(0 if check_segmentor(recipe, build) else 1)
     agree = [check_goldens(recipe, build), check_ours(recipe, build, config, args.batch, args.seed)]
     sys.exit(0 if all(agree) else 1)
 

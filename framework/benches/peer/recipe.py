@@ -35,11 +35,29 @@ CLASSIFICATION = {
     "model.head.pool": "mean",
     "optimizer.type": "AdamW",
 }
+SEGMENTATION = {
+    "model.backbone.type": "ConvViT",
+    "model.backbone.drop_path": 0,
+    "model.backbone.final_norm": False,
+    "model.backbone.multi_scale_fusion": False,
+    "model.backbone.train_pos_embed": True,
+    "model.backbone.norm_eps": 1e-5,
+    "model.backbone.relative_positions": "bias",
+    "model.backbone.init_values": 1,
+    "model.backbone.s4": "conv",
+    "model.decode.type": "UperHead",
+    "model.decode.pool_scales": [1, 2, 3, 6],
+    "model.aux.type": "FcnHead",
+    "model.aux.from": "backbone.s3",
+    "model.aux.num_convs": 1,
+    "model.aux.loss_weight": 0.4,
+    "optimizer.type": "AdamW",
+}
 
 
 @dataclass(frozen=True)
 class Config:
-    """The model of a recipe: ConvMAE pretraining, or a classifier on its encoder, which has no decoder and no mask."""
+    """The model of a recipe: ConvMAE pretraining, or a classifier or a segmentor on its encoder, which have no decoder and no mask."""
 
     image_size: int
     patch_size: list[int]
@@ -55,6 +73,9 @@ class Config:
     mask_ratio: float = 0
     norm_pix_loss: bool = False
     num_classes: int = 0
+    decode_channels: int = 0
+    aux_channels: int = 0
+    dropout: float = 0
 
     @property
     def patch(self) -> int:
@@ -97,14 +118,24 @@ class Recipe:
     def config(self) -> Config:
         """The model; ends the program where PyTorch's side lacks what the recipe asks for."""
         nodes = json.loads(run([*self.arguments("check"), "--json"]))["nodes"]
-        is_classifier = any(node["type"] == "ClassificationHead" for node in nodes)
-        for key, expected in (CLASSIFICATION if is_classifier else PRETRAINING).items():
+        types = {node["type"] for node in nodes}
+        is_classifier, is_segmentor = "ClassificationHead" in types, "UperHead" in types
+        implemented = CLASSIFICATION if is_classifier else SEGMENTATION if is_segmentor else PRETRAINING
+        for key, expected in implemented.items():
             if (found := self.value(key)) != expected:
                 sys.exit(f"{self.path}: `{key}` is {found!r}; the PyTorch model only has {expected!r}")
         names = ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "kernel_size")
         backbone = {key: self.value(f"model.backbone.{key}") for key in names} | {"image_size": self.value("image_size")}
         if is_classifier:
             return Config(**backbone, num_classes=self.value("model.head.num_classes"))
+        if is_segmentor:
+            return Config(
+                **backbone,
+                num_classes=self.value("model.decode.num_classes"),
+                decode_channels=self.value("model.decode.channels"),
+                aux_channels=self.value("model.aux.channels"),
+                dropout=self.value("model.decode.dropout"),
+            )
         decoder = ("embed_dim", "depth", "num_heads", "mlp_ratio")
         return Config(
             mask_ratio=self.value("model.mask.mask_ratio"),
