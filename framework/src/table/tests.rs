@@ -432,7 +432,7 @@ fn a_row_costs_the_hours_of_all_its_runs() {
     drop(RunDir::create(made.path(), "name: a\n").unwrap());
     fs::write(
         made.path().join("summary.json"),
-        json!({ "status": "finished", "seconds": 3600.0 }).to_string(),
+        json!({ "status": "finished", "seconds": 3600.0, "recipe_digest": recipe.digest() }).to_string(),
     )
     .unwrap();
     let made = RequiredRun { directory: made.path().to_owned(), ..run("finetune", None) };
